@@ -1,0 +1,65 @@
+"""What every event is: a frozen model, a type name, a topic, a subject; and the envelope that carries it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, ClassVar, Generic, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Event(BaseModel):
+    """A fact in the past tense.
+
+    Contracts are additive only: consumers ignore fields they do not know, and a break is a new type with
+    the suffix `.v2`, published beside the old. Subclasses name their place on the wire:
+
+        class MemberLeft(Event, type="member.left", topic=TOPIC, subject="member_id"): ...
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    event_type: ClassVar[str] = ""
+    topic: ClassVar[str] = ""
+    source: ClassVar[str] = ""
+    subject_field: ClassVar[str] = ""
+
+    def __init_subclass__(cls, *, type: str = "", topic: str = "", subject: str = "", **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.event_type = type
+        cls.topic = topic
+        cls.source = "/" + topic.rpartition(".")[2]
+        cls.subject_field = subject
+
+    @property
+    def subject(self) -> str:
+        """The aggregate's id: also the Kafka record key, so one aggregate's events stay in one partition."""
+        return str(getattr(self, self.subject_field))
+
+
+E_co = TypeVar("E_co", bound=Event, covariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope(Generic[E_co]):
+    """An event with its CloudEvents attributes.
+
+    `sequence` is the subject's version within the topic, from 1 and without gaps; `id` is the inbox key.
+    """
+
+    id: str
+    sequence: int
+    time: datetime
+    correlation_id: str
+    traceparent: str
+    data: E_co
+    causation_id: str | None = None
+
+    @property
+    def subject(self) -> str:
+        return self.data.subject
+
+    @property
+    def type(self) -> str:
+        return self.data.event_type

@@ -1,0 +1,27 @@
+"""Every event type by its name: what a consumer can decode and the documentation lists."""
+
+from __future__ import annotations
+
+from services.shared.contracts import groups, members, notifications
+from services.shared.contracts.base import Event
+
+EVENTS: tuple[type[Event], ...] = (
+    members.MemberJoined,
+    members.MemberUpdated,
+    members.MemberMoved,
+    members.MemberLeft,
+    groups.UnitUpserted,
+    groups.GroupCreated,
+    groups.GroupUpdated,
+    groups.GroupInviteChanged,
+    groups.GroupFilled,
+    groups.GroupMemberAssigned,
+    groups.GroupMemberWaiting,
+    groups.GroupMemberRemoved,
+    notifications.NotificationQueued,
+    notifications.NotificationSuppressed,
+    notifications.NotificationSent,
+    notifications.NotificationFailed,
+)
+
+BY_TYPE: dict[str, type[Event]] = {event.event_type: event for event in EVENTS}

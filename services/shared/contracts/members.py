@@ -1,0 +1,52 @@
+"""Events of the members service. No name, phone, e-mail or free text: ids, unit codes, coarse attributes."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+from services.shared.contracts.base import Event
+from services.shared.contracts.vocabulary import Gender
+
+TOPIC = "sangathan.members"
+
+
+class MemberJoined(Event, type="member.joined", topic=TOPIC, subject="member_id"):
+    """A person was registered. `channels` are those consented to for the welcome, in order of preference."""
+
+    member_id: str
+    unit: str
+    gender: Gender
+    language: str
+    platforms: tuple[str, ...] = ()
+    roles: tuple[str, ...] = ()
+    joined_at: datetime
+    inviter_id: str | None = None
+    channels: tuple[str, ...] = ()
+
+
+class MemberUpdated(Event, type="member.updated", topic=TOPIC, subject="member_id"):
+    """Coarse attributes after a change; `contact_changed` says that a cached contact is stale."""
+
+    member_id: str
+    unit: str
+    gender: Gender
+    language: str
+    platforms: tuple[str, ...] = ()
+    contact_changed: bool = False
+
+
+class MemberMoved(Event, type="member.moved", topic=TOPIC, subject="member_id"):
+    """The member's unit changed."""
+
+    member_id: str
+    from_unit: str
+    unit: str
+
+
+class MemberLeft(Event, type="member.left", topic=TOPIC, subject="member_id"):
+    """The member left; the phone number is free again."""
+
+    member_id: str
+    unit: str
+    reason: Literal["left"] = "left"

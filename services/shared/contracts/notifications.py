@@ -1,0 +1,46 @@
+"""Events of the notifications service: the life of one notification, without its text or its address."""
+
+from __future__ import annotations
+
+from services.shared.contracts.base import Event
+
+TOPIC = "sangathan.notifications"
+
+
+class _Notification(Event):
+    notification_id: str
+    member_id: str
+    unit: str
+    purpose: str
+    template: str
+    language: str
+    channel: str | None = None
+
+
+class NotificationQueued(_Notification, type="notification.queued", topic=TOPIC, subject="notification_id"):
+    """It will be sent when nothing holds it. `held_for` says what it waits for, if anything."""
+
+    held_for: str | None = None
+
+
+class NotificationSuppressed(
+    _Notification, type="notification.suppressed", topic=TOPIC, subject="notification_id"
+):
+    """It will not be sent, and why (`no_consent`, `left`)."""
+
+    reason: str
+
+
+class NotificationSent(_Notification, type="notification.sent", topic=TOPIC, subject="notification_id"):
+    """The sender accepted it. `attempts` counts tries, from 1."""
+
+    sender: str
+    attempts: int
+
+
+class NotificationFailed(_Notification, type="notification.failed", topic=TOPIC, subject="notification_id"):
+    """The sender refused it for good, or the tries ran out. `error_class` is a word, never a provider's text."""
+
+    sender: str
+    attempts: int
+    error_class: str

@@ -1,0 +1,92 @@
+"""What the kernel asks of a log: the seam behind which `kafka.py` stands."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+
+class Partition(NamedTuple):
+    topic: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A record to publish."""
+
+    topic: str
+    key: bytes
+    value: bytes
+    headers: tuple[tuple[str, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A record as read. `timestamp` is in milliseconds since the epoch."""
+
+    partition: Partition
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...]
+    timestamp: int
+
+
+@dataclass(frozen=True, slots=True)
+class TopicSpec:
+    name: str
+    partitions: int
+    replication: int
+    config: Mapping[str, str] = field(default_factory=dict)
+
+
+class RebalancedError(Exception):
+    """The partitions belong to another member now; what was done with them stands, its offsets are not ours to commit."""
+
+
+class Producer(Protocol):
+    async def publish(self, messages: Sequence[Message]) -> None:
+        """Publish in order, all acknowledged by all in-sync replicas on return.
+
+        Raises: `TransientError` when any was not; some may have been published all the same.
+        """
+        ...
+
+    async def stop(self) -> None: ...
+
+
+class Consumer(Protocol):
+    async def fetch(self, max_records: int, timeout: float) -> list[Record]:
+        """Up to `max_records` records, in order within each partition; none after `timeout` seconds."""
+        ...
+
+    async def commit(self, offsets: Mapping[Partition, int]) -> None:
+        """Commit the next offset to read of each partition.
+
+        Raises: `RebalancedError`; `TransientError` when the broker does not answer in time.
+        """
+        ...
+
+    def rewind(self, offsets: Mapping[Partition, int]) -> None:
+        """Read again from these offsets; partitions that are no longer ours are passed over."""
+        ...
+
+    def assignment(self) -> Collection[Partition]: ...
+
+    async def lag(self) -> dict[Partition, int]:
+        """Records between our position and the end of each assigned partition, as of the last fetch."""
+        ...
+
+    async def stop(self) -> None: ...
+
+
+class Broker(Protocol):
+    async def producer(self) -> Producer: ...
+
+    async def consumer(self, group: str, topics: Sequence[str]) -> Consumer: ...
+
+    async def check(self) -> None:
+        """Raises: `TransientError` when the broker cannot be reached."""
+        ...

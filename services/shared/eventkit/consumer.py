@@ -1,0 +1,358 @@
+"""The batch consumer: fetch, decode, drop what is done, handle in waves, one transaction, then commit offsets.
+
+Delivery is at least once; the effect happens once, because the inbox ids are written in the transaction of the
+effect. A transient fault is retried in place while the partitions wait. A permanent one is isolated by bisecting
+the batch, and only the record that causes it is dead-lettered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from services.shared.clock import Clock
+from services.shared.contracts.base import Envelope, Event
+from services.shared.contracts.catalogue import BY_TYPE
+from services.shared.eventkit.broker import Broker, Consumer, Partition, RebalancedError, Record
+from services.shared.eventkit.codec import decode, peek_type
+from services.shared.eventkit.dead_letters import DeadLetters, letter_id, record_of
+from services.shared.eventkit.errors import (
+    PermanentError,
+    TransientError,
+    Verdict,
+    backoff_seconds,
+    classify,
+    describe,
+)
+from services.shared.eventkit.fuse import Fuse, FuseOpenError
+from services.shared.eventkit.inbox import Inbox
+from services.shared.eventkit.metrics import EventkitMetrics
+from services.shared.eventkit.outbox import Outbox, UnitOfWork
+from services.shared.eventkit.waves import waves
+
+log = structlog.get_logger(__name__)
+
+Handler = Callable[[Sequence[Envelope[Any]], UnitOfWork], Awaitable[None]]
+"""Handles a batch of one event type in which each subject occurs once, inside the transaction it is given."""
+Subscriptions = Mapping[type[Event], Handler]
+
+FETCH_SECONDS = 0.25
+FUSE_POLL_SECONDS = 1.0
+MOST_RACES = 8
+"""Retries of a duplicate key before it counts as a bug."""
+NEWER_VERSION = re.compile(r"^(?P<base>.+)\.v[1-9]\d{0,3}$")
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A record and what became of it: an envelope, or the reason why there is none."""
+
+    record: Record
+    envelope: Envelope[Event] | None = None
+    reason: str = ""
+    detail: str = ""
+
+    @property
+    def inbox_id(self) -> str:
+        # An undecodable record's ce_id cannot be trusted: it could be that of a good event.
+        return self.envelope.id if self.envelope else letter_id(self.record)
+
+
+class StoppedError(Exception):
+    """Stopping, with a batch in hand that could not be applied; it will be delivered again."""
+
+
+class BatchConsumer:
+    def __init__(
+        self,
+        *,
+        group: str,
+        subscriptions: Subscriptions,
+        broker: Broker,
+        outbox: Outbox,
+        inbox: Inbox,
+        dead_letters: DeadLetters,
+        fuse: Fuse,
+        clock: Clock,
+        metrics: EventkitMetrics,
+        max_batch: int,
+    ) -> None:
+        self._group = group
+        self._handlers = subscriptions
+        self._broker = broker
+        self._outbox = outbox
+        self._inbox = inbox
+        self._dead_letters = dead_letters
+        self._fuse = fuse
+        self._clock = clock
+        self._metrics = metrics
+        self._max_batch = max_batch
+        self._consumer: Consumer | None = None
+        self._stop = asyncio.Event()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Consume until `stop`; the batch in hand is finished and its offsets are committed.
+
+        Raises: what cannot be classified as transient outside a batch, for the supervisor to log and restart.
+        """
+        self._stop = stop
+        await self._fuse.refresh()
+        topics = sorted({event.topic for event in self._handlers})
+        self._consumer = await self._broker.consumer(self._group, topics)
+        try:
+            while not stop.is_set():
+                self._metrics.fuse_open.set(self._fuse.open)
+                if self._fuse.open:
+                    await _pause(stop, FUSE_POLL_SECONDS)
+                    await self._fuse.refresh()
+                    continue
+                await self._take(self._consumer)
+        finally:
+            consumer, self._consumer = self._consumer, None
+            await consumer.stop()
+
+    def unready(self) -> str | None:
+        """Why this consumer is not working, or None."""
+        if self._fuse.open:
+            return "fuse open: too many dead letters"
+        return None if self._consumer is not None else "not connected to the broker"
+
+    async def replay(self, letter_id_: str) -> None:
+        """Apply a dead letter now, in its own transaction. Safe to repeat: the inbox holds.
+
+        Raises: `PermanentError` with the reason when its value was not kept or it fails again.
+        """
+        letter = await self._dead_letters.get(letter_id_)
+        if letter is None or letter["state"] != "dead":
+            return
+        if letter["value"] is None:
+            raise PermanentError("value_withheld", "the record did not decode; read it from its topic")
+        record = record_of(letter)
+
+        async def apply(work: UnitOfWork) -> None:
+            event = decode(record)
+            await self._inbox.forget(event.id, work.session)
+            await self._handlers[type(event.data)]([event], work)
+            await self._inbox.add([event.id], self._clock.now(), work.session)
+            await self._dead_letters.settle(letter_id_, "replayed", work)
+
+        try:
+            await self._outbox.transact(apply)
+        except Exception as error:
+            if classify(error) is Verdict.TRANSIENT:
+                raise TransientError("replay") from error
+            raise PermanentError(*describe(error)) from error
+
+    async def _take(self, consumer: Consumer) -> None:
+        """Fetch one batch, apply it, commit its offsets."""
+        try:
+            records = await consumer.fetch(self._max_batch, FETCH_SECONDS)
+        except TransientError as error:
+            log.warning("consumer.fetch_failed", error=str(error))
+            await _pause(self._stop, backoff_seconds(5))
+            return
+        await self._gauge(consumer)
+        if not records:
+            return
+        began = time.perf_counter()
+        self._metrics.batch_size.observe(len(records))
+        try:
+            await self.process(records)
+            await consumer.commit({r.partition: r.offset + 1 for r in records})
+            self._metrics.progress.set_to_current_time()
+        except FuseOpenError:
+            log.error("consumer.fuse_opened")
+            consumer.rewind(_first_offsets(records))
+        except StoppedError:
+            log.info("consumer.stopped_with_batch_in_hand", records=len(records))
+        except RebalancedError:
+            log.info("consumer.rebalanced", records=len(records))
+        except (
+            TransientError
+        ) as error:  # a later commit covers this one; the inbox covers a restart before it
+            log.warning("consumer.commit_failed", error=str(error))
+        self._metrics.batch_seconds.observe(time.perf_counter() - began)
+
+    async def process(self, records: Sequence[Record]) -> None:
+        """Apply every record exactly once or dead-letter it.
+
+        Raises: `FuseOpenError`, `StoppedError`; the offsets must then not be committed.
+        """
+        items = []
+        for record in records:
+            item = self._read(record)
+            if item is not None:
+                items.append(item)
+        if items:
+            await self._apply(items)
+
+    def _read(self, record: Record) -> Item | None:
+        """Decode a record; None when its type is not ours to handle."""
+        name = peek_type(record) or ""
+        known = BY_TYPE.get(name)
+        # A newer version is published beside the old one, which says the same to us.
+        newer = NEWER_VERSION.match(name) if known is None else None
+        if (known is not None and known not in self._handlers) or (newer and newer["base"] in BY_TYPE):
+            self._metrics.events.labels(known.event_type if known else "newer_version", "ignored").inc()
+            return None
+        try:
+            return Item(record, decode(record))
+        except Exception as error:
+            reason, detail = describe(error)
+            return Item(record, None, "undecodable" if reason == "handler_error" else reason, detail)
+
+    async def _apply(self, items: Sequence[Item]) -> None:
+        """Apply in one transaction; retry what time cures, bisect what it does not."""
+        attempt = 0
+        while items:
+            try:
+                await self._transact(items)
+                return
+            except FuseOpenError:
+                raise
+            except Exception as error:
+                verdict = classify(error)
+                if verdict is Verdict.PERMANENT or (verdict is Verdict.RACE and attempt >= MOST_RACES):
+                    await self._isolate(items, error, attempt + 1)
+                    return
+                attempt += 1
+                self._metrics.retries.labels(verdict.value).inc()
+                log.warning(
+                    "consumer.retrying", family=verdict.value, error=type(error).__name__, attempt=attempt
+                )
+            if await _pause(self._stop, backoff_seconds(attempt)):
+                raise StoppedError
+            items = self._still_ours(items)
+
+    async def _isolate(self, items: Sequence[Item], error: Exception, attempts: int) -> None:
+        """Halve the batch, in order, until the record that fails stands alone."""
+        if len(items) > 1:
+            middle = len(items) // 2
+            await self._apply(items[:middle])
+            await self._apply(items[middle:])
+            return
+        reason, detail = describe(error)
+        item = items[0]
+        log.error("consumer.dead_letter", letter=letter_id(item.record), reason=reason, detail=detail)
+
+        async def bury(work: UnitOfWork) -> int:
+            return await self._bury([item], work, reason=reason, detail=detail, attempts=attempts)
+
+        while True:
+            try:
+                if await self._outbox.transact(bury):
+                    await self._count_dead(reason)
+                return
+            except FuseOpenError:
+                raise
+            except Exception as failure:
+                if classify(failure) is Verdict.PERMANENT:
+                    raise
+                log.warning("consumer.retrying", error=type(failure).__name__, letter=letter_id(item.record))
+            if await _pause(self._stop, backoff_seconds(attempts)):
+                raise StoppedError
+
+    async def _transact(self, items: Sequence[Item]) -> None:
+        """One transaction: handlers, inbox ids, staged events, and the letters of what did not decode."""
+
+        async def body(work: UnitOfWork) -> list[Item]:
+            fresh = await self._fresh(items, work)
+            for wave in waves([i.envelope for i in fresh if i.envelope]):
+                for kind, events in wave.items():
+                    await self._handlers[kind](events, work)
+            await self._inbox.add([i.inbox_id for i in fresh if i.envelope], self._clock.now(), work.session)
+            await self._bury([i for i in fresh if not i.envelope], work)
+            return fresh
+
+        fresh = await self._outbox.transact(body)
+        self._count(items, fresh)
+        for item in fresh:
+            if not item.envelope:
+                await self._count_dead(item.reason)
+
+    async def _fresh(self, items: Sequence[Item], work: UnitOfWork) -> list[Item]:
+        """The items that are not done yet, each once."""
+        by_id: dict[str, Item] = {}
+        for item in items:
+            by_id.setdefault(item.inbox_id, item)
+        seen = await self._inbox.seen(list(by_id), work.session)
+        return [item for id_, item in by_id.items() if id_ not in seen]
+
+    async def _bury(
+        self,
+        items: Sequence[Item],
+        work: UnitOfWork,
+        *,
+        reason: str = "",
+        detail: str = "",
+        attempts: int = 1,
+    ) -> int:
+        """Dead-letter those that are not done yet; how many."""
+        fresh = await self._fresh(items, work) if items else []
+        for item in fresh:
+            await self._dead_letters.bury(
+                work,
+                item.record,
+                reason=reason or item.reason,
+                detail=detail or item.detail,
+                attempts=attempts,
+                decodable=item.envelope is not None,
+            )
+        await self._inbox.add([i.inbox_id for i in fresh], self._clock.now(), work.session)
+        return len(fresh)
+
+    def _still_ours(self, items: Sequence[Item]) -> Sequence[Item]:
+        """Drop what a rebalance took away while we waited: its new owner applies it."""
+        if self._consumer is None:
+            return items
+        ours = self._consumer.assignment()
+        return [item for item in items if item.record.partition in ours]
+
+    def _count(self, items: Sequence[Item], fresh: Sequence[Item]) -> None:
+        applied = [i.envelope for i in fresh if i.envelope]
+        for event in applied:
+            self._metrics.events.labels(event.type, "applied").inc()
+        if len(items) > len(fresh):
+            self._metrics.events.labels("any", "duplicate").inc(len(items) - len(fresh))
+        if applied:
+            oldest = min(event.time for event in applied)
+            self._metrics.delay.observe(max(0.0, (self._clock.now() - oldest).total_seconds()))
+            self._fuse.count(alive=len(applied))
+
+    async def _count_dead(self, reason: str) -> None:
+        self._metrics.dead_letters.labels(reason).inc()
+        self._metrics.events.labels("any", "dead").inc()
+        if self._fuse.count(dead=1):
+            await self._fuse.trip()
+            raise FuseOpenError
+
+    async def _gauge(self, consumer: Consumer) -> None:
+        lags = await consumer.lag()
+        self._metrics.assigned.set(len(lags))
+        by_topic: dict[str, int] = {}
+        for partition, lag in lags.items():
+            by_topic[partition.topic] = by_topic.get(partition.topic, 0) + lag
+        for topic, lag in by_topic.items():
+            self._metrics.lag.labels(topic).set(lag)
+
+
+def _first_offsets(records: Sequence[Record]) -> dict[Partition, int]:
+    first: dict[Partition, int] = {}
+    for record in records:
+        first.setdefault(record.partition, record.offset)
+    return first
+
+
+async def _pause(stop: asyncio.Event, seconds: float) -> bool:
+    """Sleep unless stopped; whether it was."""
+    try:
+        await asyncio.wait_for(stop.wait(), seconds)
+    except TimeoutError:
+        return False
+    return True

@@ -1,0 +1,81 @@
+"""Group commit: concurrent requests share one transaction, as a database shares one fsync among its commits.
+
+A transaction per request costs a journal write and a majority wait each; while one batch commits, the next one
+gathers by itself, so there is no timer and a lone request waits for nobody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+from services.shared.eventkit.errors import TransientError
+from services.shared.eventkit.metrics import EventkitMetrics
+
+Write = TypeVar("Write")
+Result = TypeVar("Result")
+
+
+class GroupCommit(Generic[Write, Result]):
+    """`commit` applies a list of writes in one transaction and returns a result for each, or raises for all.
+
+    When a shared transaction fails, each of its writes is tried alone, so one bad write fails alone.
+    """
+
+    def __init__(
+        self,
+        commit: Callable[[Sequence[Write]], Awaitable[Sequence[Result]]],
+        metrics: EventkitMetrics,
+        *,
+        max_batch: int = 256,
+        lanes: int = 2,
+    ) -> None:
+        self._commit = commit
+        self._metrics = metrics
+        self._max_batch = max_batch
+        self._lanes = lanes
+        self._waiting: deque[tuple[Write, asyncio.Future[Result]]] = deque()
+        self._running: set[asyncio.Task[None]] = set()
+        self._closed = False
+
+    async def submit(self, write: Write) -> Result:
+        """Durable with a majority on return.
+
+        Raises: what `commit` raises for this write alone; `TransientError` after `close`.
+        """
+        if self._closed:
+            raise TransientError("stopping")
+        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        self._waiting.append((write, future))
+        if len(self._running) < self._lanes:
+            task = asyncio.create_task(self._lane())
+            self._running.add(task)
+            task.add_done_callback(self._running.discard)
+        return await asyncio.shield(future)
+
+    async def close(self) -> None:
+        """Refuse new writes and finish those accepted."""
+        self._closed = True
+        while self._running:
+            await asyncio.gather(*self._running, return_exceptions=True)
+
+    async def _lane(self) -> None:
+        while self._waiting:
+            batch = [self._waiting.popleft() for _ in range(min(self._max_batch, len(self._waiting)))]
+            self._metrics.commit_size.observe(len(batch))
+            await self._settle(batch)
+
+    async def _settle(self, batch: Sequence[tuple[Write, asyncio.Future[Result]]]) -> None:
+        try:
+            results = await self._commit([write for write, _ in batch])
+        except Exception as error:
+            if len(batch) == 1:
+                batch[0][1].set_exception(error)
+                return
+            for one in batch:
+                await self._settle([one])
+            return
+        for (_, future), result in zip(batch, results, strict=True):
+            future.set_result(result)

@@ -1,0 +1,201 @@
+"""Kafka through aiokafka: the only module that imports it.
+
+aiokafka's defaults lose data (acks=1, latest, auto-commit), so every setting that matters is written out here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Collection, Mapping, Sequence
+from typing import Any
+
+import structlog
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import (
+    CommitFailedError,
+    IllegalStateError,
+    KafkaError,
+    TopicAlreadyExistsError,
+    for_code,
+)
+
+from services.shared.eventkit.broker import Message, Partition, RebalancedError, Record, TopicSpec
+from services.shared.eventkit.errors import TransientError
+
+log = structlog.get_logger(__name__)
+
+REQUEST_MS = 15_000
+COMMIT_SECONDS = 10.0
+SESSION_MS = 10_000
+MAX_RECORD_BYTES = 2 * 1024 * 1024
+
+
+class KafkaBroker:
+    """Connections to one cluster. `client_id` names this process in the broker's logs and quotas."""
+
+    def __init__(self, bootstrap: str, *, client_id: str) -> None:
+        self._bootstrap = bootstrap
+        self._client_id = client_id
+
+    async def producer(self) -> KafkaProducer:
+        producer = KafkaProducer(self._bootstrap, self._client_id)
+        await producer.start()
+        return producer
+
+    async def consumer(self, group: str, topics: Sequence[str]) -> KafkaConsumer:
+        raw = AIOKafkaConsumer(
+            *topics,
+            bootstrap_servers=self._bootstrap,
+            client_id=self._client_id,
+            group_id=group,
+            auto_offset_reset="earliest",
+            enable_auto_commit=False,
+            session_timeout_ms=SESSION_MS,
+            heartbeat_interval_ms=SESSION_MS // 3,
+            max_poll_interval_ms=300_000,
+            request_timeout_ms=REQUEST_MS,
+            fetch_max_wait_ms=100,
+            max_partition_fetch_bytes=MAX_RECORD_BYTES,
+            metadata_max_age_ms=30_000,
+        )
+        await _started(raw)
+        return KafkaConsumer(raw)
+
+    async def check(self) -> None:
+        admin = AIOKafkaAdminClient(bootstrap_servers=self._bootstrap, request_timeout_ms=5000)
+        try:
+            await admin.start()
+            await admin.close()
+        except (KafkaError, OSError) as error:
+            raise TransientError("broker unreachable") from error
+
+
+class KafkaProducer:
+    """An idempotent producer that is replaced when it wedges (OutOfOrderSequence, fencing, unknown producer)."""
+
+    def __init__(self, bootstrap: str, client_id: str) -> None:
+        self._bootstrap = bootstrap
+        self._client_id = client_id
+        self._raw: Any = None
+
+    async def start(self) -> None:
+        raw = AIOKafkaProducer(
+            bootstrap_servers=self._bootstrap,
+            client_id=self._client_id,
+            acks="all",
+            enable_idempotence=True,
+            linger_ms=0,
+            max_batch_size=256 * 1024,
+            max_request_size=MAX_RECORD_BYTES,
+            request_timeout_ms=REQUEST_MS,
+        )
+        await _started(raw)
+        self._raw = raw
+
+    async def publish(self, messages: Sequence[Message]) -> None:
+        if self._raw is None:
+            await self.start()
+        try:
+            acks = [
+                await self._raw.send(m.topic, m.value, key=m.key, headers=list(m.headers)) for m in messages
+            ]
+            await asyncio.gather(*acks)
+        except (KafkaError, OSError) as error:
+            await self._discard()
+            raise TransientError(f"publish failed: {type(error).__name__}") from error
+
+    async def stop(self) -> None:
+        if self._raw is not None:
+            await self._raw.stop()
+            self._raw = None
+
+    async def _discard(self) -> None:
+        """Any failure ends this producer: its sequence numbers may be out of step with the broker's."""
+        raw, self._raw = self._raw, None
+        with contextlib.suppress(KafkaError, OSError, TimeoutError):
+            await asyncio.wait_for(raw.stop(), timeout=5)
+
+
+class KafkaConsumer:
+    """One member of a consumer group."""
+
+    def __init__(self, raw: Any) -> None:
+        self._raw = raw
+
+    async def fetch(self, max_records: int, timeout: float) -> list[Record]:
+        try:
+            batches = await self._raw.getmany(timeout_ms=int(timeout * 1000), max_records=max_records)
+        except (KafkaError, OSError) as error:
+            raise TransientError(f"fetch failed: {type(error).__name__}") from error
+        return [
+            Record(Partition(tp.topic, tp.partition), r.offset, r.key, r.value, tuple(r.headers), r.timestamp)
+            for tp, records in batches.items()
+            for r in records
+        ]
+
+    async def commit(self, offsets: Mapping[Partition, int]) -> None:
+        # aiokafka retries a commit forever, so it is bounded here; CommitFailedError and IllegalStateError both
+        # mean that the group was rebalanced under us.
+        try:
+            await asyncio.wait_for(
+                self._raw.commit({TopicPartition(*p): offset for p, offset in offsets.items()}),
+                COMMIT_SECONDS,
+            )
+        except (CommitFailedError, IllegalStateError) as error:
+            raise RebalancedError from error
+        except (KafkaError, OSError, TimeoutError) as error:
+            raise TransientError(f"commit failed: {type(error).__name__}") from error
+
+    def rewind(self, offsets: Mapping[Partition, int]) -> None:
+        for partition, offset in offsets.items():
+            with contextlib.suppress(IllegalStateError):
+                self._raw.seek(TopicPartition(*partition), offset)
+
+    def assignment(self) -> Collection[Partition]:
+        return {Partition(tp.topic, tp.partition) for tp in self._raw.assignment()}
+
+    async def lag(self) -> dict[Partition, int]:
+        lags = {}
+        for tp in self._raw.assignment():
+            end = self._raw.highwater(tp)
+            if end is not None:
+                with contextlib.suppress(IllegalStateError):
+                    lags[Partition(tp.topic, tp.partition)] = max(0, end - await self._raw.position(tp))
+        return lags
+
+    async def stop(self) -> None:
+        with contextlib.suppress(KafkaError, OSError, TimeoutError):
+            await asyncio.wait_for(self._raw.stop(), timeout=5)
+
+
+async def create_topics(bootstrap: str, topics: Sequence[TopicSpec]) -> None:
+    """Create what does not exist yet; an existing topic is left as it is.
+
+    Raises: `TransientError` when the broker cannot be reached or refuses.
+    """
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    try:
+        await admin.start()
+        response = await admin.create_topics(
+            [NewTopic(t.name, t.partitions, t.replication, topic_configs=dict(t.config)) for t in topics]
+        )
+        for name, code, *_ in response.topic_errors:
+            if code and for_code(code) is not TopicAlreadyExistsError:
+                raise TransientError(f"topic {name}: {for_code(code).__name__}")
+    except (KafkaError, OSError) as error:
+        raise TransientError(f"broker unreachable: {type(error).__name__}") from error
+    finally:
+        await admin.close()
+
+
+async def _started(client: Any) -> None:
+    """Start an aiokafka client, or stop it again so that its background tasks do not outlive the failure."""
+    start: Awaitable[None] = client.start()
+    try:
+        await start
+    except (KafkaError, OSError) as error:
+        with contextlib.suppress(KafkaError, OSError):
+            await client.stop()
+        raise TransientError(f"broker unreachable: {type(error).__name__}") from error

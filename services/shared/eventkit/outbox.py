@@ -1,0 +1,106 @@
+"""The outbox: a change and the events it caused are one transaction, or neither exists."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from bson.binary import Binary
+
+from services.shared.clock import Clock
+from services.shared.contracts.base import Envelope, Event
+from services.shared.eventkit.broker import Message
+from services.shared.eventkit.codec import encode
+from services.shared.ids import new_id
+from services.shared.mongo import Client, Collection, Database, Document, Session, transact
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where an event comes from: the request that began it all, and the event that caused it, if any."""
+
+    correlation_id: str
+    traceparent: str
+    causation_id: str | None = None
+
+    @classmethod
+    def of(cls, cause: Envelope[Event]) -> Origin:
+        return cls(cause.correlation_id, cause.traceparent, cause.id)
+
+
+class UnitOfWork:
+    """One run of one transaction: its session, and the events staged in it."""
+
+    def __init__(self, session: Session, clock: Clock) -> None:
+        self.session = session
+        self._clock = clock
+        self.staged: list[Document] = []
+
+    def stage(self, event: Event, sequence: int, origin: Origin) -> None:
+        """Publish `event` if and only if this transaction commits. `sequence` is the subject's next version."""
+        envelope = Envelope(
+            id=new_id(),
+            sequence=sequence,
+            time=self._clock.now(),
+            correlation_id=origin.correlation_id,
+            traceparent=origin.traceparent,
+            causation_id=origin.causation_id,
+            data=event,
+        )
+        self.stage_message(encode(envelope), envelope.id, sequence)
+
+    def stage_message(self, message: Message, row_id: str, sequence: int = 0) -> None:
+        self.staged.append(
+            {
+                "_id": row_id,
+                "subject": message.key.decode("utf-8", "replace"),
+                "sequence": sequence,
+                "topic": message.topic,
+                "key": Binary(message.key),
+                "value": Binary(message.value),
+                "headers": [[name, Binary(value)] for name, value in message.headers],
+                "at": self._clock.now(),
+            }
+        )
+
+
+class Outbox:
+    """Opens the transactions of a service and keeps the events that they staged until the relay publishes them."""
+
+    def __init__(self, client: Client, database: Database, clock: Clock) -> None:
+        self.rows: Collection = database["outbox"]
+        self._client = client
+        self._clock = clock
+        self.staged = asyncio.Event()
+        """Set after a commit that staged something, so that the relay of this process need not poll for it."""
+
+    async def transact(self, body: Callable[[UnitOfWork], Coroutine[Any, Any, T]]) -> T:
+        """Run `body` in one transaction with the rows it stages; it may run several times.
+
+        Raises: whatever `body` or MongoDB raises, after which nothing is written; `TimeoutError`.
+        """
+        any_staged = False
+
+        async def run(session: Session) -> T:
+            nonlocal any_staged
+            work = UnitOfWork(session, self._clock)
+            result = await body(work)
+            if work.staged:
+                await self.rows.insert_many(work.staged, session=session)
+            any_staged = bool(work.staged)
+            return result
+
+        result = await transact(self._client, run)
+        if any_staged:
+            self.staged.set()
+        return result
+
+
+def message_of(row: Document) -> Message:
+    return Message(
+        row["topic"], bytes(row["key"]), bytes(row["value"]), tuple((n, bytes(v)) for n, v in row["headers"])
+    )

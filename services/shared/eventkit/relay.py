@@ -1,0 +1,133 @@
+"""The relay: publishes the outbox in order, in batches, and deletes what the broker acknowledged.
+
+A row is deleted only after its acknowledgement, so a crash in between publishes it twice and loses nothing;
+the subscribers' inboxes drop the second copy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from datetime import UTC, datetime
+
+import structlog
+
+from services.shared.eventkit.broker import Broker, Producer
+from services.shared.eventkit.errors import Verdict, backoff_seconds, classify
+from services.shared.eventkit.lease import Lease
+from services.shared.eventkit.metrics import EventkitMetrics
+from services.shared.eventkit.outbox import Outbox, message_of
+from services.shared.mongo import Document, in_snapshot
+
+log = structlog.get_logger(__name__)
+
+POLL_MIN_SECONDS = 0.02
+POLL_MAX_SECONDS = 0.25
+"""How long an idle relay lets rows wait that another process of this service staged; our own wake it at once."""
+GAUGE_SECONDS = 5.0
+
+
+class Relay:
+    def __init__(
+        self, outbox: Outbox, broker: Broker, lease: Lease, metrics: EventkitMetrics, *, max_batch: int
+    ) -> None:
+        self._outbox = outbox
+        self._broker = broker
+        self._lease = lease
+        self._metrics = metrics
+        self._max_batch = max_batch
+        self._producer: Producer | None = None
+        self._gauged_at = 0.0
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Publish until `stop`, then what is left if it can be had before the caller's deadline."""
+        pause, failures = POLL_MIN_SECONDS, 0
+        try:
+            while not stop.is_set():
+                try:
+                    published = await self.publish_batch()
+                    await self._gauge()
+                    failures = 0
+                except Exception as error:
+                    if classify(error) is Verdict.PERMANENT:
+                        raise
+                    self._metrics.relay_errors.inc()
+                    log.warning("relay.retrying", error=type(error).__name__, failures=failures)
+                    failures += 1
+                    await _first(stop, timeout=backoff_seconds(failures))
+                    continue
+                pause = POLL_MIN_SECONDS if published else min(POLL_MAX_SECONDS, pause * 2)
+                if published < self._max_batch:
+                    await _first(stop, self._outbox.staged, timeout=pause)
+                    self._outbox.staged.clear()
+            while await self.publish_batch():
+                pass
+        finally:
+            await self._close()
+
+    async def publish_batch(self) -> int:
+        """Publish and delete one batch; the number of rows, 0 also when the lease is another's.
+
+        Raises: `TransientError` when the broker did not acknowledge everything; the rows stay.
+        """
+        leading = await self._lease.hold()
+        self._metrics.relay_leader.set(leading)
+        if not leading:
+            return 0
+        rows = await self._next_rows()
+        if not rows:
+            return 0
+        if self._producer is None:
+            self._producer = await self._broker.producer()
+        await self._producer.publish([message_of(row) for row in rows])
+        await self._outbox.rows.delete_many({"_id": {"$in": [row["_id"] for row in rows]}})
+        for topic, count in Counter(row["topic"] for row in rows).items():
+            self._metrics.published.labels(topic).inc(count)
+        self._metrics.relay_batch.observe(len(rows))
+        return len(rows)
+
+    async def _next_rows(self) -> list[Document]:
+        """The oldest rows, each subject's in the order of its sequence.
+
+        Ids sort by the clocks of the processes that made them, and two replicas' clocks differ. A snapshot holds
+        whatever a visible row was built on, so sorting by sequence mends the order inside the batch; when there is
+        more than a batch, the rest of the same subjects is fetched too, lest a later event go first.
+        """
+        rows = in_snapshot(self._outbox.rows)
+        batch = await rows.find().sort("_id", 1).limit(self._max_batch).to_list(None)
+        if len(batch) == self._max_batch:
+            subjects = list({row["subject"] for row in batch})
+            batch += await rows.find(
+                {"subject": {"$in": subjects}, "_id": {"$gt": batch[-1]["_id"]}}
+            ).to_list(None)
+        return sorted(batch, key=lambda row: (row["topic"], row["subject"], row["sequence"]))
+
+    async def _gauge(self) -> None:
+        if time.monotonic() - self._gauged_at < GAUGE_SECONDS:
+            return
+        self._gauged_at = time.monotonic()
+        self._metrics.outbox_rows.set(await self._outbox.rows.estimated_document_count())
+        oldest = await self._outbox.rows.find_one({}, {"at": 1}, sort=[("_id", 1)])
+        age = (datetime.now(UTC) - oldest["at"]).total_seconds() if oldest else 0.0
+        self._metrics.outbox_age.set(max(0.0, age))
+
+    async def _close(self) -> None:
+        self._metrics.relay_leader.set(0)
+        if self._producer is not None:
+            await self._producer.stop()
+            self._producer = None
+        try:
+            await self._lease.release()
+        except Exception as error:
+            log.warning("relay.lease_not_released", error=type(error).__name__)
+
+
+async def _first(*events: asyncio.Event, timeout: float) -> None:
+    """Wait for the first of the events, or the time."""
+    waits = [asyncio.ensure_future(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waits, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()

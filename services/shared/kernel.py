@@ -1,0 +1,170 @@
+"""The composition every service shares: connections, outbox and relay, consumer, HTTP application, start and stop.
+
+A service's `app.py` makes a `Kernel`, hands it subscriptions, loops and routers, and returns `kernel.app(...)`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any
+
+import structlog
+import uvicorn
+from fastapi import APIRouter, FastAPI
+from prometheus_client import CollectorRegistry
+
+from services.shared.clock import Clock, SystemClock
+from services.shared.eventkit.broker import Broker
+from services.shared.eventkit.consumer import BatchConsumer, Subscriptions
+from services.shared.eventkit.dead_letters import DeadLetters
+from services.shared.eventkit.fuse import Fuse
+from services.shared.eventkit.inbox import Inbox
+from services.shared.eventkit.kafka import KafkaBroker
+from services.shared.eventkit.lease import Lease
+from services.shared.eventkit.loops import Loop, Loops
+from services.shared.eventkit.metrics import EventkitMetrics
+from services.shared.eventkit.outbox import Outbox
+from services.shared.eventkit.relay import Relay
+from services.shared.http.app import create_app
+from services.shared.http.auth import Authenticator
+from services.shared.logs import configure_logging
+from services.shared.migrations import Migration, migrate
+from services.shared.mongo import connect, database
+from services.shared.ops_api import operations
+from services.shared.settings import ServiceSettings
+
+log = structlog.get_logger(__name__)
+
+Step = Callable[[], Awaitable[None]]
+
+
+class Kernel:
+    def __init__(
+        self,
+        settings: ServiceSettings,
+        *,
+        clock: Clock | None = None,
+        broker: Broker | None = None,
+        registry: CollectorRegistry | None = None,
+    ) -> None:
+        name = settings.service
+        self.settings = settings
+        self.clock = clock or SystemClock()
+        self.broker = broker or KafkaBroker(settings.kafka_bootstrap, client_id=settings.instance)
+        self.registry = registry or CollectorRegistry()
+        self.metrics = EventkitMetrics(self.registry)
+        self.client = connect(settings.mongo_uri, app_name=f"sangathan-{name}")
+        self.database = database(self.client, settings.database)
+        self.outbox = Outbox(self.client, self.database, self.clock)
+        self.dead_letters = DeadLetters(self.database, self.clock, name)
+        self.fuse = Fuse(self.database, self.clock)
+        self.loops = Loops(self.metrics)
+        self.consumer: BatchConsumer | None = None
+        relay = Relay(
+            self.outbox,
+            self.broker,
+            Lease(self.database, "relay", seconds=settings.lease_seconds),
+            self.metrics,
+            max_batch=settings.relay_max_batch,
+        )
+        self.loops.add("relay", relay.run)
+
+    def loop(self, name: str, loop: Loop) -> None:
+        """Run `loop` in the background; it stops before the relay does."""
+        self.loops.add(name, loop)
+
+    def subscribe(self, subscriptions: Subscriptions) -> None:
+        """Consume the topics of these event types as the consumer group named after the service."""
+        self.consumer = BatchConsumer(
+            group=self.settings.service,
+            subscriptions=subscriptions,
+            broker=self.broker,
+            outbox=self.outbox,
+            inbox=Inbox(self.database),
+            dead_letters=self.dead_letters,
+            fuse=self.fuse,
+            clock=self.clock,
+            metrics=self.metrics,
+            max_batch=self.settings.consumer_max_batch,
+        )
+        self.loops.add("consumer", self.consumer.run)
+
+    def app(
+        self,
+        *,
+        description: str,
+        routers: Sequence[APIRouter],
+        migrations: Sequence[Migration],
+        state: dict[str, Any],
+        on_start: Sequence[Step] = (),
+        on_stop: Sequence[Step] = (),
+        **options: Any,
+    ) -> FastAPI:
+        """The service's application. `state` is what its routes reach as `request.app.state.<name>`.
+
+        On start: migrations, `on_start`, then the loops. On stop: `on_stop` (requests have ended by then), the loops
+        last added first, the relay last of all, then the connections. `options` go to `create_app`.
+        """
+
+        @contextlib.asynccontextmanager
+        async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+            await migrate(self.database, migrations, self.clock)
+            for step in on_start:
+                await step()
+            self.loops.start()
+            try:
+                yield
+            finally:
+                for step in on_stop:
+                    await step()
+                await self.loops.stop(self.settings.stop_seconds)
+                self.client.close()
+
+        app = create_app(
+            service=self.settings.service,
+            description=description,
+            routers=[*routers, *([operations] if self.consumer else [])],
+            registry=self.registry,
+            authenticator=Authenticator(
+                self.settings.jwks, self.settings.jwt_issuer, self.settings.jwt_audience, self.clock
+            ),
+            readiness={"mongodb": self._mongo_ready, "consumer": self._consumer_ready},
+            lifespan=lifespan,
+            max_in_flight=self.settings.max_in_flight,
+            **options,
+        )
+        app.state.kernel = self
+        for name, value in state.items():
+            setattr(app.state, name, value)
+        return app
+
+    async def _mongo_ready(self) -> str | None:
+        await self.client.admin.command("ping")
+        return None
+
+    async def _consumer_ready(self) -> str | None:
+        return self.consumer.unready() if self.consumer else None
+
+
+def serve(settings: ServiceSettings, build: Callable[[ServiceSettings], FastAPI]) -> None:
+    """Run a service until SIGTERM or SIGINT: what every `python -m services.<name>` does."""
+    configure_logging(
+        service=settings.service,
+        instance=settings.instance,
+        level=settings.log_level,
+        format=settings.log_format,
+    )
+    uvicorn.run(
+        build(settings),
+        host=settings.http_host,
+        port=settings.http_port,
+        loop="uvloop",
+        http="httptools",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=2,
+        timeout_keep_alive=30,
+        backlog=4096,
+    )

@@ -1,0 +1,100 @@
+"""Versioned migrations of one service's database: collections, validators and indexes, once each, in order.
+
+They run at start under a lock, so that several instances may start at once; every step must be safe to run
+again, because a process can die between a step and its record.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+import structlog
+from pymongo import IndexModel
+from pymongo.errors import CollectionInvalid
+
+from services.shared.clock import Clock
+from services.shared.eventkit.inbox import RETENTION
+from services.shared.eventkit.lease import Lease
+from services.shared.mongo import Database, Document
+
+log = structlog.get_logger(__name__)
+
+LOCK_SECONDS = 15.0
+IDEMPOTENCY_SECONDS = 24 * 3600
+
+
+@dataclass(frozen=True)
+class Migration:
+    """One step; `version` numbers a service's own steps from 1 and never changes once released."""
+
+    version: int
+    name: str
+    apply: Callable[[Database], Awaitable[None]]
+
+
+async def migrate(database: Database, migrations: Sequence[Migration], clock: Clock) -> None:
+    """Bring the database to the newest version, the kernel's collections first.
+
+    Raises: `ValueError` when the versions are not 1, 2, 3, ...; `pymongo.errors.PyMongoError`.
+    """
+    if [m.version for m in migrations] != list(range(1, len(migrations) + 1)):
+        raise ValueError("migrations must be numbered 1, 2, 3, ...")
+    lock = Lease(database, "migrations", seconds=LOCK_SECONDS)
+    while not await lock.hold():
+        await asyncio.sleep(0.2)  # noqa: ASYNC110 (the lease is in MongoDB; nothing here could set an event)
+    try:
+        done = {row["_id"] async for row in database["migrations"].find({}, {"_id": 1})}
+        for migration in (KERNEL, *migrations):
+            key = f"{migration.version:04d}"
+            if key in done:
+                continue
+            await migration.apply(database)
+            await lock.hold()
+            await database["migrations"].update_one(
+                {"_id": key}, {"$set": {"name": migration.name, "at": clock.now()}}, upsert=True
+            )
+            log.info("migration.applied", version=migration.version, name=migration.name)
+    finally:
+        await lock.release()
+
+
+async def create(
+    database: Database, name: str, *, required: Document | None = None, indexes: Sequence[IndexModel] = ()
+) -> None:
+    """Create a collection with a `$jsonSchema` validator of its required fields (`{field: schema}`) and its indexes."""
+    validator: Document = {}
+    if required:
+        validator = {
+            "$jsonSchema": {"bsonType": "object", "required": list(required), "properties": required}
+        }
+    try:
+        await database.create_collection(name, validator=validator)
+    except CollectionInvalid:  # it exists: an earlier run died after this step
+        await database.command("collMod", name, validator=validator)
+    if indexes:
+        await database[name].create_indexes(list(indexes))
+
+
+async def _kernel(database: Database) -> None:
+    seconds = int(RETENTION.total_seconds())
+    await create(database, "inbox", indexes=[IndexModel("at", expireAfterSeconds=seconds)])
+    await create(
+        database,
+        "outbox",
+        required={"topic": {"bsonType": "string"}, "value": {"bsonType": "binData"}},
+        indexes=[IndexModel("subject")],
+    )
+    await create(
+        database,
+        "dead_letters",
+        required={"reason": {"bsonType": "string"}, "state": {"enum": ["dead", "replayed", "discarded"]}},
+        indexes=[IndexModel([("state", 1), ("_id", 1)])],
+    )
+    await create(database, "fuses")
+    await create(database, "leases")
+    await create(database, "idempotency", indexes=[IndexModel("at", expireAfterSeconds=IDEMPOTENCY_SECONDS)])
+
+
+KERNEL = Migration(0, "kernel collections", _kernel)

@@ -1,0 +1,92 @@
+"""MongoDB access: the only module that imports motor.
+
+motor's vendor has moved on to PyMongo's own async API; the day it is swapped, this file changes alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeAlias, TypeVar
+
+from bson.codec_options import CodecOptions
+from motor.motor_asyncio import (
+    AsyncIOMotorClient,
+    AsyncIOMotorClientSession,
+    AsyncIOMotorCollection,
+    AsyncIOMotorDatabase,
+)
+from pymongo.errors import (
+    ConnectionFailure,
+    ExecutionTimeout,
+    NetworkTimeout,
+    PyMongoError,
+    WTimeoutError,
+)
+from pymongo.read_concern import ReadConcern
+from pymongo.write_concern import WriteConcern
+
+Document: TypeAlias = dict[str, Any]
+Client: TypeAlias = "AsyncIOMotorClient[Document]"
+Database: TypeAlias = "AsyncIOMotorDatabase[Document]"
+Collection: TypeAlias = "AsyncIOMotorCollection[Document]"
+Session: TypeAlias = AsyncIOMotorClientSession
+T = TypeVar("T")
+
+TRANSACTION_SECONDS = 20.0
+"""Our own deadline around `with_transaction`, whose built-in one is 120 s: longer than a request lives."""
+
+# Server error codes that a retry cures: LockTimeout, WriteConflict, MaxTimeMSExpired, SnapshotUnavailable, NoSuchTransaction,
+# SnapshotTooOld, TransactionTooLargeForCache is *not* among them (a retry repeats it). Source: MongoDB error_codes.yml.
+RETRYABLE_CODES = frozenset({24, 50, 112, 239, 246, 251, 262, 11600, 11602, 10107, 13435, 13436, 189, 91})
+
+
+def connect(uri: str, *, app_name: str) -> Client:
+    """Open a client whose writes wait for a majority and whose dates are UTC-aware.
+
+    Raises nothing here: the first operation reports an unreachable server.
+    """
+    return AsyncIOMotorClient(
+        uri, tz_aware=True, appname=app_name, w="majority", serverSelectionTimeoutMS=5000, retryWrites=True
+    )
+
+
+def database(client: Client, name: str) -> Database:
+    return client.get_database(
+        name,
+        codec_options=CodecOptions(document_class=dict, tz_aware=True),
+        write_concern=WriteConcern(w="majority"),
+    )
+
+
+def in_snapshot(collection: Collection) -> Collection:
+    """The same collection read at one majority-committed instant (MongoDB >= 5.0, outside transactions too)."""
+    return collection.with_options(read_concern=ReadConcern("snapshot"))
+
+
+async def transact(
+    client: Client, body: Callable[[Session], Coroutine[Any, Any, T]], *, seconds: float = TRANSACTION_SECONDS
+) -> T:
+    """Run `body` in one transaction, again when MongoDB says that a retry is safe.
+
+    `body` may run several times and must keep no state between runs.
+
+    Raises: whatever `body` raises (the transaction is aborted); `TimeoutError` after `seconds`.
+    """
+    async with asyncio.timeout(seconds), await client.start_session() as session:
+        result: T = await session.with_transaction(
+            body, read_concern=ReadConcern("snapshot"), write_concern=WriteConcern(w="majority")
+        )
+        return result
+
+
+def is_transient(error: PyMongoError) -> bool:
+    """Whether the same operation may succeed later with nothing changed (network, election, write conflict)."""
+    if isinstance(error, ConnectionFailure | NetworkTimeout | ExecutionTimeout | WTimeoutError):
+        return True
+    if any(
+        error.has_error_label(label)
+        for label in ("TransientTransactionError", "UnknownTransactionCommitResult", "RetryableWriteError")
+    ):
+        return True
+    return getattr(error, "code", None) in RETRYABLE_CODES

@@ -1,0 +1,150 @@
+"""A kernel without a service: real MongoDB, real broker, a handler that writes one effect per event."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from services.shared.clock import SystemClock
+from services.shared.contracts.base import Envelope
+from services.shared.contracts.members import MemberJoined
+from services.shared.contracts.vocabulary import Gender
+from services.shared.eventkit.broker import Record, TopicSpec
+from services.shared.eventkit.consumer import BatchConsumer, Handler
+from services.shared.eventkit.dead_letters import DeadLetters
+from services.shared.eventkit.fuse import Fuse
+from services.shared.eventkit.inbox import Inbox
+from services.shared.eventkit.kafka import KafkaBroker, create_topics
+from services.shared.eventkit.lease import Lease
+from services.shared.eventkit.metrics import EventkitMetrics
+from services.shared.eventkit.outbox import Origin, Outbox, UnitOfWork
+from services.shared.eventkit.relay import Relay
+from services.shared.ids import new_id
+from services.shared.migrations import migrate
+from services.shared.mongo import connect, database
+
+ORIGIN = Origin("request-1", "00-" + "a" * 32 + "-" + "b" * 16 + "-01")
+
+
+def joined(member_id: str | None = None, unit: str = "BR-SARAN") -> MemberJoined:
+    return MemberJoined(
+        member_id=member_id or new_id(),
+        unit=unit,
+        gender=Gender.FEMALE,
+        language="hi",
+        joined_at=datetime(2026, 11, 23, tzinfo=UTC),
+    )
+
+
+class Bench:
+    """Everything a service's kernel holds, with the topics of this test alone."""
+
+    def __init__(self, mongo_uri: str, kafka: str, name: str, topic: str) -> None:
+        self.clock = SystemClock()
+        self.client = connect(mongo_uri, app_name="tests")
+        self.db = database(self.client, name)
+        self.kafka = kafka
+        self.group = name
+        self.topic = topic
+        self.broker = KafkaBroker(kafka, client_id=name)
+        self.metrics = EventkitMetrics(CollectorRegistry())
+        self.outbox = Outbox(self.client, self.db, self.clock)
+        self.dead_letters = DeadLetters(self.db, self.clock, self.group)
+        self.fuse = Fuse(self.db, self.clock)
+        self.effects = self.db["effects"]
+        self._tasks: list[tuple[asyncio.Event, asyncio.Task[None]]] = []
+
+    def relay(self, *, seconds: float = 5, max_batch: int = 1000) -> Relay:
+        lease = Lease(self.db, "relay", seconds=seconds)
+        return Relay(self.outbox, self.broker, lease, self.metrics, max_batch=max_batch)
+
+    def consumer(self, handler: Handler | None = None, *, group: str | None = None) -> BatchConsumer:
+        return BatchConsumer(
+            group=group or self.group,
+            subscriptions={MemberJoined: handler or self.record_effects},
+            broker=self.broker,
+            outbox=self.outbox,
+            inbox=Inbox(self.db),
+            dead_letters=self.dead_letters,
+            fuse=self.fuse,
+            clock=self.clock,
+            metrics=self.metrics,
+            max_batch=500,
+        )
+
+    async def record_effects(self, events: Sequence[Envelope[Any]], work: UnitOfWork) -> None:
+        await self.effects.insert_many(
+            [{"event": e.id, "subject": e.subject, "sequence": e.sequence, "n": i} for i, e in enumerate(events)],
+            session=work.session,
+        )
+
+    async def stage(self, *events: tuple[MemberJoined, int]) -> None:
+        async def body(work: UnitOfWork) -> None:
+            for event, sequence in events:
+                work.stage(event, sequence, ORIGIN)
+
+        await self.outbox.transact(body)
+
+    async def publish(self, *events: tuple[MemberJoined, int]) -> None:
+        """Through the outbox and one relay batch."""
+        await self.stage(*events)
+        relay = self.relay()
+        while await relay.publish_batch():
+            pass
+        await relay._close()
+
+    def run(self, loop: Any) -> tuple[asyncio.Event, asyncio.Task[None]]:
+        stop = asyncio.Event()
+        task = asyncio.create_task(loop.run(stop))
+        self._tasks.append((stop, task))
+        return stop, task
+
+    async def halt(self) -> None:
+        for stop, _ in self._tasks:
+            stop.set()
+        await asyncio.gather(*(task for _, task in self._tasks), return_exceptions=True)
+        self._tasks.clear()
+
+    async def read(self, topic: str, count: int, seconds: float = 10) -> list[Record]:
+        """The first `count` records of a topic, by a reader of its own; fewer when time runs out."""
+        consumer = await self.broker.consumer(f"reader-{new_id()}", [topic])
+        records: list[Record] = []
+        deadline = asyncio.get_running_loop().time() + seconds
+        try:
+            while len(records) < count and asyncio.get_running_loop().time() < deadline:
+                records += await consumer.fetch(1000, 0.2)
+        finally:
+            await consumer.stop()
+        return records
+
+    async def until(self, condition: Any, seconds: float = 20) -> None:
+        deadline = asyncio.get_running_loop().time() + seconds
+        while not await condition():
+            assert asyncio.get_running_loop().time() < deadline, "waited in vain"
+            await asyncio.sleep(0.02)
+
+    async def effects_are(self, count: int, seconds: float = 20) -> None:
+        async def enough() -> bool:
+            return await self.effects.count_documents({}) >= count
+
+        await self.until(enough, seconds)
+
+
+@pytest.fixture
+async def bench(
+    mongo_uri: str, kafka_bootstrap: str, database_name: str, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Bench]:
+    topic = f"test.{database_name}"
+    monkeypatch.setattr(MemberJoined, "topic", topic)
+    await create_topics(kafka_bootstrap, [TopicSpec(topic, 3, 1), TopicSpec(f"{database_name}.dlq", 1, 1)])
+    bench = Bench(mongo_uri, kafka_bootstrap, database_name, topic)
+    await migrate(bench.db, (), bench.clock)
+    yield bench
+    await bench.halt()
+    await bench.client.drop_database(database_name)
+    bench.client.close()
