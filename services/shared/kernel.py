@@ -7,17 +7,21 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 import uvicorn
 from fastapi import APIRouter, FastAPI
 from prometheus_client import CollectorRegistry
+from pymongo.errors import PyMongoError
+from starlette.requests import Request
+from starlette.responses import Response
 
 from services.shared.clock import Clock, SystemClock
 from services.shared.eventkit.broker import Broker
 from services.shared.eventkit.consumer import BatchConsumer, Subscriptions
 from services.shared.eventkit.dead_letters import DeadLetters
+from services.shared.eventkit.errors import TransientError, Verdict, classify
 from services.shared.eventkit.fuse import Fuse
 from services.shared.eventkit.inbox import Inbox
 from services.shared.eventkit.kafka import KafkaBroker
@@ -28,7 +32,8 @@ from services.shared.eventkit.outbox import Outbox
 from services.shared.eventkit.relay import Relay
 from services.shared.http.app import create_app
 from services.shared.http.auth import Authenticator
-from services.shared.logs import configure_logging
+from services.shared.http.problem import Problem, render
+from services.shared.logs import configure_logs
 from services.shared.migrations import Migration, migrate
 from services.shared.mongo import connect, database
 from services.shared.ops_api import operations
@@ -36,6 +41,7 @@ from services.shared.settings import ServiceSettings
 
 log = structlog.get_logger(__name__)
 
+S = TypeVar("S", bound=ServiceSettings)
 Step = Callable[[], Awaitable[None]]
 
 
@@ -51,7 +57,9 @@ class Kernel:
         name = settings.service
         self.settings = settings
         self.clock = clock or SystemClock()
-        self.broker = broker or KafkaBroker(settings.kafka_bootstrap, client_id=settings.instance)
+        self.broker = broker or KafkaBroker(
+            settings.kafka_bootstrap, client_id=settings.instance, prefix=settings.kafka_prefix
+        )
         self.registry = registry or CollectorRegistry()
         self.metrics = EventkitMetrics(self.registry)
         self.client = connect(settings.mongo_uri, app_name=f"sangathan-{name}")
@@ -107,6 +115,13 @@ class Kernel:
         last added first, the relay last of all, then the connections. `options` go to `create_app`.
         """
 
+        authenticator = Authenticator(
+            self.settings.jwks,
+            issuer=self.settings.jwt_issuer,
+            audience=self.settings.jwt_audience,
+            clock=self.clock,
+        )
+
         @contextlib.asynccontextmanager
         async def lifespan(_: FastAPI) -> AsyncIterator[None]:
             await migrate(self.database, migrations, self.clock)
@@ -119,6 +134,7 @@ class Kernel:
                 for step in on_stop:
                     await step()
                 await self.loops.stop(self.settings.stop_seconds)
+                await authenticator.aclose()
                 self.client.close()
 
         app = create_app(
@@ -126,14 +142,14 @@ class Kernel:
             description=description,
             routers=[*routers, *([operations] if self.consumer else [])],
             registry=self.registry,
-            authenticator=Authenticator(
-                self.settings.jwks, self.settings.jwt_issuer, self.settings.jwt_audience, self.clock
-            ),
+            authenticator=authenticator,
             readiness={"mongodb": self._mongo_ready, "consumer": self._consumer_ready},
             lifespan=lifespan,
             max_in_flight=self.settings.max_in_flight,
             **options,
         )
+        for passing in (PyMongoError, TransientError, TimeoutError):
+            app.add_exception_handler(passing, _unavailable)
         app.state.kernel = self
         for name, value in state.items():
             setattr(app.state, name, value)
@@ -147,13 +163,22 @@ class Kernel:
         return self.consumer.unready() if self.consumer else None
 
 
-def serve(settings: ServiceSettings, build: Callable[[ServiceSettings], FastAPI]) -> None:
+async def _unavailable(request: Request, error: Exception) -> Response:
+    """503 for a fault that passes; any other is the last-resort 500's."""
+    if classify(error) is Verdict.PERMANENT:
+        raise error
+    log.warning("request.unavailable", error=type(error).__name__)
+    problem = Problem(503, "unavailable", "Service unavailable", headers={"Retry-After": "1"})
+    return render(problem, request.scope)
+
+
+def serve(settings: S, build: Callable[[S], FastAPI]) -> None:
     """Run a service until SIGTERM or SIGINT: what every `python -m services.<name>` does."""
-    configure_logging(
+    configure_logs(
         service=settings.service,
         instance=settings.instance,
         level=settings.log_level,
-        format=settings.log_format,
+        fmt=settings.log_format,
     )
     uvicorn.run(
         build(settings),

@@ -35,6 +35,8 @@ class ServiceSettings(BaseSettings):
     mongo_uri: str = "mongodb://127.0.0.1:27017/?replicaSet=rs0&w=majority"
     mongo_database: str = ""
     kafka_bootstrap: str = "127.0.0.1:9092"
+    kafka_prefix: str = ""
+    """Stands before every topic and consumer group, for clusters that several deployments share."""
     jwks: str = "jwks.json"
     """Path or http(s) URL of the JSON Web Key Set that verifies callers' tokens."""
     jwt_issuer: str = "sangathan"

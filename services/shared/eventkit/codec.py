@@ -102,7 +102,7 @@ def peek(record: Record, header: str) -> str | None:
 
 def _parse(headers: tuple[tuple[str, bytes], ...], value: bytes) -> CloudEvent:
     names = {name for name, _ in headers}
-    if not REQUIRED_HEADERS <= names:  # the library would make up an id and a time
+    if not names >= REQUIRED_HEADERS:  # the library would make up an id and a time
         raise PermanentError("not_a_cloudevent", "missing " + min(REQUIRED_HEADERS - names))
     try:
         event = from_binary(KafkaMessage(dict(headers), None, value), _FORMAT, CloudEvent)

@@ -33,23 +33,28 @@ MAX_RECORD_BYTES = 2 * 1024 * 1024
 
 
 class KafkaBroker:
-    """Connections to one cluster. `client_id` names this process in the broker's logs and quotas."""
+    """Connections to one cluster. `client_id` names this process in the broker's logs and quotas.
 
-    def __init__(self, bootstrap: str, *, client_id: str) -> None:
+    `prefix` stands before every topic and consumer group on the wire, so that several deployments (or tests) can
+    share a cluster; nothing above this module sees it.
+    """
+
+    def __init__(self, bootstrap: str, *, client_id: str, prefix: str = "") -> None:
         self._bootstrap = bootstrap
         self._client_id = client_id
+        self._prefix = prefix
 
     async def producer(self) -> KafkaProducer:
-        producer = KafkaProducer(self._bootstrap, self._client_id)
+        producer = KafkaProducer(self._bootstrap, self._client_id, self._prefix)
         await producer.start()
         return producer
 
     async def consumer(self, group: str, topics: Sequence[str]) -> KafkaConsumer:
         raw = AIOKafkaConsumer(
-            *topics,
+            *(self._prefix + topic for topic in topics),
             bootstrap_servers=self._bootstrap,
             client_id=self._client_id,
-            group_id=group,
+            group_id=self._prefix + group,
             auto_offset_reset="earliest",
             enable_auto_commit=False,
             session_timeout_ms=SESSION_MS,
@@ -61,7 +66,7 @@ class KafkaBroker:
             metadata_max_age_ms=30_000,
         )
         await _started(raw)
-        return KafkaConsumer(raw)
+        return KafkaConsumer(raw, self._prefix)
 
     async def check(self) -> None:
         admin = AIOKafkaAdminClient(bootstrap_servers=self._bootstrap, request_timeout_ms=5000)
@@ -75,9 +80,10 @@ class KafkaBroker:
 class KafkaProducer:
     """An idempotent producer that is replaced when it wedges (OutOfOrderSequence, fencing, unknown producer)."""
 
-    def __init__(self, bootstrap: str, client_id: str) -> None:
+    def __init__(self, bootstrap: str, client_id: str, prefix: str) -> None:
         self._bootstrap = bootstrap
         self._client_id = client_id
+        self._prefix = prefix
         self._raw: Any = None
 
     async def start(self) -> None:
@@ -99,7 +105,7 @@ class KafkaProducer:
             await self.start()
         try:
             acks = [
-                await self._raw.send(m.topic, m.value, key=m.key, headers=list(m.headers)) for m in messages
+                await self._raw.send(self._prefix + m.topic, m.value, key=m.key, headers=list(m.headers)) for m in messages
             ]
             await asyncio.gather(*acks)
         except (KafkaError, OSError) as error:
@@ -121,8 +127,9 @@ class KafkaProducer:
 class KafkaConsumer:
     """One member of a consumer group."""
 
-    def __init__(self, raw: Any) -> None:
+    def __init__(self, raw: Any, prefix: str) -> None:
         self._raw = raw
+        self._prefix = prefix
 
     async def fetch(self, max_records: int, timeout: float) -> list[Record]:
         try:
@@ -130,7 +137,7 @@ class KafkaConsumer:
         except (KafkaError, OSError) as error:
             raise TransientError(f"fetch failed: {type(error).__name__}") from error
         return [
-            Record(Partition(tp.topic, tp.partition), r.offset, r.key, r.value, tuple(r.headers), r.timestamp)
+            Record(self._ours(tp), r.offset, r.key, r.value, tuple(r.headers), r.timestamp)
             for tp, records in batches.items()
             for r in records
         ]
@@ -140,7 +147,7 @@ class KafkaConsumer:
         # mean that the group was rebalanced under us.
         try:
             await asyncio.wait_for(
-                self._raw.commit({TopicPartition(*p): offset for p, offset in offsets.items()}),
+                self._raw.commit({self._theirs(p): offset for p, offset in offsets.items()}),
                 COMMIT_SECONDS,
             )
         except (CommitFailedError, IllegalStateError) as error:
@@ -151,10 +158,10 @@ class KafkaConsumer:
     def rewind(self, offsets: Mapping[Partition, int]) -> None:
         for partition, offset in offsets.items():
             with contextlib.suppress(IllegalStateError):
-                self._raw.seek(TopicPartition(*partition), offset)
+                self._raw.seek(self._theirs(partition), offset)
 
     def assignment(self) -> Collection[Partition]:
-        return {Partition(tp.topic, tp.partition) for tp in self._raw.assignment()}
+        return {self._ours(tp) for tp in self._raw.assignment()}
 
     async def lag(self) -> dict[Partition, int]:
         lags = {}
@@ -162,12 +169,18 @@ class KafkaConsumer:
             end = self._raw.highwater(tp)
             if end is not None:
                 with contextlib.suppress(IllegalStateError):
-                    lags[Partition(tp.topic, tp.partition)] = max(0, end - await self._raw.position(tp))
+                    lags[self._ours(tp)] = max(0, end - await self._raw.position(tp))
         return lags
 
     async def stop(self) -> None:
         with contextlib.suppress(KafkaError, OSError, TimeoutError):
             await asyncio.wait_for(self._raw.stop(), timeout=5)
+
+    def _ours(self, tp: TopicPartition) -> Partition:
+        return Partition(tp.topic.removeprefix(self._prefix), tp.partition)
+
+    def _theirs(self, partition: Partition) -> TopicPartition:
+        return TopicPartition(self._prefix + partition.topic, partition.number)
 
 
 async def create_topics(bootstrap: str, topics: Sequence[TopicSpec]) -> None:

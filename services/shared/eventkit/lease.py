@@ -14,7 +14,6 @@ from pymongo.errors import DuplicateKeyError
 from services.shared.ids import new_id
 from services.shared.mongo import Database
 
-
 EPOCH = datetime.fromtimestamp(0, UTC)
 
 
@@ -36,7 +35,12 @@ class Lease:
         now = time.monotonic()
         if self.held and now < self._renew_at:
             return True
-        mine = {"$or": [{"$eq": ["$holder", self._holder]}, {"$lt": [{"$ifNull": ["$expires_at", EPOCH]}, "$$NOW"]}]}
+        mine = {
+            "$or": [
+                {"$eq": ["$holder", self._holder]},
+                {"$lt": [{"$ifNull": ["$expires_at", EPOCH]}, "$$NOW"]},
+            ]
+        }
         until = {"$add": ["$$NOW", int(self._seconds * 1000)]}
         try:
             row = await self._leases.find_one_and_update(

@@ -13,6 +13,7 @@ from services.shared.clock import Clock
 from services.shared.contracts.base import Envelope, Event
 from services.shared.eventkit.broker import Message
 from services.shared.eventkit.codec import encode
+from services.shared.http.correlation import current_context, new_traceparent
 from services.shared.ids import new_id
 from services.shared.mongo import Client, Collection, Database, Document, Session, transact
 
@@ -30,6 +31,14 @@ class Origin:
     @classmethod
     def of(cls, cause: Envelope[Event]) -> Origin:
         return cls(cause.correlation_id, cause.traceparent, cause.id)
+
+    @classmethod
+    def here(cls) -> Origin:
+        """The request that is being answered, or a beginning of our own (a background loop)."""
+        context = current_context()
+        if context is None:
+            return cls(new_id(), new_traceparent())
+        return cls(context.request_id, context.traceparent)
 
 
 class UnitOfWork:

@@ -1,0 +1,30 @@
+# One image per service: docker build -f infra/docker/service.Dockerfile --build-arg SERVICE=groups .
+# It holds services/shared, the one service and that service's locked packages: nothing of the other services.
+# infra/docker/check.sh runs these same lines without Docker.
+
+FROM python:3.13-slim-bookworm AS packages
+ARG SERVICE
+COPY infra/docker/requirements/${SERVICE}.lock /venv/requirements.lock
+RUN python -m venv /venv && /venv/bin/pip install --no-cache-dir --require-hashes --only-binary :all: -r /venv/requirements.lock
+
+FROM python:3.13-slim-bookworm AS common
+WORKDIR /app
+COPY --from=packages /venv /venv
+COPY services/__init__.py /app/services/__init__.py
+COPY services/shared /app/services/shared
+ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+# A number with no entry in /etc/passwd: no shell, no home, and Kubernetes can see that it is not root.
+USER 10001:10001
+
+# The one-shot that creates the topics: --target topics --build-arg SERVICE=topics
+FROM common AS topics
+COPY infra/__init__.py /app/infra/__init__.py
+COPY infra/kafka /app/infra/kafka
+ENTRYPOINT ["python", "-m", "infra.kafka"]
+
+FROM common AS service
+ARG SERVICE
+COPY services/${SERVICE} /app/services/${SERVICE}
+ENV SERVICE=${SERVICE} SANGATHAN_HTTP_HOST=0.0.0.0 SANGATHAN_HTTP_PORT=8000
+EXPOSE 8000
+CMD ["sh", "-c", "exec python -m services.$SERVICE"]

@@ -1,0 +1,46 @@
+"""Read topics.yaml and create what it lists."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from services.shared.eventkit.broker import TopicSpec
+from services.shared.eventkit.errors import TransientError
+from services.shared.eventkit.kafka import create_topics
+
+TOPICS_FILE = Path(__file__).with_name("topics.yaml")
+
+
+def load_topics(brokers: int, file: Path = TOPICS_FILE) -> list[TopicSpec]:
+    """The topics of the file, for a cluster of `brokers` nodes: no more replicas than nodes."""
+    document = yaml.safe_load(file.read_text())
+    defaults = document["defaults"]
+    return [_spec(name, entry, defaults, brokers) for name, entry in document["topics"].items()]
+
+
+def _spec(name: str, entry: dict[str, Any], defaults: dict[str, Any], brokers: int) -> TopicSpec:
+    config = {**defaults["config"], **entry.get("config", {})}
+    replication = min(entry.get("replication", defaults["replication"]), brokers)
+    # More in-sync replicas than replicas could never be met: every acks=all write would be refused.
+    config["min.insync.replicas"] = str(min(int(config["min.insync.replicas"]), replication))
+    return TopicSpec(name, entry["partitions"], replication, config)
+
+
+async def ensure_topics(bootstrap: str, topics: Sequence[TopicSpec], within: float = 30.0) -> None:
+    """Create the topics that are missing, trying again for `within` seconds while the broker starts.
+
+    :raises TransientError: the broker was out of reach, or refused, for all that time
+    """
+    deadline = asyncio.get_running_loop().time() + within
+    while True:
+        try:
+            return await create_topics(bootstrap, topics)
+        except TransientError:
+            if asyncio.get_running_loop().time() > deadline:
+                raise
+            await asyncio.sleep(0.2)

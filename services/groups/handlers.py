@@ -1,0 +1,28 @@
+"""What this service does when a member joins, moves or leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from services.groups.domain import Change
+from services.groups.placing import Asked, Placing
+from services.shared.contracts.base import Envelope
+from services.shared.contracts.members import MemberJoined, MemberLeft, MemberMoved
+from services.shared.eventkit.outbox import Origin, UnitOfWork
+
+
+class Handlers:
+    def __init__(self, placing: Placing) -> None:
+        self._placing = placing
+
+    async def arrive(self, events: Sequence[Envelope[MemberJoined | MemberMoved]], work: UnitOfWork) -> None:
+        """`member.joined` and `member.moved` alike: a seat in the unit, wherever the member was before."""
+        await self._placing.apply(
+            [Asked(Change(e.subject, e.sequence, e.data.unit), Origin.of(e)) for e in events], work
+        )
+
+    async def leave(self, events: Sequence[Envelope[MemberLeft]], work: UnitOfWork) -> None:
+        await self._placing.apply(
+            [Asked(Change(e.subject, e.sequence, e.data.unit, leaves=True), Origin.of(e)) for e in events],
+            work,
+        )

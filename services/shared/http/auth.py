@@ -1,0 +1,275 @@
+"""Who calls, and what they may touch: JSON Web Tokens (RFC 7519) verified once and then remembered."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import warnings
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import structlog
+from fastapi.openapi.models import HTTPBearer
+from fastapi.security.base import SecurityBase
+from joserfc import jws, jwt
+from joserfc.errors import ExpiredTokenError, InvalidClaimError, JoseError, MissingClaimError, SecurityWarning
+from starlette.requests import Request
+
+from services.shared.clock import Clock
+from services.shared.http.keys import KeySource, KeysUnavailable, VerificationKey, key_source
+from services.shared.http.problem import Problem, not_found
+
+# RFC 9864 renames "EdDSA" to "Ed25519"; issuers still say EdDSA, and our keys admit no other curve.
+warnings.filterwarnings("ignore", message="EdDSA is deprecated", category=SecurityWarning)
+
+_log = structlog.get_logger("sangathan.auth")
+
+LEEWAY_SECONDS = 5
+"""For clocks that disagree. Small: a token's life is minutes."""
+REMEMBER_SECONDS = 3600
+"""A token that lives longer than this is verified again."""
+MAX_REMEMBERED = 4096
+MAX_TOKEN_CHARS = 8192
+ALL_UNITS = "*"
+
+_UNIT = re.compile(r"\*|[A-Z0-9]{1,12}(-[A-Z0-9]{1,12}){0,3}")
+_PRINCIPAL = "sangathan.principal"
+_EPOCH = datetime.min.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """A verified caller. `unit` is the root of the subtree it may touch: `*` all, None nothing."""
+
+    subject: str
+    scopes: frozenset[str]
+    unit: str | None
+
+    def has(self, scope: str) -> bool:
+        """Whether `scope` was granted, itself or by a wildcard: `groups:*` grants `groups:read`."""
+        return scope in self.scopes or f"{scope.partition(':')[0]}:*" in self.scopes
+
+    def may_touch(self, unit: str) -> bool:
+        if self.unit is None:
+            return False
+        return self.unit in (ALL_UNITS, unit) or unit.startswith(f"{self.unit}-")
+
+    def ensure_sees(self, unit: str) -> None:
+        """Raises the 404 problem for a unit outside the subtree, as if it were not there."""
+        if not self.may_touch(unit):
+            raise not_found()
+
+    def narrowed(self, unit: str | None) -> str | None:
+        """The subtree a listing covers: `unit` if the caller sees it, else all the caller may touch (None: no limit).
+
+        Raises the 404 problem for a unit outside, and for a caller that may touch nothing.
+        """
+        if unit is not None:
+            self.ensure_sees(unit)
+            return unit
+        if self.unit is None:
+            raise not_found()
+        return None if self.unit == ALL_UNITS else self.unit
+
+
+class Authenticator:
+    """Verifies bearer tokens against a key set in a file or at a URL, which it keeps up to date."""
+
+    def __init__(
+        self, jwks: str, *, issuer: str, audience: str, clock: Clock, source: KeySource | None = None
+    ) -> None:
+        self._source = source or key_source(jwks)
+        self._clock = clock
+        self._claims = jwt.JWTClaimsRegistry(
+            now=lambda: int(clock.now().timestamp()),
+            leeway=LEEWAY_SECONDS,
+            iss={"essential": True, "value": issuer},
+            aud={"essential": True, "value": audience},
+            sub={"essential": True},
+            exp={"essential": True},
+        )
+        self._keys: Mapping[str, VerificationKey] = {}
+        self._remembered: OrderedDict[str, tuple[Principal, datetime]] = OrderedDict()
+        self._looked_at = _EPOCH
+        self._look_again = _EPOCH
+        self._refreshing: asyncio.Task[None] | None = None
+
+    async def authenticate(self, token: str) -> Principal:
+        """The caller that `token` speaks for.
+
+        Raises:
+            Problem: 401 with the reason, or 503 when there is no key to verify with.
+        """
+        now = self._clock.now()
+        if now >= self._look_again:
+            await self._keep_current(now)
+        known = self._remembered.get(token)
+        if known is not None and now < known[1]:
+            self._remembered.move_to_end(token)
+            return known[0]
+        return await self._verify(token, now)
+
+    async def ready(self) -> str | None:
+        """A readiness check: the reason why no token can be verified, or None."""
+        if not self._keys:
+            await self._refresh()
+        return None if self._keys else "no keys to verify tokens with"
+
+    async def aclose(self) -> None:
+        if self._refreshing is not None:
+            self._refreshing.cancel()
+        await self._source.aclose()
+
+    async def _keep_current(self, now: datetime) -> None:
+        """Wait for keys only when there are none, or when waiting is cheap."""
+        if not self._keys or self._source.is_cheap:
+            await self._refresh()
+        elif self._refreshing is None:
+            self._look_again = now + timedelta(seconds=self._source.retry_seconds)
+            self._start_refresh()
+
+    def _start_refresh(self) -> asyncio.Task[None]:
+        task = self._refreshing = asyncio.create_task(self._fetch())
+        task.add_done_callback(self._forget_refresh)
+        return task
+
+    def _forget_refresh(self, _: asyncio.Task[None]) -> None:
+        self._refreshing = None
+
+    async def _refresh(self) -> None:
+        # One fetch for all who wait, which the departure of one of them must not cancel.
+        await asyncio.shield(self._refreshing or self._start_refresh())
+
+    async def _fetch(self) -> None:
+        self._looked_at = self._clock.now()
+        wait = max(self._source.retry_seconds, 1)
+        try:
+            keys = await self._source.fetch()
+            wait = self._source.poll_seconds
+        except KeysUnavailable as error:
+            _log.warning("keys for tokens could not be read", reason=str(error), kept=len(self._keys))
+        else:
+            if keys is not None:
+                self._keys = keys
+                self._remembered.clear()
+        self._look_again = self._looked_at + timedelta(seconds=wait)
+
+    async def _verify(self, token: str, now: datetime) -> Principal:
+        key = await self._key_for(token, now)
+        try:
+            claims = jwt.decode(token, key.key, algorithms=[key.algorithm]).claims
+            self._claims.validate(claims)
+        except (JoseError, ValueError, TypeError, RecursionError) as error:
+            raise unauthenticated(_reason(error)) from error
+        principal = _principal(claims)
+        since = now.timestamp()
+        # Compared before anything is subtracted: "exp" may be an integer too large for a float.
+        until = min(claims["exp"] + LEEWAY_SECONDS, since + REMEMBER_SECONDS)
+        self._remembered[token] = (principal, now + timedelta(seconds=until - since))
+        if len(self._remembered) > MAX_REMEMBERED:
+            self._remembered.popitem(last=False)
+        return principal
+
+    async def _key_for(self, token: str, now: datetime) -> VerificationKey:
+        kid = _key_id(token)
+        key = self._find(kid)
+        may_look = now >= self._looked_at + timedelta(seconds=self._source.retry_seconds)
+        if key is None and (may_look or self._refreshing is not None):
+            await self._refresh()
+            key = self._find(kid)
+        if key is not None:
+            return key
+        if not self._keys:
+            raise Problem(503, "keys-unavailable", "Keys unavailable", headers={"Retry-After": "5"})
+        raise unauthenticated("the token names an unknown key")
+
+    def _find(self, kid: object) -> VerificationKey | None:
+        """A token may leave its key out while there is only one."""
+        if kid is None and len(self._keys) == 1:
+            return next(iter(self._keys.values()))
+        return self._keys.get(kid) if isinstance(kid, str) else None
+
+
+def unauthenticated(reason: str | None = None) -> Problem:
+    """401 (RFC 6750, 3): a bare challenge when no token came, else `invalid_token` and the reason."""
+    challenge = 'Bearer realm="sangathan"'
+    if reason is not None:
+        challenge += f', error="invalid_token", error_description="{reason}"'
+    detail = reason or "a bearer token is required"
+    headers = {"WWW-Authenticate": challenge}
+    return Problem(401, "unauthenticated", "Authentication required", detail, headers=headers)
+
+
+def _forbidden(scope: str) -> Problem:
+    challenge = f'Bearer realm="sangathan", error="insufficient_scope", scope="{scope}"'
+    headers = {"WWW-Authenticate": challenge}
+    return Problem(403, "forbidden", "Forbidden", f"the scope {scope} is required", headers=headers)
+
+
+def _key_id(token: str) -> object:
+    if len(token) > MAX_TOKEN_CHARS:
+        raise unauthenticated("the token is too long")
+    try:
+        return jws.extract_compact(token.encode()).headers().get("kid")
+    except (JoseError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise unauthenticated("the token is malformed") from error
+
+
+def _reason(error: Exception) -> str:
+    match error:
+        case ExpiredTokenError():
+            return "the token has expired"
+        case MissingClaimError() | InvalidClaimError():
+            return "a claim of the token is missing or not acceptable"
+        case _:
+            return "the token cannot be verified"
+
+
+def _principal(claims: Mapping[str, Any]) -> Principal:
+    scope, unit = claims.get("scope", ""), claims.get("unit")
+    if not isinstance(scope, str) or not (unit is None or (isinstance(unit, str) and _UNIT.fullmatch(unit))):
+        raise unauthenticated("a claim of the token is missing or not acceptable")
+    return Principal(claims["sub"], frozenset(scope.split()), unit)
+
+
+class Require(SecurityBase):
+    """A dependency that yields the Principal: 401 without a good token, 403 without the scope.
+
+    It is its own OpenAPI security scheme, which spares every request a nested dependency.
+    """
+
+    def __init__(self, scope: str) -> None:
+        self.scope = scope
+        self.scheme_name = "bearer"
+        self.model = HTTPBearer(bearerFormat="JWT")
+
+    async def __call__(self, request: Request) -> Principal:
+        principal: Principal | None = request.scope.get(_PRINCIPAL)
+        if principal is None:
+            principal = await _authenticate(request)
+            request.scope[_PRINCIPAL] = principal
+        if not principal.has(self.scope):
+            raise _forbidden(self.scope)
+        return principal
+
+
+async def _authenticate(request: Request) -> Principal:
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not token:
+        raise unauthenticated()
+    authenticator: Authenticator = request.app.state.authenticator
+    return await authenticator.authenticate(token.strip())
+
+
+def require(scope: str) -> Require:
+    """`Annotated[Principal, Depends(require("members:write"))]`."""
+    return Require(scope)
+
+
+def subject_of(request: Request) -> str:
+    """The caller's subject once a `require` has passed; "" on routes without one."""
+    principal: Principal | None = request.scope.get(_PRINCIPAL)
+    return principal.subject if principal is not None else ""

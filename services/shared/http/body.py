@@ -1,0 +1,128 @@
+"""Requests and answers as JSON: strict bodies, hostile input refused, and the errors of a route documented."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Coroutine, Iterator
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+from fastapi import params
+from fastapi.dependencies.models import Dependant
+from fastapi.routing import APIRoute
+from pydantic import BaseModel, ConfigDict
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from services.shared.http.auth import Require
+from services.shared.http.problem import PROBLEM_JSON, Problem
+
+_JSON_TYPE = re.compile(r"\s*application/([\w.-]+\+)?json\s*(;.*)?", re.IGNORECASE)
+
+PROBLEM_SCHEMA = "Problem"
+"""Name of the schema in `components` that every documented error refers to; `app` adds it."""
+
+
+class Body(BaseModel):
+    """Base of request bodies: unknown fields are refused, and errors never quote the input."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class JSON(JSONResponse):
+    """An answer already made of plain values; return it to skip FastAPI's own serialisation."""
+
+    def render(self, content: Any) -> bytes:
+        return orjson.dumps(content, option=orjson.OPT_UTC_Z)
+
+
+class JsonRequest(Request):
+    """Parses with orjson, which refuses deep nesting, lone surrogates, NaN and bad UTF-8 with one error type."""
+
+    async def json(self) -> Any:
+        if not hasattr(self, "_parsed"):
+            self._parsed = orjson.loads(await self.body())
+        return self._parsed
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """`responses=` for a route or router that raises these; `Route` adds what follows from its signature."""
+    return {status: _documented(status) for status in statuses}
+
+
+def _documented(status: int) -> dict[str, Any]:
+    schema = {"$ref": f"#/components/schemas/{PROBLEM_SCHEMA}"}
+    return {"description": HTTPStatus(status).phrase, "content": {PROBLEM_JSON: {"schema": schema}}}
+
+
+class Route(APIRoute):
+    """`APIRouter(route_class=Route)`: the caller is checked before the body is read, and JSON is JSON.
+
+    Documents the errors that follow from the signature: 401 and 403 from `require`, 404 from a path parameter,
+    400, 413, 415 and 422 from a body, 412 and 428 from `If-Match`, 400 from a cursor or an idempotency key.
+    """
+
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        super().__init__(path, endpoint, **options)
+        self.responses = {**problems(*sorted(self._statuses())), **self.responses}
+
+    @property
+    def takes_json(self) -> bool:
+        return self.body_field is not None and not isinstance(self.body_field.field_info, params.Form)
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+        takes_json = self.takes_json
+        guard = next((d.call for d in self.dependant.dependencies if isinstance(d.call, Require)), None)
+
+        async def guarded(request: Request) -> Response:
+            request = JsonRequest(request.scope, request.receive)
+            if guard is not None:
+                await guard(request)
+            if takes_json:
+                _expect_json(request)
+                # Here and not inside FastAPI, which would turn the 413 raised while reading into a 400.
+                await request.body()
+            return await handle(request)
+
+        return guarded
+
+    def _statuses(self) -> Iterator[int]:
+        everything = list(_flat(self.dependant))
+        names = {field.alias.lower() for d in everything for field in (*d.header_params, *d.query_params)}
+        yield 429
+        if any(isinstance(d.call, Require) for d in everything):
+            yield from (401, 403, 503)
+        if any(d.path_params for d in everything):
+            yield 404
+        if names or any(d.path_params for d in everything):
+            yield 422
+        if self.takes_json:
+            yield from (400, 413, 415, 422)
+        if names & {"cursor", "idempotency-key"}:
+            yield from (400, 422)
+        if "if-match" in names:
+            yield from (400, 412, 428)
+
+
+def _flat(dependant: Dependant) -> Iterator[Dependant]:
+    yield dependant
+    for inner in dependant.dependencies:
+        yield from _flat(inner)
+
+
+def _expect_json(request: Request) -> None:
+    content_type = request.headers.get("content-type")
+    if content_type is None:
+        if not _has_body(request):
+            return  # answered as a missing body
+    elif _JSON_TYPE.fullmatch(content_type):
+        return
+    raise Problem(
+        415, "unsupported-media-type", "Unsupported media type", "the body must be application/json"
+    )
+
+
+def _has_body(request: Request) -> bool:
+    return "transfer-encoding" in request.headers or request.headers.get("content-length", "0") != "0"

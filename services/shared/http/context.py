@@ -1,0 +1,168 @@
+"""The one middleware: identity of the request, size of its body, its metrics, and what happens when all fails."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping
+from time import perf_counter
+
+import structlog
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from services.shared.http.correlation import (
+    RequestContext,
+    continued,
+    current_context,
+    enter,
+    new_traceparent,
+    working_for,
+)
+from services.shared.http.metrics import HttpMetrics, route_template
+from services.shared.http.problem import content_too_large, internal_error, overloaded, render
+from services.shared.ids import new_id
+from services.shared.logs import explain
+
+__all__ = ["ContextMiddleware", "RequestContext", "current_context", "enter", "working_for"]
+
+_log = structlog.get_logger("sangathan.http")
+_access = logging.getLogger("sangathan.http")  # asked whether DEBUG is on: the standard library remembers
+
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+_NEVER_SHED = frozenset({"/livez", "/readyz", "/metrics"})
+_BODILESS = frozenset({"GET", "HEAD", "OPTIONS"})
+CLIENT_CLOSED_REQUEST = 499
+"""nginx's code for a client that left; only our metrics see it."""
+
+
+class BrokenAnswer(RuntimeError):
+    """The answer had begun when its handler failed; tells the server to cut the connection."""
+
+
+class ContextMiddleware:
+    """Request ids, traces, metrics, load shedding, body limits and the last-resort 500, in one layer.
+
+    `body_limits` raises or lowers the limit, in bytes, of exact paths (imports that stream).
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        metrics: HttpMetrics,
+        max_in_flight: int,
+        max_body: int,
+        body_limits: Mapping[str, int],
+    ) -> None:
+        self._app = app
+        self._metrics = metrics
+        self._max_in_flight = max_in_flight
+        self._max_body = max_body
+        self._body_limits = body_limits
+        self._in_flight = 0
+        metrics.watch_in_flight(lambda: self._in_flight)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = perf_counter()
+        exchange = _Exchange(scope, receive, send)
+        enter(exchange.context)
+        self._in_flight += 1
+        try:
+            await self._answer(exchange)
+        except ClientDisconnect:
+            exchange.status = CLIENT_CLOSED_REQUEST  # no one left to answer
+        except Exception as error:
+            await _fail(exchange, error)
+        else:
+            _access_log(scope, exchange.status)
+        finally:
+            self._in_flight -= 1
+            status = exchange.status or CLIENT_CLOSED_REQUEST  # cancelled before an answer
+            self._metrics.observe(scope, status, perf_counter() - started)
+
+    async def _answer(self, exchange: _Exchange) -> None:
+        scope = exchange.scope
+        if self._in_flight > self._max_in_flight and scope["path"] not in _NEVER_SHED:
+            self._metrics.shed()
+            await render(overloaded(), scope)(scope, exchange.receive, exchange.send)
+            return
+        limit = self._body_limits.get(scope["path"], self._max_body)
+        if exchange.content_length > limit:
+            await render(content_too_large(limit), scope)(scope, exchange.receive, exchange.send)
+            return
+        receive = exchange.receive
+        # The server holds a client to its Content-Length; only a body without one has to be counted.
+        if exchange.content_length < 0 and scope["method"] not in _BODILESS:
+            receive = _counted(receive, limit)
+        await self._app(scope, receive, exchange.send)
+
+
+class _Exchange:
+    """One request and its answer as the middleware sees them: headers read once, status noted, id echoed."""
+
+    __slots__ = ("_send", "content_length", "context", "receive", "scope", "status")
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.scope = scope
+        self.receive = receive
+        self._send = send
+        self.status = 0
+        self.content_length = -1
+        request_id = traceparent = None
+        for name, value in scope["headers"]:
+            if name == b"x-request-id":
+                request_id = value.decode() if _REQUEST_ID.fullmatch(value) else None
+            elif name == b"traceparent":
+                traceparent = continued(value.decode("latin-1"))
+            elif name == b"content-length" and value.isdigit() and len(value) < 20:
+                self.content_length = int(value)
+        self.context = RequestContext(request_id or new_id(), traceparent or new_traceparent())
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            message["headers"] = [
+                *message.get("headers", ()),
+                (b"x-request-id", self.context.request_id.encode()),
+            ]
+        await self._send(message)
+
+
+def _counted(receive: Receive, limit: int) -> Receive:
+    total = 0
+
+    async def counting() -> Message:
+        nonlocal total
+        message = await receive()
+        total += len(message.get("body", b""))
+        if total > limit:
+            raise content_too_large(limit)
+        return message
+
+    return counting
+
+
+async def _fail(exchange: _Exchange, error: Exception) -> None:
+    """Answer 500 and log where it came from, without the message: it may quote what the caller sent."""
+    _log.error(
+        "request failed",
+        method=exchange.scope["method"],
+        route=route_template(exchange.scope),
+        error=type(error).__qualname__,
+        raised=explain(error, messages=False),
+    )
+    if exchange.status:
+        exchange.status = 500
+        raise BrokenAnswer("the answer had begun") from None
+    await render(internal_error(), exchange.scope)(exchange.scope, exchange.receive, exchange.send)
+
+
+def _access_log(scope: Scope, status: int) -> None:
+    if status >= 500:
+        _log.warning("request answered", method=scope["method"], route=route_template(scope), status=status)
+    elif _access.isEnabledFor(logging.DEBUG):
+        _log.debug("request answered", method=scope["method"], route=route_template(scope), status=status)

@@ -1,0 +1,64 @@
+"""Which request (or event) the running code works for: two ids that travel into events and log lines."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+_TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-[0-9a-f]{16}-([0-9a-f]{2})(-.*)?")
+_NO_TRACE = "0" * 32
+_NO_PARENT = f"-{'0' * 16}-"
+
+
+@dataclass(frozen=True, slots=True)
+class RequestContext:
+    """`traceparent` is W3C Trace Context version 00, already carrying a span id of our own."""
+
+    request_id: str
+    traceparent: str
+
+    @property
+    def trace_id(self) -> str:
+        return self.traceparent[3:35]
+
+
+_current: ContextVar[RequestContext | None] = ContextVar("sangathan_request_context", default=None)
+
+
+def current_context() -> RequestContext | None:
+    """What the running task works for; None outside a request."""
+    return _current.get()
+
+
+def enter(context: RequestContext) -> None:
+    """Make `context` current for the rest of this task."""
+    _current.set(context)
+
+
+@contextmanager
+def working_for(context: RequestContext) -> Iterator[None]:
+    """Make `context` current inside the block."""
+    token = _current.set(context)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+def new_traceparent() -> str:
+    return f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01"
+
+
+def continued(traceparent: str) -> str | None:
+    """The same trace with a new span id, or None when `traceparent` is not valid (W3C Trace Context, 3.2)."""
+    match = _TRACEPARENT.fullmatch(traceparent)
+    if match is None:
+        return None
+    version, trace_id, flags, rest = match.groups()
+    if version == "ff" or (version == "00" and rest) or trace_id == _NO_TRACE or _NO_PARENT in traceparent:
+        return None
+    return f"00-{trace_id}-{secrets.token_hex(8)}-{flags}"

@@ -1,0 +1,57 @@
+"""Optimistic concurrency: `ETag` is the version in quotes, and `If-Match` names the version a change is based on.
+
+RFC 9110, 13.1.1 compares strongly, so a weak tag never matches (412). `*` would let a caller change what it has
+not read: it counts as missing (428). Several tags, or what is no entity tag at all, are refused (400).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from fastapi import Depends, Header
+
+from services.shared.http.problem import Problem, bad_request
+
+_OURS = re.compile(r'"(0|[1-9][0-9]{0,17})"')
+_ENTITY_TAG = re.compile(r'(W/)?"[\x21\x23-\x7e\x80-\xff]*"')
+
+
+def etag(version: int) -> str:
+    """`etag(7) == '"7"'`."""
+    return f'"{version}"'
+
+
+def precondition_failed() -> Problem:
+    """412: the object has changed since the caller read it."""
+    detail = "the object has changed; read it again"
+    return Problem(412, "stale-version", "Precondition failed", detail)
+
+
+def expected_version(if_match: str | None) -> int:
+    """The version that `If-Match` names.
+
+    Raises:
+        Problem: 428 when missing or `*`, 412 for a weak or foreign tag, 400 for anything else.
+    """
+    value = (if_match or "").strip()
+    if value in ("", "*"):
+        detail = 'send If-Match with the ETag of the version you read, such as "7"'
+        raise Problem(428, "if-match-required", "Precondition required", detail)
+    if match := _OURS.fullmatch(value):
+        return int(match[1])
+    if _ENTITY_TAG.fullmatch(value):
+        raise precondition_failed()
+    raise bad_request("invalid-if-match", 'If-Match must be one entity tag, such as "7"')
+
+
+async def _if_match(
+    value: Annotated[
+        str | None, Header(alias="If-Match", description="ETag of the version this change is based on.")
+    ] = None,
+) -> int:
+    return expected_version(value)
+
+
+IfMatch = Annotated[int, Depends(_if_match)]
+"""Parameter of a route that changes something: the expected version."""

@@ -1,0 +1,161 @@
+"""Where the keys that verify tokens come from: a JSON Web Key Set (RFC 7517) in a file or at a URL.
+
+A key decides its algorithm; a token's header never does (RFC 8725, 3.1).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import httpx2
+import orjson
+import structlog
+from joserfc.errors import JoseError
+from joserfc.jwk import ECKey, JWKRegistry, KeyFlexible, OKPKey, RSAKey
+
+_log = structlog.get_logger("sangathan.auth")
+
+FETCH_SECONDS = 5.0
+MAX_DOCUMENT_BYTES = 256 * 1024
+MIN_RSA_BITS = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class VerificationKey:
+    key: KeyFlexible
+    algorithm: str
+
+
+class KeysUnavailable(Exception):
+    """The source cannot be read now, or holds no key we may use."""
+
+
+class KeySource(Protocol):
+    """Fetched every `poll_seconds`, and `retry_seconds` after the last time for an unknown key id.
+
+    When `is_cheap`, requests wait for the periodic fetch; otherwise it runs beside them.
+    """
+
+    is_cheap: bool
+    poll_seconds: float
+    retry_seconds: float
+
+    async def fetch(self) -> Mapping[str, VerificationKey] | None:
+        """The keys by id; None when nothing changed since the last fetch.
+
+        Raises:
+            KeysUnavailable: keep what you have.
+        """
+        ...
+
+    async def aclose(self) -> None: ...
+
+
+class FileKeys:
+    """A file, read again when it changes. Looked at once a second, which costs one `stat`."""
+
+    is_cheap = True
+    poll_seconds = 1.0
+    retry_seconds = 0.0
+
+    def __init__(self, path: str) -> None:
+        self._path = Path(path)
+        self._seen: tuple[int, int, int] | None = None
+
+    async def fetch(self) -> Mapping[str, VerificationKey] | None:
+        try:
+            stat = os.stat(self._path)
+            # Inode too: Kubernetes swaps a symbolic link, and the new file may be older.
+            version = (stat.st_mtime_ns, stat.st_ino, stat.st_size)
+            if version == self._seen:
+                return None
+            self._seen = version
+            return parse_keys(self._path.read_bytes())
+        except OSError as error:
+            raise KeysUnavailable(type(error).__name__) from error
+
+    async def aclose(self) -> None:
+        """Nothing is held open."""
+
+
+class UrlKeys:
+    """A URL, fetched every ten minutes and when a token names a key we do not have."""
+
+    is_cheap = False
+    poll_seconds = 600.0
+    retry_seconds = 30.0
+
+    def __init__(self, url: str, transport: httpx2.AsyncBaseTransport | None = None) -> None:
+        self._url = url
+        self._client = httpx2.AsyncClient(timeout=FETCH_SECONDS, transport=transport)
+        self._seen: bytes | None = None
+
+    async def fetch(self) -> Mapping[str, VerificationKey] | None:
+        try:
+            response = await self._client.get(self._url)
+            response.raise_for_status()
+        except httpx2.HTTPError as error:
+            raise KeysUnavailable(type(error).__name__) from error
+        document = response.content
+        if document == self._seen:
+            return None
+        keys = parse_keys(document)
+        self._seen = document
+        return keys
+
+    async def aclose(self) -> None:
+        await self._client.aclose()
+
+
+def key_source(jwks: str) -> KeySource:
+    """`jwks` is a path or an http(s) URL."""
+    return UrlKeys(jwks) if jwks.startswith(("http://", "https://")) else FileKeys(jwks)
+
+
+def parse_keys(document: bytes) -> dict[str, VerificationKey]:
+    """The signing keys of a key set by key id; others (encryption, symmetric, weak) are passed over.
+
+    Raises:
+        KeysUnavailable: not a key set, or no usable key in it.
+    """
+    if len(document) > MAX_DOCUMENT_BYTES:
+        raise KeysUnavailable("the key set is too large")
+    try:
+        entries = orjson.loads(document)["keys"]
+        keys = dict(filter(None, map(_usable, entries)))
+    except (ValueError, TypeError, KeyError) as error:
+        raise KeysUnavailable("not a key set") from error
+    if not keys:
+        raise KeysUnavailable("no usable key")
+    return keys
+
+
+def _usable(entry: object) -> tuple[str, VerificationKey] | None:
+    if not isinstance(entry, dict) or entry.get("use", "sig") != "sig":
+        return None
+    try:
+        key = JWKRegistry.import_key(entry)
+    except (JoseError, ValueError, TypeError, KeyError) as error:
+        _log.warning("a key of the key set was passed over", reason=type(error).__name__)
+        return None
+    algorithm = _algorithm(key)
+    if algorithm is None or entry.get("alg", algorithm) != algorithm:
+        return None
+    key.ensure_kid()
+    return str(key.kid), VerificationKey(key, algorithm)
+
+
+def _algorithm(key: object) -> str | None:
+    match key:
+        case OKPKey(curve_name="Ed25519"):
+            return "EdDSA"
+        case ECKey(curve_name="P-256"):
+            return "ES256"
+        case RSAKey() if key.public_key.key_size >= MIN_RSA_BITS:
+            return "RS256"
+        case _:
+            return None

@@ -1,0 +1,77 @@
+"""The metrics of HTTP: labels are the method, the route's template and the class of the status, never a path."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from starlette.types import Scope
+
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+UNMATCHED = "unmatched"
+
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+class HttpMetrics:
+    """Registered once per process in the registry of its service."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._requests = Counter(
+            "sangathan_http_requests",
+            "Requests answered, by method, route template and status class (2xx, 3xx, 4xx, 5xx).",
+            ["method", "route", "status"],
+            registry=registry,
+        )
+        self._seconds = Histogram(
+            "sangathan_http_request_seconds",
+            "From the request's headers to the end of the answer.",
+            ["method", "route"],
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self._in_flight = Gauge(
+            "sangathan_http_requests_in_flight", "Requests in progress.", registry=registry
+        )
+        self._shed = Counter(
+            "sangathan_http_requests_shed", "Requests refused with 429 to shed load.", registry=registry
+        )
+        self._series: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+
+    def watch_in_flight(self, read: Callable[[], float]) -> None:
+        """Read at scrape time, which costs a request nothing."""
+        self._in_flight.set_function(read)
+
+    def shed(self) -> None:
+        self._shed.inc()
+
+    def observe(self, scope: Scope, status: int, seconds: float) -> None:
+        key = (scope["method"], route_template(scope), status // 100)
+        series = self._series.get(key)
+        if series is None:
+            series = self._new_series(*key)
+        series[0].inc()
+        series[1].observe(seconds)
+
+    def _new_series(self, method: str, route: str, status_class: int) -> tuple[Counter, Histogram]:
+        label = method if method in _METHODS else "OTHER"
+        series = (
+            self._requests.labels(label, route, f"{status_class}xx"),
+            self._seconds.labels(label, route),
+        )
+        if label == method:  # a made-up method is the caller's; do not remember it
+            self._series[method, route, status_class] = series
+        return series
+
+
+def route_template(scope: Scope) -> str:
+    """Such as `/v1/members/{id}`; `unmatched` when no route was found."""
+    included: Mapping[str, Any] | None = scope.get("fastapi")
+    effective = included.get("effective_route_context") if included else None
+    template = getattr(effective or scope.get("route"), "path_format", None)
+    if isinstance(template, str):
+        return template
+    # Starlette's own routes leave no trace but their endpoint; ours (health, docs) have fixed paths.
+    fixed = "endpoint" in scope and not scope.get("path_params")
+    return str(scope["path"]) if fixed else UNMATCHED

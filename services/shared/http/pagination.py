@@ -1,0 +1,118 @@
+"""Listing by `limit` and opaque `cursor`: pages stay stable under writes because a cursor is a position, not a count.
+
+window = paging.window("members", {"unit": unit}, (str,))
+rows = await store.members(unit, after=window.after, limit=window.limit + 1)
+rows, next = window.cut(rows, lambda row: (row["_id"],))
+"""
+
+from __future__ import annotations
+
+import hashlib
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Generic, TypeVar
+
+import orjson
+from fastapi import Depends, Query
+from pydantic import BaseModel
+
+from services.shared.http.problem import Problem, bad_request
+
+T = TypeVar("T")
+Position = tuple[Any, ...]
+"""The sort key of a row: strings, integers, floats or None."""
+
+DEFAULT_LIMIT = 50
+MAX_LIMIT = 500
+MAX_CURSOR_CHARS = 2048
+_DIGEST_CHARS = 16
+
+
+class Page(BaseModel, Generic[T]):
+    """`{"items": [...], "next": "<cursor>" | null}`."""
+
+    items: list[T]
+    next: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Which rows to fetch: at most `limit`, those after `after` (None: from the start)."""
+
+    limit: int
+    after: Position | None
+    _listing: bytes
+
+    @property
+    def after_id(self) -> str | None:
+        """`after` of a listing whose position is one id."""
+        return None if self.after is None else str(self.after[0])
+
+    def cut(self, rows: Sequence[T], position: Callable[[T], Position]) -> tuple[Sequence[T], str | None]:
+        """The page, and the cursor of the next one. Fetch `limit + 1` rows: the extra one tells there is more."""
+        if len(rows) <= self.limit:
+            return rows, None
+        page = rows[: self.limit]
+        return page, _encode(self._listing, position(page[-1]))
+
+
+@dataclass(frozen=True, slots=True)
+class PageParams:
+    limit: int = DEFAULT_LIMIT
+    cursor: str | None = None
+
+    def window(self, route: str, filters: Mapping[str, object], shape: tuple[type, ...]) -> Window:
+        """The window for this listing.
+
+        Args:
+            route: names the listing; a cursor of one is not valid for another.
+            filters: everything else the caller may vary (JSON values, dates); nor across filters.
+            shape: the types of a position, such as `(str,)`; None is always allowed.
+
+        Raises:
+            Problem: 400 `invalid-cursor`.
+        """
+        listing = orjson.dumps([route, filters], option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS)
+        after = None if self.cursor is None else _decode(listing, self.cursor, shape)
+        return Window(self.limit, after, listing)
+
+
+async def page_params(
+    limit: Annotated[int, Query(ge=1, le=MAX_LIMIT, description="Items per page.")] = DEFAULT_LIMIT,
+    cursor: Annotated[str | None, Query(description="`next` of the page before.")] = None,
+) -> PageParams:
+    return PageParams(limit, cursor)
+
+
+Paging = Annotated[PageParams, Depends(page_params)]
+"""Parameter of a route that lists."""
+
+
+def _digest(listing: bytes, position: Sequence[Any]) -> str:
+    """Ties a position to its listing. No secret: a forged position shows nothing the caller may not list."""
+    return hashlib.sha256(listing + b"\n" + orjson.dumps(position)).hexdigest()[:_DIGEST_CHARS]
+
+
+def _encode(listing: bytes, position: Sequence[Any]) -> str:
+    document = orjson.dumps([_digest(listing, position), *position])
+    return urlsafe_b64encode(document).rstrip(b"=").decode()
+
+
+def _decode(listing: bytes, cursor: str, shape: tuple[type, ...]) -> Position:
+    if len(cursor) > MAX_CURSOR_CHARS:
+        raise _invalid_cursor()
+    try:
+        digest, *position = orjson.loads(urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+        genuine = digest == _digest(listing, position) and _encode(listing, position) == cursor
+    except (ValueError, TypeError) as error:
+        raise _invalid_cursor() from error
+    if not genuine or len(position) != len(shape):
+        raise _invalid_cursor()
+    if not all(value is None or type(value) is kind for value, kind in zip(position, shape, strict=True)):
+        raise _invalid_cursor()
+    return tuple(position)
+
+
+def _invalid_cursor() -> Problem:
+    return bad_request("invalid-cursor", "the cursor is not one of this listing's; start again without it")

@@ -1,0 +1,166 @@
+"""Errors as `application/problem+json` (RFC 9457), and the handlers that turn every failure into one.
+
+An answer is `{type, title, status, detail?, instance, request_id?, errors?, ...extra}`. Each of `errors` is
+`{pointer, in, detail}`: an RFC 6901 pointer into the body or, for `in` = query, path, header or cookie, to the
+parameter's name. No answer repeats a value that the caller sent, except the path in `instance`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any, Literal
+from urllib.parse import quote
+
+import orjson
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Match
+from starlette.types import Scope
+
+from services.shared.http.correlation import current_context
+from services.shared.http.validation import field_error, is_malformed_json
+
+PROBLEM_JSON = "application/problem+json"
+
+Location = Literal["body", "query", "path", "header", "cookie"]
+
+
+@dataclass(frozen=True, slots=True)
+class FieldError:
+    """One bad field. `detail` must not contain the value."""
+
+    pointer: str
+    detail: str
+    location: Location = "body"
+
+
+class Problem(Exception):
+    """Raise it anywhere below a route; `slug` becomes the type `urn:sangathan:problem:<slug>`.
+
+    `extra` are extension members (RFC 9457, 3.2), such as the id of what a request conflicts with.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        slug: str,
+        title: str,
+        detail: str | None = None,
+        *,
+        errors: Sequence[FieldError] = (),
+        headers: Mapping[str, str] | None = None,
+        extra: Mapping[str, str | int | bool | None] | None = None,
+    ) -> None:
+        super().__init__(f"{status} {slug}")
+        self.status = status
+        self.slug = slug
+        self.title = title
+        self.detail = detail
+        self.errors = tuple(errors)
+        self.headers = dict(headers or {})
+        self.extra = dict(extra or {})
+
+
+def not_found(detail: str | None = None) -> Problem:
+    """404, also for what exists outside the caller's subtree: the two must look the same."""
+    return Problem(404, "not-found", "Not found", detail)
+
+
+def conflict(
+    slug: str, detail: str, *, extra: Mapping[str, str | int | bool | None] | None = None
+) -> Problem:
+    return Problem(409, slug, "Conflict", detail, extra=extra)
+
+
+def bad_request(slug: str, detail: str) -> Problem:
+    return Problem(400, slug, "Bad request", detail)
+
+
+def invalid(errors: Iterable[FieldError]) -> Problem:
+    """422 for fields that break a rule only the service can check."""
+    return Problem(422, "invalid-fields", "The request has invalid fields", errors=tuple(errors))
+
+
+def content_too_large(limit: int) -> Problem:
+    # The rest of the body is not worth reading: close rather than drain it.
+    headers = {"Connection": "close"}
+    return Problem(
+        413, "content-too-large", "Content too large", f"the limit is {limit} bytes", headers=headers
+    )
+
+
+def overloaded() -> Problem:
+    detail = "the service is shedding load; try again shortly"
+    return Problem(429, "overloaded", "Too many requests", detail, headers={"Retry-After": "1"})
+
+
+def internal_error() -> Problem:
+    return Problem(500, "internal-error", "Internal error")
+
+
+def render(problem: Problem, scope: Scope) -> Response:
+    """The answer to the request of `scope`."""
+    document: dict[str, Any] = {
+        "type": f"urn:sangathan:problem:{problem.slug}",
+        "title": problem.title,
+        "status": problem.status,
+    }
+    if problem.detail is not None:
+        document["detail"] = problem.detail
+    document["instance"] = quote(scope["path"], safe="/:@!$&'()*+,;=~", errors="replace")
+    context = current_context()
+    if context is not None:
+        document["request_id"] = context.request_id
+    if problem.errors:
+        document["errors"] = [
+            {"pointer": error.pointer, "in": error.location, "detail": error.detail}
+            for error in problem.errors
+        ]
+    for key, value in problem.extra.items():
+        document.setdefault(key, value)
+    return Response(orjson.dumps(document), problem.status, headers=problem.headers, media_type=PROBLEM_JSON)
+
+
+async def _on_problem(request: Request, problem: Problem) -> Response:
+    return render(problem, request.scope)
+
+
+async def _on_invalid_request(request: Request, error: RequestValidationError) -> Response:
+    found = error.errors()
+    if is_malformed_json(found):
+        return render(bad_request("malformed-json", "the body is not valid JSON"), request.scope)
+    return render(invalid(FieldError(*field_error(each)) for each in found[:MAX_ERRORS]), request.scope)
+
+
+async def _on_http_exception(request: Request, error: HTTPException) -> Response:
+    """What the framework raises: 404, 405, 400. Its detail is dropped, for it may quote the request."""
+    status = HTTPStatus(error.status_code)
+    headers = dict(error.headers or {})
+    if status == HTTPStatus.METHOD_NOT_ALLOWED:
+        headers["Allow"] = ", ".join(_allowed_methods(request))
+    slug = status.phrase.lower().replace(" ", "-")
+    return render(Problem(status, slug, status.phrase, headers=headers), request.scope)
+
+
+def _allowed_methods(request: Request) -> list[str]:
+    """Of every route on this path; the framework names only those of the first."""
+    methods: set[str] = set()
+    for route in request.app.routes:
+        if route.matches(request.scope)[0] != Match.NONE:
+            methods.update(getattr(route, "methods", None) or ())
+    return sorted(methods)
+
+
+MAX_ERRORS = 50
+"""Field errors in one answer; a body can contain far more."""
+
+HANDLERS: dict[int | type[Exception], Callable[[Request, Any], Coroutine[Any, Any, Response]]] = {
+    Problem: _on_problem,
+    RequestValidationError: _on_invalid_request,
+    HTTPException: _on_http_exception,
+}
+"""For `FastAPI(exception_handlers=...)`. The last-resort 500 is answered by `ContextMiddleware`, outside everything."""

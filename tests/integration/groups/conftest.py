@@ -1,0 +1,24 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from infra.local.keys import Keys
+from services.groups.app import build
+from services.groups.settings import GroupsSettings
+from tests.fixtures.apps import Running, base_settings, running
+
+
+@pytest.fixture
+async def groups(
+    mongo_uri: str, kafka_bootstrap: str, database_name: str, keys: Keys
+) -> AsyncIterator[Running]:
+    """The groups service with groups of 5 seats."""
+    settings = GroupsSettings(
+        **base_settings(mongo_uri, kafka_bootstrap, database_name, keys),
+        group_capacity=5,
+        waiting_room_seconds=0.5,
+    )
+    async with running(build, settings, keys=keys, admin_scopes=["groups:*", "ops:*"]) as app:
+        yield app

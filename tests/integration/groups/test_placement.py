@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from datetime import UTC, datetime
+
+from services.groups.app import build
+from services.groups.settings import GroupsSettings
+from services.shared.contracts.groups import TOPIC
+from services.shared.contracts.members import MemberJoined, MemberLeft, MemberMoved
+from services.shared.contracts.vocabulary import Gender
+from services.shared.ids import new_id
+from tests.fixtures.apps import Running, base_settings, running
+
+UNIT = "BR-SARAN"
+
+
+def joins(count: int, unit: str = UNIT) -> list[MemberJoined]:
+    return [
+        MemberJoined(
+            member_id=new_id(),
+            unit=unit,
+            gender=Gender.FEMALE,
+            language="hi",
+            joined_at=datetime(2026, 11, 23, tzinfo=UTC),
+        )
+        for _ in range(count)
+    ]
+
+
+async def tree(groups: Running, *codes: str) -> None:
+    for code in ("BR", *codes):
+        level = ("state", "district", "block", "booth")[code.count("-")]
+        body = {"level": level, "name": {"en": f"Unit {code}", "hi": "इकाई"}}
+        answer = await groups.http.put(f"/v1/units/{code}", json=body)
+        assert answer.status_code in {200, 201}, answer.text
+
+
+async def seats(groups: Running, unit: str = UNIT) -> list[tuple[int, int, str]]:
+    """(ordinal, seats taken, state) of a unit's groups."""
+    rows = await groups.kernel.database["groups"].find({"unit": unit}).sort("ordinal", 1).to_list(None)
+    return [(row["ordinal"], row["taken"], row["state"]) for row in rows]
+
+
+async def placed(groups: Running, count: int, state: str = "assigned") -> None:
+    async def enough() -> bool:
+        return await groups.kernel.database["placements"].count_documents({"state": state}) == count
+
+    await groups.until(enough)
+
+
+async def test_members_overflow_into_the_next_group_and_never_over_capacity(groups: Running) -> None:
+    await tree(groups, UNIT)
+    await groups.publish(*joins(12))
+    await placed(groups, 12)
+    assert await seats(groups) == [(1, 5, "full"), (2, 5, "full"), (3, 2, "open")]
+
+    events = await groups.published(TOPIC, 2 + 3 + 12 + 2)
+    kinds = Counter(e.type for e in events)
+    assert kinds == {
+        "unit.upserted": 2,
+        "group.created": 3,
+        "group.member_assigned": 12,
+        "group.filled": 2,
+    }
+    for subject in {e.subject for e in events}:
+        own = [e.sequence for e in events if e.subject == subject]
+        assert own == list(range(1, len(own) + 1))
+
+
+async def test_a_freed_seat_of_the_lowest_ordinal_is_taken_first(groups: Running) -> None:
+    await tree(groups, UNIT)
+    members = joins(7)
+    await groups.publish(*members)
+    await placed(groups, 7)
+    first = await groups.kernel.database["placements"].find_one({"ordinal": 1})
+    assert first is not None
+    await groups.publish(MemberLeft(member_id=first["_id"], unit=UNIT))
+    await placed(groups, 1, "left")
+    assert await seats(groups) == [(1, 4, "open"), (2, 2, "open")]
+    await groups.publish(*joins(1))
+    await placed(groups, 7)
+    assert await seats(groups) == [(1, 5, "full"), (2, 2, "open")]
+
+
+async def test_a_member_waits_for_an_unknown_unit_and_is_placed_when_it_arrives(groups: Running) -> None:
+    members = joins(8)
+    await groups.publish(*members)
+    await placed(groups, 8, "waiting_unit")
+    answer = await groups.http.get(f"/v1/members/{members[0].member_id}/groups")
+    assert answer.json()["items"][0]["state"] == "waiting_unit"
+
+    await tree(groups, UNIT)
+    await placed(groups, 8)
+    answer = await groups.http.get(f"/v1/members/{members[0].member_id}/groups")
+    (item,) = answer.json()["items"]
+    assert item["state"] == "assigned"
+    assert item["unit"] == UNIT
+    assert await seats(groups) == [(1, 5, "full"), (2, 3, "open")]
+
+
+async def test_a_move_frees_the_old_seat_and_takes_a_new_one(groups: Running) -> None:
+    await tree(groups, UNIT, "BR-SIWAN")
+    (member,) = joins(1)
+    await groups.publish(member)
+    await placed(groups, 1)
+    await groups.publish(MemberMoved(member_id=member.member_id, from_unit=UNIT, unit="BR-SIWAN"))
+
+    async def moved() -> bool:
+        return await seats(groups, "BR-SIWAN") == [(1, 1, "open")]
+
+    await groups.until(moved)
+    assert await seats(groups) == [(1, 0, "open")]
+    events = await groups.published(TOPIC, 8)
+    own = [(e.type, e.sequence) for e in events if e.subject == member.member_id]
+    assert own == [
+        ("group.member_assigned", 1),
+        ("group.member_removed", 2),
+        ("group.member_assigned", 3),
+    ]
+
+
+async def test_a_stale_event_never_undoes_a_newer_one(groups: Running) -> None:
+    """The join comes after the leave, as a replayed dead letter would."""
+    await tree(groups, UNIT)
+    (member,) = joins(1)
+    await groups.publish(groups.envelope(MemberLeft(member_id=member.member_id, unit=UNIT), 2))
+    await placed(groups, 1, "left")
+    await groups.publish(groups.envelope(member, 1))
+    await asyncio.sleep(1)
+    await placed(groups, 1, "left")
+    assert await seats(groups) == []
+
+
+async def test_two_instances_racing_for_the_last_seats_never_exceed_capacity(
+    groups: Running, mongo_uri: str, kafka_bootstrap: str, keys
+) -> None:
+    """The same unit's joins lie in all partitions, so both consumers seat members in the same groups at once."""
+    await tree(groups, UNIT)
+    settings = GroupsSettings(
+        **base_settings(mongo_uri, kafka_bootstrap, groups.kernel.settings.database, keys), group_capacity=5
+    )
+    async with running(build, settings, keys=keys, admin_scopes=["groups:*"]) as second:
+        assert second.kernel.consumer is not None
+        for _ in range(20):
+            await groups.publish(*joins(10))
+            await asyncio.sleep(0.02)
+        await placed(groups, 200)
+        rows = await seats(groups)
+        assert [row[1] for row in rows] == [5] * 40
+        assert [row[0] for row in rows] == list(range(1, 41))
+        counted = Counter(
+            row["group_id"] for row in await groups.kernel.database["placements"].find({}).to_list(None)
+        )
+        assert set(counted.values()) == {5}
