@@ -1,0 +1,39 @@
+"""`python -m tests.bench [consume] [ingest]`: ratios against baselines measured in the same run; exit 1 below a goal."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform
+import sys
+
+from rich.console import Console
+from rich.table import Table
+
+from tests.bench import consume, ingest
+from tests.bench.environment import Ratio, environment
+
+BENCHES = {"consume": consume.measure, "ingest": ingest.measure}
+
+
+async def main(names: list[str]) -> int:
+    ratios: list[Ratio] = []
+    async with environment() as env:
+        for name in names or BENCHES:
+            ratios += await BENCHES[name](env)
+    table = Table("what", "ours", "baseline", "ratio", "goal", "", title=f"{os.cpu_count()} cores, Python {platform.python_version()}")
+    for r in ratios:
+        table.add_row(
+            r.what,
+            f"{r.ours.rate:,.0f} ({r.ours.name})",
+            f"{r.baseline.rate:,.0f} ({r.baseline.name})",
+            f"{r.value:.2f}",
+            f">= {r.goal:g}",
+            "met" if r.met else "MISSED",
+        )
+    Console(width=160).print(table)
+    return 0 if all(r.met for r in ratios) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(main(sys.argv[1:])))

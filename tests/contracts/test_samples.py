@@ -1,0 +1,76 @@
+"""Golden samples: one record as it lies on the wire for every event type.
+
+A released sample is a promise to every consumer that has ever read the type, so its file never changes (its hash
+is in RELEASED); a new field gets a sample of its own, `<type>.2.json`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from unittest.mock import Mock
+
+import pytest
+
+from services.analytics.subscriptions import subscriptions as analytics
+from services.groups.subscriptions import subscriptions as groups
+from services.notifications.subscriptions import subscriptions as notifications
+from services.shared.contracts.catalogue import BY_TYPE, EVENTS
+from services.shared.eventkit.broker import Partition, Record
+from services.shared.eventkit.codec import decode, encode
+
+SAMPLES = Path(__file__).parent / "samples"
+FILES = sorted(SAMPLES.glob("*.json"))
+PERSONAL = {"name", "phone", "email", "handle", "invite_link", "text", "body", "address"}
+
+
+def record(path: Path) -> Record:
+    sample = json.loads(path.read_text(encoding="utf-8"))
+    headers = tuple((name, value.encode()) for name, value in sample["headers"].items())
+    value = json.dumps(sample["value"], separators=(",", ":"), ensure_ascii=False).encode()
+    topic = BY_TYPE[sample["headers"]["ce_type"]].topic
+    return Record(Partition(topic, 0), 0, sample["key"].encode(), value, headers, 0)
+
+
+def test_every_event_type_has_a_sample() -> None:
+    assert {path.name.removesuffix(".json").rstrip(".0123456789") for path in FILES} == set(BY_TYPE)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
+def test_the_publisher_writes_what_the_sample_shows(path: Path) -> None:
+    """Decoded and encoded again, the record says the same; new optional fields may have joined it."""
+    released = record(path)
+    message = encode(decode(released))
+    assert dict(message.headers) == dict(released.headers)
+    assert message.key == released.key
+    assert released.value is not None
+    before, after = json.loads(released.value), json.loads(message.value)
+    assert before.items() <= after.items()
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
+def test_a_consumer_ignores_fields_it_does_not_know(path: Path) -> None:
+    known = record(path)
+    assert known.value is not None
+    newer = json.dumps({**json.loads(known.value), "added_later": {"x": 1}}).encode()
+    grown = Record(known.partition, 0, known.key, newer, known.headers, 0)
+    assert decode(grown).data == decode(known).data
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
+def test_a_released_sample_never_changes(path: Path) -> None:
+    released = dict(line.split()[::-1] for line in (SAMPLES / "RELEASED").read_text().splitlines())
+    assert released.get(path.name) == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize("subscribed", [groups, notifications, analytics])
+def test_every_type_a_consumer_reads_has_a_sample(subscribed) -> None:
+    types = {event.event_type for event in subscribed(Mock())}
+    assert types
+    assert types <= {json.loads(path.read_text())["headers"]["ce_type"] for path in FILES}
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=lambda e: e.event_type)
+def test_no_event_has_a_field_for_personal_data(event) -> None:
+    assert not PERSONAL & set(event.model_fields)
