@@ -6,13 +6,14 @@ A service's `app.py` makes a `Kernel`, hands it subscriptions, loops and routers
 from __future__ import annotations
 
 import contextlib
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 import structlog
 import uvicorn
 from fastapi import APIRouter, FastAPI
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, disable_created_metrics
 from pymongo.errors import PyMongoError
 from starlette.requests import Request
 from starlette.responses import Response
@@ -180,6 +181,9 @@ def serve(settings: S, build: Callable[[S], FastAPI]) -> None:
         level=settings.log_level,
         fmt=settings.log_format,
     )
+    # uvicorn raises the signal again once it has stopped; the default handler would make a clean stop look like a death.
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    disable_created_metrics()  # they double what is scraped, and nobody reads them
     uvicorn.run(
         build(settings),
         host=settings.http_host,

@@ -17,12 +17,13 @@ from pymongo.errors import CollectionInvalid
 from services.shared.clock import Clock
 from services.shared.eventkit.inbox import RETENTION
 from services.shared.eventkit.lease import Lease
+from services.shared.http import idempotency
 from services.shared.mongo import Database, Document
 
 log = structlog.get_logger(__name__)
 
 LOCK_SECONDS = 15.0
-IDEMPOTENCY_SECONDS = 24 * 3600
+
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,8 @@ async def migrate(database: Database, migrations: Sequence[Migration], clock: Cl
     if [m.version for m in migrations] != list(range(1, len(migrations) + 1)):
         raise ValueError("migrations must be numbered 1, 2, 3, ...")
     lock = Lease(database, "migrations", seconds=LOCK_SECONDS)
-    while not await lock.hold():
-        await asyncio.sleep(0.2)  # noqa: ASYNC110 (the lease is in MongoDB; nothing here could set an event)
+    while not await lock.hold():  # noqa: ASYNC110 (the lease is in MongoDB: nothing here could set an event)
+        await asyncio.sleep(0.2)
     try:
         done = {row["_id"] async for row in database["migrations"].find({}, {"_id": 1})}
         for migration in (KERNEL, *migrations):
@@ -55,7 +56,7 @@ async def migrate(database: Database, migrations: Sequence[Migration], clock: Cl
             await database["migrations"].update_one(
                 {"_id": key}, {"$set": {"name": migration.name, "at": clock.now()}}, upsert=True
             )
-            log.info("migration.applied", version=migration.version, name=migration.name)
+            log.info("migration.applied", version=migration.version, step=migration.name)
     finally:
         await lock.release()
 
@@ -94,7 +95,7 @@ async def _kernel(database: Database) -> None:
     )
     await create(database, "fuses")
     await create(database, "leases")
-    await create(database, "idempotency", indexes=[IndexModel("at", expireAfterSeconds=IDEMPOTENCY_SECONDS)])
+    await create(database, "idempotency", indexes=[IndexModel(**idempotency.INDEX)])
 
 
 KERNEL = Migration(0, "kernel collections", _kernel)

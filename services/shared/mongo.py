@@ -16,6 +16,7 @@ from motor.motor_asyncio import (
     AsyncIOMotorCollection,
     AsyncIOMotorDatabase,
 )
+from pymongo import MongoClient
 from pymongo.errors import (
     ConnectionFailure,
     ExecutionTimeout,
@@ -57,6 +58,12 @@ def database(client: Client, name: str) -> Database:
         codec_options=CodecOptions(document_class=dict, tz_aware=True),
         write_concern=WriteConcern(w="majority"),
     )
+
+
+def blocking(client: Client) -> MongoClient[Document]:
+    """The pymongo client inside, with the same connections, for libmongocrypt: it reads its keys from a thread."""
+    inside: MongoClient[Document] = client.delegate
+    return inside
 
 
 def in_snapshot(collection: Collection) -> Collection:

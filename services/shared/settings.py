@@ -48,7 +48,7 @@ class ServiceSettings(BaseSettings):
     """Records per transaction: 500 keeps it well under 5 % of a small WiredTiger cache."""
     relay_max_batch: int = 1000
     lease_seconds: float = 10.0
-    stop_seconds: float = 8.0
+    stop_seconds: float = 6.0
     """Time a stopping service gives its loops; the whole exit stays under 10 s."""
 
     @property

@@ -7,11 +7,12 @@ gathers by itself, so there is no timer and a lone request waits for nobody.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
-from services.shared.eventkit.errors import TransientError
+from services.shared.eventkit.errors import TransientError, Verdict, classify
 from services.shared.eventkit.metrics import EventkitMetrics
 
 Write = TypeVar("Write")
@@ -21,7 +22,7 @@ Result = TypeVar("Result")
 class GroupCommit(Generic[Write, Result]):
     """`commit` applies a list of writes in one transaction and returns a result for each, or raises for all.
 
-    When a shared transaction fails, each of its writes is tried alone, so one bad write fails alone.
+    When a shared transaction fails for good, each of its writes is tried alone, so one bad write fails alone.
     """
 
     def __init__(
@@ -50,7 +51,8 @@ class GroupCommit(Generic[Write, Result]):
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._waiting.append((write, future))
         if len(self._running) < self._lanes:
-            task = asyncio.create_task(self._lane())
+            # A context of its own: a lane outlives the request that happens to start it.
+            task = asyncio.create_task(self._lane(), context=contextvars.Context())
             self._running.add(task)
             task.add_done_callback(self._running.discard)
         return await asyncio.shield(future)
@@ -71,8 +73,10 @@ class GroupCommit(Generic[Write, Result]):
         try:
             results = await self._commit([write for write, _ in batch])
         except Exception as error:
-            if len(batch) == 1:
-                batch[0][1].set_exception(error)
+            # A fault that passes hits every write alike: tried alone, each would only wait for it in turn.
+            if len(batch) == 1 or classify(error) is Verdict.TRANSIENT:
+                for _, future in batch:
+                    future.set_exception(error)
                 return
             for one in batch:
                 await self._settle([one])

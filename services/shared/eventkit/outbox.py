@@ -82,8 +82,8 @@ class Outbox:
 
     def __init__(self, client: Client, database: Database, clock: Clock) -> None:
         self.rows: Collection = database["outbox"]
+        self.clock = clock
         self._client = client
-        self._clock = clock
         self.staged = asyncio.Event()
         """Set after a commit that staged something, so that the relay of this process need not poll for it."""
 
@@ -96,7 +96,7 @@ class Outbox:
 
         async def run(session: Session) -> T:
             nonlocal any_staged
-            work = UnitOfWork(session, self._clock)
+            work = UnitOfWork(session, self.clock)
             result = await body(work)
             if work.staged:
                 await self.rows.insert_many(work.staged, session=session)

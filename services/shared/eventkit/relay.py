@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from datetime import UTC, datetime
 
 import structlog
 
@@ -109,7 +108,7 @@ class Relay:
         self._gauged_at = time.monotonic()
         self._metrics.outbox_rows.set(await self._outbox.rows.estimated_document_count())
         oldest = await self._outbox.rows.find_one({}, {"at": 1}, sort=[("_id", 1)])
-        age = (datetime.now(UTC) - oldest["at"]).total_seconds() if oldest else 0.0
+        age = (self._outbox.clock.now() - oldest["at"]).total_seconds() if oldest else 0.0
         self._metrics.outbox_age.set(max(0.0, age))
 
     async def _close(self) -> None:

@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from services.shared.http.auth import Require
+from services.shared.http.direct import solve, split
 from services.shared.http.problem import PROBLEM_JSON, Problem
 
 _JSON_TYPE = re.compile(r"\s*application/([\w.-]+\+)?json\s*(;.*)?", re.IGNORECASE)
@@ -65,6 +66,7 @@ class Route(APIRoute):
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         super().__init__(path, endpoint, **options)
+        self.openapi_extra = _with_parameters(self.openapi_extra, self.dependant)
         self.responses = {**problems(*sorted(self._statuses())), **self.responses}
 
     @property
@@ -72,18 +74,23 @@ class Route(APIRoute):
         return self.body_field is not None and not isinstance(self.body_field.field_info, params.Form)
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        handle = super().get_route_handler()
         takes_json = self.takes_json
-        guard = next((d.call for d in self.dependant.dependencies if isinstance(d.call, Require)), None)
+        whole = self.dependant
+        direct, self.dependant = split(whole)
+        handle = super().get_route_handler()
+        self.dependant = whole
+        guards = [inner for inner in direct if isinstance(inner.call, Require)]
+        others = [inner for inner in direct if inner not in guards]
 
         async def guarded(request: Request) -> Response:
             request = JsonRequest(request.scope, request.receive)
-            if guard is not None:
-                await guard(request)
+            await solve(guards, request)
             if takes_json:
                 _expect_json(request)
                 # Here and not inside FastAPI, which would turn the 413 raised while reading into a 400.
                 await request.body()
+            if others:
+                await solve(others, request)
             return await handle(request)
 
         return guarded
@@ -91,6 +98,7 @@ class Route(APIRoute):
     def _statuses(self) -> Iterator[int]:
         everything = list(_flat(self.dependant))
         names = {field.alias.lower() for d in everything for field in (*d.header_params, *d.query_params)}
+        names |= {parameter["name"].lower() for parameter in _own_parameters(self.dependant)}
         yield 429
         if any(isinstance(d.call, Require) for d in everything):
             yield from (401, 403, 503)
@@ -104,6 +112,19 @@ class Route(APIRoute):
             yield from (400, 422)
         if "if-match" in names:
             yield from (400, 412, 428)
+
+
+def _own_parameters(dependant: Dependant) -> list[dict[str, Any]]:
+    """OpenAPI parameters of direct dependencies, which read them from the request themselves."""
+    return [each for inner in _flat(dependant) for each in getattr(inner.call, "openapi_parameters", ())]
+
+
+def _with_parameters(extra: dict[str, Any] | None, dependant: Dependant) -> dict[str, Any] | None:
+    parameters = _own_parameters(dependant)
+    if not parameters:
+        return extra
+    extra = extra or {}
+    return {**extra, "parameters": [*extra.get("parameters", ()), *parameters]}
 
 
 def _flat(dependant: Dependant) -> Iterator[Dependant]:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 from typing import Annotated
 
-from fastapi import Depends, Header
+from fastapi import Depends
+from starlette.requests import Request
 
 from services.shared.http.problem import Problem, bad_request
 
@@ -45,13 +46,22 @@ def expected_version(if_match: str | None) -> int:
     raise bad_request("invalid-if-match", 'If-Match must be one entity tag, such as "7"')
 
 
-async def _if_match(
-    value: Annotated[
-        str | None, Header(alias="If-Match", description="ETag of the version this change is based on.")
-    ] = None,
-) -> int:
-    return expected_version(value)
+class _ExpectedVersion:
+    """Dependency: `expected_version` of the request's `If-Match`."""
+
+    openapi_parameters = (
+        {
+            "name": "If-Match",
+            "in": "header",
+            "required": True,
+            "description": "ETag of the version this change is based on.",
+            "schema": {"type": "string", "pattern": '^"(0|[1-9][0-9]{0,17})"$'},
+        },
+    )
+
+    async def __call__(self, request: Request) -> int:
+        return expected_version(request.headers.get("if-match"))
 
 
-IfMatch = Annotated[int, Depends(_if_match)]
+IfMatch = Annotated[int, Depends(_ExpectedVersion())]
 """Parameter of a route that changes something: the expected version."""

@@ -16,7 +16,7 @@ from datetime import datetime
 from typing import Annotated, Any
 
 import orjson
-from fastapi import Depends, Header
+from fastapi import Depends
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -53,33 +53,37 @@ class Answer:
         return Response(self.body, self.status, headers=headers, media_type="application/json")
 
 
-async def idempotent_request(
-    request: Request,
-    key: Annotated[
-        str | None,
-        Header(
-            alias="Idempotency-Key",
-            description="Makes the request safe to repeat for 24 hours.",
-            json_schema_extra={"pattern": "^[!-~]{1,255}$"},
-        ),
-    ] = None,
-) -> IdempotentRequest | None:
-    """None when the caller sent no key. Must come after `require` in the route's parameters.
+class _IdempotentRequestOf:
+    """Dependency: None when the caller sent no key; after `require`, because the subject is part of the identity.
 
     Raises:
         Problem: 400 for a key that is empty, longer than 255 or not printable ASCII.
     """
-    if key is None:
-        return None
-    if not _KEY.fullmatch(key):
-        raise bad_request(
-            "invalid-idempotency-key", "Idempotency-Key must be 1 to 255 printable ASCII characters"
-        )
-    scope = request.scope
-    identity = orjson.dumps([subject_of(request), scope["method"], scope["path"], key])
-    asked = hashlib.sha256(scope["query_string"] + b"\n" + await _canonical_body(request))
-    return IdempotentRequest(hashlib.sha256(identity).digest(), asked.digest())
 
+    openapi_parameters = (
+        {
+            "name": "Idempotency-Key",
+            "in": "header",
+            "required": False,
+            "description": "Makes the request safe to repeat for 24 hours.",
+            "schema": {"type": "string", "pattern": "^[!-~]{1,255}$"},
+        },
+    )
+
+    async def __call__(self, request: Request) -> IdempotentRequest | None:
+        key = request.headers.get("idempotency-key")
+        if key is None:
+            return None
+        if not _KEY.fullmatch(key):
+            detail = "Idempotency-Key must be 1 to 255 printable ASCII characters"
+            raise bad_request("invalid-idempotency-key", detail)
+        scope = request.scope
+        identity = orjson.dumps([subject_of(request), scope["method"], scope["path"], key])
+        asked = hashlib.sha256(scope["query_string"] + b"\n" + await _canonical_body(request))
+        return IdempotentRequest(hashlib.sha256(identity).digest(), asked.digest())
+
+
+idempotent_request = _IdempotentRequestOf()
 
 Idempotent = Annotated[IdempotentRequest | None, Depends(idempotent_request)]
 """Parameter of a route that creates."""

@@ -46,6 +46,7 @@ class NewThing(Body):
 class Thing(Body):
     id: str
     name: str
+    subject: str
 
 
 Writer = Annotated[Principal, Depends(require("things:write"))]

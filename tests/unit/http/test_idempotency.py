@@ -84,9 +84,15 @@ async def test_fingerprint_ignores_order_and_space_but_nothing_else():
         async def receive():
             return {"type": "http.request", "body": body, "more_body": False}
 
-        scope = {"type": "http", "method": "POST", "path": "/x", "query_string": query, "headers": []}
+        scope = {
+            "type": "http",
+            "method": "POST",
+            "path": "/x",
+            "query_string": query,
+            "headers": [(b"idempotency-key", b"key")],
+        }
         request: Request = JsonRequest(scope, receive)
-        found = await idempotent_request(request, "key")
+        found = await idempotent_request(request)
         assert found is not None
         assert len(found.id) == len(found.fingerprint) == 32
         return found.fingerprint

@@ -1,0 +1,213 @@
+"""Streams of events as they may really come, and a naive recount of what they amount to."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+from hypothesis import strategies as st
+
+from services.shared.contracts.base import Envelope, Event
+from services.shared.contracts.groups import (
+    GroupCreated,
+    GroupFilled,
+    GroupInviteChanged,
+    GroupMemberAssigned,
+    GroupMemberRemoved,
+    GroupMemberWaiting,
+    GroupUpdated,
+)
+from services.shared.contracts.members import MemberJoined, MemberLeft, MemberMoved, MemberUpdated
+from services.shared.contracts.notifications import (
+    NotificationFailed,
+    NotificationQueued,
+    NotificationSent,
+    NotificationSuppressed,
+)
+from services.shared.contracts.vocabulary import Gender, in_subtree
+from services.shared.ids import new_id
+
+BEGIN = datetime(2026, 11, 1, 12, tzinfo=UTC)
+PLATFORMS = ("whatsapp", "facebook", "youtube")
+NOTIFICATIONS: dict[type[Event], dict[str, Any]] = {
+    NotificationQueued: {},
+    NotificationSuppressed: {"reason": "no_consent"},
+    NotificationSent: {"sender": "recording", "attempts": 1},
+    NotificationFailed: {"sender": "recording", "attempts": 3, "error_class": "refused"},
+}
+
+
+def envelope(event: Event, sequence: int, time: datetime = BEGIN) -> Envelope[Any]:
+    return Envelope(id=new_id(), sequence=sequence, time=time, correlation_id="c", traceparent="", data=event)
+
+
+def units(root: str) -> list[str]:
+    return [root, f"{root}-A", f"{root}-B", f"{root}-A-X", f"{root}-A-X-1", f"{root}-A-X-2", f"{root}-B-Y"]
+
+
+@st.composite
+def member_history(draw: st.DrawFn, codes: Sequence[str]) -> list[Event]:
+    """joined, then updates and moves, then perhaps left."""
+    member, unit, gender, language = (
+        new_id(),
+        *draw(
+            st.tuples(st.sampled_from(codes), st.sampled_from(Gender), st.sampled_from(["hi", "bho", "ur"]))
+        ),
+    )
+    platforms = tuple(draw(st.sets(st.sampled_from(PLATFORMS))))
+    coarse: dict[str, Any] = {"gender": gender, "language": language, "platforms": platforms}
+    joined_at = BEGIN - timedelta(hours=draw(st.integers(0, 100)))
+    history: list[Event] = [MemberJoined(member_id=member, unit=unit, joined_at=joined_at, **coarse)]
+    for moves in draw(st.lists(st.booleans(), max_size=4)):
+        if moves:
+            before, unit = unit, draw(st.sampled_from(codes))
+            history.append(MemberMoved(member_id=member, from_unit=before, unit=unit))
+        else:
+            coarse |= {"gender": draw(st.sampled_from(Gender))}
+            history.append(MemberUpdated(member_id=member, unit=unit, **coarse))
+    if draw(st.booleans()):
+        history.append(MemberLeft(member_id=member, unit=unit))
+    return history
+
+
+@st.composite
+def placement_history(draw: st.DrawFn, codes: Sequence[str]) -> list[Event]:
+    member = new_id()
+    history: list[Event] = []
+    for unit in draw(st.lists(st.sampled_from(codes), max_size=3)):
+        if draw(st.booleans()):
+            history.append(GroupMemberWaiting(member_id=member, unit=unit, reason="waiting_unit"))
+        place = {"member_id": member, "group_id": "g", "unit": unit, "kind": "general", "ordinal": 1}
+        history.append(GroupMemberAssigned(**place, invite_ready=True))
+        history.append(GroupMemberRemoved(**place, reason="moved"))
+    return history[: draw(st.integers(0, len(history)))]
+
+
+@st.composite
+def group_history(draw: st.DrawFn, codes: Sequence[str]) -> list[Event]:
+    group = {"group_id": new_id(), "unit": draw(st.sampled_from(codes))}
+    size = draw(st.integers(1, 9))
+    history: list[Event] = [GroupCreated(**group, kind="general", ordinal=1, capacity=size)]
+    for kind in draw(st.lists(st.sampled_from([GroupUpdated, GroupFilled, GroupInviteChanged]), max_size=3)):
+        if kind is GroupInviteChanged:
+            history.append(GroupInviteChanged(**group, invite_ready=draw(st.booleans())))
+            continue
+        size = draw(st.integers(1, 9)) if kind is GroupUpdated else size
+        history.append(kind(**group, kind="general", ordinal=1, capacity=size))
+    return history
+
+
+@st.composite
+def notification_history(draw: st.DrawFn, codes: Sequence[str]) -> list[Event]:
+    common = {"notification_id": new_id(), "member_id": "m", "unit": draw(st.sampled_from(codes))}
+    common |= {"purpose": draw(st.sampled_from(["welcome", "reminder"])), "template": "t", "language": "hi"}
+    kinds = draw(st.lists(st.sampled_from(list(NOTIFICATIONS)), min_size=1, max_size=3))
+    return [kind(**common, **NOTIFICATIONS[kind]) for kind in kinds]
+
+
+@dataclass(frozen=True)
+class Stream:
+    """`facts` is what happened, each event once and in order; `batches` is how it came."""
+
+    facts: list[Envelope[Any]]
+    batches: list[list[Envelope[Any]]]
+
+
+@st.composite
+def streams(draw: st.DrawFn, codes: Sequence[str]) -> Stream:
+    """Histories of all kinds, shuffled without regard to anything, with events repeated under the same id
+    (redelivery) and under another (what an inbox that has forgotten lets through), cut into batches."""
+    histories = draw(
+        st.lists(
+            st.one_of(
+                member_history(codes),
+                placement_history(codes),
+                group_history(codes),
+                notification_history(codes),
+            ),
+            max_size=8,
+        )
+    )
+    facts = [
+        envelope(event, sequence, BEGIN + timedelta(hours=draw(st.integers(0, 60))))
+        for history in histories
+        for sequence, event in enumerate(history, 1)
+    ]
+    repeated = [event for event in facts if draw(st.booleans())]
+    forgotten = [replace(event, id=new_id()) for event in facts if draw(st.integers(0, 4)) == 0]
+    came = draw(st.permutations([*facts, *repeated, *forgotten]))
+    size = draw(st.integers(1, 12))
+    return Stream(facts, [list(came[i : i + size]) for i in range(0, len(came), size)])
+
+
+def recount(facts: Sequence[Envelope[Any]], unit: str) -> dict[str, Any]:
+    """What the overview of `unit` must say, counted the plain way: the last event of each subject decides."""
+    histories: dict[tuple[str, str], list[Event]] = {}
+    for event in sorted(facts, key=lambda e: e.sequence):
+        histories.setdefault((event.data.topic, event.subject), []).append(event.data)
+    genders, languages, platforms = Counter[str](), Counter[str](), Counter[str]()
+    groups = {"total": 0, "seats": 0, "taken": 0}
+    states = Counter[str]()
+    for history in histories.values():
+        last = history[-1]
+        if not in_subtree(last.unit, unit):  # type: ignore[attr-defined]
+            continue
+        match last:
+            case MemberLeft() | GroupMemberWaiting() | GroupMemberRemoved():
+                pass
+            case MemberJoined() | MemberUpdated() | MemberMoved():
+                who = [e for e in history if isinstance(e, MemberJoined | MemberUpdated)][-1]
+                genders[who.gender.value] += 1
+                languages[who.language] += 1
+                platforms.update(who.platforms)
+            case GroupMemberAssigned():
+                groups["taken"] += 1
+            case GroupCreated() | GroupUpdated() | GroupFilled() | GroupInviteChanged():
+                sizes = [e.capacity for e in history if not isinstance(e, GroupInviteChanged)]  # type: ignore[attr-defined]
+                groups["total"] += 1
+                groups["seats"] += sizes[-1]
+            case _:
+                states[last.event_type.removeprefix("notification.")] += 1
+    disclosed = genders.total() - genders["undisclosed"]
+    return {
+        "members": {
+            "total": genders.total(),
+            "by_gender": dict(+genders),
+            "by_language": dict(languages),
+            "by_platform": dict(platforms),
+            "women_share": round(genders["female"] / disclosed, 4) if disclosed else None,
+        },
+        "groups": groups,
+        "notifications": {"by_state": dict(states)},
+    }
+
+
+FLOWS: dict[str, type[Event]] = {
+    "members.joined": MemberJoined,
+    "members.left": MemberLeft,
+    "placements.assigned": GroupMemberAssigned,
+    "placements.waiting": GroupMemberWaiting,
+    "placements.removed": GroupMemberRemoved,
+    "welcomes.queued": NotificationQueued,
+    "welcomes.sent": NotificationSent,
+    "welcomes.suppressed": NotificationSuppressed,
+    "welcomes.failed": NotificationFailed,
+}
+
+
+def recount_day(facts: Sequence[Envelope[Any]], unit: str, metric: str, day: date) -> int:
+    """How many events of the metric happened on `day` in India, each counted once."""
+
+    def counts(event: Envelope[Any]) -> bool:
+        when = event.data.joined_at if isinstance(event.data, MemberJoined) else event.time
+        return (
+            isinstance(event.data, FLOWS[metric])
+            and in_subtree(event.data.unit, unit)  # type: ignore[attr-defined]
+            and (when + timedelta(hours=5, minutes=30)).date() == day
+            and getattr(event.data, "purpose", "welcome") == "welcome"
+        )
+
+    return sum(counts(event) for event in facts)

@@ -1,0 +1,168 @@
+"""The rules of analytics, on facts in memory."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.analytics.domain import (
+    EVERYWHERE,
+    MEMBERS,
+    Changes,
+    Fact,
+    below,
+    learn,
+    rollup,
+    women_share,
+    word,
+)
+from services.analytics.statements import (
+    joined_flows,
+    member_joined,
+    member_left,
+    member_moved,
+    member_updated,
+    moved_flows,
+)
+from services.shared.contracts.members import MemberJoined, MemberLeft, MemberMoved, MemberUpdated
+from services.shared.contracts.vocabulary import Gender
+from tests.unit.analytics.streams import BEGIN, envelope
+
+
+def joined(unit: str = "BR-A", gender: Gender = Gender.FEMALE, **more: Any) -> MemberJoined:
+    return MemberJoined(member_id="m", unit=unit, gender=gender, language="hi", joined_at=BEGIN, **more)
+
+
+def counted(fact: Fact | None) -> Counter[tuple[str, str]]:
+    changes = Changes()
+    if fact is not None:
+        changes.note(MEMBERS, None, fact)
+    return +changes.totals
+
+
+def test_a_unit_counts_towards_all_above_it_and_everything() -> None:
+    assert rollup("BR-A-X") == ["*", "BR", "BR-A", "BR-A-X"]
+
+
+def test_a_member_counts_in_every_unit_above() -> None:
+    fact = learn(None, "m", 1, member_joined(joined("BR-A-X", platforms=("whatsapp", "x", "x"))))
+    totals = counted(fact)
+    for unit in ("*", "BR", "BR-A", "BR-A-X"):
+        assert {key: n for (u, key), n in totals.items() if u == unit} == {
+            "members.total": 1,
+            "members.by_gender.female": 1,
+            "members.by_language.hi": 1,
+            "members.by_platform.whatsapp": 1,
+            "members.by_platform.x": 1,
+        }
+
+
+def test_a_move_takes_away_where_it_adds() -> None:
+    old = learn(None, "m", 1, member_joined(joined("BR-A")))
+    assert old is not None
+    new = learn(old, "m", 2, member_moved(MemberMoved(member_id="m", from_unit="BR-A", unit="BR-B")))
+    assert new is not None
+    changes = Changes()
+    changes.note(MEMBERS, old, new)
+    moved = {unit: n for (unit, key), n in changes.totals.items() if key == "members.total" and n}
+    assert moved == {"BR-A": -1, "BR-B": 1}
+
+
+def test_a_repeated_or_stale_sequence_says_nothing_new() -> None:
+    fact = learn(None, "m", 1, member_joined(joined()))
+    assert learn(fact, "m", 1, member_left(MemberLeft(member_id="m", unit="BR-A"))) is None
+
+
+def test_a_late_older_statement_does_not_overwrite_a_newer_one() -> None:
+    update = MemberUpdated(member_id="m", unit="BR-B", gender=Gender.OTHER, language="ur")
+    fact = learn(None, "m", 2, member_updated(update))
+    assert counted(fact) == {}, "not counted before member.joined is known"
+    fact = learn(fact, "m", 1, member_joined(joined("BR-A", Gender.FEMALE)))
+    totals = counted(fact)
+    assert totals["BR-B", "members.by_gender.other"] == 1
+    assert totals["BR-A", "members.total"] == 0
+    assert fact is not None
+    assert (fact["upto"], fact["beyond"]) == (2, [])
+
+
+def test_a_member_whose_leaving_came_first_never_counts() -> None:
+    fact = learn(None, "m", 5, member_left(MemberLeft(member_id="m", unit="BR-A")))
+    fact = learn(fact, "m", 1, member_joined(joined()))
+    assert counted(fact) == {}
+    assert fact is not None
+    assert (fact["upto"], fact["beyond"]) == (1, [5])
+
+
+@given(st.permutations(range(1, 9)), st.integers(0, 8))
+def test_sequences_known_are_exact_and_compact(order: list[int], known: int) -> None:
+    fact: Fact | None = None
+    for sequence in order[:known]:
+        fact = learn(fact, "m", sequence, {})
+    for sequence in range(1, 9):
+        assert (learn(fact, "m", sequence, {}) is None) == (sequence in order[:known])
+    if known == 8:
+        assert fact is not None
+        assert fact["beyond"] == []
+
+
+def test_joined_counts_on_the_day_of_joining_in_india() -> None:
+    late_evening_utc = datetime(2026, 11, 3, 19, 0, tzinfo=UTC)
+    event = envelope(joined().model_copy(update={"joined_at": late_evening_utc}), 1, BEGIN)
+    changes = Changes()
+    changes.happened(event, joined_flows(event))
+    assert {day.isoformat() for _, day, _ in changes.flows} == {"2026-11-04"}
+
+
+def test_a_move_within_a_unit_is_neither_in_nor_out_of_it() -> None:
+    event = envelope(MemberMoved(member_id="m", from_unit="BR-A-X", unit="BR-A-Y"), 2)
+    flows = {metric: set(units) for metric, _, units in moved_flows(event)}
+    assert flows == {"members.moved_in": {"BR-A-Y"}, "members.moved_out": {"BR-A-X"}}
+
+
+def test_newest_is_the_time_of_the_newest_event_whatever_the_order() -> None:
+    changes = Changes()
+    for hours in (2, 5, 1):
+        changes.happened(envelope(joined(), 1, BEGIN + timedelta(hours=hours)), ())
+    assert changes.newest == BEGIN + timedelta(hours=5)
+
+
+@pytest.mark.parametrize(
+    ("by_gender", "share"),
+    [
+        ({}, None),
+        ({"undisclosed": 4}, None),
+        ({"female": 1, "undisclosed": 9}, 1.0),
+        ({"female": 1, "male": 2}, 0.3333),
+        ({"female": 1, "male": 2, "other": 1}, 0.25),
+        ({"male": 3, "female": 0}, 0.0),
+    ],
+)
+def test_womens_share_is_among_those_who_disclosed(by_gender: dict[str, int], share: float | None) -> None:
+    assert women_share({f"members.by_gender.{g}": n for g, n in by_gender.items()}) == share
+
+
+def test_below_leaves_zeros_out() -> None:
+    assert below({"a.x": 2, "a.y": 0, "ab.z": 1, "a": 5}, "a") == {"x": 2}
+
+
+@pytest.mark.parametrize("text", ["", "a.b", "$set", "HI", "x" * 33, "हिन्दी", "a b"])
+def test_a_word_that_cannot_name_a_counter_is_other(text: str) -> None:
+    assert word(text) == "other"
+
+
+def test_words_in_use_are_kept() -> None:
+    assert [word(w) for w in ("hi", "bho", "whatsapp", "share_chat2")] == [
+        "hi",
+        "bho",
+        "whatsapp",
+        "share_chat2",
+    ]
+
+
+def test_everywhere_is_no_unit_code() -> None:
+    assert EVERYWHERE not in rollup("BR")[1:]

@@ -1,0 +1,84 @@
+"""However a stream is shuffled, repeated and cut: the folded changes equal a naive recount."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from datetime import date, timedelta
+from typing import Any
+
+from hypothesis import given, settings
+
+from services.analytics.domain import Changes, Fact, Kind, Statement, learn
+from services.analytics.figures import overview
+from services.analytics.handlers import Projector
+from services.analytics.schemas import Metric
+from services.analytics.statements import Flows, no_flows
+from services.analytics.store import Totals
+from services.analytics.subscriptions import subscriptions
+from services.shared.contracts.base import Envelope, Event
+from services.shared.contracts.catalogue import EVENTS
+from tests.unit.analytics.streams import BEGIN, FLOWS, Stream, recount, recount_day, streams, units
+
+Reading = tuple[Kind, Callable[[Any], Statement], Flows]
+
+
+class Table(Projector):
+    """The rules of each event type, as subscriptions.py lists them."""
+
+    def __init__(self) -> None:
+        """No store: nothing is written here."""
+
+    def reads(self, kind: Kind, states: Callable[[Any], Statement], flows: Flows = no_flows) -> Any:
+        return kind, states, flows
+
+
+READINGS: dict[type[Event], Reading] = subscriptions(Table())  # type: ignore[assignment]
+
+
+def fold(batches: list[list[Envelope[Any]]]) -> Changes:
+    facts: dict[tuple[str, str], Fact] = {}
+    changes = Changes()
+    for event in (event for batch in batches for event in batch):
+        kind, states, flows = READINGS[type(event.data)]
+        old = facts.get((kind.name, event.subject))
+        new = learn(old, event.subject, event.sequence, states(event.data))
+        if new is not None:
+            facts[kind.name, event.subject] = new
+            changes.note(kind, old, new)
+            changes.happened(event, flows(event))
+    return changes
+
+
+def totals(changes: Changes, unit: str) -> Totals:
+    return Totals(Counter({key: n for (u, key), n in changes.totals.items() if u == unit}))
+
+
+@given(streams(units("BR")))
+@settings(max_examples=150, deadline=None)
+def test_any_delivery_gives_the_recount(stream: Stream) -> None:
+    changes = fold(stream.batches)
+    for unit in units("BR"):
+        got = overview(unit, totals(changes, unit), Totals()).model_dump(exclude={"unit", "as_of"})
+        assert got == recount(stream.facts, unit)
+
+
+@given(streams(units("BR")))
+@settings(max_examples=100, deadline=None)
+def test_any_delivery_gives_the_same_days(stream: Stream) -> None:
+    changes = fold(stream.batches)
+    for metric in FLOWS:
+        for unit in ("BR", "BR-A", "BR-A-X-1"):
+            for n in range(-6, 4):
+                day: date = BEGIN.date() + timedelta(days=n)
+                expected = recount_day(stream.facts, unit, metric, day)
+                assert changes.flows[unit, day, metric] == expected, (metric, unit, day)
+
+
+def test_every_event_is_read() -> None:
+    assert set(READINGS) == set(EVENTS)
+
+
+def test_the_metrics_offered_are_those_counted() -> None:
+    moves = {"members.moved_in", "members.moved_out"}
+    assert {metric.value for metric in Metric} == {*FLOWS, *moves}

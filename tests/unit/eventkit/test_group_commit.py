@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from services.shared.eventkit.errors import TransientError
+from services.shared.eventkit.group_commit import GroupCommit
+from services.shared.eventkit.metrics import EventkitMetrics
+
+
+def metrics() -> EventkitMetrics:
+    return EventkitMetrics(CollectorRegistry())
+
+
+class Ledger:
+    """A commit that refuses odd writes, and remembers how it was called."""
+
+    def __init__(self) -> None:
+        self.calls: list[list[int]] = []
+        self.done: list[int] = []
+
+    async def commit(self, writes: Sequence[int]) -> list[int]:
+        self.calls.append(list(writes))
+        await asyncio.sleep(0.01)
+        if any(w % 2 for w in writes):
+            raise ValueError(f"{len(writes)} writes")
+        self.done += writes
+        return [w * 10 for w in writes]
+
+
+async def test_concurrent_writes_share_commits_and_each_gets_its_own_result() -> None:
+    ledger = Ledger()
+    group = GroupCommit(ledger.commit, metrics(), max_batch=64, lanes=1)
+    results = await asyncio.gather(*(group.submit(n) for n in range(0, 400, 2)))
+    assert results == [n * 10 for n in range(0, 400, 2)]
+    assert sorted(ledger.done) == list(range(0, 400, 2))
+    assert len(ledger.calls) < 10
+    assert max(len(call) for call in ledger.calls) == 64
+
+
+async def test_a_lone_write_waits_for_nobody() -> None:
+    ledger = Ledger()
+    group = GroupCommit(ledger.commit, metrics())
+    assert await asyncio.wait_for(group.submit(2), 0.5) == 20
+
+
+async def test_a_bad_write_fails_alone() -> None:
+    ledger = Ledger()
+    group = GroupCommit(ledger.commit, metrics(), lanes=1)
+    writes = [2, 4, 5, 6, 8]
+    results = await asyncio.gather(*(group.submit(w) for w in writes), return_exceptions=True)
+    assert [r for r in results if isinstance(r, int)] == [20, 40, 60, 80]
+    (error,) = [r for r in results if isinstance(r, Exception)]
+    assert str(error) == "1 writes"
+    assert sorted(ledger.done) == [2, 4, 6, 8]
+
+
+async def test_a_caller_who_goes_away_takes_nothing_with_it() -> None:
+    """The write was accepted, so it is committed; the others of its batch get their answers."""
+    ledger = Ledger()
+    group = GroupCommit(ledger.commit, metrics(), lanes=1)
+    gone = asyncio.create_task(group.submit(2))
+    stays = asyncio.create_task(group.submit(4))
+    await asyncio.sleep(0)
+    gone.cancel()
+    assert await stays == 40
+    assert sorted(ledger.done) == [2, 4]
+
+
+async def test_closing_finishes_what_was_accepted_and_refuses_the_rest() -> None:
+    ledger = Ledger()
+    group = GroupCommit(ledger.commit, metrics(), max_batch=2, lanes=1)
+    accepted = [asyncio.create_task(group.submit(n)) for n in range(0, 20, 2)]
+    await asyncio.sleep(0)
+    await group.close()
+    with pytest.raises(TransientError):
+        await group.submit(2)
+    assert [await task for task in accepted] == [n * 10 for n in range(0, 20, 2)]

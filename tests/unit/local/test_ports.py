@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+import socket
+
+from infra.local.ports import Ports, is_free
+
+
+def test_a_wished_port_is_given_when_free():
+    port = Ports().take()
+    assert Ports().take(port) == port
+
+
+def test_a_taken_port_is_exchanged_for_a_free_one():
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        taken = holder.getsockname()[1]
+        assert not is_free(taken)
+        given = Ports().take(taken)
+    assert given != taken
+    assert is_free(given)
+
+
+def test_no_port_is_given_twice():
+    ports = Ports()
+    first = ports.take()
+    given = [first, ports.take(first), *(ports.take() for _ in range(50))]
+    assert len(set(given)) == len(given)
+
+
+def test_free_ports_are_out_of_reach_of_outgoing_connections():
+    with open("/proc/sys/net/ipv4/ip_local_port_range") as file:
+        lowest_ephemeral = int(file.read().split()[0])
+    ports = Ports()
+    assert all(ports.take() < lowest_ephemeral for _ in range(50))

@@ -1,0 +1,94 @@
+"""Requests as they become values of the domain."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import TypeAdapter, ValidationError
+
+from services.members.domain import Changes, Member, join
+from services.members.schemas import Email, MemberShown, Patch, Registration
+from services.members.settings import MembersSettings
+from services.members.store import document_of, record_of
+from services.members.views import member_view
+
+PERSON: dict[str, Any] = {"name": "Asha", "phone": "9812345678", "unit": "BR"}
+EMAIL: TypeAdapter[str] = TypeAdapter(Email)
+
+
+@pytest.mark.parametrize(
+    ("typed", "address"),
+    [
+        ("asha@example.org", "asha@example.org"),
+        (" Asha.D+x@EXAMPLE.Org\u200b", "Asha.D+x@example.org"),
+        ("आशा@उदाहरण.भारत", "आशा@उदाहरण.भारत"),
+        ("a@xn--p1b6ci4b4b3a.xn--h2brj9c", "a@xn--p1b6ci4b4b3a.xn--h2brj9c"),
+    ],
+)
+def test_addresses(typed: str, address: str) -> None:
+    assert EMAIL.validate_python(typed) == address
+
+
+@pytest.mark.parametrize(
+    "typed",
+    ["", "a", "a@", "@b.in", "a@b", "a@@b.in", "a b@c.in", "a@-b.in", "a@b-.in", "a@b..in", "a@b.in,c@d.in",
+     "<a@b.in>", "a@b.in\r\nBcc: c@d.in", "a" * 65 + "@b.in", "a@" + "b." * 130 + "in", None, 5],
+)  # fmt: skip
+def test_what_is_no_address(typed: object) -> None:
+    with pytest.raises(ValidationError):
+        EMAIL.validate_python(typed)
+
+
+@given(st.text("a@.-é ", max_size=300))
+def test_checking_an_address_is_quick_and_idempotent(typed: str) -> None:
+    try:
+        address = EMAIL.validate_python(typed)
+    except ValidationError:
+        return
+    assert EMAIL.validate_python(address) == address
+
+
+def test_handles_are_in_one_order_however_typed() -> None:
+    handles = [{"platform": "x", "handle": "a"}, {"platform": "whatsapp", "handle": "b"}]
+    one = Registration.model_validate(PERSON | {"platforms": handles}).application()
+    other = Registration.model_validate(PERSON | {"platforms": handles[::-1]}).application()
+    assert one == other
+    assert list(one.contact.handles) == ["whatsapp", "x"]
+
+
+def test_a_patch_tells_absent_from_null() -> None:
+    assert Patch.model_validate({}).changes() == Changes()
+    assert Patch.model_validate({"email": None, "gender": None}).changes() == Changes(
+        gender="undisclosed", removed=frozenset({"email"})
+    )
+    assert Patch.model_validate({"platforms": []}).changes() == Changes(handles={})
+
+
+def test_errors_of_a_body_do_not_contain_it() -> None:
+    with pytest.raises(ValidationError) as refused:
+        Registration.model_validate(PERSON | {"email": "secret-address", "phone": "55555-secret"})
+    assert "secret" not in str(refused.value)
+
+
+def test_settings_show_no_keys() -> None:
+    keys = {"master_keys": {"a": "QUFB" * 32}, "blind_index_key": "QUFB" * 10 + "QUE="}
+    with pytest.raises(ValidationError) as refused:
+        MembersSettings.model_validate(keys | {"blind_index_key": "QUFB"})
+    assert "QUFB" not in str(refused.value)
+    settings = MembersSettings.model_validate(keys)
+    assert "AAA" not in repr(settings)
+    assert "QUFB" not in repr(settings)
+
+
+def test_the_documented_answer_is_the_answer() -> None:
+    application = Registration.model_validate(
+        PERSON | {"consents": [{"purpose": "welcome", "channel": "sms", "notice": "1", "language": "hi"}]}
+    ).application()
+    member, _ = join(application, "m", datetime(2026, 11, 23, tzinfo=UTC))
+    assert set(member_view(member, application.contact)) == set(MemberShown.model_fields)
+    stored: Member = record_of(document_of(member) | {"contact": b""}).member
+    assert stored == member

@@ -1,0 +1,185 @@
+"""The life of a notification, one transition at a time."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from services.notifications.domain import (
+    Cause,
+    Notification,
+    Outcome,
+    OutcomeClass,
+    Postponed,
+    Refused,
+    RetryPolicy,
+    State,
+    Step,
+    Tried,
+    conclude,
+    follow,
+    welcome,
+)
+from services.notifications.recipients import Recipient
+
+NOW = datetime(2025, 6, 1, tzinfo=UTC)
+LATER = NOW + timedelta(seconds=60)
+POLICY = RetryPolicy(tries=3, first_seconds=30)
+MEMBER = Recipient("m", joined=True, unit="BR-A", language="hi", channels=("sms", "whatsapp"), group_id="g")
+
+
+def made(recipient: Recipient = MEMBER, *, invited: bool = True) -> Step:
+    return welcome("n", recipient, invited=invited, language="hi", cause=Cause("c", "t"), now=NOW)
+
+
+def sending(**changes: Any) -> Notification:
+    claimed = replace(made().notification, state=State.SENDING, claim="x", due_at=LATER)
+    return replace(claimed, **changes)
+
+
+def tried(kind: OutcomeClass, error_class: str | None = None) -> Tried:
+    return Tried(Outcome(kind, error_class), "recording", "sms", "en")
+
+
+def test_a_welcome_is_due_at_once_when_nothing_is_missing():
+    step = made()
+    assert (step.notification.state, step.notification.due_at) == (State.QUEUED, NOW)
+    assert step.event is not None
+    assert step.event.model_dump() == {
+        "notification_id": "n",
+        "member_id": "m",
+        "unit": "BR-A",
+        "purpose": "welcome",
+        "template": "welcome",
+        "language": "hi",
+        "channel": "whatsapp",
+        "held_for": None,
+    }
+    assert step.notification.sequence == 1
+
+
+@pytest.mark.parametrize(("group_id", "held_for"), [(None, "no_group"), ("g", "no_invite")])
+def test_a_welcome_is_held_for_what_is_missing(group_id, held_for):
+    step = made(replace(MEMBER, group_id=group_id), invited=False)
+    assert (step.notification.held_for, step.notification.due_at) == (held_for, None)
+    assert step.event is not None
+    assert step.event.model_dump()["held_for"] == held_for
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason", "channel"),
+    [({"channels": ()}, "no_consent", None), ({"active": False}, "left", "whatsapp")],
+)
+def test_a_welcome_that_may_never_go_begins_suppressed(changed, reason, channel):
+    step = made(replace(MEMBER, **changed))
+    n = step.notification
+    assert (n.state, n.reason, n.channel, n.sequence) == (State.SUPPRESSED, reason, channel, 1)
+    assert step.event is not None
+    assert step.event.event_type == "notification.suppressed"
+
+
+def test_a_link_that_arrives_lets_a_held_welcome_go():
+    held = made(invited=False).notification
+    step = follow(held, MEMBER, invited=True, language="hi", now=LATER)
+    assert (step.notification.held_for, step.notification.due_at, step.event) == (None, LATER, None)
+
+
+def test_a_move_while_held_targets_the_new_group():
+    held = made(invited=False).notification
+    moved = replace(MEMBER, unit="BR-B", group_id="h")
+    n = follow(held, moved, invited=True, language="hi", now=LATER).notification
+    assert (n.unit, n.group_id, n.held_for) == ("BR-B", "h", None)
+
+
+def test_a_retry_keeps_its_time_when_the_member_changes():
+    waiting = replace(made().notification, due_at=LATER)
+    n = follow(waiting, replace(MEMBER, language="en"), invited=True, language="en", now=NOW).notification
+    assert (n.due_at, n.language) == (LATER, "en")
+
+
+def test_leaving_suppresses_what_is_queued_and_marks_what_is_being_sent():
+    gone = replace(MEMBER, active=False)
+    step = follow(made().notification, gone, invited=True, language="hi", now=LATER)
+    assert (step.notification.state, step.notification.reason, step.notification.sequence) == (
+        State.SUPPRESSED,
+        "left",
+        2,
+    )
+    marked = follow(sending(), gone, invited=True, language="hi", now=LATER)
+    assert (marked.notification.state, marked.notification.stop, marked.event) == (
+        State.SENDING,
+        "left",
+        None,
+    )
+
+
+def test_losing_the_group_while_being_sent_leaves_the_claim_alone():
+    n = follow(sending(), replace(MEMBER, group_id=None), invited=False, language="hi", now=NOW).notification
+    assert (n.state, n.held_for, n.due_at) == (State.SENDING, "no_group", LATER)
+
+
+def test_what_is_finished_follows_only_the_unit():
+    sent = conclude(sending(), tried(OutcomeClass.SENT), policy=POLICY, now=NOW).notification
+    step = follow(sent, replace(MEMBER, unit="BR-B", active=False), invited=True, language="ur", now=LATER)
+    assert step.notification == replace(sent, unit="BR-B", updated_at=LATER)
+    assert step.event is None
+
+
+def test_following_what_did_not_change_changes_nothing():
+    current = made().notification
+    assert follow(current, MEMBER, invited=True, language="hi", now=LATER) == (current, None)
+
+
+def test_sent():
+    step = conclude(sending(), tried(OutcomeClass.SENT), policy=POLICY, now=NOW)
+    n = step.notification
+    assert (n.state, n.channel, n.language, n.due_at, n.claim) == (State.SENT, "sms", "en", None, None)
+    assert step.event is not None
+    assert step.event.model_dump()["attempts"] == 1
+
+
+def test_a_transient_failure_is_tried_again_with_a_doubling_pause_and_then_given_up():
+    n, pauses = sending(), []
+    for _ in range(POLICY.tries - 1):
+        step = conclude(n, tried(OutcomeClass.TRANSIENT, "throttled"), policy=POLICY, now=NOW)
+        assert step.event is None
+        assert step.notification.due_at is not None
+        pauses.append((step.notification.due_at - NOW).total_seconds())
+        n = replace(step.notification, state=State.SENDING, claim="x")
+    step = conclude(n, tried(OutcomeClass.TRANSIENT, "throttled"), policy=POLICY, now=NOW)
+    assert pauses == [30, 60]
+    assert (step.notification.state, step.notification.reason) == (State.FAILED, "tries_exhausted")
+    assert [a.error_class for a in step.notification.attempts] == ["throttled"] * 3
+    assert step.event is not None
+    assert step.event.model_dump()["error_class"] == "tries_exhausted"
+
+
+def test_the_pause_ends_growing_at_an_hour():
+    assert RetryPolicy(100, 30).next_try(50, NOW) - NOW == timedelta(hours=1)
+
+
+def test_a_permanent_failure_ends_it_at_once():
+    step = conclude(sending(), tried(OutcomeClass.PERMANENT, "blocked"), policy=POLICY, now=NOW)
+    assert (step.notification.state, step.notification.reason) == (State.FAILED, "blocked")
+
+
+def test_refused_by_the_gate():
+    step = conclude(sending(), Refused("no_address", "email"), policy=POLICY, now=NOW)
+    n = step.notification
+    assert (n.state, n.reason, n.channel, n.attempts) == (State.SUPPRESSED, "no_address", "email", ())
+
+
+@pytest.mark.parametrize(("held_for", "due_at"), [(None, LATER), ("no_invite", None)])
+def test_postponed_goes_back_to_the_queue_without_a_try(held_for, due_at):
+    step = conclude(sending(held_for=held_for), Postponed(LATER), policy=POLICY, now=NOW)
+    n = step.notification
+    assert (n.state, n.claim, n.due_at, n.attempts, step.event) == (State.QUEUED, None, due_at, (), None)
+
+
+def test_who_left_meanwhile_is_not_tried_again():
+    result = tried(OutcomeClass.TRANSIENT, "throttled")
+    n = conclude(sending(stop="left", held_for="no_group"), result, policy=POLICY, now=NOW).notification
+    assert (n.state, n.reason, n.due_at) == (State.SUPPRESSED, "left", None)
