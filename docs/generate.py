@@ -80,7 +80,10 @@ def asyncapi_yaml() -> str:
         "defaultContentType": "application/json",
         "channels": channels,
         "operations": _operations(),
-        "components": {"messages": messages, "schemas": {"CloudEventHeaders": _headers(), **_shared_schemas()}},
+        "components": {
+            "messages": messages,
+            "schemas": {"CloudEventHeaders": _headers(), **_shared_schemas()},
+        },
     }
     return f"# {GENERATED}\n" + yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=110)
 
@@ -147,7 +150,15 @@ def _headers() -> dict[str, Any]:
     text = {"type": "string"}
     return {
         "type": "object",
-        "required": ["ce_specversion", "ce_id", "ce_source", "ce_type", "ce_subject", "ce_time", "ce_sequence"],
+        "required": [
+            "ce_specversion",
+            "ce_id",
+            "ce_source",
+            "ce_type",
+            "ce_subject",
+            "ce_time",
+            "ce_sequence",
+        ],
         "properties": {
             "ce_specversion": {"type": "string", "const": "1.0"},
             "ce_id": text,

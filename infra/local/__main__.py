@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 import logging
+import shlex
 import signal
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from infra.local.broker import BROKERS
+from infra.local.demo import run as play
 from infra.local.errors import LocalError
 from infra.local.keys import Keys
 from infra.local.stack import LocalStack
@@ -71,7 +72,7 @@ def demo(
 ) -> None:
     """Start everything, then show it at work."""
     stack = _stack(directory, broker, keep, port)
-    _run(stack, lambda: importlib.import_module("infra.local.demo").run(stack, console))
+    _run(stack, lambda: play(stack, console))
 
 
 @app.command()
@@ -83,6 +84,20 @@ def secrets(
     directory.chmod(0o700)
     keys.share_with_containers()
     console.print(f"keys and secrets are in {keys.directory}; tokens are good for {days} days")
+
+
+@app.command()
+def env(directory: Directory = DEFAULT_DIRECTORY) -> None:
+    """Print the running stack's addresses and token as shell variables: `eval "$(python -m infra.local env)"`."""
+    try:
+        facts = json.loads((directory / "stack.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SystemExit(f"error: nothing is running in {directory}; start it with `make up`") from None
+    for service, url in facts["services"].items():
+        print(f"export {service.upper()}_URL={url}")
+    print(
+        f"export KAFKA_BOOTSTRAP={facts['kafka']} MONGO_URI={shlex.quote(facts['mongo'])} TOKEN={facts['token']}"
+    )
 
 
 def _stack(directory: Path, broker: str, keep: bool, ports: list[str] | None) -> LocalStack:

@@ -19,7 +19,7 @@ from infra.local.spawn import spawn
 log = logging.getLogger(__name__)
 
 STOP_WITHIN = 10.0  # seconds between SIGTERM and SIGKILL
-_POLL = 0.05
+_POLL = 0.1
 _NOISE = ("weak version `GLIBC",)  # the loader's remark about the embedded broker's binary; harmless
 
 

@@ -18,7 +18,7 @@ from infra.local.keys import ADMIN_SCOPES, Keys
 from infra.local.mongod import mongo_uri, mongod
 from infra.local.ports import Ports
 from infra.local.processes import Child
-from infra.local.services import HOST, SERVICES, Surroundings, service
+from infra.local.services import HOST, SERVICES, Surroundings, service, url
 from infra.local.workdir import hold
 from services.shared.eventkit.errors import TransientError
 
@@ -105,8 +105,7 @@ class LocalStack:
         self._ports = {name: ports.take(self._wished.get(name, 0)) for name in ("mongo", "kafka", *SERVICES)}
         self.mongo = mongo_uri(self._ports["mongo"])
         self.kafka = f"{HOST}:{self._ports['kafka']}"
-        self._all_urls = {name: f"http://{HOST}:{self._ports[name]}" for name in SERVICES}
-        self.urls = {name: self._all_urls[name] for name in self._services}
+        self.urls = {name: url(self._ports[name]) for name in self._services}
 
     def _mongod(self) -> Child:
         data = self.directory / "data" / "mongo"
@@ -118,7 +117,7 @@ class LocalStack:
         return make(data, self._log("kafka"), self._ports["kafka"], restart=self._restart)
 
     def _service(self, name: str) -> Child:
-        around = Surroundings(self._all_urls, self.mongo, self.kafka, self.keys)
+        around = Surroundings(self._ports, self.mongo, self.kafka, self.keys)
         return service(name, self._log(name), around, self._env.get(name, {}), restart=self._restart)
 
     def _log(self, name: str) -> Path:

@@ -25,10 +25,12 @@ async def watch(stack: LocalStack, console: Console) -> None:
     if not console.is_terminal:
         console.print("\n".join(describe(stack)))
         await asyncio.Event().wait()
-    with Live(_table(stack, ""), console=console, refresh_per_second=2) as live:
-        while True:
-            live.update(_table(stack, await _counts(stack)))
-            await asyncio.sleep(1)
+    headers = {"Authorization": f"Bearer {stack.token}"}
+    async with httpx2.AsyncClient(timeout=1, trust_env=False, headers=headers) as client:
+        with Live(_table(stack, ""), console=console, refresh_per_second=2) as live:
+            while True:
+                live.update(_table(stack, await _counts(stack, client)))
+                await asyncio.sleep(1)
 
 
 def describe(stack: LocalStack) -> list[str]:
@@ -60,15 +62,13 @@ def _uptime(child: Child) -> str:
     return str(timedelta(seconds=int(child.uptime)))
 
 
-async def _counts(stack: LocalStack) -> str:
+async def _counts(stack: LocalStack, client: httpx2.AsyncClient) -> str:
     """`1,204 members, 37 groups; ` as analytics counts them, or nothing when it cannot say."""
     if "analytics" not in stack.urls:
         return ""
-    headers = {"Authorization": f"Bearer {stack.token}"}
     try:
-        async with httpx2.AsyncClient(timeout=1, trust_env=False) as client:
-            answer = await client.get(f"{stack.urls['analytics']}/v1/overview", headers=headers)
-            totals = answer.raise_for_status().json()
-            return f"{totals['members']['total']:,} members, {totals['groups']['total']:,} groups; "
+        answer = await client.get(f"{stack.urls['analytics']}/v1/overview")
+        totals = answer.raise_for_status().json()
+        return f"{totals['members']['total']:,} members, {totals['groups']['total']:,} groups; "
     except (httpx2.HTTPError, KeyError, ValueError):
         return ""

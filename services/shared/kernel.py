@@ -59,7 +59,10 @@ class Kernel:
         self.settings = settings
         self.clock = clock or SystemClock()
         self.broker = broker or KafkaBroker(
-            settings.kafka_bootstrap, client_id=settings.instance, prefix=settings.kafka_prefix
+            settings.kafka_bootstrap,
+            client_id=settings.instance,
+            prefix=settings.kafka_prefix,
+            group_instance_id=settings.kafka_group_instance_id,
         )
         self.registry = registry or CollectorRegistry()
         self.metrics = EventkitMetrics(self.registry)
@@ -183,7 +186,7 @@ def serve(settings: S, build: Callable[[S], FastAPI]) -> None:
     )
     # uvicorn raises the signal again once it has stopped; the default handler would make a clean stop look like a death.
     signal.signal(signal.SIGTERM, lambda *_: None)
-    disable_created_metrics()  # they double what is scraped, and nobody reads them
+    disable_created_metrics()  # type: ignore[no-untyped-call]  # they double what is scraped, and nobody reads them
     uvicorn.run(
         build(settings),
         host=settings.http_host,

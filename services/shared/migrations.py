@@ -25,7 +25,6 @@ log = structlog.get_logger(__name__)
 LOCK_SECONDS = 15.0
 
 
-
 @dataclass(frozen=True)
 class Migration:
     """One step; `version` numbers a service's own steps from 1 and never changes once released."""

@@ -35,6 +35,8 @@ class ServiceSettings(BaseSettings):
     mongo_uri: str = "mongodb://127.0.0.1:27017/?replicaSet=rs0&w=majority"
     mongo_database: str = ""
     kafka_bootstrap: str = "127.0.0.1:9092"
+    kafka_group_instance_id: str = ""
+    """Makes this process a static member of its group (KIP-345): one that restarts takes its own place again. Empty: dynamic."""
     kafka_prefix: str = ""
     """Stands before every topic and consumer group, for clusters that several deployments share."""
     jwks: str = "jwks.json"
@@ -47,7 +49,8 @@ class ServiceSettings(BaseSettings):
     consumer_max_batch: int = 500
     """Records per transaction: 500 keeps it well under 5 % of a small WiredTiger cache."""
     relay_max_batch: int = 1000
-    lease_seconds: float = 10.0
+    lease_seconds: float = 5.0
+    """How long the relay of a crashed process is missed before another takes over."""
     stop_seconds: float = 6.0
     """Time a stopping service gives its loops; the whole exit stays under 10 s."""
 

@@ -21,7 +21,15 @@ async def main(names: list[str]) -> int:
     async with environment() as env:
         for name in names or BENCHES:
             ratios += await BENCHES[name](env)
-    table = Table("what", "ours", "baseline", "ratio", "goal", "", title=f"{os.cpu_count()} cores, Python {platform.python_version()}")
+    table = Table(
+        "what",
+        "ours",
+        "baseline",
+        "ratio",
+        "goal",
+        "",
+        title=f"{os.cpu_count()} cores, Python {platform.python_version()}",
+    )
     for r in ratios:
         table.add_row(
             r.what,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -24,6 +24,7 @@ from services.groups.placing import Asked, Placing
 from services.groups.settings import GroupsSettings
 from services.groups.store import MIGRATIONS, Store
 from services.groups.subscriptions import subscriptions
+from services.shared.contracts.base import Envelope
 from services.shared.contracts.members import TOPIC
 from services.shared.eventkit.broker import Partition, Record
 from services.shared.eventkit.codec import decode
@@ -34,7 +35,7 @@ from services.shared.migrations import migrate
 from services.shared.mongo import Document
 from tests.bench.environment import UNITS, Environment, Figure, Ratio, best, fill, new_topics, timed_until
 
-Contender = Callable[["Bed", str, asyncio.Event], Awaitable[None]]
+Contender = Callable[["Bed", str, asyncio.Event], Coroutine[Any, Any, None]]
 BATCHED, SINGLY = 20_000, 1_000
 ROUNDS = 2
 GOAL = 10.0
@@ -54,7 +55,8 @@ class Bed:
     async def prepare(self) -> None:
         await migrate(self.kernel.database, MIGRATIONS, self.kernel.clock)
         units: list[Document] = [
-            {"_id": u, "level": "block", "parent": None, "name": {"en": u, "hi": u}, "version": 1} for u in UNITS
+            {"_id": u, "level": "block", "parent": None, "name": {"en": u, "hi": u}, "version": 1}
+            for u in UNITS
         ]
         await self.kernel.database["units"].insert_many(units)
 
@@ -63,9 +65,11 @@ class Bed:
 
     async def check(self, count: int) -> None:
         """The job was really done: every member has a seat, an inbox id and its events."""
-        seats = await self.kernel.database["groups"].aggregate(
-            [{"$group": {"_id": None, "n": {"$sum": "$taken"}}}]
-        ).to_list(None)
+        seats = (
+            await self.kernel.database["groups"]
+            .aggregate([{"$group": {"_id": None, "n": {"$sum": "$taken"}}}])
+            .to_list(None)
+        )
         groups = await self.kernel.database["groups"].count_documents({})
         assert seats[0]["n"] == count, seats
         assert await self.kernel.database["inbox"].count_documents({}) == count
@@ -89,8 +93,10 @@ async def faststream_per_message(bed: Bed, prefix: str, stop: asyncio.Event) -> 
         ack_policy=AckPolicy.MANUAL,
     )
     async def handle(body: Any, message: KafkaMessage) -> None:
-        raw = message.raw_message
-        event = decode(Record(Partition(TOPIC, raw.partition), raw.offset, raw.key, raw.value, tuple(raw.headers), 0))
+        raw: Any = message.raw_message
+        event: Envelope[Any] = decode(
+            Record(Partition(TOPIC, raw.partition), raw.offset, raw.key, raw.value, tuple(raw.headers), 0)
+        )
 
         async def apply(work: UnitOfWork) -> None:
             if await bed.inbox.seen([event.id], work.session):
@@ -138,7 +144,9 @@ async def by_hand(bed: Bed, prefix: str, stop: asyncio.Event) -> None:
             await bed.inbox.add([e.id for e in new], bed.kernel.clock.now(), work.session)
 
         await bed.kernel.outbox.transact(apply)
-        await consumer.commit({TopicPartition(tp.topic, tp.partition): r[-1].offset + 1 for tp, r in batches.items()})
+        await consumer.commit(
+            {TopicPartition(tp.topic, tp.partition): r[-1].offset + 1 for tp, r in batches.items()}
+        )
     await consumer.stop()
 
 

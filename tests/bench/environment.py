@@ -69,7 +69,9 @@ async def fill(env: Environment, prefix: str, count: int) -> None:
     for start in range(0, count, 1000):
         await producer.publish(
             [
-                encode(Envelope(new_id(), 1, clock.now(), "bench", "00-" + "a" * 32 + "-" + "b" * 16 + "-01", e))
+                encode(
+                    Envelope(new_id(), 1, clock.now(), "bench", "00-" + "a" * 32 + "-" + "b" * 16 + "-01", e)
+                )
                 for e in (joined(n) for n in range(start, min(count, start + 1000)))
             ]
         )

@@ -48,9 +48,8 @@ async def server(env: Environment) -> AsyncIterator[int]:
     """The members service with the empty route, as a process of its own; its port."""
     prefix = await new_topics(env)
     port = Ports().take()
-    urls = {"members": f"http://{HOST}:{port}"}
     settings = {
-        **Surroundings(urls, env.mongo, env.kafka, env.keys).environment("members"),
+        **Surroundings({"members": port}, env.mongo, env.kafka, env.keys).environment("members"),
         "SANGATHAN_KAFKA_PREFIX": prefix,
         "SANGATHAN_MONGO_DATABASE": prefix.rstrip("."),
     }
@@ -58,7 +57,7 @@ async def server(env: Environment) -> AsyncIterator[int]:
         command = [sys.executable, "-m", "tests.bench.server"]
 
         async def ready() -> bool:
-            return await answers(f"{urls['members']}/readyz")
+            return await answers(port, "/readyz")
 
         log = Path(directory) / "server.log"
         child = Child("members", command, log, ready, env={**os.environ, **settings}, restart=False)
@@ -71,7 +70,8 @@ async def server(env: Environment) -> AsyncIterator[int]:
 
 async def measure(env: Environment) -> list[Ratio]:
     token = env.keys.mint("members:write", "*")
-    mine, empty = [], []
+    mine: list[Figure] = []
+    empty: list[Figure] = []
     async with server(env) as port:
         start = secrets.randbelow(1_000_000)
         for _ in range(ROUNDS):  # alternating, so that a noisy minute hurts both

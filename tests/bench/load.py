@@ -10,6 +10,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import partial
 
 
 @dataclass
@@ -65,7 +66,9 @@ class _Connection(asyncio.Protocol):
         self._transport.write(self._requests.popleft())
 
 
-async def post(host: str, port: int, path: str, token: str, bodies: Iterable[bytes], *, connections: int) -> Load:
+async def post(
+    host: str, port: int, path: str, token: str, bodies: Iterable[bytes], *, connections: int
+) -> Load:
     """POST every body once over `connections` connections.
 
     Raises: `ConnectionError` when the server closes one before its work is done.
@@ -80,7 +83,7 @@ async def post(host: str, port: int, path: str, token: str, bodies: Iterable[byt
     done = [loop.create_future() for _ in range(connections)]
     began = time.perf_counter()
     for future in done:
-        await loop.create_connection(lambda f=future: _Connection(requests, load, f), host, port)
+        await loop.create_connection(partial(_Connection, requests, load, future), host, port)
     await asyncio.gather(*done)
     load.seconds = time.perf_counter() - began
     return load

@@ -20,7 +20,9 @@ nothing = APIRouter(prefix="/v1/bench", route_class=Route)
 
 
 @nothing.post("/nothing", status_code=201)
-async def do_nothing(caller: Annotated[Principal, Depends(require("members:write"))], body: Registration) -> Response:
+async def do_nothing(
+    caller: Annotated[Principal, Depends(require("members:write"))], body: Registration
+) -> Response:
     return JSON({"unit": body.unit}, 201)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 import schemathesis
@@ -45,7 +46,7 @@ def hammer(url: str, token: str) -> int:
             derandomize=True,
             suppress_health_check=list(HealthCheck),
         )
-        def one(case: schemathesis.Case) -> None:
+        def one(case: schemathesis.Case[Any]) -> None:
             case.call_and_validate(headers=headers, checks=CHECKED, timeout=10)
 
         one()

@@ -39,10 +39,13 @@ class KafkaBroker:
     share a cluster; nothing above this module sees it.
     """
 
-    def __init__(self, bootstrap: str, *, client_id: str, prefix: str = "") -> None:
+    def __init__(
+        self, bootstrap: str, *, client_id: str, prefix: str = "", group_instance_id: str = ""
+    ) -> None:
         self._bootstrap = bootstrap
         self._client_id = client_id
         self._prefix = prefix
+        self._group_instance_id = group_instance_id or None
 
     async def producer(self) -> KafkaProducer:
         producer = KafkaProducer(self._bootstrap, self._client_id, self._prefix)
@@ -55,6 +58,7 @@ class KafkaBroker:
             bootstrap_servers=self._bootstrap,
             client_id=self._client_id,
             group_id=self._prefix + group,
+            group_instance_id=self._group_instance_id,
             auto_offset_reset="earliest",
             enable_auto_commit=False,
             session_timeout_ms=SESSION_MS,
@@ -105,7 +109,8 @@ class KafkaProducer:
             await self.start()
         try:
             acks = [
-                await self._raw.send(self._prefix + m.topic, m.value, key=m.key, headers=list(m.headers)) for m in messages
+                await self._raw.send(self._prefix + m.topic, m.value, key=m.key, headers=list(m.headers))
+                for m in messages
             ]
             await asyncio.gather(*acks)
         except (KafkaError, OSError) as error:

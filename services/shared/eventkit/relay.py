@@ -24,7 +24,7 @@ log = structlog.get_logger(__name__)
 POLL_MIN_SECONDS = 0.02
 POLL_MAX_SECONDS = 0.25
 """How long an idle relay lets rows wait that another process of this service staged; our own wake it at once."""
-GAUGE_SECONDS = 5.0
+GAUGE_SECONDS = 1.0
 
 
 class Relay:

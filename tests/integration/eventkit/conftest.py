@@ -79,7 +79,10 @@ class Bench:
 
     async def record_effects(self, events: Sequence[Envelope[Any]], work: UnitOfWork) -> None:
         await self.effects.insert_many(
-            [{"event": e.id, "subject": e.subject, "sequence": e.sequence, "n": i} for i, e in enumerate(events)],
+            [
+                {"event": e.id, "subject": e.subject, "sequence": e.sequence, "n": i}
+                for i, e in enumerate(events)
+            ],
             session=work.session,
         )
 

@@ -65,7 +65,7 @@ async def test_events_of_a_subject_are_applied_in_order(bench: Bench) -> None:
         assert [row["sequence"] for row in rows] == list(range(1, 21))
 
 
-POISON = {
+POISON: dict[str, dict[str, Any]] = {
     "bad_json": {"value": b"{"},
     "null": {"value": b""},
     "random_bytes": {"value": bytes(range(256))},
@@ -99,7 +99,13 @@ async def test_poison_is_dead_lettered_once_and_stops_nothing(bench: Bench, pois
     letter = await bench.dead_letters.letters.find_one({})
     assert letter is not None
     assert letter["value"] is None, "what does not decode may hold personal data"
-    assert letter["reason"] in {"invalid_data", "unknown_type", "not_a_cloudevent", "too_large", "key_mismatch"}
+    assert letter["reason"] in {
+        "invalid_data",
+        "unknown_type",
+        "not_a_cloudevent",
+        "too_large",
+        "key_mismatch",
+    }
     assert "9876543210" not in str(letter)
 
     await bench.publish()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 
@@ -45,7 +46,7 @@ def bench_origin():
 
 async def test_rows_stay_when_the_broker_does_not_acknowledge(bench: Bench) -> None:
     class Deaf:
-        async def publish(self, messages: list[Message]) -> None:
+        async def publish(self, messages: Sequence[Message]) -> None:
             raise TransientError("no")
 
         async def stop(self) -> None:

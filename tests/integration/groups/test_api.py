@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from services.shared.contracts.groups import TOPIC
@@ -7,7 +9,9 @@ from tests.fixtures.apps import Running
 from tests.integration.groups.test_placement import joins, placed, seats, tree
 
 HEADER = "code,level,name_en,name_hi,women_target\n"
-TREE = HEADER + "BR-SARAN,district,Saran,सारण,0.4\nBR,state,Bihar,बिहार,\nBR-SARAN-MANJHI,block,Manjhi,मांझी,\n"
+TREE = (
+    HEADER + "BR-SARAN,district,Saran,सारण,0.4\nBR,state,Bihar,बिहार,\nBR-SARAN-MANJHI,block,Manjhi,मांझी,\n"
+)
 
 
 async def load(groups: Running, text: str | bytes, **options):
@@ -16,7 +20,7 @@ async def load(groups: Running, text: str | bytes, **options):
     return await groups.http.post("/v1/units/imports", content=body, headers=headers, **options)
 
 
-async def one_group(groups: Running) -> dict:
+async def one_group(groups: Running) -> Any:
     await tree(groups, "BR-SARAN")
     await groups.publish(*joins(3))
     await placed(groups, 3)
@@ -124,7 +128,7 @@ async def test_an_invite_link_is_set_once_per_version(groups: Running) -> None:
         {"name": {"en": "\u200b"}},
     ],
 )
-async def test_a_bad_change_of_a_group_is_refused(groups: Running, change: dict) -> None:
+async def test_a_bad_change_of_a_group_is_refused(groups: Running, change: dict[str, Any]) -> None:
     group = await one_group(groups)
     headers = {"if-match": f'"{group["version"]}"'}
     answer = await groups.http.patch(f"/v1/groups/{group['id']}", json=change, headers=headers)

@@ -6,7 +6,16 @@ from itertools import count
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.groups.domain import Change, Group, GroupState, Placement, PlacementState, Seating, fresh, group_name
+from services.groups.domain import (
+    Change,
+    Group,
+    GroupState,
+    Placement,
+    PlacementState,
+    Seating,
+    fresh,
+    group_name,
+)
 
 
 def seating(capacity: int, groups: list[Group] | None = None) -> Seating:
@@ -22,7 +31,9 @@ moves = st.lists(st.one_of(st.just("take"), st.integers(0, 50)), max_size=120)
 
 
 @given(st.integers(1, 7), moves)
-def test_seats_taken_are_members_seated_and_never_exceed_capacity(capacity: int, steps: list[str | int]) -> None:
+def test_seats_taken_are_members_seated_and_never_exceed_capacity(
+    capacity: int, steps: list[str | int]
+) -> None:
     """Any sequence of joins ("take") and leaves (the n-th seated member goes)."""
     hall = seating(capacity)
     seated: list[str] = []

@@ -57,6 +57,13 @@ async def test_topics_are_there_again_after_the_broker_crashed(tmp_path):
         assert stack.processes["kafka"].restarts == 1
 
 
+async def test_a_killed_service_consumes_again(tmp_path):
+    async with LocalStack(tmp_path, services=("groups",)) as stack:
+        stack.processes["groups"].kill()
+        await stack.wait_ready()
+        assert stack.processes["groups"].restarts == 1
+
+
 async def test_two_stacks_run_side_by_side(tmp_path):
     wished = {"kafka": 19_092, "mongo": 17_017}
     async with (

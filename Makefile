@@ -1,0 +1,86 @@
+# Everything below runs in .venv, which the first target that needs it makes from requirements.lock.
+# To choose the interpreter: make PYTHON=/path/to/python3.12 ...
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?=
+UV_VERSION := 0.13.9
+SERVICES := members groups notifications analytics
+
+.PHONY: help
+help: ## what can be made
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: $(VENV)/.installed ## start everything here, without Docker, and watch it at work
+	@exec $(BIN)/python -m infra.local demo $(ARGS)
+
+.PHONY: up
+up: $(VENV)/.installed ## start everything here, without Docker, until Ctrl-C (ARGS="--fresh --port members=8101")
+	@exec $(BIN)/python -m infra.local up $(ARGS)
+
+.PHONY: test
+test: $(VENV)/.installed ## the tests that need nothing but this checkout (ARGS="-k placement")
+	$(BIN)/pytest -m "not heavy and not bench" $(ARGS)
+
+.PHONY: lint
+lint: $(VENV)/.installed ## style, types and the boundaries between services
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+.PHONY: docs
+docs: $(VENV)/.installed ## write the generated part of docs/
+	$(BIN)/python docs/generate.py
+
+.PHONY: bench
+bench: $(VENV)/.installed ## measure against the named baselines
+	$(BIN)/python -m tests.bench $(ARGS)
+
+# A lock is the whole answer: every package with its hashes, no index, no path of the machine that made it. Those of the images
+# hold the same versions, each only what its service needs. setuptools is in the first one to build our own package offline.
+COMPILE = build/uv/bin/uv pip compile --quiet --generate-hashes --no-emit-index-url --universal --python-version 3.11 \
+	--custom-compile-command 'make lock'
+IMAGE_LOCKS := infra/docker/requirements
+
+.PHONY: lock
+lock: ## resolve requirements.lock and the images' locks anew (UPGRADE=--upgrade for newer versions)
+	@python="$$($(FIND_PYTHON))"; test -x build/uv/bin/uv || "$$python" -m venv build/uv
+	build/uv/bin/python -m pip install --quiet uv==$(UV_VERSION)
+	echo 'setuptools>=77' | $(COMPILE) $(UPGRADE) --all-extras pyproject.toml - -o requirements.lock
+	for service in $(SERVICES); do \
+	  $(COMPILE) --extra $$service -c requirements.lock pyproject.toml -o $(IMAGE_LOCKS)/$$service.lock; \
+	done
+	$(COMPILE) -c requirements.lock pyproject.toml $(IMAGE_LOCKS)/topics.in -o $(IMAGE_LOCKS)/topics.lock
+	@if grep -nE '://|^-|file:' requirements.lock $(IMAGE_LOCKS)/*.lock; then echo 'a lock names an address' >&2; exit 1; fi
+
+.PHONY: clean
+clean: ## remove what was built and what the local stack kept
+	rm -rf $(VENV) .local .local-* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis \
+	  .import_linter_cache
+
+# The first Python that is new enough and can make a virtual environment.
+define FIND_PYTHON
+for candidate in $(or $(PYTHON),python3.13 python3.12 python3.11 python3); do \
+  if "$$candidate" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; \
+  then echo "$$candidate"; exit 0; fi; \
+done; \
+echo 'error: needs Python 3.11 or newer with its venv module (Debian: apt-get install python3 python3-venv);' \
+  'found none$(if $(PYTHON), at $(PYTHON))' >&2; exit 1
+endef
+
+# Under a lock, and looked at again once it is held: two makes may run side by side.
+$(VENV)/.installed: pyproject.toml requirements.lock
+	@exec 9<Makefile; flock 9; \
+	if [ $@ -nt pyproject.toml ] && [ $@ -nt requirements.lock ]; then exit 0; fi; \
+	python="$$($(FIND_PYTHON))"; \
+	echo "making $(VENV) with $$python"; \
+	"$$python" -m venv $(VENV); \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock; \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .; \
+	touch $@

@@ -1,0 +1,11 @@
+"""`make demo`: a tree of units, members who join, their groups and welcomes, and the books at the end.
+
+UNITS=file.csv   another tree than the sample (see tree.py)
+MEMBERS=2000     how many join
+SEED=1           which members they are
+STAY=1           keep everything running afterwards
+"""
+
+from infra.local.demo.play import run
+
+__all__ = ["run"]

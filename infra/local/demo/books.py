@@ -1,0 +1,141 @@
+"""The books: what each service says of the same members, and whether it adds up."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from infra.local.demo.api import Api
+from infra.local.demo.arrivals import Accepted
+from infra.local.demo.latency import Sample, waits
+
+CONSUMERS = ("groups", "notifications", "analytics")
+Figure = int | float | None
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How it went. Seconds; `settled_seconds` from the first POST of the rush until nothing moved."""
+
+    rushed: int
+    rush_seconds: float
+    settled_seconds: float
+    walked: Sequence[Accepted]
+    samples: Sequence[Sample]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One figure as each service has it; it balances when they all say the same."""
+
+    label: str
+    figures: Mapping[str, Figure]
+
+    @property
+    def balances(self) -> bool:
+        return len(set(self.figures.values())) == 1
+
+
+@dataclass(frozen=True)
+class Books:
+    lines: Sequence[Line]
+    reasons: Mapping[str, int]
+    """Why welcomes were suppressed -> how many."""
+    fullest: Sequence[Mapping[str, Any]]
+    """Groups with the most members, from the fullest."""
+    districts: Sequence[Mapping[str, Any]]
+    """Districts with the most members, as coverage has them."""
+    latencies: Mapping[str, Sequence[float]]
+    """From the accepted POST to each station, seconds."""
+    pace: Pace
+
+    @property
+    def balanced(self) -> bool:
+        return all(line.balances for line in self.lines)
+
+    @classmethod
+    async def read(cls, api: Api, *, asked: int, answered: int, pace: Pace) -> Books:
+        members = [m async for m in api.pages("members", "/v1/members", status="active")]
+        groups = [g async for g in api.pages("groups", "/v1/groups")]
+        notes = [n async for n in api.pages("notifications", "/v1/notifications")]
+        welcomes = [n for n in notes if n["purpose"] == "welcome"]
+        overview = await api.get("analytics", "/v1/overview")
+        coverage = await api.get("analytics", "/v1/coverage", level="district", limit=500)
+        dead = {name: await _dead_letters(api, name) for name in CONSUMERS}
+        return cls(
+            lines=[
+                Line(f"answered, of {asked:,} asked", {"members": answered, "asked": asked}),
+                *balance(members, groups, welcomes, overview),
+                Line("dead letters, which must be none", {**dead, "none": 0}),
+            ],
+            reasons=Counter(n.get("reason", "") for n in welcomes if n["state"] == "suppressed"),
+            fullest=sorted(groups, key=lambda g: -g["members"])[:5],
+            districts=sorted(coverage["items"], key=lambda d: -d["members"])[:5],
+            latencies=_latencies(pace, welcomes),
+            pace=pace,
+        )
+
+
+def balance(
+    members: Sequence[Mapping[str, Any]],
+    groups: Sequence[Mapping[str, Any]],
+    welcomes: Sequence[Mapping[str, Any]],
+    overview: Mapping[str, Any],
+) -> list[Line]:
+    """Each member has one seat, one welcome and one count, and analytics agrees with every service."""
+    ids = {member["id"] for member in members}
+    seats = sum(group["members"] for group in groups)
+    states = Counter(note["state"] for note in welcomes)
+    counted = overview["notifications"]["by_state"]
+    settled = [n["member_id"] for n in welcomes if n["state"] in ("sent", "suppressed", "failed")]
+    own = [member_id for member_id in settled if member_id in ids]
+    return [
+        Line(
+            "one seat, welcome, count each",
+            {
+                "members": len(ids),
+                "groups": seats,
+                "notifications": len(own),
+                "analytics": overview["members"]["total"],
+            },
+        ),
+        Line("members with a welcome", {"members": len(ids), "notifications": len(set(own))}),
+        Line("groups", {"groups": len(groups), "analytics": overview["groups"]["total"]}),
+        Line("seats taken", {"groups": seats, "analytics": overview["groups"]["taken"]}),
+        *(
+            Line(f"welcomes {state}", {"notifications": states[state], "analytics": counted.get(state, 0)})
+            for state in ("sent", "suppressed", "failed", "queued")
+        ),
+        Line(
+            "women's share",
+            {"members": _women_share(members), "analytics": overview["members"]["women_share"]},
+        ),
+    ]
+
+
+def _women_share(members: Sequence[Mapping[str, Any]]) -> float | None:
+    """Women among those who disclosed a gender, as analytics defines it."""
+    genders = Counter(m["gender"] for m in members if m["gender"] != "undisclosed")
+    return round(genders["female"] / genders.total(), 4) if genders else None
+
+
+async def _dead_letters(api: Api, service: str) -> int:
+    return len([x async for x in api.pages(service, "/v1/ops/dead-letters", state="dead")])
+
+
+def _latencies(pace: Pace, welcomes: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
+    arrived = [accepted.at for accepted in pace.walked]
+    at = {accepted.member_id: accepted.at for accepted in pace.walked}
+    sent = [
+        (datetime.fromisoformat(note["attempts"][-1]["at"]) - at[note["member_id"]]).total_seconds()
+        for note in welcomes
+        if note["member_id"] in at and note["state"] == "sent"
+    ]
+    return {
+        "member counted": waits(arrived, [(s.at, s.members) for s in pace.samples]),
+        "welcome sent": sent,
+        "welcome counted": waits(arrived, [(s.at, s.welcomes) for s in pace.samples]),
+    }

@@ -1,0 +1,136 @@
+"""The order of the demo: load the tree, let members join, wait until all is quiet, open the books."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from infra.local.demo.api import Api
+from infra.local.demo.arrivals import Arrivals
+from infra.local.demo.books import Books, Pace
+from infra.local.demo.invites import InviteLinks
+from infra.local.demo.latency import Watcher
+from infra.local.demo.people import MOST, people
+from infra.local.demo.quiet import settle
+from infra.local.demo.report import report, where_next
+from infra.local.demo.tree import SAMPLE, codes, read_tree
+from infra.local.errors import LocalError
+from infra.local.stack import LocalStack
+from infra.local.status import watch
+
+AT_ONCE = 64
+WALKING_PACE = 40.0
+"""Members a second in the part whose latency is measured: a rush at the door would measure the queue."""
+MOST_WALKERS = 200
+SETTLE_WITHIN = 120.0
+ERRORS_SHOWN = 20
+
+
+class DemoSettings(BaseSettings):
+    """From the environment, without a prefix: UNITS, MEMBERS, SEED, STAY."""
+
+    units: Path = SAMPLE
+    members: Annotated[int, Field(ge=1, le=MOST)] = 2000
+    seed: int = 1
+    stay: bool = False
+
+    @property
+    def walkers(self) -> int:
+        return min(MOST_WALKERS, self.members // 10)
+
+
+async def run(stack: LocalStack, console: Console) -> None:
+    """Everything that `make demo` does once the stack is up.
+
+    :raises LocalError: the settings or the tree are refused, a service fails, or the books do not balance
+    """
+    settings = _settings()
+    async with Api(stack.urls, stack.token, connections=AT_ONCE) as api:
+        try:
+            books = await _play(api, settings, console)
+        except ExceptionGroup as failures:
+            raise failures.exceptions[0] from None
+    report(books, console)
+    where_next(stack, console, stay=settings.stay)
+    if not books.balanced:
+        raise LocalError("the books do not balance")
+    if settings.stay:
+        await watch(stack, console)
+
+
+def _settings() -> DemoSettings:
+    try:
+        return DemoSettings()
+    except ValidationError as problem:
+        wrong = (f"{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in problem.errors())
+        raise LocalError("; ".join(wrong)) from None
+
+
+async def _play(api: Api, settings: DemoSettings, console: Console) -> Books:
+    tree = read_tree(settings.units)
+    await _load(api, tree, settings.units, console)
+    units, rushing = codes(tree), settings.members - settings.walkers
+    arrivals, links = Arrivals(api), InviteLinks(api)
+
+    async with _in_background(links.keep_giving()):
+        began = time.perf_counter()
+        with _bar(console, f"members join, {AT_ONCE} at a time", rushing) as told:
+            rushed = await arrivals.rush(people(rushing, units, settings.seed), AT_ONCE, told)
+        rush_seconds = time.perf_counter() - began
+    await settle(api, links, SETTLE_WITHIN)
+    settled_seconds = time.perf_counter() - began
+
+    # Where a group has its link already, so that no welcome waits for the admin.
+    walkers = people(settings.walkers, sorted(links.live) or units, settings.seed + 1, first=rushing)
+    async with Watcher(api) as watcher:
+        with _bar(console, f"members join, {WALKING_PACE:.0f} a second", settings.walkers) as told:
+            walked = await arrivals.walk(walkers, WALKING_PACE, told)
+        await settle(api, links, SETTLE_WITHIN)
+    pace = Pace(len(rushed), rush_seconds, settled_seconds, walked, watcher.samples)
+    answered = len(rushed) + len(walked) + arrivals.already
+    return await Books.read(api, asked=settings.members, answered=answered, pace=pace)
+
+
+async def _load(api: Api, tree: str, file: Path, console: Console) -> None:
+    """`POST /v1/units/imports`: all of the tree or nothing."""
+    answer = await api.send(
+        "POST", "groups", "/v1/units/imports", content=tree.encode(), headers={"Content-Type": "text/csv"}
+    )
+    if answer.status_code == 422:
+        errors = answer.json().get("errors", [])
+        lines = [f"  {error['pointer']}: {error['detail']}" for error in errors[:ERRORS_SHOWN]]
+        raise LocalError("\n".join([f"the units in {file} are refused; nothing was loaded", *lines]))
+    if answer.status_code != 200:
+        raise LocalError(f"groups answered {answer.status_code} to the units: {answer.text[:300]}")
+    done = answer.json()
+    console.print(f"{done['created']:,} units loaded, {done['unchanged'] + done['updated']:,} were there")
+
+
+@asynccontextmanager
+async def _in_background(work: Coroutine[None, None, None]) -> AsyncIterator[None]:
+    """Run `work` beside the block, and cancel it after; if it fails, so does the block's end."""
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+@contextmanager
+def _bar(console: Console, label: str, total: int) -> Iterator[Callable[[], None]]:
+    """A progress bar; what it yields moves it one on."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task(label, total=total)
+        yield lambda: progress.advance(task)

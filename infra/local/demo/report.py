@@ -1,0 +1,94 @@
+"""The books on a terminal."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+
+from infra.local.demo.books import Books, Figure, Line
+from infra.local.demo.latency import percentile
+from infra.local.services import SERVICES
+from infra.local.stack import LocalStack
+
+
+def report(books: Books, console: Console) -> None:
+    """Print everything."""
+    pace = books.pace
+    if pace.rush_seconds:
+        console.print(
+            f"{pace.rushed:,} members registered in {pace.rush_seconds:.1f} s"
+            f" ({pace.rushed / pace.rush_seconds:,.0f}/s); all placed, welcomed and counted"
+            f" {pace.settled_seconds:.1f} s after the first"
+        )
+    for table in (_lines(books), _fullest(books), _districts(books), _latencies(books)):
+        console.print()
+        console.print(table)
+
+
+def _lines(books: Books) -> Table:
+    table = Table("", *SERVICES, "", title="The books", title_justify="left", box=None, pad_edge=False)
+    for line in books.lines:
+        table.add_row(line.label, *(_cell(line, name) for name in SERVICES), _mark(line))
+    for reason, count in sorted(books.reasons.items()):
+        table.add_row(f"  suppressed: {reason}", "", "", f"{count:,}", "", "")
+    for column in table.columns[1:-1]:
+        column.justify = "right"
+    return table
+
+
+def _cell(line: Line, name: str) -> str:
+    return _figure(line.figures[name]) if name in line.figures else ""
+
+
+def _figure(figure: Figure) -> str:
+    if figure is None:
+        return "-"
+    return f"{figure:,}" if isinstance(figure, int) else f"{figure:.2%}"
+
+
+def _mark(line: Line) -> str:
+    return "[green]balances[/]" if line.balances else "[bold red]DOES NOT BALANCE[/]"
+
+
+def _fullest(books: Books) -> Table:
+    table = Table("fullest groups", "", "members", "seats", box=None, pad_edge=False)
+    for group in books.fullest:
+        table.add_row(group["unit"], group["name"]["hi"], f"{group['members']:,}", f"{group['capacity']:,}")
+    return table
+
+
+def _districts(books: Books) -> Table:
+    table = Table("largest districts", "members", "women", "share", "target", box=None, pad_edge=False)
+    for row in books.districts:
+        shares = (_figure(row[key]) for key in ("women_share", "women_target"))
+        table.add_row(row["unit"], f"{row['members']:,}", f"{row['women']:,}", *shares)
+    return table
+
+
+def _latencies(books: Books) -> Table:
+    table = Table("from the accepted POST to", "p50", "p99", "of", box=None, pad_edge=False)
+    for name, seconds in books.latencies.items():
+        cells = (percentile(seconds, percent) for percent in (50, 99))
+        table.add_row(
+            name, *("-" if s is None else f"{s * 1000:,.0f} ms" for s in cells), f"{len(seconds):,}"
+        )
+    return table
+
+
+def where_next(stack: LocalStack, console: Console, *, stay: bool) -> None:
+    """Where to look now."""
+    console.print()
+    if stay:
+        for name, url in stack.urls.items():
+            console.print(f"{name:14}{url}/docs   {url}/metrics", soft_wrap=True)
+        return
+    console.print("All is stopped now; the data stays. To go on:", soft_wrap=True)
+    for command, what in (
+        (
+            f'make up ARGS="--dir {stack.directory}"',
+            "start it again with these members; it says where to look",
+        ),
+        ("STAY=1 make demo", "the demo again, and everything kept running"),
+        ("MEMBERS=20000 make demo", "more of them; also UNITS=your.csv and SEED=7"),
+    ):
+        console.print(f"  {command}\n      {what}", soft_wrap=True)

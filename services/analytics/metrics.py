@@ -1,0 +1,75 @@
+"""The business gauges: the state of the organisation, for the sum of all, each state and each district.
+
+Blocks and booths are left out: there are 80,000 of them, and a series of a booth would be about very few people.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+
+from prometheus_client import CollectorRegistry, Gauge
+
+from services.analytics.domain import EVERYWHERE, NOTIFICATION_STATES, women_share
+from services.analytics.store import Store, Totals
+from services.shared.contracts.vocabulary import Gender, UnitLevel
+
+
+class BusinessGauges:
+    """Every instance exports the same values, for all read the same counters."""
+
+    def __init__(self, registry: CollectorRegistry, store: Store, *, seconds: float) -> None:
+        self._store = store
+        self._seconds = seconds
+        self._members = Gauge(
+            "sangathan_members",
+            "Members who have not left, by gender.",
+            ["unit", "gender"],
+            registry=registry,
+        )
+        self._women_share = Gauge(
+            "sangathan_women_share_ratio",
+            "Women among the members who disclosed a gender; NaN while nobody has.",
+            ["unit"],
+            registry=registry,
+        )
+        self._groups = Gauge("sangathan_groups", "Groups.", ["unit"], registry=registry)
+        self._seats = Gauge("sangathan_seats", "Seats of all groups.", ["unit"], registry=registry)
+        self._taken = Gauge(
+            "sangathan_seats_taken", "Seats reserved for members: placements.", ["unit"], registry=registry
+        )
+        self._notifications = Gauge(
+            "sangathan_notifications_in_state",
+            "Notifications by the state they are in.",
+            ["state"],
+            registry=registry,
+        )
+
+    async def run(self, stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            await self.refresh()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), self._seconds)
+
+    async def refresh(self) -> None:
+        """Read the counters once."""
+        # Announced units only: a caller may make up unit codes, and each would be a series for ever.
+        units = await self._store.announced((UnitLevel.STATE, UnitLevel.DISTRICT))
+        totals = await self._store.totals([EVERYWHERE, *units])
+        for unit, sums in totals.items():
+            self._show(unit, sums)
+        for state in NOTIFICATION_STATES:
+            self._notifications.labels(state).set(
+                totals[EVERYWHERE].values[f"notifications.by_state.{state}"]
+            )
+
+    def _show(self, unit: str, totals: Totals) -> None:
+        values = totals.values
+        for gender in Gender:
+            self._members.labels(unit, gender).set(values[f"members.by_gender.{gender}"])
+        share = women_share(values)
+        self._women_share.labels(unit).set(math.nan if share is None else share)
+        self._groups.labels(unit).set(values["groups.total"])
+        self._seats.labels(unit).set(values["groups.seats"])
+        self._taken.labels(unit).set(values["groups.taken"])

@@ -1,0 +1,123 @@
+"""What analytics answers, and the words it takes."""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import BaseModel, Field
+
+from services.analytics.calendar import Step
+from services.shared.contracts.vocabulary import UnitLevel
+from services.shared.http.pagination import Page
+
+Share = Annotated[float, Field(ge=0, le=1)]
+ByWord = dict[str, int]
+
+
+class Metric(StrEnum):
+    """What happened on a day. `placements.*` are seats in groups, `welcomes.*` welcome notifications."""
+
+    MEMBERS_JOINED = "members.joined"
+    MEMBERS_LEFT = "members.left"
+    MEMBERS_MOVED_IN = "members.moved_in"
+    MEMBERS_MOVED_OUT = "members.moved_out"
+    PLACEMENTS_ASSIGNED = "placements.assigned"
+    PLACEMENTS_WAITING = "placements.waiting"
+    PLACEMENTS_REMOVED = "placements.removed"
+    WELCOMES_QUEUED = "welcomes.queued"
+    WELCOMES_SENT = "welcomes.sent"
+    WELCOMES_SUPPRESSED = "welcomes.suppressed"
+    WELCOMES_FAILED = "welcomes.failed"
+
+
+class Members(BaseModel):
+    """Members who have not left, in the unit and all below it. Who uses two platforms counts under both."""
+
+    total: int
+    by_gender: ByWord
+    by_language: ByWord
+    by_platform: ByWord
+    women_share: Share | None = Field(
+        description="Women / members who disclosed a gender; null while nobody has."
+    )
+
+
+class Groups(BaseModel):
+    """`seats` is the capacity of all groups, `taken` the seats reserved for members."""
+
+    total: int
+    seats: int
+    taken: int
+
+
+class Notifications(BaseModel):
+    by_state: ByWord
+
+
+class Overview(BaseModel):
+    unit: str
+    as_of: datetime | None = Field(
+        description="When the newest event in the figures of the whole system happened; null before the first."
+    )
+    members: Members
+    groups: Groups
+    notifications: Notifications
+
+
+class Point(BaseModel):
+    """`start` is the first day of the step; weeks begin on Monday."""
+
+    start: date
+    value: int
+
+
+class Timeseries(BaseModel):
+    """Days are India's (UTC+05:30). Every step from `from` to `to` is there, 0 where nothing happened."""
+
+    unit: str
+    metric: Metric
+    first: date = Field(serialization_alias="from")
+    last: date = Field(serialization_alias="to")
+    step: Step
+    points: list[Point]
+    total: int
+
+
+class Coverage(BaseModel):
+    """One unit; the figures include all below it, except `has_live_group`, which is the unit's own."""
+
+    unit: str
+    has_live_group: bool = Field(description="Has a group of its own with an invite link.")
+    groups: int
+    live_groups: int
+    seats: int
+    taken: int
+    members: int
+    women: int
+    women_share: Share | None
+    women_target: Share | None
+    on_target: bool | None = Field(description="Null without a target, or while the share is not known.")
+
+
+class CoverageSummary(BaseModel):
+    """All units of the level, whatever the page."""
+
+    units: int
+    with_live_group: int
+    with_target: int
+    on_target: int
+    groups: int
+    live_groups: int
+    seats: int
+    taken: int
+    members: int
+    women: int
+    women_share: Share | None
+
+
+class CoveragePage(Page[Coverage]):
+    unit: str
+    level: UnitLevel
+    summary: CoverageSummary | None = Field(description="On the first page only.")

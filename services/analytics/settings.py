@@ -1,0 +1,11 @@
+"""Settings of the analytics service."""
+
+from __future__ import annotations
+
+from services.shared.settings import ServiceSettings
+
+
+class AnalyticsSettings(ServiceSettings):
+    service: str = "analytics"
+    gauges_seconds: float = 10.0
+    """How often the business gauges on /metrics are read from the counters."""

@@ -1,0 +1,174 @@
+"""The only queries of analytics.
+
+    members, placements, groups, notifications, units   facts, one document a subject (domain.Fact)
+    counters   {_id: "<unit>#<slot>", unit, depth, at, values: {members: {total, by_gender: {...}}, ...}}
+    days       {_id: "<unit>#<day>#<slot>", unit, day: "2026-11-23", values: {members: {joined}, ...}}
+
+Every batch adds to the counters of the root. So that consumers that share the work do not wait for each other there, a
+unit's counter is spread over slots: each process writes to its own and readers sum them.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from typing import Any
+
+from pymongo import IndexModel, InsertOne, ReplaceOne, UpdateOne
+
+from services.analytics.domain import EVERYWHERE, KINDS, UNITS, Changes, Fact, Kind
+from services.shared.contracts.vocabulary import LEVELS, UnitLevel, subtree
+from services.shared.migrations import Migration, create
+from services.shared.mongo import Collection, Database, Document, Session, in_snapshot
+
+SLOTS = 16
+CHUNK = 1000
+"""Rows a fetch where all of a large tree is read, so that decoding them never holds the event loop for long."""
+
+
+@dataclass(slots=True)
+class Totals:
+    """A unit's counters, summed over slots. `at` is when the newest event in them happened."""
+
+    values: Counter[str] = field(default_factory=Counter)
+    at: datetime | None = None
+
+    def add(self, row: Document) -> None:
+        self.values.update(dict(_flat(row.get("values", {}))))
+        self.at = max((t for t in (self.at, row.get("at")) if t), default=None)
+
+
+class Store:
+    def __init__(self, database: Database) -> None:
+        self._facts: dict[str, Collection] = {kind.name: database[kind.name] for kind in KINDS}
+        self._counters: Collection = database["counters"]
+        self._days: Collection = database["days"]
+        self._slot = random.randrange(SLOTS)  # noqa: S311 (not a secret)
+
+    async def facts(self, kind: Kind, ids: Sequence[str], session: Session) -> dict[str, Fact]:
+        found = self._facts[kind.name].find({"_id": {"$in": list(ids)}}, session=session)
+        return {row["_id"]: row async for row in found}
+
+    async def save(
+        self, kind: Kind, new: Sequence[Fact], grown: Sequence[Fact], changes: Changes, session: Session
+    ) -> None:
+        """Insert the new facts, replace the grown ones and add the changes to this process's slots.
+
+        Raises: `BulkWriteError` (duplicate key) when another process has just inserted one of the new facts.
+        """
+        facts: list[InsertOne[Fact] | ReplaceOne[Fact]] = [InsertOne(fact) for fact in new]
+        facts += [ReplaceOne({"_id": fact["_id"]}, fact) for fact in grown]
+        for collection, writes in (
+            (self._facts[kind.name], facts),
+            (self._counters, self._added_totals(changes)),
+            (self._days, self._added_flows(changes)),
+        ):
+            if writes:
+                await collection.bulk_write(writes, ordered=False, session=session)
+
+    def _added_totals(self, changes: Changes) -> list[UpdateOne]:
+        by_unit: dict[str, dict[str, int]] = {}
+        for (unit, key), n in changes.totals.items():
+            if n:
+                by_unit.setdefault(unit, {})[f"values.{key}"] = n
+        return [
+            UpdateOne(
+                {"_id": f"{unit}#{self._slot}"},
+                {
+                    "$inc": added,
+                    "$max": {"at": changes.newest},
+                    "$setOnInsert": {"unit": unit, "depth": depth(unit)},
+                },
+                upsert=True,
+            )
+            for unit, added in by_unit.items()
+        ]
+
+    def _added_flows(self, changes: Changes) -> list[UpdateOne]:
+        by_day: dict[tuple[str, str], dict[str, int]] = {}
+        for (unit, day, metric), n in changes.flows.items():
+            by_day.setdefault((unit, day.isoformat()), {})[f"values.{metric}"] = n
+        return [
+            UpdateOne(
+                {"_id": f"{unit}#{day}#{self._slot}"},
+                {"$inc": added, "$setOnInsert": {"unit": unit, "day": day}},
+                upsert=True,
+            )
+            for (unit, day), added in by_day.items()
+        ]
+
+    async def knows(self, unit: str) -> bool:
+        """Whether the unit was announced, or anything was counted in it before it was."""
+        if unit == EVERYWHERE or await self._facts["units"].find_one({"_id": unit}, {"_id": 1}):
+            return True
+        return await self._counters.find_one({"unit": unit}, {"_id": 1}) is not None
+
+    async def totals(self, units: Iterable[str]) -> dict[str, Totals]:
+        """The counters of each of `units`, all at one instant; zeros where there is nothing."""
+        sums = {unit: Totals() for unit in units}
+        async for row in in_snapshot(self._counters).find({"unit": {"$in": list(sums)}}):
+            sums[row["unit"]].add(row)
+        return sums
+
+    async def flows(self, unit: str, metric: str, first: date, last: date) -> dict[date, int]:
+        """How many of `metric` on each day that has any."""
+        rows = self._days.aggregate(
+            [
+                {"$match": {"unit": unit, "day": {"$gte": first.isoformat(), "$lte": last.isoformat()}}},
+                {"$group": {"_id": "$day", "n": {"$sum": f"$values.{metric}"}}},
+            ]
+        )
+        return {date.fromisoformat(row["_id"]): row["n"] async for row in rows if row["n"]}
+
+    async def units(self, root: str, level: UnitLevel, after: str, limit: int) -> list[Fact]:
+        """Announced units of `level` in the subtree, by code, from the first one after `after`."""
+        query = {"level": level.value, "_id": {**_within("_id", root).get("_id", {}), "$gt": after}}
+        return [row async for row in self._facts["units"].find(query).sort("_id", 1).limit(limit)]
+
+    async def announced(self, levels: Sequence[UnitLevel]) -> list[str]:
+        found = self._facts["units"].find({"level": {"$in": [level.value for level in levels]}}, {"_id": 1})
+        return [row["_id"] async for row in found]
+
+    async def every(self, root: str, level: UnitLevel) -> list[tuple[Fact, Totals]]:
+        """All announced units of `level` in the subtree with their counters."""
+        units = self._facts["units"].find({"level": level.value, **_within("_id", root)}).batch_size(CHUNK)
+        found = {row["_id"]: (row, Totals()) async for row in units}
+        query = {"depth": LEVELS.index(level), **_within("unit", root)}
+        async for row in in_snapshot(self._counters).find(query).batch_size(CHUNK):
+            if row["unit"] in found:
+                found[row["unit"]][1].add(row)
+        return list(found.values())
+
+
+def depth(unit: str) -> int:
+    """0 for a root, 3 for a booth; -1 for the sum over all roots."""
+    return -1 if unit == EVERYWHERE else unit.count("-")
+
+
+def _within(name: str, root: str) -> dict[str, Any]:
+    return {} if root == EVERYWHERE else {name: subtree(root)}
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, int]]:
+    """`{"a": {"b": 1}}` -> `("a.b", 1)`."""
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+async def _create(database: Database) -> None:
+    for kind in KINDS:
+        by_level = [IndexModel([("level", 1), ("_id", 1)])] if kind is UNITS else []
+        await create(database, kind.name, required={"upto": {"bsonType": "int"}}, indexes=by_level)
+    unit = {"unit": {"bsonType": "string"}}
+    by_depth = IndexModel([("depth", 1), ("unit", 1)])
+    await create(database, "counters", required=unit, indexes=[IndexModel("unit"), by_depth])
+    await create(database, "days", required=unit, indexes=[IndexModel([("unit", 1), ("day", 1)])])
+
+
+MIGRATIONS = (Migration(1, "facts and counters", _create),)

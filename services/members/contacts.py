@@ -1,0 +1,32 @@
+"""Contacts, sealed and opened: the one place where a phone number or an address is in the clear."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bson.binary import Binary
+
+from services.members.domain import Contact
+from services.members.phones import BlindIndex
+from services.shared.crypto import Vault
+
+
+class Contacts:
+    def __init__(self, vault: Vault, blind: BlindIndex) -> None:
+        self._vault = vault
+        self._blind = blind
+
+    async def seal(self, contacts: Sequence[Contact]) -> list[Binary]:
+        return await self._vault.seal(
+            [{"phone": c.phone, "email": c.email, "handles": dict(c.handles)} for c in contacts]
+        )
+
+    async def open(self, sealed: Sequence[Binary]) -> list[Contact]:
+        return [Contact(**document) for document in await self._vault.open(sealed)]
+
+    def phone_index(self, contact: Contact) -> str:
+        return self._blind.of(contact.phone)
+
+    def disguise(self, digest: bytes) -> bytes:
+        """A digest of personal data that cannot be tried out: with all but the phone known, a plain one could be."""
+        return self._blind.digest(digest)

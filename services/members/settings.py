@@ -1,0 +1,21 @@
+"""Settings of the members service, on top of those every service has."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Base64Bytes, Field
+from pydantic_settings import SettingsConfigDict
+
+from services.shared.crypto import MasterKeys
+from services.shared.settings import ServiceSettings
+
+
+class MembersSettings(ServiceSettings):
+    model_config = SettingsConfigDict(hide_input_in_errors=True)
+
+    service: str = "members"
+    master_keys: MasterKeys
+    """`{"<name>": "<base64 of 96 bytes>"}`: the first seals, the others still open what they sealed."""
+    blind_index_key: Annotated[Base64Bytes, Field(min_length=32, max_length=32, repr=False)]
+    """Base64 of 32 bytes. It cannot be rotated: every fingerprint of a phone depends on it."""

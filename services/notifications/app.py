@@ -1,0 +1,85 @@
+"""The composition of the notifications service."""
+
+from __future__ import annotations
+
+import asyncio
+
+from fastapi import FastAPI
+
+from services.notifications.api import router
+from services.notifications.composing import Composer
+from services.notifications.contacts import ContactBook
+from services.notifications.dispatcher import Dispatcher
+from services.notifications.domain import RetryPolicy
+from services.notifications.handlers import Handlers
+from services.notifications.metrics import NotificationMetrics
+from services.notifications.migrations import MIGRATIONS
+from services.notifications.peers import GroupsApi, MembersApi, Peer, ServiceToken
+from services.notifications.senders.base import Sender
+from services.notifications.senders.console import ConsoleSender
+from services.notifications.senders.recording import RecordingSender
+from services.notifications.settings import NotificationsSettings
+from services.notifications.store import Store
+from services.notifications.subscriptions import subscriptions
+from services.notifications.texts import Texts
+from services.shared.clock import Clock
+from services.shared.crypto import Vault
+from services.shared.eventkit.broker import Broker
+from services.shared.kernel import Kernel
+
+
+def build(
+    settings: NotificationsSettings,
+    *,
+    clock: Clock | None = None,
+    broker: Broker | None = None,
+    sender: Sender | None = None,
+) -> FastAPI:
+    """`sender` replaces the one that the settings name."""
+    kernel = Kernel(settings, clock=clock, broker=broker)
+    metrics = NotificationMetrics(kernel.registry)
+    store, texts, due = Store(kernel.database), Texts(), asyncio.Event()
+    vault = Vault(kernel.client, kernel.database, settings.master_keys)
+    token = ServiceToken(settings.service_token_file)
+    members = Peer("members", settings.members_url, token, metrics)
+    groups = Peer("groups", settings.groups_url, token, metrics)
+    sender = sender or _sender(settings, kernel, vault)
+
+    async def keep_open(stop: asyncio.Event) -> None:
+        """Closes what the dispatcher uses: loops end last added first, so this one ends after it."""
+        await stop.wait()
+        await members.close()
+        await groups.close()
+        await vault.close()
+
+    dispatcher = Dispatcher(
+        store=store,
+        outbox=kernel.outbox,
+        contacts=ContactBook(
+            store, vault, MembersApi(members), kernel.clock, metrics, seconds=settings.contact_seconds
+        ),
+        groups=GroupsApi(groups),
+        composer=Composer(texts, sender.name),
+        sender=sender,
+        policy=RetryPolicy(settings.send_tries, settings.send_retry_seconds),
+        clock=kernel.clock,
+        metrics=metrics,
+        due=due,
+        max_batch=settings.dispatch_batch,
+        claim_seconds=settings.claim_seconds,
+    )
+    kernel.loop("connections", keep_open)
+    kernel.loop("dispatcher", dispatcher.run)
+    kernel.subscribe(subscriptions(Handlers(store, texts, kernel.clock, metrics, due)))
+    return kernel.app(
+        description="Every message to a member: with consent, in their language, once, and why it was or was not sent.",
+        routers=[router],
+        migrations=MIGRATIONS,
+        state={"store": store, "dispatcher": dispatcher},
+    )
+
+
+def _sender(settings: NotificationsSettings, kernel: Kernel, vault: Vault) -> Sender:
+    if settings.sender == "console":
+        return ConsoleSender()
+    return RecordingSender(kernel.database, vault, kernel.clock)

@@ -1,0 +1,77 @@
+"""What the events of two topics say of a member, put together so that the order of the topics does not matter.
+
+Pure. Every group of fields is kept with the sequence of the event it came from and only a later one replaces it, so
+a repeated or stale event changes nothing and any interleaving ends in the same `Recipient`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from services.shared.contracts.base import Event
+from services.shared.contracts.groups import GroupMemberAssigned, GroupMemberRemoved
+from services.shared.contracts.members import MemberJoined, MemberLeft, MemberMoved, MemberUpdated
+
+
+@dataclass(frozen=True, slots=True)
+class Recipient:
+    """A member as far as messages are concerned. The sequences of `unit`, `language` and `contact` are those of the
+    members topic, that of the placement is the groups topic's."""
+
+    member_id: str
+    joined: bool = False
+    active: bool = True
+    """False for good once the member left: who joins again is a new member."""
+    unit: str = ""
+    unit_sequence: int = 0
+    language: str = ""
+    language_sequence: int = 0
+    contact_sequence: int = 0
+    """Names the version of name, phone and e-mail: a contact cached under another one is stale."""
+    channels: tuple[str, ...] = ()
+    group_id: str | None = None
+    placement_sequence: int = 0
+
+
+def learn(known: Recipient, event: Event, sequence: int) -> Recipient:
+    """`known` with what `event` adds; the same when the event is stale, repeated or of no interest."""
+    match event:
+        case MemberJoined():
+            heard = _lives(_speaks(known, event.language, sequence), event.unit, sequence)
+            after = replace(heard, joined=True, channels=event.channels)
+        case MemberUpdated():
+            heard = _lives(_speaks(known, event.language, sequence), event.unit, sequence)
+            after = _reached(heard, sequence) if event.contact_changed else heard
+        case MemberMoved():
+            after = _lives(known, event.unit, sequence)
+        case MemberLeft():
+            after = replace(known, active=False)
+        case GroupMemberAssigned():
+            after = _placed(known, event.group_id, sequence)
+        case GroupMemberRemoved():
+            # A seat given up may be reported after the next one was taken; that one stays.
+            stays = known.group_id if known.group_id != event.group_id else None
+            after = _placed(known, stays, sequence)
+        case _:
+            after = known
+    return after
+
+
+def _lives(known: Recipient, unit: str, sequence: int) -> Recipient:
+    return replace(known, unit=unit, unit_sequence=sequence) if sequence > known.unit_sequence else known
+
+
+def _speaks(known: Recipient, language: str, sequence: int) -> Recipient:
+    if sequence <= known.language_sequence:
+        return known
+    return replace(known, language=language, language_sequence=sequence)
+
+
+def _reached(known: Recipient, sequence: int) -> Recipient:
+    return replace(known, contact_sequence=max(sequence, known.contact_sequence))
+
+
+def _placed(known: Recipient, group_id: str | None, sequence: int) -> Recipient:
+    if sequence <= known.placement_sequence:
+        return known
+    return replace(known, group_id=group_id, placement_sequence=sequence)

@@ -1,0 +1,1 @@
+"""Who takes a message to its member: a plug-in behind one protocol, chosen by SANGATHAN_SENDER."""

@@ -1,0 +1,35 @@
+"""Settings of the notifications service, on top of those every service has."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+
+from services.shared.crypto import MasterKeys
+from services.shared.settings import ServiceSettings
+
+
+class NotificationsSettings(ServiceSettings):
+    model_config = SettingsConfigDict(hide_input_in_errors=True)
+
+    service: str = "notifications"
+    master_keys: MasterKeys
+    """Seal cached contacts and recorded messages; not those of members."""
+    members_url: str
+    groups_url: str
+    service_token_file: Path
+    """A JWT with the scopes `contacts:read groups:read` and the unit `*`; read again whenever the file changes."""
+    sender: Literal["recording", "console"] = "recording"
+
+    dispatch_batch: Annotated[int, Field(ge=1, le=500)] = 200
+    """Notifications claimed at once; the peers resolve at most 500 ids a call."""
+    claim_seconds: Annotated[float, Field(ge=0.1)] = 60.0
+    """How long a batch belongs to the process that claimed it. Half of it is the deadline for sending."""
+    send_tries: Annotated[int, Field(ge=1)] = 6
+    send_retry_seconds: float = 30.0
+    """Pause after the first try that may go through later; doubles each time, up to an hour."""
+    contact_seconds: Annotated[float, Field(ge=0, le=3600)] = 3600.0
+    """How long a contact fetched from members is used; the cache itself keeps none longer than an hour."""

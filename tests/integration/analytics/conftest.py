@@ -1,0 +1,76 @@
+"""An analytics service on a real MongoDB, fed with records as the broker would hand them over."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx2
+import pytest
+import pytest_asyncio
+from fastapi import FastAPI
+
+from infra.local.keys import Keys
+from services.analytics.app import build
+from services.analytics.settings import AnalyticsSettings
+from services.analytics.store import MIGRATIONS
+from services.shared.clock import ManualClock
+from services.shared.contracts.base import Envelope
+from services.shared.eventkit.broker import Message, Partition, Record
+from services.shared.eventkit.codec import encode
+from services.shared.kernel import Kernel
+from services.shared.migrations import migrate
+from tests.fixtures.apps import base_settings
+
+
+class Analytics:
+    """`feed` is the way of the events, `get` that of the readers."""
+
+    def __init__(self, app: FastAPI, keys: Keys) -> None:
+        self.app = app
+        self.kernel: Kernel = app.state.kernel
+        self._keys = keys
+        self._offsets = itertools.count()
+
+    async def feed(self, events: Sequence[Envelope[Any]]) -> None:
+        """Decode, inbox, waves, handlers, one transaction: all that the consumer does with a fetched batch."""
+        assert self.kernel.consumer is not None
+        await self.kernel.consumer.process([self._record(encode(event)) for event in events])
+        assert await self.kernel.database["dead_letters"].count_documents({}) == 0
+
+    async def get(
+        self, path: str, *, by: str | None = "*", scope: str = "analytics:read", **query: str
+    ) -> Any:
+        """The answer to a caller whose unit is `by`."""
+        headers = {"Authorization": f"Bearer {self._keys.mint(scope, by)}"}
+        transport = httpx2.ASGITransport(self.app)
+        async with httpx2.AsyncClient(transport=transport, base_url="http://analytics") as client:
+            return await client.get(path, params=query, headers=headers)
+
+    async def ok(self, path: str, **query: str) -> Any:
+        answer = await self.get(path, **query)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def _record(self, message: Message) -> Record:
+        place = Partition(message.topic, 0)
+        return Record(place, next(self._offsets), message.key, message.value, message.headers, 0)
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock(datetime.now(UTC))  # tokens are minted at the machine's time
+
+
+@pytest_asyncio.fixture
+async def analytics(
+    mongo_uri: str, database_name: str, keys: Keys, clock: ManualClock
+) -> AsyncIterator[Analytics]:
+    settings = AnalyticsSettings(**base_settings(mongo_uri, "127.0.0.1:9", database_name, keys))
+    made = Analytics(build(settings, clock=clock), keys)
+    await migrate(made.kernel.database, MIGRATIONS, clock)
+    yield made
+    await made.kernel.client.drop_database(database_name)
+    made.kernel.client.close()

@@ -1,0 +1,349 @@
+"""What readers see: figures of a small tree, subtrees, pages and bad input."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from services.analytics.calendar import day_of
+from services.shared.clock import ManualClock
+from services.shared.contracts.base import Envelope, Event
+from services.shared.contracts.groups import (
+    GroupCreated,
+    GroupInviteChanged,
+    GroupMemberAssigned,
+    UnitUpserted,
+)
+from services.shared.contracts.members import MemberJoined, MemberLeft, MemberMoved
+from services.shared.contracts.notifications import NotificationSent
+from services.shared.contracts.vocabulary import Gender, level_of
+from services.shared.ids import new_id
+from tests.integration.analytics.conftest import Analytics
+from tests.unit.analytics.streams import envelope
+
+MONDAY = datetime(2026, 3, 2, 6, 30, tzinfo=UTC)  # noon in India
+BLOCKS = ("BR-SARAN-EKMA", "BR-SARAN-GARKHA", "BR-SARAN-MAKER")
+
+
+def unit(code: str, women_target: float | None = None) -> Envelope[Any]:
+    return envelope(UnitUpserted(unit=code, level=level_of(code), women_target=women_target), 1, MONDAY)
+
+
+def member(code: str, gender: Gender, joined_at: datetime = MONDAY) -> Envelope[Any]:
+    joined = MemberJoined(member_id=new_id(), unit=code, gender=gender, language="hi", joined_at=joined_at)
+    return envelope(joined, 1, joined_at)
+
+
+def group(code: str, *, live: bool) -> list[Envelope[Any]]:
+    id_ = new_id()
+    created: Event = GroupCreated(group_id=id_, unit=code, kind="general", ordinal=1, capacity=100)
+    invited: Event = GroupInviteChanged(group_id=id_, unit=code, invite_ready=live)
+    return [envelope(created, 1, MONDAY), envelope(invited, 2, MONDAY)]
+
+
+def seat(of: Envelope[Any]) -> Envelope[Any]:
+    place = {"member_id": of.subject, "group_id": "g", "unit": of.data.unit, "kind": "general", "ordinal": 1}
+    return envelope(GroupMemberAssigned(**place, invite_ready=True), 1, MONDAY)
+
+
+@pytest_asyncio.fixture
+async def saran(analytics: Analytics) -> Analytics:
+    """Three blocks: EKMA with 2 women, 1 man, 1 undisclosed and a live group; GARKHA with 1 man in a group that has
+    no link; MAKER with nobody. Another district with one woman."""
+    tree = [unit("BR"), unit("BR-SARAN", 0.5), unit("BR-PATNA"), unit(BLOCKS[0], 0.6), unit(BLOCKS[1], 0.5)]
+    people = [
+        member(BLOCKS[0], Gender.FEMALE),
+        member(BLOCKS[0], Gender.FEMALE, MONDAY + timedelta(days=1)),
+        member(BLOCKS[0], Gender.MALE, MONDAY + timedelta(days=8)),
+        member(BLOCKS[0], Gender.UNDISCLOSED, MONDAY + timedelta(days=8)),
+        member(BLOCKS[1], Gender.MALE),
+    ]
+    await analytics.feed([*tree, unit(BLOCKS[2]), *people, member("BR-PATNA", Gender.FEMALE)])
+    await analytics.feed([*group(BLOCKS[0], live=True), *group(BLOCKS[1], live=False)])
+    await analytics.feed([seat(person) for person in people])
+    return analytics
+
+
+async def test_overview_of_a_district(saran: Analytics) -> None:
+    assert await saran.ok("/v1/overview", unit="BR-SARAN") == {
+        "unit": "BR-SARAN",
+        "as_of": "2026-03-10T06:30:00Z",
+        "members": {
+            "total": 5,
+            "by_gender": {"female": 2, "male": 2, "undisclosed": 1},
+            "by_language": {"hi": 5},
+            "by_platform": {},
+            "women_share": 0.5,
+        },
+        "groups": {"total": 2, "seats": 200, "taken": 5},
+        "notifications": {"by_state": {}},
+    }
+
+
+async def test_overview_of_an_announced_unit_without_anything_is_zeros(saran: Analytics) -> None:
+    overview = await saran.ok("/v1/overview", unit=BLOCKS[2])
+    assert overview["members"]["total"] == overview["groups"]["seats"] == 0
+    assert overview["members"]["women_share"] is None
+
+
+async def test_overview_of_a_unit_with_members_that_was_not_announced(saran: Analytics) -> None:
+    await saran.feed([member("BR-SARAN-NAGRA", Gender.OTHER)])
+    assert (await saran.ok("/v1/overview", unit="BR-SARAN-NAGRA"))["members"]["total"] == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "query"),
+    [
+        ("/v1/overview", {}),
+        ("/v1/timeseries", {"metric": "members.joined"}),
+        ("/v1/coverage", {"level": "booth"}),
+    ],
+)
+class TestWhoMaySee:
+    async def test_an_unknown_unit_is_404(self, saran: Analytics, path: str, query: dict[str, str]) -> None:
+        assert (await saran.get(path, **query, unit="BR-NOWHERE")).status_code == 404
+
+    async def test_a_unit_outside_the_callers_is_404(
+        self, saran: Analytics, path: str, query: dict[str, str]
+    ) -> None:
+        for outside in ("BR", "BR-PATNA"):
+            answer = await saran.get(path, by="BR-SARAN", **query, unit=outside)
+            assert answer.status_code == 404, outside
+            assert answer.headers["content-type"] == "application/problem+json"
+
+    async def test_the_callers_own_unit_and_below_are_seen(
+        self, saran: Analytics, path: str, query: dict[str, str]
+    ) -> None:
+        for inside in ("BR-SARAN", BLOCKS[0]):
+            assert (await saran.get(path, by="BR-SARAN", **query, unit=inside)).status_code == 200
+
+    async def test_without_a_unit_the_callers_own_is_meant(
+        self, saran: Analytics, path: str, query: dict[str, str]
+    ) -> None:
+        for own in ("BR-SARAN", "*"):
+            assert (await saran.get(path, by=own, **query)).json()["unit"] == own
+        assert (await saran.get(path, by=None, **query)).status_code == 404
+
+    async def test_the_scope_is_required(self, saran: Analytics, path: str, query: dict[str, str]) -> None:
+        assert (await saran.get(path, scope="members:read", **query, unit="BR")).status_code == 403
+        assert (await saran.get(path, scope="analytics:*", **query, unit="BR")).status_code == 200
+
+
+async def test_everything_is_the_sum_of_all_trees(saran: Analytics) -> None:
+    await saran.feed([unit("UP"), member("UP-BALLIA", Gender.MALE)])
+    assert (await saran.ok("/v1/overview"))["members"]["total"] == 7
+
+
+class TestTimeseries:
+    async def points(self, analytics: Analytics, **query: str) -> list[int]:
+        series = await analytics.ok("/v1/timeseries", **query)
+        assert series["total"] == sum(point["value"] for point in series["points"])
+        return [point["value"] for point in series["points"]]
+
+    async def test_days_are_filled_with_zeros(self, saran: Analytics) -> None:
+        query = {"unit": "BR-SARAN", "metric": "members.joined", "from": "2026-03-01", "to": "2026-03-05"}
+        assert await self.points(saran, **query) == [0, 2, 1, 0, 0]
+
+    async def test_weeks(self, saran: Analytics) -> None:
+        query = {"unit": "BR-SARAN", "metric": "members.joined", "step": "week"}
+        series = await saran.ok("/v1/timeseries", **query, **{"from": "2026-03-03", "to": "2026-03-20"})
+        assert series["points"] == [
+            {"start": "2026-03-02", "value": 1},
+            {"start": "2026-03-09", "value": 2},
+            {"start": "2026-03-16", "value": 0},
+        ]
+        assert (series["from"], series["to"], series["step"]) == ("2026-03-03", "2026-03-20", "week")
+
+    async def test_by_default_thirty_days_that_end_today_in_india(
+        self, saran: Analytics, clock: ManualClock
+    ) -> None:
+        await saran.feed([member("BR-SARAN", Gender.MALE, clock.now())])
+        points = await self.points(saran, unit="BR", metric="members.joined")
+        assert len(points) == 30
+        assert points[-1] == 1
+        series = await saran.ok("/v1/timeseries", unit="BR", metric="members.joined")
+        assert series["to"] == day_of(clock.now()).isoformat()
+
+    async def test_moves_and_leaving(self, saran: Analytics) -> None:
+        joined = member(BLOCKS[2], Gender.FEMALE)
+        move = MemberMoved(member_id=joined.subject, from_unit=BLOCKS[2], unit="BR-PATNA")
+        left = MemberLeft(member_id=joined.subject, unit="BR-PATNA")
+        await saran.feed([joined, envelope(move, 2, MONDAY), envelope(left, 3, MONDAY)])
+        day = {"from": "2026-03-02", "to": "2026-03-02"}
+        for where, metric, n in (
+            ("BR-SARAN", "members.moved_out", 1),
+            ("BR-PATNA", "members.moved_in", 1),
+            ("BR", "members.moved_in", 0),
+            ("BR-PATNA", "members.left", 1),
+            ("BR-SARAN", "members.left", 0),
+        ):
+            assert await self.points(saran, unit=where, metric=metric, **day) == [n], (where, metric)
+
+    async def test_welcomes_are_not_other_notifications(self, saran: Analytics) -> None:
+        sent = {
+            "member_id": "m",
+            "unit": "BR",
+            "template": "t",
+            "language": "hi",
+            "sender": "s",
+            "attempts": 1,
+        }
+        for purpose in ("welcome", "broadcast", "broadcast"):
+            event = NotificationSent(notification_id=new_id(), purpose=purpose, **sent)
+            await saran.feed([envelope(event, 1, MONDAY)])
+        query = {"unit": "BR", "metric": "welcomes.sent", "from": "2026-03-02", "to": "2026-03-02"}
+        assert await self.points(saran, **query) == [1]
+        assert (await saran.ok("/v1/overview", unit="BR"))["notifications"]["by_state"] == {"sent": 3}
+
+    @pytest.mark.parametrize(
+        ("query", "pointer"),
+        [
+            ({"metric": "members.secret"}, "/metric"),
+            ({"metric": "$where"}, "/metric"),
+            ({}, "/metric"),
+            ({"metric": "members.joined", "from": "2026-03-02", "to": "2026-03-01"}, "/from"),
+            ({"metric": "members.joined", "from": "2020-01-01", "to": "2026-03-01"}, "/from"),
+            ({"metric": "members.joined", "from": "yesterday"}, "/from"),
+            ({"metric": "members.joined", "to": "2026-02-30"}, "/to"),
+            ({"metric": "members.joined", "step": "month"}, "/step"),
+            ({"metric": "members.joined", "unit": "br saran"}, "/unit"),
+        ],
+    )
+    async def test_bad_input_is_422_and_names_the_parameter(
+        self, saran: Analytics, query: dict[str, str], pointer: str
+    ) -> None:
+        answer = await saran.get("/v1/timeseries", **query)
+        assert answer.status_code == 422
+        assert [error["pointer"] for error in answer.json()["errors"]] == [pointer]
+
+    async def test_the_longest_range_is_two_years(self, saran: Analytics) -> None:
+        last = date(2026, 3, 1)
+        for days, status in ((730, 200), (731, 422)):
+            span = {"from": (last - timedelta(days=days)).isoformat(), "to": last.isoformat()}
+            answer = await saran.get("/v1/timeseries", metric="members.joined", **span)
+            assert answer.status_code == status, days
+
+    async def test_the_first_days_of_the_calendar(self, saran: Analytics) -> None:
+        answer = await saran.get("/v1/timeseries", metric="members.joined", to="0001-01-03", step="week")
+        assert [point["start"] for point in answer.json()["points"]] == ["0001-01-01"]
+
+
+class TestCoverage:
+    async def test_every_block_is_there_also_the_empty_one(self, saran: Analytics) -> None:
+        page = await saran.ok("/v1/coverage", unit="BR-SARAN", level="block")
+        ekma, garkha, maker = page["items"]
+        assert ekma == {
+            "unit": "BR-SARAN-EKMA",
+            "has_live_group": True,
+            "groups": 1,
+            "live_groups": 1,
+            "seats": 100,
+            "taken": 4,
+            "members": 4,
+            "women": 2,
+            "women_share": 0.6667,
+            "women_target": 0.6,
+            "on_target": True,
+        }
+        assert (garkha["has_live_group"], garkha["groups"], garkha["on_target"]) == (False, 1, False)
+        assert (maker["unit"], maker["members"], maker["women_share"], maker["on_target"]) == (
+            "BR-SARAN-MAKER",
+            0,
+            None,
+            None,
+        )
+        assert page["next"] is None
+
+    async def test_summary(self, saran: Analytics) -> None:
+        page = await saran.ok("/v1/coverage", unit="BR-SARAN", level="block")
+        assert page["summary"] == {
+            "units": 3,
+            "with_live_group": 1,
+            "with_target": 2,
+            "on_target": 1,
+            "groups": 2,
+            "live_groups": 1,
+            "seats": 200,
+            "taken": 5,
+            "members": 5,
+            "women": 2,
+            "women_share": 0.5,
+        }
+
+    async def test_a_group_below_is_counted_but_is_not_the_units_own(self, saran: Analytics) -> None:
+        page = await saran.ok("/v1/coverage", unit="BR", level="district")
+        by_unit = {row["unit"]: row for row in page["items"]}
+        assert (by_unit["BR-SARAN"]["live_groups"], by_unit["BR-SARAN"]["has_live_group"]) == (1, False)
+
+    async def test_a_share_that_equals_the_target_reaches_it(self, saran: Analytics) -> None:
+        saran_row = (await saran.ok("/v1/coverage", level="district"))["items"][1]
+        assert (saran_row["women_share"], saran_row["women_target"], saran_row["on_target"]) == (
+            0.5,
+            0.5,
+            True,
+        )
+
+    async def test_a_row_agrees_with_the_overview_of_its_unit(self, saran: Analytics) -> None:
+        for row in (await saran.ok("/v1/coverage", level="district"))["items"]:
+            overview = await saran.ok("/v1/overview", unit=row["unit"])
+            assert row["members"] == overview["members"]["total"]
+            assert row["women_share"] == overview["members"]["women_share"]
+            assert (row["seats"], row["taken"]) == (overview["groups"]["seats"], overview["groups"]["taken"])
+
+    async def test_pages_hold_every_unit_once_and_the_first_the_summary(self, saran: Analytics) -> None:
+        codes: list[str] = []
+        summaries: list[bool] = []
+        more: dict[str, str] = {}
+        while True:
+            page = await saran.ok("/v1/coverage", unit="BR-SARAN", level="block", limit="2", **more)
+            codes += [row["unit"] for row in page["items"]]
+            summaries.append(page["summary"] is not None)
+            if page["next"] is None:
+                break
+            more = {"cursor": page["next"]}
+        assert codes == list(BLOCKS)
+        assert summaries == [True, False]
+
+    @pytest.mark.parametrize(
+        ("own", "level"), [("BR-SARAN", "district"), (BLOCKS[0], "state"), ("BR", "state")]
+    )
+    async def test_a_level_that_is_not_below_the_unit_is_422(
+        self, saran: Analytics, own: str, level: str
+    ) -> None:
+        answer = await saran.get("/v1/coverage", unit=own, level=level)
+        assert answer.status_code == 422
+        assert answer.json()["errors"][0]["pointer"] == "/level"
+
+    async def test_an_unknown_level_is_422(self, saran: Analytics) -> None:
+        for query in ({"level": "village"}, {}):
+            assert (await saran.get("/v1/coverage", **query)).status_code == 422
+
+    async def test_a_cursor_of_another_listing_is_400(self, saran: Analytics) -> None:
+        page = await saran.ok("/v1/coverage", unit="BR-SARAN", level="block", limit="1")
+        for query in (
+            {"unit": "BR", "level": "block", "cursor": page["next"]},
+            {"unit": "BR-SARAN", "level": "booth", "cursor": page["next"]},
+            {"unit": "BR-SARAN", "level": "block", "cursor": "bm9uc2Vuc2U"},
+        ):
+            assert (await saran.get("/v1/coverage", **query)).status_code == 400
+
+    async def test_units_of_an_unannounced_code_are_not_listed(self, saran: Analytics) -> None:
+        await saran.feed([member("BR-SARAN-NAGRA", Gender.OTHER)])
+        page = await saran.ok("/v1/coverage", unit="BR-SARAN", level="block")
+        assert [row["unit"] for row in page["items"]] == list(BLOCKS)
+        assert page["summary"]["members"] == 5
+
+
+async def test_gauges_stop_at_districts_and_announced_units(saran: Analytics) -> None:
+    await saran.feed([member("BR-MADEUP", Gender.MALE)])
+    await saran.kernel.loops._loops["gauges"].__self__.refresh()  # type: ignore[attr-defined]
+    text = (await saran.get("/metrics")).text
+    assert 'sangathan_members{gender="female",unit="BR-SARAN"} 2.0' in text
+    assert 'sangathan_women_share_ratio{unit="BR-SARAN"} 0.5' in text
+    assert 'sangathan_seats_taken{unit="*"} 5.0' in text
+    assert 'sangathan_notifications_in_state{state="sent"} 0.0' in text
+    assert "EKMA" not in text
+    assert "MADEUP" not in text

@@ -1,0 +1,98 @@
+"""The members service on a real MongoDB and a real broker, empty for each test."""
+
+from __future__ import annotations
+
+import secrets
+from base64 import b64encode
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx2
+import pytest
+import pytest_asyncio
+
+from infra.local.keys import Keys
+from services.members.app import build
+from services.members.settings import MembersSettings
+from services.shared.contracts.base import Envelope, Event
+from services.shared.mongo import Database, Document
+from tests.fixtures.apps import Running, base_settings, running
+
+UNIT = "BR-SARAN-MARHAURA-101"
+TOPIC = "sangathan.members"
+
+
+def a_person(**changes: Any) -> dict[str, Any]:
+    """A valid registration of somebody new."""
+    return {
+        "name": "Asha Devi",
+        "phone": f"+9198{secrets.randbelow(10**8):08d}",
+        "unit": UNIT,
+        **changes,
+    }
+
+
+class Service:
+    """What the tests do again and again."""
+
+    def __init__(self, app: Running) -> None:
+        self.app = app
+        self.http = app.http
+        self.db: Database = app.kernel.database
+
+    async def register(self, **changes: Any) -> Document:
+        answer = await self.post(a_person(**changes))
+        assert answer.status_code == 201, answer.text
+        member: Document = answer.json()
+        return member
+
+    async def post(self, body: object, **headers: str) -> httpx2.Response:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return await self.http.post("/v1/members", json=body, headers=named)
+
+    async def stored(self, member_id: str) -> Document:
+        row = await self.db["members"].find_one({"_id": member_id})
+        assert row is not None
+        return row
+
+    async def events(self, count: int) -> list[Envelope[Event]]:
+        return await self.app.published(TOPIC, count)
+
+    async def nothing_written(self) -> bool:
+        names = ("members", "outbox", "idempotency")
+        return not any([await self.db[name].count_documents({}) for name in names])
+
+
+def settings_for(mongo_uri: str, kafka_bootstrap: str, name: str, keys: Keys) -> MembersSettings:
+    return MembersSettings(
+        **base_settings(mongo_uri, kafka_bootstrap, name, keys),
+        master_keys={"first": b64encode(secrets.token_bytes(96))},
+        blind_index_key=b64encode(secrets.token_bytes(32)),
+    )
+
+
+@pytest.fixture
+def settings(mongo_uri: str, kafka_bootstrap: str, database_name: str, keys: Keys) -> MembersSettings:
+    return settings_for(mongo_uri, kafka_bootstrap, database_name, keys)
+
+
+@asynccontextmanager
+async def serving(settings: MembersSettings, keys: Keys) -> AsyncIterator[Service]:
+    async with running(build, settings, keys=keys, admin_scopes=["members:*", "contacts:read"]) as app:
+        yield Service(app)
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def service(settings: MembersSettings, keys: Keys) -> AsyncIterator[Service]:
+    """Empty for this test."""
+    async with serving(settings, keys) as service:
+        yield service
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def empty(mongo_uri: str, kafka_bootstrap: str, keys: Keys) -> AsyncIterator[Service]:
+    """Shared by the tests of a module that write nothing, which they assert."""
+    name = f"test_{secrets.token_hex(6)}"
+    async with serving(settings_for(mongo_uri, kafka_bootstrap, name, keys), keys) as service:
+        yield service

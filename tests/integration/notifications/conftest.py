@@ -1,0 +1,202 @@
+"""The service composed as in production on a real MongoDB, with its loops driven by the test instead of by time."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+import stamina
+
+from infra.local.keys import Keys
+from infra.local.ports import Ports
+from services.notifications.app import build
+from services.notifications.dispatcher import Dispatcher
+from services.notifications.documents import notification_of
+from services.notifications.domain import WELCOME, Notification
+from services.notifications.migrations import MIGRATIONS
+from services.notifications.senders.base import Sender
+from services.notifications.settings import NotificationsSettings
+from services.notifications.store import Store
+from services.shared.clock import ManualClock
+from services.shared.contracts.base import Envelope, Event
+from services.shared.contracts.groups import GroupInviteChanged, GroupMemberAssigned, GroupMemberRemoved
+from services.shared.contracts.members import MemberJoined, MemberLeft, MemberMoved, MemberUpdated
+from services.shared.contracts.vocabulary import Gender
+from services.shared.crypto import Vault
+from services.shared.eventkit.broker import Message, Partition, Record
+from services.shared.eventkit.codec import decode, encode
+from services.shared.eventkit.outbox import message_of
+from services.shared.ids import new_id
+from services.shared.kernel import Kernel
+from services.shared.migrations import migrate
+from tests.fixtures.apps import TRACEPARENT, base_settings
+from tests.integration.notifications.peers import Peers, serving
+
+START = datetime(2025, 6, 1, 9, tzinfo=UTC)
+MASTER_KEYS = {"test": "A" * 128}
+"""96 zero bytes."""
+
+
+class Bench:
+    """One replica. `deliver` is what its consumer does with fetched records, `dispatch` one turn of its dispatcher."""
+
+    def __init__(
+        self, settings: NotificationsSettings, clock: ManualClock, sender: Sender | None = None
+    ) -> None:
+        self.settings = settings
+        self.clock = clock
+        self.app = build(settings, clock=clock, sender=sender)
+        self.kernel: Kernel = self.app.state.kernel
+        self.store: Store = self.app.state.store
+        self.dispatcher: Dispatcher = self.app.state.dispatcher
+        self.database = self.kernel.database
+        self._offset = 0
+
+    async def deliver(self, *events: Envelope[Event]) -> None:
+        assert self.kernel.consumer is not None
+        await self.kernel.consumer.process([self._record(encode(event)) for event in events])
+
+    async def dispatch(self) -> int:
+        return await self.dispatcher.dispatch()
+
+    async def welcome(self, member_id: str) -> Notification:
+        """The member's only notification."""
+        rows = await self.database["notifications"].find({"member_id": member_id}).to_list(None)
+        assert [row["purpose"] for row in rows] == [WELCOME]
+        return notification_of(rows[0])
+
+    async def events(self, subject: str) -> list[Envelope[Event]]:
+        """What was staged about it, in the order of sequence."""
+        rows = await self.kernel.outbox.rows.find({"subject": subject}).sort("sequence", 1).to_list(None)
+        return [decode(self._record(message_of(row))) for row in rows]
+
+    async def recorded(self, notification_id: str) -> dict[str, Any] | None:
+        """The message that the recording sender kept, opened."""
+        row = await self.database["recorded_messages"].find_one({"_id": notification_id})
+        if row is None:
+            return None
+        vault = Vault(self.kernel.client, self.database, self.settings.master_keys)
+        opened = await vault.open([row["sealed"]])
+        await vault.close()
+        return {**row, **opened[0]}
+
+    def _record(self, message: Message) -> Record:
+        self._offset += 1
+        place = Partition(message.topic, 0)
+        return Record(place, self._offset, message.key, message.value, message.headers, 0)
+
+
+def envelope(event: Event, sequence: int) -> Envelope[Event]:
+    return Envelope(new_id(), sequence, START, "request-1", TRACEPARENT, event)
+
+
+def joined(
+    member_id: str, sequence: int = 1, *, channels: tuple[str, ...] = ("whatsapp",), language: str = "hi"
+) -> Envelope[Event]:
+    event = MemberJoined(
+        member_id=member_id,
+        unit="BR-SARAN",
+        gender=Gender.FEMALE,
+        language=language,
+        joined_at=START,
+        channels=channels,
+    )
+    return envelope(event, sequence)
+
+
+def updated(
+    member_id: str, sequence: int, *, language: str = "hi", contact_changed: bool = False
+) -> Envelope[Event]:
+    event = MemberUpdated(
+        member_id=member_id,
+        unit="BR-SARAN",
+        gender=Gender.FEMALE,
+        language=language,
+        contact_changed=contact_changed,
+    )
+    return envelope(event, sequence)
+
+
+def moved(member_id: str, sequence: int, unit: str = "BR-GAYA") -> Envelope[Event]:
+    return envelope(MemberMoved(member_id=member_id, from_unit="BR-SARAN", unit=unit), sequence)
+
+
+def left(member_id: str, sequence: int) -> Envelope[Event]:
+    return envelope(MemberLeft(member_id=member_id, unit="BR-SARAN"), sequence)
+
+
+def assigned(member_id: str, group_id: str, sequence: int = 1, *, ready: bool = False) -> Envelope[Event]:
+    event = GroupMemberAssigned(
+        member_id=member_id,
+        group_id=group_id,
+        unit="BR-SARAN",
+        kind="general",
+        ordinal=1,
+        invite_ready=ready,
+    )
+    return envelope(event, sequence)
+
+
+def removed(member_id: str, group_id: str, sequence: int) -> Envelope[Event]:
+    event = GroupMemberRemoved(
+        member_id=member_id, group_id=group_id, unit="BR-SARAN", kind="general", ordinal=1, reason="moved"
+    )
+    return envelope(event, sequence)
+
+
+def invite(group_id: str, sequence: int, *, ready: bool = True) -> Envelope[Event]:
+    return envelope(GroupInviteChanged(group_id=group_id, unit="BR-SARAN", invite_ready=ready), sequence)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick_retries() -> Iterator[None]:
+    """Tries at the peers without the pauses between them."""
+    stamina.set_testing(True, attempts=2)
+    yield
+    stamina.set_testing(False)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def peers(ports: Ports) -> AsyncIterator[Peers]:
+    async with serving(ports.take()) as served:
+        yield served
+
+
+@pytest.fixture
+def token_file(tmp_path: Path) -> Path:
+    file = tmp_path / "service_token"
+    file.write_text("the-service-token\n")
+    return file
+
+
+@pytest.fixture
+def settings(
+    mongo_uri: str, database_name: str, keys: Keys, peers: Peers, token_file: Path
+) -> NotificationsSettings:
+    peers.down.clear()
+    peers.calls.clear()
+    return NotificationsSettings(
+        **base_settings(mongo_uri, "127.0.0.1:1", database_name, keys),
+        master_keys=MASTER_KEYS,
+        members_url=peers.url,
+        groups_url=peers.url,
+        service_token_file=token_file,
+    )
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock(START)
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def bench(settings: NotificationsSettings, clock: ManualClock) -> AsyncIterator[Bench]:
+    made = Bench(settings, clock)
+    await migrate(made.database, MIGRATIONS, clock)
+    yield made
+    await made.kernel.client.drop_database(settings.database)
+    made.kernel.client.close()

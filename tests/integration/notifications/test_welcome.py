@@ -1,0 +1,184 @@
+"""One welcome per member, whatever the order of events, on the real store."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from services.notifications.domain import State
+from services.shared.eventkit.outbox import UnitOfWork
+from services.shared.ids import new_id
+from tests.integration.notifications.conftest import (
+    Bench,
+    assigned,
+    invite,
+    joined,
+    left,
+    moved,
+    removed,
+    updated,
+)
+from tests.integration.notifications.peers import Peers, link_of
+
+
+async def test_a_member_who_consented_is_welcomed_once_the_group_has_a_link(bench: Bench, peers: Peers):
+    member, group = peers.add_member(), peers.add_group()
+    await bench.deliver(joined(member, channels=("sms", "whatsapp")))
+    assert (await bench.welcome(member)).held_for == "no_group"
+    await bench.deliver(assigned(member, group))
+    assert (await bench.welcome(member)).held_for == "no_invite"
+    assert await bench.dispatch() == 0
+    await bench.deliver(invite(group, 1))
+    assert await bench.dispatch() == 1
+
+    n = await bench.welcome(member)
+    assert (n.state, n.channel, n.language, len(n.attempts)) == (State.SENT, "whatsapp", "hi", 1)
+    message = await bench.recorded(n.id)
+    assert message is not None
+    assert message["address"] == "+919876543210"
+    assert all(part in message["text"] for part in ("आशा देवी", "सारण समूह", link_of(group), "STOP"))
+    events = await bench.events(n.id)
+    assert [(e.sequence, e.type) for e in events] == [(1, "notification.queued"), (2, "notification.sent")]
+    assert {e.correlation_id for e in events} == {"request-1"}
+    assert events[1].data.model_dump() == {
+        "notification_id": n.id,
+        "member_id": member,
+        "unit": "BR-SARAN",
+        "purpose": "welcome",
+        "template": "welcome",
+        "language": "hi",
+        "channel": "whatsapp",
+        "sender": "recording",
+        "attempts": 1,
+    }
+
+
+async def test_the_hint_of_an_assignment_is_enough_and_frees_the_others(bench: Bench, peers: Peers):
+    first, second, group = peers.add_member(), peers.add_member(), peers.add_group()
+    await bench.deliver(joined(first), assigned(first, group), joined(second))
+    await bench.deliver(assigned(second, group, ready=True))
+    assert await bench.dispatch() == 2
+    assert {(await bench.welcome(m)).state for m in (first, second)} == {State.SENT}
+
+
+async def test_what_the_group_said_weighs_more_than_a_hint(bench: Bench, peers: Peers):
+    member, group = peers.add_member(), peers.add_group()
+    await bench.deliver(invite(group, 2, ready=False), joined(member), assigned(member, group, ready=True))
+    assert (await bench.welcome(member)).held_for == "no_invite"
+
+
+async def test_a_withdrawn_link_holds_what_has_not_been_sent(bench: Bench, peers: Peers):
+    member, group = peers.add_member(), peers.add_group()
+    await bench.deliver(joined(member), assigned(member, group), invite(group, 1))
+    await bench.deliver(invite(group, 2, ready=False), invite(group, 1))
+    assert await bench.dispatch() == 0
+    assert (await bench.welcome(member)).held_for == "no_invite"
+
+
+async def test_without_consent_nothing_is_sent_and_that_is_said(bench: Bench, peers: Peers):
+    member, group = peers.add_member(), peers.add_group()
+    await bench.deliver(invite(group, 1), assigned(member, group), joined(member, channels=()))
+    assert await bench.dispatch() == 0
+    n = await bench.welcome(member)
+    assert (n.state, n.reason, n.channel) == (State.SUPPRESSED, "no_consent", None)
+    assert [(e.sequence, e.type) for e in await bench.events(n.id)] == [(1, "notification.suppressed")]
+    assert member not in peers.asked("members")
+
+
+async def test_who_leaves_before_it_is_sent_is_not_welcomed(bench: Bench, peers: Peers):
+    member, group = peers.add_member(), peers.add_group()
+    await bench.deliver(joined(member), left(member, 2), assigned(member, group, ready=True))
+    assert await bench.dispatch() == 0
+    n = await bench.welcome(member)
+    assert (n.state, n.reason) == (State.SUPPRESSED, "left")
+    assert [(e.sequence, e.type) for e in await bench.events(n.id)] == [
+        (1, "notification.queued"),
+        (2, "notification.suppressed"),
+    ]
+
+
+async def test_a_move_while_held_sends_the_new_groups_link(bench: Bench, peers: Peers):
+    member, old, new = peers.add_member(), peers.add_group(), peers.add_group()
+    await bench.deliver(joined(member), assigned(member, old), moved(member, 2), removed(member, old, 2))
+    await bench.deliver(assigned(member, new, 3), invite(old, 1))
+    assert await bench.dispatch() == 0
+    await bench.deliver(invite(new, 1))
+    await bench.dispatch()
+    n = await bench.welcome(member)
+    assert (n.state, n.unit, n.group_id) == (State.SENT, "BR-GAYA", new)
+    message = await bench.recorded(n.id)
+    assert message is not None
+    assert link_of(new) in message["text"]
+    assert link_of(old) not in message["text"]
+
+
+async def test_a_move_after_it_was_sent_brings_no_second_one(bench: Bench, peers: Peers):
+    member, old, new = peers.add_member(), peers.add_group(), peers.add_group()
+    await bench.deliver(joined(member), assigned(member, old, ready=True))
+    await bench.dispatch()
+    await bench.deliver(moved(member, 2), removed(member, old, 2), assigned(member, new, 3, ready=True))
+    assert await bench.dispatch() == 0
+    n = await bench.welcome(member)
+    assert (n.state, n.unit, n.sequence) == (State.SENT, "BR-GAYA", 2)
+
+
+async def test_a_language_without_a_template_gets_hindi_and_says_so(bench: Bench, peers: Peers):
+    member, group = peers.add_member(), peers.add_group()
+    await bench.deliver(joined(member, language="mai"), assigned(member, group, ready=True))
+    await bench.dispatch()
+    n = await bench.welcome(member)
+    assert n.language == "hi"
+    message = await bench.recorded(n.id)
+    assert message is not None
+    assert (message["language"], "स्वागत" in message["text"]) == ("hi", True)
+
+
+async def test_the_language_is_that_of_the_moment_of_sending(bench: Bench, peers: Peers):
+    member, group = peers.add_member(), peers.add_group()
+    await bench.deliver(
+        joined(member), updated(member, 2, language="en"), assigned(member, group, ready=True)
+    )
+    await bench.dispatch()
+    message = await bench.recorded((await bench.welcome(member)).id)
+    assert message is not None
+    assert (message["language"], "Saran group" in message["text"]) == ("en", True)
+
+
+async def test_a_link_that_comes_while_somebody_is_being_assigned_is_not_missed(bench: Bench, peers: Peers):
+    """The two transactions overlap; under snapshot isolation each would miss the other if they did not conflict."""
+    member, group = peers.add_member(), peers.add_group()
+    await bench.deliver(joined(member))
+    handlers = bench.kernel.consumer._handlers  # type: ignore[union-attr]
+    other: list[asyncio.Task[None]] = []
+
+    async def link_comes(work: UnitOfWork) -> None:
+        event: Any = invite(group, 1)
+        await handlers[type(event.data)]([event], work)
+
+    async def assign(work: UnitOfWork) -> None:
+        event = assigned(member, group)
+        await handlers[type(event.data)]([event], work)
+        if not other:
+            other.append(asyncio.create_task(bench.kernel.outbox.transact(link_comes)))
+            await asyncio.sleep(0.3)
+
+    await bench.kernel.outbox.transact(assign)
+    await other[0]
+    assert (await bench.welcome(member)).held_for is None
+
+
+async def test_a_thousand_members_are_welcomed_in_batches(bench: Bench, peers: Peers):
+    group = peers.add_group()
+    members = [peers.add_member() for _ in range(1000)]
+    await bench.deliver(*[joined(m) for m in members])
+    await bench.deliver(*[assigned(m, group, ready=True) for m in members])
+    while await bench.dispatch():
+        pass
+    assert await bench.database["recorded_messages"].count_documents({}) == 1000
+    assert [len(ids) for name, ids in peers.calls if name == "members"] == [200] * 5
+
+
+async def test_who_is_unknown_so_far_gets_nothing(bench: Bench):
+    member, group = new_id(), new_id()
+    await bench.deliver(assigned(member, group, ready=True), moved(member, 2))
+    assert await bench.database["notifications"].count_documents({}) == 0

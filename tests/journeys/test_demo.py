@@ -1,0 +1,36 @@
+"""`python -m infra.local demo`, as a person runs it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = [pytest.mark.journey, pytest.mark.timeout(180)]
+
+
+def demo(directory: Path, **settings: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "infra.local", "demo", "--dir", str(directory)]
+    ports = ["members", "groups", "notifications", "analytics", "kafka", "mongo"]
+    command += [argument for name in ports for argument in ("--port", f"{name}=0")]
+    environment = {**os.environ, "COLUMNS": "160", **settings}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=170, check=False)
+
+
+def test_the_books_of_a_small_demo_balance(tmp_path: Path) -> None:
+    ran = demo(tmp_path / "stack", MEMBERS="60", SEED="3")
+    assert ran.returncode == 0, ran.stderr
+    assert "answered, of 60 asked" in ran.stderr
+    assert "DOES NOT BALANCE" not in ran.stderr
+    assert ran.stderr.count("balances") == 11
+
+
+def test_units_that_are_refused_end_it_with_the_rows(tmp_path: Path) -> None:
+    tree = tmp_path / "units.csv"
+    tree.write_text("code,level,name_en,name_hi\nBR,state,Bihar,बिहार\nBR-A-B,block,B,ब\n", encoding="utf-8")
+    ran = demo(tmp_path / "stack", UNITS=str(tree))
+    assert ran.returncode == 1
+    assert "/rows/3/code: its parent is neither in this file nor in the tree" in ran.stderr
