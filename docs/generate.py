@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -34,7 +33,6 @@ CONSUMERS: Mapping[str, tuple[type[Event], ...]] = {
     "notifications": tuple(notifications_subscriptions(Mock())),
     "analytics": tuple(analytics_subscriptions(Mock())),
 }
-NO_SECRET = base64.b64encode(bytes(96)).decode()
 
 
 def events_md() -> str:
@@ -100,11 +98,16 @@ def metrics_md() -> str:
 
 def _registries() -> dict[str, CollectorRegistry]:
     """Of the real applications, which connect to nothing until they are started."""
-    vault = {"master_keys": json.dumps({"none": NO_SECRET})}
+    keys = {"none": base64.b64encode(bytes(96))}
+    index_key = base64.b64encode(bytes(32))
     apps = {
-        "members": members.build(MembersSettings(**vault, blind_index_key=NO_SECRET[:43] + "=")),
+        "members": members.build(MembersSettings(master_keys=keys, blind_index_key=index_key)),
         "groups": groups.build(GroupsSettings()),
-        "notifications": notifications.build(NotificationsSettings(**vault)),
+        "notifications": notifications.build(
+            NotificationsSettings(
+                master_keys=keys, members_url="", groups_url="", service_token_file=Path("unused")
+            )
+        ),
         "analytics": analytics.build(AnalyticsSettings()),
     }
     return {name: app.state.kernel.registry for name, app in apps.items()}

@@ -30,8 +30,12 @@ SETTLE_SECONDS = 90
 
 @pytest.fixture
 async def own_stack(tmp_path: Path) -> AsyncIterator[LocalStack]:
-    """Seats for 20 a group, so that overflow happens under the blows too."""
-    async with LocalStack(tmp_path, env={"groups": {"SANGATHAN_GROUP_CAPACITY": "20"}}) as stack:
+    """Seats for 20 a group, so that overflow happens under the blows too; short claims, so that they run out in time."""
+    env = {
+        "groups": {"SANGATHAN_GROUP_CAPACITY": "20"},
+        "notifications": {"SANGATHAN_CLAIM_SECONDS": "10"},
+    }
+    async with LocalStack(tmp_path, env=env) as stack:
         yield stack
 
 
