@@ -101,7 +101,7 @@ class _Run:
         group = self.seating.take(placement.unit)
         if len(self.seating.created) > before:
             self._group_event(_created, group, origin)
-            self.metrics.groups_created.inc()
+            self.work.after_commit(self.metrics.groups_created.inc)
         placement.group_id, placement.ordinal, placement.kind = group.id, group.ordinal, group.kind
         placement.state = PlacementState.ASSIGNED
         placement.sequence += 1
@@ -117,7 +117,7 @@ class _Run:
         if group.state is GroupState.FULL:
             group.version += 1
             self._group_event(_filled, group, origin)
-        self.metrics.placements.labels("assigned").inc()
+        self.work.after_commit(self.metrics.placements.labels("assigned").inc)
 
     def _wait(self, placement: Placement, origin: Origin) -> None:
         placement.state = PlacementState.WAITING_UNIT
@@ -126,7 +126,7 @@ class _Run:
             member_id=placement.member_id, unit=placement.unit, reason="waiting_unit"
         )
         self.work.stage(waiting, placement.sequence, origin)
-        self.metrics.placements.labels("waiting").inc()
+        self.work.after_commit(self.metrics.placements.labels("waiting").inc)
 
     def _vacate(self, placement: Placement, origin: Origin, *, leaves: bool) -> None:
         if placement.group_id is None:
@@ -143,7 +143,7 @@ class _Run:
             reason="left" if leaves else "moved",
         )
         self.work.stage(removed, placement.sequence, origin)
-        self.metrics.placements.labels("removed").inc()
+        self.work.after_commit(self.metrics.placements.labels("removed").inc)
 
     def _group_event(
         self, make: Callable[[Group], GroupCreated | GroupFilled], group: Group, origin: Origin

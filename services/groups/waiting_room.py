@@ -15,6 +15,7 @@ from services.groups.metrics import GroupsMetrics
 from services.groups.placing import Asked, Placing
 from services.groups.store import Store
 from services.shared.eventkit.errors import Verdict, classify
+from services.shared.eventkit.loops import first
 from services.shared.eventkit.outbox import Origin, Outbox, UnitOfWork
 
 log = structlog.get_logger(__name__)
@@ -47,7 +48,7 @@ class WaitingRoom:
                 if classify(error) is Verdict.PERMANENT:
                     raise
                 log.warning("waiting_room.retrying", error=type(error).__name__)
-            await self._sleep(stop)
+            await first(stop, self._hinted, timeout=self._seconds)
 
     async def place_some(self) -> int:
         """Place up to `BATCH` waiting members whose unit exists now; how many."""
@@ -64,11 +65,3 @@ class WaitingRoom:
             return len(members)
 
         return await self._outbox.transact(body)
-
-    async def _sleep(self, stop: asyncio.Event) -> None:
-        waits = [asyncio.ensure_future(stop.wait()), asyncio.ensure_future(self._hinted.wait())]
-        try:
-            await asyncio.wait(waits, timeout=self._seconds, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()

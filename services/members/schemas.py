@@ -52,7 +52,14 @@ Phone = Annotated[
     str,
     AfterValidator(normalise),
     Strict(),
-    WithJsonSchema({"type": "string", "maxLength": 64, "description": "E.164, or as dialled in India.", "examples": ["+919812345678"]}),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "maxLength": 64,
+            "description": "E.164, or as dialled in India.",
+            "examples": ["+919812345678"],
+        }
+    ),
 ]
 Email = Annotated[
     str, AfterValidator(_email), Strict(), WithJsonSchema({"type": "string", "format": "email"})

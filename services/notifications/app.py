@@ -45,13 +45,6 @@ def build(
     groups = Peer("groups", settings.groups_url, token, metrics)
     sender = sender or _sender(settings, kernel, vault)
 
-    async def keep_open(stop: asyncio.Event) -> None:
-        """Closes what the dispatcher uses: loops end last added first, so this one ends after it."""
-        await stop.wait()
-        await members.close()
-        await groups.close()
-        await vault.close()
-
     dispatcher = Dispatcher(
         store=store,
         outbox=kernel.outbox,
@@ -68,7 +61,6 @@ def build(
         max_batch=settings.dispatch_batch,
         claim_seconds=settings.claim_seconds,
     )
-    kernel.loop("connections", keep_open)
     kernel.loop("dispatcher", dispatcher.run)
     kernel.subscribe(subscriptions(Handlers(store, texts, kernel.clock, metrics, due)))
     return kernel.app(
@@ -76,6 +68,7 @@ def build(
         routers=[router],
         migrations=MIGRATIONS,
         state={"store": store, "dispatcher": dispatcher},
+        on_close=[members.close, groups.close, vault.close],
     )
 
 

@@ -32,6 +32,7 @@ from services.notifications.senders.base import Message, Sender
 from services.notifications.store import Store
 from services.shared.clock import Clock
 from services.shared.eventkit.errors import Verdict, backoff_seconds, classify
+from services.shared.eventkit.loops import first
 from services.shared.eventkit.outbox import Origin, Outbox, UnitOfWork
 
 log = structlog.get_logger(__name__)
@@ -91,11 +92,11 @@ class Dispatcher:
                     raise
                 failures += 1
                 log.warning("dispatch.retrying", error=type(error).__name__, failures=failures)
-                await _first(stop, timeout=backoff_seconds(failures, first=0.25, most=30.0))
+                await first(stop, timeout=backoff_seconds(failures, first=0.25, most=30.0))
                 continue
             if found < self._max_batch:
                 pause = POLL_MIN_SECONDS if found else min(POLL_MAX_SECONDS, pause * 2)
-                await _first(stop, self._due, timeout=pause)
+                await first(stop, self._due, timeout=pause)
             if self._due.is_set():
                 self._due.clear()
                 pause = POLL_MIN_SECONDS
@@ -203,13 +204,3 @@ class Dispatcher:
         if time.monotonic() - self._gauged_at >= GAUGE_SECONDS:
             self._gauged_at = time.monotonic()
             self._metrics.show_held(await self._store.count_held())
-
-
-async def _first(*events: asyncio.Event, timeout: float) -> None:
-    """Wait for the first of the events, or the time."""
-    waits = [asyncio.ensure_future(event.wait()) for event in events]
-    try:
-        await asyncio.wait(waits, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for wait in waits:
-            wait.cancel()

@@ -66,7 +66,7 @@ class Handlers:
 
     async def _release(self, group_ids: set[str], work: UnitOfWork) -> None:
         if group_ids and await self._store.release(group_ids, self._clock.now(), work.session):
-            self._due.set()
+            work.after_commit(self._due.set)
 
     async def _forget_contacts(self, events: Sequence[Envelope[Event]], work: UnitOfWork) -> None:
         stale = [event.subject for event in events if _makes_contact_stale(event.data)]
@@ -95,7 +95,7 @@ class Handlers:
         await self._store.add(made, work.session)
         await self._store.save(changed, work.session)
         await self._release(newly, work)
-        self._note(welcomes, [*made, *changed])
+        work.after_commit(lambda: self._note(welcomes, [*made, *changed]))
 
     def _step(
         self, current: Notification | None, recipient: Recipient, invited: bool, event: Envelope[Event]
@@ -111,11 +111,7 @@ class Handlers:
         return welcome(new_id(), recipient, invited=invited, language=language, cause=cause, now=now)
 
     def _note(self, before: Mapping[str, Notification], after: Sequence[Notification]) -> None:
-        """Count the states entered, and wake the dispatcher.
-
-        This is inside the transaction: one that runs again is counted again, and the dispatcher, woken before the
-        commit, polls fast for a moment until it sees it.
-        """
+        """Count the states entered, and wake the dispatcher."""
         entered = [n for n in after if (b := before.get(n.member_id)) is None or b.state is not n.state]
         self._metrics.entered(entered)
         if any(n.state is State.QUEUED and n.due_at is not None for n in after):

@@ -111,12 +111,13 @@ class Kernel:
         state: dict[str, Any],
         on_start: Sequence[Step] = (),
         on_stop: Sequence[Step] = (),
+        on_close: Sequence[Step] = (),
         **options: Any,
     ) -> FastAPI:
         """The service's application. `state` is what its routes reach as `request.app.state.<name>`.
 
         On start: migrations, `on_start`, then the loops. On stop: `on_stop` (requests have ended by then), the loops
-        last added first, the relay last of all, then the connections. `options` go to `create_app`.
+        last added first, the relay last of all, then `on_close` and the connections. `options` go to `create_app`.
         """
 
         authenticator = Authenticator(
@@ -138,6 +139,8 @@ class Kernel:
                 for step in on_stop:
                     await step()
                 await self.loops.stop(self.settings.stop_seconds)
+                for step in on_close:
+                    await step()
                 await authenticator.aclose()
                 self.client.close()
 

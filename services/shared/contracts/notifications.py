@@ -26,7 +26,7 @@ class NotificationQueued(_Notification, type="notification.queued", topic=TOPIC,
 class NotificationSuppressed(
     _Notification, type="notification.suppressed", topic=TOPIC, subject="notification_id"
 ):
-    """It will not be sent, and why (`no_consent`, `left`)."""
+    """It will not be sent, and why (`no_consent`, `no_address`, `left`)."""
 
     reason: str
 

@@ -32,6 +32,7 @@ from services.shared.eventkit.errors import (
 )
 from services.shared.eventkit.fuse import Fuse, FuseOpenError
 from services.shared.eventkit.inbox import Inbox
+from services.shared.eventkit.loops import first
 from services.shared.eventkit.metrics import EventkitMetrics
 from services.shared.eventkit.outbox import Outbox, UnitOfWork
 from services.shared.eventkit.waves import waves
@@ -109,7 +110,7 @@ class BatchConsumer:
             while not stop.is_set():
                 self._metrics.fuse_open.set(self._fuse.open)
                 if self._fuse.open:
-                    await _pause(stop, FUSE_POLL_SECONDS)
+                    await first(stop, timeout=FUSE_POLL_SECONDS)
                     await self._fuse.refresh()
                     continue
                 await self._take(self._consumer)
@@ -155,7 +156,7 @@ class BatchConsumer:
             records = await consumer.fetch(self._max_batch, FETCH_SECONDS)
         except TransientError as error:
             log.warning("consumer.fetch_failed", error=str(error))
-            await _pause(self._stop, backoff_seconds(5))
+            await first(self._stop, timeout=backoff_seconds(5))
             return
         await self._gauge(consumer)
         if not records:
@@ -226,8 +227,7 @@ class BatchConsumer:
                 log.warning(
                     "consumer.retrying", family=verdict.value, error=type(error).__name__, attempt=attempt
                 )
-            if await _pause(self._stop, backoff_seconds(attempt)):
-                raise StoppedError
+            await self._pause(backoff_seconds(attempt))
             items = self._still_ours(items)
 
     async def _isolate(self, items: Sequence[Item], error: Exception, attempts: int) -> None:
@@ -255,8 +255,7 @@ class BatchConsumer:
                 if classify(failure) is Verdict.PERMANENT:
                     raise
                 log.warning("consumer.retrying", error=type(failure).__name__, letter=letter_id(item.record))
-            if await _pause(self._stop, backoff_seconds(attempts)):
-                raise StoppedError
+            await self._pause(backoff_seconds(attempts))
 
     async def _transact(self, items: Sequence[Item]) -> None:
         """One transaction: handlers, inbox ids, staged events, and the letters of what did not decode."""
@@ -307,6 +306,12 @@ class BatchConsumer:
         await self._inbox.add([i.inbox_id for i in fresh], self._clock.now(), work.session)
         return len(fresh)
 
+    async def _pause(self, seconds: float) -> None:
+        """Raises: `StoppedError` when stopping, before or during the pause."""
+        await first(self._stop, timeout=seconds)
+        if self._stop.is_set():
+            raise StoppedError
+
     def _still_ours(self, items: Sequence[Item]) -> Sequence[Item]:
         """Drop what a rebalance took away while we waited: its new owner applies it."""
         if self._consumer is None:
@@ -347,12 +352,3 @@ def _first_offsets(records: Sequence[Record]) -> dict[Partition, int]:
     for record in records:
         first.setdefault(record.partition, record.offset)
     return first
-
-
-async def _pause(stop: asyncio.Event, seconds: float) -> bool:
-    """Sleep unless stopped; whether it was."""
-    try:
-        await asyncio.wait_for(stop.wait(), seconds)
-    except TimeoutError:
-        return False
-    return True

@@ -16,6 +16,16 @@ Loop = Callable[[asyncio.Event], Awaitable[None]]
 """Runs until the event is set, then finishes what it has in hand and returns."""
 
 
+async def first(*events: asyncio.Event, timeout: float) -> None:
+    """Wait for the first of the events, or the time."""
+    waits = [asyncio.ensure_future(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waits, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
+
+
 class Loops:
     def __init__(self, metrics: EventkitMetrics) -> None:
         self._metrics = metrics
@@ -55,7 +65,4 @@ class Loops:
                 failures += 1
                 self._metrics.loop_restarts.labels(name).inc()
                 log.exception("loop.failed", loop=name, error=type(error).__name__, failures=failures)
-                try:
-                    await asyncio.wait_for(stop.wait(), 0.2 + backoff_seconds(failures))
-                except TimeoutError:
-                    continue
+                await first(stop, timeout=0.2 + backoff_seconds(failures))

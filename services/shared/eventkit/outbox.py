@@ -48,6 +48,11 @@ class UnitOfWork:
         self.session = session
         self._clock = clock
         self.staged: list[Document] = []
+        self.committed: list[Callable[[], None]] = []
+
+    def after_commit(self, do: Callable[[], None]) -> None:
+        """Call `do` once if this run commits: what counts effects or wakes others must not act for a run that is repeated."""
+        self.committed.append(do)
 
     def stage(self, event: Event, sequence: int, origin: Origin) -> None:
         """Publish `event` if and only if this transaction commits. `sequence` is the subject's next version."""
@@ -93,20 +98,19 @@ class Outbox:
 
         Raises: whatever `body` or MongoDB raises, after which nothing is written; `TimeoutError`.
         """
-        any_staged = False
 
-        async def run(session: Session) -> T:
-            nonlocal any_staged
+        async def run(session: Session) -> tuple[UnitOfWork, T]:
             work = UnitOfWork(session, self.clock)
             result = await body(work)
             if work.staged:
                 await self.rows.insert_many(work.staged, session=session)
-            any_staged = bool(work.staged)
-            return result
+            return work, result
 
-        result = await transact(self._client, run)
-        if any_staged:
+        work, result = await transact(self._client, run)
+        if work.staged:
             self.staged.set()
+        for do in work.committed:
+            do()
         return result
 
 

@@ -15,6 +15,7 @@ import structlog
 from services.shared.eventkit.broker import Broker, Producer
 from services.shared.eventkit.errors import Verdict, backoff_seconds, classify
 from services.shared.eventkit.lease import Lease
+from services.shared.eventkit.loops import first
 from services.shared.eventkit.metrics import EventkitMetrics
 from services.shared.eventkit.outbox import Outbox, message_of
 from services.shared.mongo import Document, in_snapshot
@@ -54,11 +55,11 @@ class Relay:
                     self._metrics.relay_errors.inc()
                     log.warning("relay.retrying", error=type(error).__name__, failures=failures)
                     failures += 1
-                    await _first(stop, timeout=backoff_seconds(failures))
+                    await first(stop, timeout=backoff_seconds(failures))
                     continue
                 pause = POLL_MIN_SECONDS if published else min(POLL_MAX_SECONDS, pause * 2)
                 if published < self._max_batch:
-                    await _first(stop, self._outbox.staged, timeout=pause)
+                    await first(stop, self._outbox.staged, timeout=pause)
                     self._outbox.staged.clear()
             while await self.publish_batch():
                 pass
@@ -120,13 +121,3 @@ class Relay:
             await self._lease.release()
         except Exception as error:
             log.warning("relay.lease_not_released", error=type(error).__name__)
-
-
-async def _first(*events: asyncio.Event, timeout: float) -> None:
-    """Wait for the first of the events, or the time."""
-    waits = [asyncio.ensure_future(event.wait()) for event in events]
-    try:
-        await asyncio.wait(waits, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for wait in waits:
-            wait.cancel()
