@@ -103,6 +103,7 @@ class Registrar:
         self._contacts = contacts
         self._clock = clock
         self._metrics = metrics
+        self._registered = metrics.registrations.labels("registered")
         self._group: GroupCommit[_Submission, _Outcome] = GroupCommit(self._commit, eventkit)
 
     async def register(
@@ -131,7 +132,7 @@ class Registrar:
     ) -> Registered:
         match outcome:
             case _Accepted(draft):
-                self._metrics.registrations.labels("registered").inc()
+                self._registered.inc()
                 return Registered(draft.member, draft.submission.application.contact)
             case _Answered(row):
                 return await self._replay(request, row)

@@ -6,6 +6,7 @@ A service's `app.py` makes a `Kernel`, hands it subscriptions, loops and routers
 from __future__ import annotations
 
 import contextlib
+import gc
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, TypeVar
@@ -132,6 +133,7 @@ class Kernel:
             await migrate(self.database, migrations, self.clock)
             for step in on_start:
                 await step()
+            _settle_garbage_collector()
             self.loops.start()
             try:
                 yield
@@ -168,6 +170,16 @@ class Kernel:
 
     async def _consumer_ready(self) -> str | None:
         return self.consumer.unready() if self.consumer else None
+
+
+def _settle_garbage_collector() -> None:
+    """Leave what start-up made out of every collection, and collect less often: a fifth of a POST's time otherwise.
+
+    Requests and events make few cycles, so what waits a little longer is small.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
 
 
 async def _unavailable(request: Request, error: Exception) -> Response:

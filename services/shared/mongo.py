@@ -34,7 +34,7 @@ Collection: TypeAlias = "AsyncIOMotorCollection[Document]"
 Session: TypeAlias = AsyncIOMotorClientSession
 T = TypeVar("T")
 
-TRANSACTION_SECONDS = 20.0
+TRANSACTION_SECONDS = 8.0
 """Our own deadline around `with_transaction`, whose built-in one is 120 s: longer than a request lives."""
 
 # Server error codes that a retry cures: LockTimeout, WriteConflict, MaxTimeMSExpired, SnapshotUnavailable, NoSuchTransaction,

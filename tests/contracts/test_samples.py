@@ -12,13 +12,14 @@ from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
+from cloudevents.core.bindings.kafka import KafkaMessage, from_binary, to_binary
 
 from services.analytics.subscriptions import subscriptions as analytics
 from services.groups.subscriptions import subscriptions as groups
 from services.notifications.subscriptions import subscriptions as notifications
 from services.shared.contracts.catalogue import BY_TYPE, EVENTS
 from services.shared.eventkit.broker import Partition, Record
-from services.shared.eventkit.codec import decode, encode
+from services.shared.eventkit.codec import RAW_JSON, decode, encode
 
 SAMPLES = Path(__file__).parent / "samples"
 FILES = sorted(SAMPLES.glob("*.json"))
@@ -47,6 +48,14 @@ def test_the_publisher_writes_what_the_sample_shows(path: Path) -> None:
     assert released.value is not None
     before, after = json.loads(released.value), json.loads(message.value)
     assert before.items() <= after.items()
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
+def test_the_encoding_is_that_of_the_cloudevents_library(path: Path) -> None:
+    released = record(path)
+    parsed = from_binary(KafkaMessage(dict(released.headers), None, released.value or b""), RAW_JSON)
+    theirs = to_binary(parsed, RAW_JSON)
+    assert dict(encode(decode(released)).headers) == theirs.headers
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)

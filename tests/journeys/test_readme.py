@@ -49,7 +49,7 @@ async def test_the_tour_of_the_readme_works(tmp_path: Path) -> None:
         '"women_share":1.0',
         "urn:sangathan:problem:",
         '"pointer":"/caste"',
-        "sangathan_consumer",
+        "sangathan_consumer_events",
     ):
         assert expected in ran.stdout, f"{expected} is not in\n{ran.stdout}"
     assert ran.stderr == ""

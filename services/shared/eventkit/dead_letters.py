@@ -52,7 +52,7 @@ class DeadLetters:
         """Keep the record with its cause and stage its copy for the dead-letter topic."""
         letter = self._letter(record, reason, detail, attempts, decodable)
         await self.letters.replace_one({"_id": letter["_id"]}, letter, upsert=True, session=work.session)
-        work.stage_message(self._message(letter), new_id())
+        work.stage_message(self._message(letter), new_id(), 0, letter["at"])
 
     async def find(
         self, *, after: str | None, limit: int, type_: str | None, reason: str | None, state: str | None

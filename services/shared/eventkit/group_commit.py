@@ -31,7 +31,7 @@ class GroupCommit(Generic[Write, Result]):
         metrics: EventkitMetrics,
         *,
         max_batch: int = 256,
-        lanes: int = 2,
+        lanes: int = 1,
     ) -> None:
         self._commit = commit
         self._metrics = metrics
@@ -55,7 +55,7 @@ class GroupCommit(Generic[Write, Result]):
             task = asyncio.create_task(self._lane(), context=contextvars.Context())
             self._running.add(task)
             task.add_done_callback(self._running.discard)
-        return await asyncio.shield(future)
+        return await future
 
     async def close(self) -> None:
         """Refuse new writes and finish those accepted."""
@@ -76,10 +76,12 @@ class GroupCommit(Generic[Write, Result]):
             # A fault that passes hits every write alike: tried alone, each would only wait for it in turn.
             if len(batch) == 1 or classify(error) is Verdict.TRANSIENT:
                 for _, future in batch:
-                    future.set_exception(error)
+                    if not future.cancelled():
+                        future.set_exception(error)
                 return
             for one in batch:
                 await self._settle([one])
             return
         for (_, future), result in zip(batch, results, strict=True):
-            future.set_result(result)
+            if not future.cancelled():  # the caller has gone away; what was accepted stays
+                future.set_result(result)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, TypeVar
-
-from bson.binary import Binary
 
 from services.shared.clock import Clock
 from services.shared.contracts.base import Envelope, Event
@@ -56,29 +55,29 @@ class UnitOfWork:
 
     def stage(self, event: Event, sequence: int, origin: Origin) -> None:
         """Publish `event` if and only if this transaction commits. `sequence` is the subject's next version."""
+        now = self._clock.now()
         envelope = Envelope(
             id=new_id(),
             sequence=sequence,
-            time=self._clock.now(),
+            time=now,
             correlation_id=origin.correlation_id,
             traceparent=origin.traceparent,
             causation_id=origin.causation_id,
             data=event,
         )
-        self.stage_message(encode(envelope), envelope.id, sequence)
+        self.stage_message(encode(envelope), envelope.id, sequence, now)
 
-    def stage_message(self, message: Message, row_id: str, sequence: int = 0) -> None:
+    def stage_message(self, message: Message, row_id: str, sequence: int, now: datetime) -> None:
+        """Publish a message that is encoded already. `row_id` orders it among those of other subjects."""
         self.staged.append(
             {
                 "_id": row_id,
-                "subject": message.key.decode("utf-8", "replace"),
+                "subject": message.key,
                 "sequence": sequence,
                 "topic": message.topic,
-                "key": Binary(message.key),
-                "value": Binary(message.value),
-                # As text: BSON strings cost a fraction of Binary objects, and headers are ASCII by contract.
-                "headers": {name: value.decode() for name, value in message.headers},
-                "at": self._clock.now(),
+                "value": message.value,
+                "headers": dict(message.headers),
+                "at": now,
             }
         )
 
@@ -115,9 +114,5 @@ class Outbox:
 
 
 def message_of(row: Document) -> Message:
-    return Message(
-        row["topic"],
-        bytes(row["key"]),
-        bytes(row["value"]),
-        tuple((name, text.encode()) for name, text in row["headers"].items()),
-    )
+    """BSON holds plain `bytes` as they are, so nothing is converted on the way in or out."""
+    return Message(row["topic"], row["subject"], row["value"], tuple(row["headers"].items()))
