@@ -207,7 +207,7 @@ _PLATFORMS = tuple(platform.value for platform in Platform)
 
 def _by_platform(handles: Iterable[Handle]) -> dict[str, str]:
     """In the order of the vocabulary, so that the order typed makes no difference."""
-    typed = {handle.platform: handle.handle for handle in handles}
+    typed: dict[str, str] = {handle.platform: handle.handle for handle in handles}
     return {platform: typed[platform] for platform in _PLATFORMS if platform in typed}
 
 
