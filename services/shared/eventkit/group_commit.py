@@ -38,6 +38,9 @@ class GroupCommit(Generic[Write, Result]):
         self._max_batch = max_batch
         self._lanes = lanes
         self._waiting: deque[tuple[Write, asyncio.Future[Result]]] = deque()
+        self._busy = 0
+        """Lanes that will still look at what waits. Not the size of `_running`: a task leaves that only after the
+        callers it has answered run, and a write they submit next would wait for a lane that has ended."""
         self._running: set[asyncio.Task[None]] = set()
         self._closed = False
 
@@ -50,7 +53,8 @@ class GroupCommit(Generic[Write, Result]):
             raise TransientError("stopping")
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._waiting.append((write, future))
-        if len(self._running) < self._lanes:
+        if self._busy < self._lanes:
+            self._busy += 1
             # A context of its own: a lane outlives the request that happens to start it.
             task = asyncio.create_task(self._lane(), context=contextvars.Context())
             self._running.add(task)
@@ -64,10 +68,13 @@ class GroupCommit(Generic[Write, Result]):
             await asyncio.gather(*self._running, return_exceptions=True)
 
     async def _lane(self) -> None:
-        while self._waiting:
-            batch = [self._waiting.popleft() for _ in range(min(self._max_batch, len(self._waiting)))]
-            self._metrics.commit_size.observe(len(batch))
-            await self._settle(batch)
+        try:
+            while self._waiting:
+                batch = [self._waiting.popleft() for _ in range(min(self._max_batch, len(self._waiting)))]
+                self._metrics.commit_size.observe(len(batch))
+                await self._settle(batch)
+        finally:
+            self._busy -= 1
 
     async def _settle(self, batch: Sequence[tuple[Write, asyncio.Future[Result]]]) -> None:
         try:

@@ -47,6 +47,14 @@ async def test_a_lone_write_waits_for_nobody() -> None:
     assert await asyncio.wait_for(group.submit(2), 0.5) == 20
 
 
+async def test_a_caller_may_write_again_as_soon_as_it_is_answered() -> None:
+    """The lane that answered is at its end by then, and must not be waited for."""
+    ledger = Ledger()
+    group = GroupCommit(ledger.commit, metrics(), lanes=1)
+    async with asyncio.timeout(2):
+        assert [await group.submit(n) for n in range(0, 20, 2)] == [n * 10 for n in range(0, 20, 2)]
+
+
 async def test_a_bad_write_fails_alone() -> None:
     ledger = Ledger()
     group = GroupCommit(ledger.commit, metrics(), lanes=1)
