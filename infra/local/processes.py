@@ -75,6 +75,7 @@ class Child:
     explain: Callable[[ChildFailed], LocalError] = lambda failure: failure
     state: State = field(default=State.STOPPED, init=False)
     restarts: int = field(default=0, init=False)
+    exit_codes: list[int] = field(default_factory=list, init=False)
     _process: asyncio.subprocess.Process | None = field(default=None, init=False)
     _keeper: asyncio.Task[None] | None = field(default=None, init=False)
     _born: float = field(default=0.0, init=False)
@@ -155,6 +156,7 @@ class Child:
     async def _keep(self) -> None:
         while self._process is not None:
             code = await self._process.wait()
+            self.exit_codes.append(code)
             if not self.restart:
                 self.state = State.STOPPED
                 log.warning("%s exited with code %s", self.name, code)
