@@ -24,7 +24,6 @@ from services.members.views import contact_view, member_view
 from services.shared.eventkit.outbox import Origin
 from services.shared.http.auth import Principal, require
 from services.shared.http.body import JSON, Route, problems
-from services.shared.http.correlation import current_context
 from services.shared.http.etag import IfMatch, etag, expected_version
 from services.shared.http.idempotency import Idempotent
 from services.shared.http.pagination import Page, Paging
@@ -51,16 +50,10 @@ def _members(request: Request) -> Members:
     return members
 
 
-def _origin() -> Origin:
-    context = current_context()
-    assert context is not None, "outside a request"
-    return Origin(context.request_id, context.traceparent)
-
-
 @router.post("", status_code=201, response_model=MemberShown, responses=problems(404, 409))
 async def register(request: Request, caller: Writer, key: Idempotent, body: Registration) -> Response:
     """Register a person. The answer shows the contact that the caller has just sent."""
-    done = await _members(request).registrar.register(caller, body.application(), _origin(), key)
+    done = await _members(request).registrar.register(caller, body.application(), Origin.here(), key)
     headers = {"Location": f"/v1/members/{done.member.id}", "ETag": etag(done.member.version)}
     if done.replayed:
         headers["Idempotent-Replayed"] = "true"
@@ -97,7 +90,7 @@ async def get_member(request: Request, caller: Reader, id: Id) -> Response:
 @router.patch("/{id}", response_model=MemberShown, responses=problems(409))
 async def update_member(request: Request, caller: Writer, id: Id, version: IfMatch, body: Patch) -> Response:
     """Change what is named in the body; null removes what is optional."""
-    changed = await _members(request).membership.update(caller, id, version, body.changes(), _origin())
+    changed = await _members(request).membership.update(caller, id, version, body.changes(), Origin.here())
     return await _changed(request, caller, changed)
 
 
@@ -111,14 +104,14 @@ async def move_member(
 ) -> Response:
     """Move a member to another unit."""
     version = None if if_match is None else expected_version(if_match)
-    moved = await _members(request).membership.move(caller, id, version, body.unit, _origin())
+    moved = await _members(request).membership.move(caller, id, version, body.unit, Origin.here())
     return await _changed(request, caller, moved)
 
 
 @router.delete("/{id}", status_code=204, responses=problems(409))
 async def leave(request: Request, caller: Writer, id: Id) -> Response:
     """The member leaves; the phone number is free again. Repeating it changes nothing."""
-    await _members(request).membership.leave(caller, id, _origin())
+    await _members(request).membership.leave(caller, id, Origin.here())
     return Response(status_code=204)
 
 

@@ -38,7 +38,7 @@ from services.shared.http.problem import Problem, render
 from services.shared.logs import configure_logs
 from services.shared.migrations import Migration, migrate
 from services.shared.mongo import connect, database
-from services.shared.ops_api import operations
+from services.shared.ops_api import Operations, operations
 from services.shared.settings import ServiceSettings
 
 log = structlog.get_logger(__name__)
@@ -160,6 +160,8 @@ class Kernel:
         for passing in (PyMongoError, TransientError, TimeoutError):
             app.add_exception_handler(passing, _unavailable)
         app.state.kernel = self
+        if self.consumer:
+            app.state.operations = Operations(self.consumer, self.dead_letters, self.fuse, self.outbox)
         for name, value in state.items():
             setattr(app.state, name, value)
         return app

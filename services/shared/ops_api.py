@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal, cast
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from pydantic import BaseModel, Field
 
+from services.shared.eventkit.consumer import BatchConsumer
+from services.shared.eventkit.dead_letters import DeadLetters
 from services.shared.eventkit.errors import PermanentError
-from services.shared.eventkit.outbox import UnitOfWork
+from services.shared.eventkit.fuse import Fuse
+from services.shared.eventkit.outbox import Outbox, UnitOfWork
 from services.shared.http.auth import Principal, require
 from services.shared.http.body import JSON, Body, Route, problems
 from services.shared.http.pagination import Page, Paging
 from services.shared.http.problem import conflict, not_found
 from services.shared.mongo import Document
-
-if TYPE_CHECKING:
-    from services.shared.kernel import Kernel
 
 operations = APIRouter(prefix="/v1/ops", route_class=Route)
 
@@ -56,8 +57,18 @@ class FuseOut(BaseModel):
     since: datetime | None
 
 
-def _kernel(request: Request) -> Kernel:
-    return cast("Kernel", request.app.state.kernel)
+@dataclass(frozen=True, slots=True)
+class Operations:
+    """What the routes work with: `app.state.operations`."""
+
+    consumer: BatchConsumer
+    dead_letters: DeadLetters
+    fuse: Fuse
+    outbox: Outbox
+
+
+def _operations(request: Request) -> Operations:
+    return cast(Operations, request.app.state.operations)
 
 
 @operations.get("/dead-letters", response_model=Page[DeadLetterOut])
@@ -70,7 +81,7 @@ async def list_dead_letters(
     state: Annotated[State | None, Query()] = None,
 ) -> Response:
     window = paging.window("dead-letters", {"type": type_, "reason": reason, "state": state}, (str,))
-    rows = await _kernel(request).dead_letters.find(
+    rows = await _operations(request).dead_letters.find(
         after=window.after_id,
         limit=window.limit + 1,
         type_=type_,
@@ -90,11 +101,8 @@ async def get_dead_letter(request: Request, letter_id: LetterId, _: Reader) -> R
 async def replay_dead_letter(request: Request, letter_id: LetterId, _: Operator) -> Response:
     """Apply it now; repeating it changes nothing. 409 when it fails again or its value was not kept."""
     await _letter(request, letter_id)
-    consumer = _kernel(request).consumer
-    if consumer is None:
-        raise not_found()
     try:
-        await consumer.replay(letter_id)
+        await _operations(request).consumer.replay(letter_id)
     except PermanentError as error:
         raise conflict("replay-failed", f"{error.reason}: {error.detail}") from error
     return JSON(_out(await _letter(request, letter_id)))
@@ -106,31 +114,31 @@ async def discard_dead_letter(
 ) -> Response:
     """Give it up, with a reason; a letter that was replayed or discarded stays as it is."""
     letter = await _letter(request, letter_id)
-    kernel = _kernel(request)
+    ops = _operations(request)
 
     async def discard(work: UnitOfWork) -> None:
-        await kernel.dead_letters.settle(letter_id, "discarded", work, note=body.reason)
+        await ops.dead_letters.settle(letter_id, "discarded", work, note=body.reason)
 
     if letter["state"] == "dead":
-        await kernel.outbox.transact(discard)
+        await ops.outbox.transact(discard)
     return JSON(_out(await _letter(request, letter_id)))
 
 
 @operations.get("/fuse", response_model=FuseOut)
 async def get_fuse(request: Request, _: Reader) -> Response:
-    return JSON(await _kernel(request).fuse.state())
+    return JSON(await _operations(request).fuse.state())
 
 
 @operations.post("/fuse/reset", response_model=FuseOut)
 async def reset_fuse(request: Request, _: Operator) -> Response:
     """Close the fuse: consumption goes on where it stopped."""
-    fuse = _kernel(request).fuse
+    fuse = _operations(request).fuse
     await fuse.reset()
     return JSON(await fuse.state())
 
 
 async def _letter(request: Request, letter_id: str) -> Document:
-    letter = await _kernel(request).dead_letters.get(letter_id)
+    letter = await _operations(request).dead_letters.get(letter_id)
     if letter is None:
         raise not_found()
     return letter

@@ -72,7 +72,7 @@ class UnitOfWork:
         self.staged.append(
             {
                 "_id": row_id,
-                "subject": message.key,
+                "subject": message.key.decode(),
                 "sequence": sequence,
                 "topic": message.topic,
                 "value": message.value,
@@ -114,5 +114,5 @@ class Outbox:
 
 
 def message_of(row: Document) -> Message:
-    """BSON holds plain `bytes` as they are, so nothing is converted on the way in or out."""
-    return Message(row["topic"], row["subject"], row["value"], tuple(row["headers"].items()))
+    """BSON holds plain `bytes` as they are, so value and headers are not converted on the way in or out."""
+    return Message(row["topic"], row["subject"].encode(), row["value"], tuple(row["headers"].items()))
