@@ -25,7 +25,7 @@ up: $(VENV)/.installed ## start everything here, without Docker, until Ctrl-C (A
 
 .PHONY: test
 test: $(VENV)/.installed ## the tests that need nothing but this checkout (ARGS="-k placement")
-	$(BIN)/pytest -m "not heavy and not bench" $(ARGS)
+	$(BIN)/pytest -m "not heavy" $(ARGS)
 
 .PHONY: lint
 lint: $(VENV)/.installed ## style, types and the boundaries between services

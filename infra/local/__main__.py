@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from infra.local.broker import BROKERS
+from infra.local.demo import prepare
 from infra.local.demo import run as play
 from infra.local.errors import LocalError
 from infra.local.keys import Keys
@@ -72,8 +73,12 @@ def demo(
     port: PortOptions = None,
 ) -> None:
     """Start everything, then show it at work."""
+    try:
+        settings, tree = prepare()
+    except LocalError as problem:
+        raise SystemExit(f"error: {problem}") from None
     stack = _stack(directory, broker, keep, port)
-    _run(stack, lambda: play(stack, console))
+    _run(stack, lambda: play(stack, settings, tree, console))
 
 
 @app.command()

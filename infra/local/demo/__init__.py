@@ -6,6 +6,6 @@ SEED=1           which members they are
 STAY=1           keep everything running afterwards
 """
 
-from infra.local.demo.play import run
+from infra.local.demo.play import prepare, run
 
-__all__ = ["run"]
+__all__ = ["prepare", "run"]

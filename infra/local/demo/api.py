@@ -12,7 +12,9 @@ from infra.local.errors import LocalError
 
 PAGE = 500
 BUSY = frozenset({429, 503})
-TRIES = 8
+TRIES = 15
+LONGEST_PAUSE = 5.0
+"""About a minute in all: a service that was killed on a busy machine needs some of it."""
 
 
 class Api:
@@ -47,7 +49,7 @@ class Api:
             else:
                 if answer.status_code not in BUSY:
                     return answer
-            await asyncio.sleep(0.1 * 2**attempt)
+            await asyncio.sleep(min(LONGEST_PAUSE, 0.1 * 2**attempt))
         raise LocalError(f"{service} does not answer {method} {path}")
 
     async def get(self, service: str, path: str, **query: str | int) -> Any:

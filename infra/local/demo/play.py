@@ -48,15 +48,14 @@ class DemoSettings(BaseSettings):
         return min(MOST_WALKERS, self.members // 10)
 
 
-async def run(stack: LocalStack, console: Console) -> None:
+async def run(stack: LocalStack, settings: DemoSettings, tree: str, console: Console) -> None:
     """Everything that `make demo` does once the stack is up.
 
-    :raises LocalError: the settings or the tree are refused, a service fails, or the books do not balance
+    :raises LocalError: the tree is refused, a service fails, or the books do not balance
     """
-    settings = _settings()
     async with Api(stack.urls, stack.token, connections=AT_ONCE) as api:
         try:
-            books = await _play(api, settings, console)
+            books = await _play(api, settings, tree, console)
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from None
     report(books, console)
@@ -67,16 +66,20 @@ async def run(stack: LocalStack, console: Console) -> None:
         await watch(stack, console)
 
 
-def _settings() -> DemoSettings:
+def prepare() -> tuple[DemoSettings, str]:
+    """The settings and the tree's CSV, read before anything is started.
+
+    :raises LocalError: the settings are refused or the tree cannot be read
+    """
     try:
-        return DemoSettings()
+        settings = DemoSettings()
+        return settings, read_tree(settings.units)
     except ValidationError as problem:
         wrong = (f"{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in problem.errors())
         raise LocalError("; ".join(wrong)) from None
 
 
-async def _play(api: Api, settings: DemoSettings, console: Console) -> Books:
-    tree = read_tree(settings.units)
+async def _play(api: Api, settings: DemoSettings, tree: str, console: Console) -> Books:
     await _load(api, tree, settings.units, console)
     units, rushing = codes(tree), settings.members - settings.walkers
     arrivals, links = Arrivals(api), InviteLinks(api)
