@@ -121,7 +121,7 @@ async def import_units(
     )
 
 
-@router.get("/groups", response_model=Page[GroupOut])
+@router.get("/groups", response_model=Page[GroupOut], responses=problems(404))
 async def list_groups(
     request: Request,
     paging: Paging,

@@ -60,15 +60,14 @@ async def register(request: Request, caller: Writer, key: Idempotent, body: Regi
     return JSON(member_view(done.member, done.contact), 201, headers)
 
 
-@router.get("", response_model=Page[MemberShown])
+@router.get("", response_model=Page[MemberShown], responses=problems(404))
 async def list_members(
     request: Request, caller: Reader, paging: Paging, params: Annotated[SearchParams, Query()]
 ) -> Response:
     """Members of the caller's subtree, oldest first."""
     directory = _members(request).directory
     window = paging.window("members", params.model_dump(), (str,))
-    after = window.after[0] if window.after else None
-    records = await directory.page(caller, params.search(), after, window.limit + 1)
+    records = await directory.page(caller, params.search(), window.after_id, window.limit + 1)
     page, cursor = window.cut(records, lambda record: (record.member.id,))
     shown = await directory.show(caller, page, "list")
     return JSON({"items": [member_view(each.member, each.contact) for each in shown], "next": cursor})

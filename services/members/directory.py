@@ -10,7 +10,7 @@ from services.members.domain import Contact, Member
 from services.members.metrics import MembersMetrics
 from services.members.store import MemberStore, Record, Search
 from services.shared.clock import Clock
-from services.shared.http.auth import ALL_UNITS, Principal
+from services.shared.http.auth import Principal
 from services.shared.http.correlation import current_context
 from services.shared.http.problem import not_found
 from services.shared.ids import new_id
@@ -47,12 +47,11 @@ class Directory:
         return shown
 
     async def page(self, caller: Principal, search: Search, after: str | None, limit: int) -> list[Record]:
-        """At most `limit` members of the caller's subtree after the id `after`."""
-        if caller.unit is None:
-            return []
-        if caller.unit != ALL_UNITS:
-            search = replace(search, units=(*search.units, caller.unit))
-        return await self._store.page(search, after, limit)
+        """At most `limit` members after the id `after`.
+
+        Raises: `Problem` 404 for a unit outside the caller's subtree.
+        """
+        return await self._store.page(replace(search, root=caller.narrowed(search.root)), after, limit)
 
     async def resolve(
         self, caller: Principal, ids: Sequence[str]

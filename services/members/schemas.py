@@ -192,7 +192,7 @@ class SearchParams(BaseModel):
 
     def search(self) -> Search:
         return Search(
-            units=(self.unit,) if self.unit else (),
+            root=self.unit,
             role=self.role,
             gender=self.gender,
             language=self.language,

@@ -37,9 +37,9 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """What a list asks for. `units` are roots of subtrees that must all contain the member; () means everywhere."""
+    """What a list asks for. `root` is the unit whose subtree contains the members, None all units."""
 
-    units: tuple[str, ...] = ()
+    root: str | None = None
     role: str | None = None
     gender: str | None = None
     language: str | None = None
@@ -224,10 +224,9 @@ def record_of(row: Document) -> Record:
 
 
 def _query(search: Search) -> Document:
-    query: Document = {}
-    conditions: list[Document] = [{"unit": subtree(unit)} for unit in search.units]
+    query: Document = {"unit": subtree(search.root)} if search.root else {}
     # $elemMatch, or one word could satisfy the lower bound and another the upper one.
-    conditions += [
+    conditions = [
         {"words": {"$elemMatch": {"$gte": start, "$lt": start + _HIGHEST}}} for start in search.words
     ]
     if conditions:

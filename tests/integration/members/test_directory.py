@@ -84,13 +84,15 @@ async def test_only_the_callers_subtree(service: Service, people: dict[str, Docu
     asha, ashaa, ravi, aslam = people
     for root, params, expected in (
         ("BR-SARAN", {}, [asha, ashaa]),
-        ("BR-SARAN", {"unit": "BR"}, [asha, ashaa]),
-        ("BR-SARAN", {"unit": "BR-GAYA"}, []),
+        ("BR-SARAN", {"unit": "BR-SARAN-MARHAURA"}, [asha]),
         ("BR-GAYA", {"q": "as"}, [aslam]),
-        (None, {}, []),
     ):
         headers = service.app.auth("members:read", root)
         assert await names(service, headers, **params) == expected
+    for may, unit in (("BR-SARAN", "BR"), ("BR-SARAN", "BR-GAYA"), (None, UNIT), (None, None)):
+        headers = service.app.auth("members:read", may)
+        asked = {"unit": unit} if unit else {}
+        assert (await service.http.get(PATH, headers=headers, params=asked)).status_code == 404
     headers = service.app.auth("members:read", "BR-SARAN")
     statuses = {
         name: (await service.http.get(f"{PATH}/{row['id']}", headers=headers)).status_code
