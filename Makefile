@@ -27,6 +27,10 @@ up: $(VENV)/.installed ## start everything here, without Docker, until Ctrl-C (A
 test: $(VENV)/.installed ## the tests that need nothing but this checkout (ARGS="-k placement")
 	$(BIN)/pytest -m "not heavy" $(ARGS)
 
+.PHONY: heavy
+heavy: $(VENV)/.installed ## the tests that are too slow for `make test`: whole stacks, generated requests, orderly stops
+	$(BIN)/pytest -m heavy $(ARGS)
+
 .PHONY: lint
 lint: $(VENV)/.installed ## style, types and the boundaries between services
 	$(BIN)/ruff check .

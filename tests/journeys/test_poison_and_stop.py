@@ -49,6 +49,7 @@ async def until_balanced(api: Api, members: int, seconds: float = 60) -> None:
         await asyncio.sleep(0.3)
 
 
+@pytest.mark.heavy
 @pytest.mark.timeout(180)
 async def test_poison_in_every_topic_stops_nobody(tmp_path: Path) -> None:
     async with (
@@ -73,6 +74,7 @@ async def test_poison_in_every_topic_stops_nobody(tmp_path: Path) -> None:
             assert discarded.json()["state"] == "discarded"
 
 
+@pytest.mark.heavy
 @pytest.mark.timeout(240)
 async def test_sigterm_under_load_is_clean_and_loses_nothing(tmp_path: Path) -> None:
     """Each service in turn, while members join: gone within 10 s with code 0, and the books balance afterwards."""

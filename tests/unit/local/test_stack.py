@@ -20,6 +20,8 @@ from infra.local.errors import LocalError
 from infra.local.ports import is_free
 from infra.local.stack import LocalStack
 
+pytestmark = pytest.mark.heavy  # whole stacks, started and killed: a minute in all
+
 
 def is_running(pid: int) -> bool:
     return Path(f"/proc/{pid}").exists()
