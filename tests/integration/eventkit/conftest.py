@@ -125,13 +125,13 @@ class Bench:
             await consumer.stop()
         return records
 
-    async def until(self, condition: Any, seconds: float = 20) -> None:
+    async def until(self, condition: Any, seconds: float = 60) -> None:
         deadline = asyncio.get_running_loop().time() + seconds
         while not await condition():
             assert asyncio.get_running_loop().time() < deadline, "waited in vain"
             await asyncio.sleep(0.02)
 
-    async def effects_are(self, count: int, seconds: float = 20) -> None:
+    async def effects_are(self, count: int, seconds: float = 60) -> None:
         async def enough() -> bool:
             return await self.effects.count_documents({}) >= count
 

@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+import asyncio
+
+from infra.local.keys import Keys
+from services.shared.kernel import Kernel
+from services.shared.settings import ServiceSettings
+from tests.fixtures.apps import base_settings
+
+
+async def test_a_stop_takes_no_longer_than_it_may_although_a_step_and_a_loop_hang(
+    mongo_uri: str, kafka_bootstrap: str, database_name: str, keys: Keys
+) -> None:
+    settings = ServiceSettings(
+        service="test", stop_seconds=1, **base_settings(mongo_uri, kafka_bootstrap, database_name, keys)
+    )
+    kernel = Kernel(settings)
+    closed: list[str] = []
+
+    async def hang(*_: object) -> None:
+        await asyncio.sleep(60)
+
+    async def close() -> None:
+        closed.append("closed")
+
+    kernel.loop("hangs", hang)
+    app = kernel.app(description="", routers=[], migrations=(), state={}, on_stop=[hang], on_close=[close])
+    loop = asyncio.get_running_loop()
+    async with app.router.lifespan_context(app):
+        began = loop.time()
+    assert loop.time() - began < 4
+    assert closed == ["closed"]
