@@ -111,14 +111,13 @@ class Kernel:
         routers: Sequence[APIRouter],
         migrations: Sequence[Migration],
         state: dict[str, Any],
-        on_start: Sequence[Step] = (),
         on_stop: Sequence[Step] = (),
         on_close: Sequence[Step] = (),
         **options: Any,
     ) -> FastAPI:
         """The service's application. `state` is what its routes reach as `request.app.state.<name>`.
 
-        On start: migrations, `on_start`, then the loops. On stop: `on_stop` (requests have ended by then), the loops
+        On start: migrations, then the loops. On stop: `on_stop` (requests have ended by then), the loops
         last added first, the relay last of all, then `on_close` and the connections. `options` go to `create_app`.
         """
 
@@ -127,8 +126,6 @@ class Kernel:
         @contextlib.asynccontextmanager
         async def lifespan(_: FastAPI) -> AsyncIterator[None]:
             await migrate(self.database, migrations, self.clock)
-            for step in on_start:
-                await step()
             _settle_garbage_collector()
             self.loops.start()
             try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
 from typing import Any, Self
 
 import httpx2
@@ -42,11 +43,9 @@ class Api:
         :raises LocalError: no answer in `TRIES` tries
         """
         for attempt in range(TRIES):
-            try:
+            # A broken connection is as good as a busy answer: both are tried again.
+            with suppress(httpx2.TransportError):
                 answer = await self._client.request(method, self._urls[service] + path, **options)
-            except httpx2.TransportError:
-                pass
-            else:
                 if answer.status_code not in BUSY:
                     return answer
             await asyncio.sleep(min(LONGEST_PAUSE, 0.1 * 2**attempt))

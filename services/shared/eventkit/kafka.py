@@ -72,14 +72,6 @@ class KafkaBroker:
         await _started(raw)
         return KafkaConsumer(raw, self._prefix)
 
-    async def check(self) -> None:
-        admin = AIOKafkaAdminClient(bootstrap_servers=self._bootstrap, request_timeout_ms=5000)
-        try:
-            await admin.start()
-            await admin.close()
-        except (KafkaError, OSError) as error:
-            raise TransientError("broker unreachable") from error
-
 
 class KafkaProducer:
     """An idempotent producer that is replaced when it wedges (OutOfOrderSequence, fencing, unknown producer)."""

@@ -19,6 +19,7 @@ from joserfc.errors import ExpiredTokenError, InvalidClaimError, JoseError, Miss
 from starlette.requests import Request
 
 from services.shared.clock import Clock
+from services.shared.contracts.vocabulary import in_subtree
 from services.shared.http.keys import KeySource, KeysUnavailable, VerificationKey, key_source
 from services.shared.http.problem import Problem, not_found
 
@@ -55,7 +56,7 @@ class Principal:
     def may_touch(self, unit: str) -> bool:
         if self.unit is None:
             return False
-        return self.unit in (ALL_UNITS, unit) or unit.startswith(f"{self.unit}-")
+        return self.unit == ALL_UNITS or in_subtree(unit, self.unit)
 
     def ensure_sees(self, unit: str) -> None:
         """Raises the 404 problem for a unit outside the subtree, as if it were not there."""
