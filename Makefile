@@ -10,6 +10,7 @@ BIN := $(VENV)/bin
 PYTHON ?=
 UV_VERSION := 0.13.9
 SERVICES := members groups notifications analytics
+KAFKA_JARS := .local/kafka-jars/.resolved
 
 .PHONY: help
 help: ## what can be made
@@ -23,13 +24,25 @@ demo: $(VENV)/.installed ## start everything here, without Docker, and watch it 
 up: $(VENV)/.installed ## start everything here, without Docker, until Ctrl-C (ARGS="--fresh --port members=8101")
 	@exec $(BIN)/python -m infra.local up $(ARGS)
 
+.PHONY: kafka
+kafka: $(VENV)/.installed $(KAFKA_JARS) ## like up, on Apache Kafka instead of the embedded broker (needs Java 17 and Maven)
+	@exec $(BIN)/python -m infra.local up --broker kafka $(ARGS)
+
 .PHONY: test
 test: $(VENV)/.installed ## the tests that need nothing but this checkout (ARGS="-k placement")
-	$(BIN)/pytest -m "not heavy" $(ARGS)
+	$(BIN)/pytest -m "not heavy and not kafka and not chaos" $(ARGS)
 
 .PHONY: heavy
 heavy: $(VENV)/.installed ## the tests that are too slow for `make test`: whole stacks, generated requests, orderly stops
-	$(BIN)/pytest -m heavy $(ARGS)
+	$(BIN)/pytest -m "heavy and not kafka and not chaos" $(ARGS)
+
+.PHONY: onkafka
+onkafka: $(VENV)/.installed $(KAFKA_JARS) ## the integration tests and journeys on Apache Kafka, and those that need it
+	SANGATHAN_LOCAL_BROKER=kafka $(BIN)/pytest -m "(integration or journey or kafka) and not chaos" $(ARGS)
+
+.PHONY: chaos
+chaos: $(VENV)/.installed $(KAFKA_JARS) ## every fault in turn on Apache Kafka: the report says what was lost or doubled (SEED=7)
+	$(BIN)/pytest -m chaos $(ARGS)
 
 .PHONY: lint
 lint: $(VENV)/.installed ## style, types and the boundaries between services
@@ -67,6 +80,13 @@ lock: ## resolve requirements.lock and the images' locks anew (UPGRADE=--upgrade
 clean: ## remove what was built and what the local stack kept
 	rm -rf $(VENV) .local .local-* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis \
 	  .import_linter_cache
+
+# Apache Kafka's jars, 54 MB from Maven Central, as infra/kafka/pom.xml names them.
+$(KAFKA_JARS): infra/kafka/pom.xml
+	@command -v mvn >/dev/null || { echo 'error: Apache Kafka is fetched with Maven (Debian: apt-get install maven)' >&2; exit 1; }
+	@echo "fetching Apache Kafka into $(@D)"; mkdir -p $(@D); exec 9<infra/kafka/pom.xml; flock 9; \
+	if [ $@ -nt $< ]; then exit 0; fi; rm -f $(@D)/*.jar; \
+	mvn -q -B -f $< dependency:copy-dependencies -DoutputDirectory="$(CURDIR)/$(@D)"; touch $@
 
 # The first Python that is new enough and can make a virtual environment.
 define FIND_PYTHON

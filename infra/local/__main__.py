@@ -15,11 +15,12 @@ import typer
 from rich.console import Console
 from rich.logging import RichHandler
 
-from infra.local.broker import BROKERS
+from infra.local.broker import BROKERS, DEFAULT_BROKER
 from infra.local.demo import prepare
 from infra.local.demo import run as play
 from infra.local.errors import LocalError
 from infra.local.keys import Keys
+from infra.local.services import SERVICES
 from infra.local.stack import LocalStack
 from infra.local.status import watch
 
@@ -38,7 +39,20 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_
 console = Console(stderr=True)
 
 Directory = Annotated[Path, typer.Option("--dir", help="Where data, logs, keys and stack.json live.")]
-Broker = Annotated[str, typer.Option(help=f"Which broker: {', '.join(BROKERS)}.")]
+Broker = Annotated[
+    str,
+    typer.Option(
+        help=f"Which broker: {', '.join(BROKERS)}; by default SANGATHAN_LOCAL_BROKER, else embedded."
+    ),
+]
+Brokers = Annotated[
+    int, typer.Option(min=1, max=5, help="Kafka nodes; more than one with --broker kafka only.")
+]
+MongoNodes = Annotated[int, typer.Option(min=1, max=7, help="Nodes of the MongoDB replica set.")]
+ReplicaOptions = Annotated[
+    list[str] | None,
+    typer.Option("--replicas", metavar="SERVICE=N", help="Repeatable; processes of a service, 1 by default."),
+]
 Keep = Annotated[
     bool, typer.Option("--keep/--fresh", help="Go on with the data of the last run, or begin without.")
 ]
@@ -56,19 +70,25 @@ PortOptions = Annotated[
 @app.command()
 def up(
     directory: Directory = DEFAULT_DIRECTORY,
-    broker: Broker = "embedded",
+    broker: Broker = DEFAULT_BROKER,
+    brokers: Brokers = 1,
+    mongo_nodes: MongoNodes = 1,
+    replicas: ReplicaOptions = None,
     keep: Keep = True,
     port: PortOptions = None,
 ) -> None:
     """Start everything and keep it running until Ctrl-C."""
-    stack = _stack(directory, broker, keep, port)
+    stack = _stack(directory, keep, port, replicas, broker=broker, brokers=brokers, mongo_nodes=mongo_nodes)
     _run(stack, lambda: watch(stack, console))
 
 
 @app.command()
 def demo(
     directory: Directory = DEFAULT_DIRECTORY,
-    broker: Broker = "embedded",
+    broker: Broker = DEFAULT_BROKER,
+    brokers: Brokers = 1,
+    mongo_nodes: MongoNodes = 1,
+    replicas: ReplicaOptions = None,
     keep: Keep = False,
     port: PortOptions = None,
 ) -> None:
@@ -77,7 +97,7 @@ def demo(
         settings, tree = prepare()
     except LocalError as problem:
         raise SystemExit(f"error: {problem}") from None
-    stack = _stack(directory, broker, keep, port)
+    stack = _stack(directory, keep, port, replicas, broker=broker, brokers=brokers, mongo_nodes=mongo_nodes)
     _run(stack, lambda: play(stack, settings, tree, console))
 
 
@@ -106,12 +126,28 @@ def env(directory: Directory = DEFAULT_DIRECTORY) -> None:
     )
 
 
-def _stack(directory: Path, broker: str, keep: bool, ports: list[str] | None) -> LocalStack:
+def _stack(
+    directory: Path,
+    keep: bool,
+    ports: list[str] | None,
+    replicas: list[str] | None,
+    *,
+    broker: str,
+    brokers: int,
+    mongo_nodes: int,
+) -> LocalStack:
     try:
         wished = USUAL_PORTS | dict(_port(text) for text in ports or ())
         # Only the default directory may be exchanged for another: a named one was meant.
         return LocalStack(
-            directory, broker=broker, ports=wished, fresh=not keep, or_sibling=directory == DEFAULT_DIRECTORY
+            directory,
+            broker=broker,
+            brokers=brokers,
+            mongo_nodes=mongo_nodes,
+            replicas=dict(_replicas(text) for text in replicas or ()),
+            ports=wished,
+            fresh=not keep,
+            or_sibling=directory == DEFAULT_DIRECTORY,
         )
     except LocalError as problem:
         raise SystemExit(f"error: {problem}") from None
@@ -122,6 +158,15 @@ def _port(text: str) -> tuple[str, int]:
     if name not in USUAL_PORTS or not number.isdecimal() or int(number) > 65_535:
         raise LocalError(f"--port {text}: expected NAME=PORT, NAME one of {', '.join(USUAL_PORTS)}")
     return name, int(number)
+
+
+def _replicas(text: str) -> tuple[str, int]:
+    service, _, count = text.partition("=")
+    if service not in SERVICES or count not in map(str, range(1, 10)):
+        raise LocalError(
+            f"--replicas {text}: expected SERVICE=N, SERVICE one of {', '.join(SERVICES)}, N 1 to 9"
+        )
+    return service, int(count)
 
 
 def _run(stack: LocalStack, inside: Callable[[], Awaitable[None]]) -> None:

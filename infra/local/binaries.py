@@ -32,6 +32,30 @@ def find_embedded_broker() -> Path:
     return found
 
 
+def find_java() -> Path:
+    """The `java` on PATH.
+
+    :raises LocalError: there is none
+    """
+    found = _on_path("java")
+    if found is None:
+        raise LocalError(
+            "Apache Kafka needs Java 17 or newer: sudo apt-get install -y openjdk-17-jre-headless"
+        )
+    return found
+
+
+def find_kafka_jars() -> Path:
+    """The directory of Apache Kafka's jars, which `make kafka` fills.
+
+    :raises LocalError: it was not filled yet
+    """
+    jars = Path(__file__).parents[2] / ".local" / "kafka-jars"
+    if not any(jars.glob("kafka_*.jar")):
+        raise LocalError("no Apache Kafka here yet: `make kafka` fetches it with Maven")
+    return jars
+
+
 def _in_package(package: str, file: str) -> Path | None:
     # find_spec does not import a top-level package: `fiftyone` proper, if installed, takes seconds to.
     spec = importlib.util.find_spec(package)

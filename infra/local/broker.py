@@ -2,30 +2,40 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
+import os
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
+from infra.local.apache_kafka import apache_kafka, node_name
 from infra.local.binaries import find_embedded_broker
+from infra.local.errors import LocalError
+from infra.local.ports import HOST, Ports, accepts
 from infra.local.processes import Child
-
-HOST = "127.0.0.1"
 
 
 class BrokerKind(Protocol):
-    """Makes the child process of one kind of broker, of one node, that listens on `port`."""
+    """Makes the child processes of one kind of broker, a node for each of `ports`; `spare` gives what else it needs."""
 
-    def __call__(self, data: Path, log_file: Path, port: int, *, restart: bool = True) -> Child: ...
+    def __call__(
+        self, data: Path, logs: Path, ports: Sequence[int], spare: Ports, *, restart: bool = True
+    ) -> list[Child]: ...
 
 
-def embedded(data: Path, log_file: Path, port: int, *, restart: bool = True) -> Child:
-    """`noida-db`, for development only.
+def embedded(
+    data: Path, logs: Path, ports: Sequence[int], spare: Ports, *, restart: bool = True
+) -> list[Child]:
+    """`noida-db`, for development only; one node.
 
     It writes its log to disk about once a second and on SIGTERM: killed by SIGKILL, it forgets what it acknowledged
     since. So it is sent SIGTERM, not SIGKILL, should this process die.
+
+    :raises LocalError: more than one node is wanted
     """
+    if len(ports) != 1:
+        raise LocalError("the embedded broker is one node; several need --broker kafka")
+    [port] = ports
     data.mkdir(parents=True, exist_ok=True)
     command = [str(find_embedded_broker()), "start", "--only", "kafka", "--kafka-port", str(port)]
     command += ["--host", HOST, "--data-dir", str(data)]
@@ -33,16 +43,21 @@ def embedded(data: Path, log_file: Path, port: int, *, restart: bool = True) -> 
     async def ready() -> bool:
         return await accepts(port)
 
-    return Child("kafka", command, log_file, ready, restart=restart, death_signal=signal.SIGTERM)
+    log_file = logs / "kafka.log"
+    return [Child("kafka", command, log_file, ready, restart=restart, death_signal=signal.SIGTERM)]
 
 
-async def accepts(port: int) -> bool:
-    """Whether something accepts connections on the port."""
-    with contextlib.suppress(OSError, TimeoutError):
-        _, writer = await asyncio.wait_for(asyncio.open_connection(HOST, port), 1)
-        writer.close()
-        return True
-    return False
+def apache(
+    data: Path, logs: Path, ports: Sequence[int], spare: Ports, *, restart: bool = True
+) -> list[Child]:
+    """Apache Kafka in KRaft mode, one or more nodes."""
+    controllers = [spare.take() for _ in ports]
+    return [
+        apache_kafka(data, logs / f"{node_name(n)}.log", ports, controllers, n, restart=restart)
+        for n in range(1, len(ports) + 1)
+    ]
 
 
-BROKERS: dict[str, BrokerKind] = {"embedded": embedded}
+BROKERS: dict[str, BrokerKind] = {"embedded": embedded, "kafka": apache}
+DEFAULT_BROKER = os.environ.get("SANGATHAN_LOCAL_BROKER", "embedded")
+"""What a stack gets that asks for no kind: so the same tests and the same demo run on each."""

@@ -1,9 +1,10 @@
-"""A one-node MongoDB replica set: transactions need a set, and one node is the smallest."""
+"""A MongoDB replica set: transactions need a set, and one node is the smallest; three survive the loss of one."""
 
 from __future__ import annotations
 
 import contextlib
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,28 +13,52 @@ from pymongo.errors import OperationFailure, PyMongoError
 
 from infra.local.binaries import find_mongod
 from infra.local.errors import LocalError
+from infra.local.ports import HOST
 from infra.local.processes import Child, ChildFailed
 
-HOST = "127.0.0.1"
 _NOT_YET_INITIALIZED = 94  # error_codes.yml of MongoDB
 
 
-def mongo_uri(port: int) -> str:
+def mongo_uri(*ports: int) -> str:
     """The URI for services: by set name, so that drivers follow a step-down."""
-    return f"mongodb://{HOST}:{port}/?replicaSet=rs0&w=majority"
+    hosts = ",".join(f"{HOST}:{port}" for port in ports)
+    return f"mongodb://{hosts}/?replicaSet=rs0&w=majority"
 
 
-def mongod(data: Path, log_file: Path, port: int, *, restart: bool = True) -> Child:
-    """A `mongod` keeping its files in `data`; ready once it is the writable primary of its own set."""
+def replica_set(data: Path, logs: Path, ports: Sequence[int], *, restart: bool = True) -> list[Child]:
+    """A node for each of `ports`, in `data` (the first) and `data-2`, `data-3`, ...; to be started together."""
+    names = ["mongo", *(f"mongo-{n}" for n in range(2, len(ports) + 1))]
+    return [
+        mongod(data.with_name(name), logs / f"{name}.log", port, name=name, members=ports, restart=restart)
+        for name, port in zip(names, ports, strict=True)
+    ]
+
+
+def mongod(
+    data: Path,
+    log_file: Path,
+    port: int,
+    *,
+    name: str = "mongo",
+    members: Sequence[int] = (),
+    restart: bool = True,
+) -> Child:
+    """A `mongod` keeping its files in `data`; ready once its set, which is of the ports `members`, has a primary.
+
+    The first of `members` forms the set; a node without `members` is a set of its own.
+    """
     data.mkdir(parents=True, exist_ok=True)
+    members = tuple(members) or (port,)
     command = [str(find_mongod()), "--dbpath", str(data), "--port", str(port), "--bind_ip", HOST]
     command += ["--replSet", "rs0", "--wiredTigerCacheSizeGB", "0.5", "--nounixsocket", "--quiet"]
     command += ["--setParameter", "diagnosticDataCollectionEnabled=false"]
+    # All nodes stop at once here, so a primary would wait in vain for the others to catch up.
+    command += ["--setParameter", "shutdownTimeoutMillisForSignaledShutdown=100"]
 
     async def ready() -> bool:
-        return await _is_primary(port)
+        return await _serves(port, members)
 
-    return Child("mongo", command, log_file, ready, restart=restart, explain=explain)
+    return Child(name, command, log_file, ready, restart=restart, explain=explain)
 
 
 def explain(failure: ChildFailed) -> LocalError:
@@ -49,30 +74,31 @@ def explain(failure: ChildFailed) -> LocalError:
     return failure
 
 
-async def _is_primary(port: int) -> bool:
+async def _serves(port: int, members: Sequence[int]) -> bool:
     client: AsyncMongoClient[dict[str, Any]]
     with contextlib.suppress(PyMongoError):
         async with AsyncMongoClient(
             HOST, port, directConnection=True, serverSelectionTimeoutMS=500
         ) as client:
             hello = await client.admin.command("hello")
-            if hello["isWritablePrimary"]:
+            if hello["isWritablePrimary"] or (hello["secondary"] and "primary" in hello):
                 return True
-            await _form_set(client, f"{HOST}:{port}")
+            if port == members[0]:
+                await _form_set(client, [f"{HOST}:{member}" for member in members])
     return False
 
 
-async def _form_set(client: AsyncMongoClient[dict[str, Any]], address: str) -> None:
-    """Initiate the set, or, on kept data that knew another port, tell the set its new address."""
+async def _form_set(client: AsyncMongoClient[dict[str, Any]], addresses: Sequence[str]) -> None:
+    """Initiate the set, or, on kept data that knew other ports, tell the set its new addresses."""
+    members = [{"_id": n, "host": address} for n, address in enumerate(addresses)]
     try:
         config = (await client.admin.command("replSetGetConfig"))["config"]
     except OperationFailure as failure:
         if failure.code != _NOT_YET_INITIALIZED:
             raise
-        config = {"_id": "rs0", "members": [{"_id": 0, "host": address}]}
-        await client.admin.command("replSetInitiate", config)
+        await client.admin.command("replSetInitiate", {"_id": "rs0", "members": members})
         return
-    if config["members"][0]["host"] != address:
-        config["members"][0]["host"] = address
+    if [member["host"] for member in config["members"]] != list(addresses):
+        config["members"] = members
         config["version"] += 1
         await client.admin.command("replSetReconfig", config, force=True)

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import random
 import socket
+
+HOST = "127.0.0.1"
+"""Where everything of the stack listens: this machine alone."""
 
 # Below Linux's ephemeral range (ip_local_port_range starts at 32768), so that no outgoing connection can take a
 # port between our look at it and the child's bind.
 _CANDIDATES = range(20_000, 32_000)
 
 
-def is_free(port: int, host: str = "127.0.0.1") -> bool:
+async def accepts(port: int) -> bool:
+    """Whether something accepts connections on the port."""
+    with contextlib.suppress(OSError, TimeoutError):
+        _, writer = await asyncio.wait_for(asyncio.open_connection(HOST, port), 1)
+        writer.close()
+        return True
+    return False
+
+
+def is_free(port: int, host: str = HOST) -> bool:
     """Whether a server could bind the port now (with SO_REUSEADDR, as our children bind)."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -59,8 +59,8 @@ class Backoff:
 
 @dataclass
 class Child:
-    """One child process. `ready` is asked until it says yes; `recover` runs after each restart, once ready; `explain` turns
-    a failure into better words."""
+    """One child process. `prepare` runs before each start; `ready` is asked until it says yes; `recover` runs after each
+    restart, once ready; `explain` turns a failure into better words."""
 
     name: str
     command: Sequence[str]
@@ -70,6 +70,7 @@ class Child:
     ready_within: float = 30.0
     restart: bool = True
     backoff: Backoff = field(default_factory=Backoff)
+    prepare: Callable[[], Awaitable[None]] | None = None
     recover: Callable[[], Awaitable[None]] | None = None
     death_signal: signal.Signals = signal.SIGKILL
     explain: Callable[[ChildFailed], LocalError] = lambda failure: failure
@@ -143,7 +144,10 @@ class Child:
             await asyncio.sleep(_POLL)
 
     async def _launch(self) -> None:
-        self.state, self._born = State.STARTING, time.monotonic()
+        self.state = State.STARTING
+        if self.prepare is not None:
+            await self.prepare()
+        self._born = time.monotonic()
         self._process = await spawn(
             self.command, log=self.log_file, env=self.env, death_signal=self.death_signal
         )

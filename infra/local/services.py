@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from infra.local.keys import AUDIENCE, ISSUER, Keys
+from infra.local.ports import HOST
 from infra.local.processes import Child
 
 SERVICES = ("members", "groups", "notifications", "analytics")
-HOST = "127.0.0.1"
 
 
 def url(port: int) -> str:
@@ -29,23 +29,25 @@ class Surroundings:
     mongo: str
     kafka: str
     keys: Keys
+    static_members: bool
+    """Whether a process that restarts is known to its consumer group as the one that went. The embedded broker needs
+    it: it never expires a member that died, whose partitions would stay with the dead."""
 
-    def environment(self, service: str) -> dict[str, str]:
-        """The SANGATHAN_* variables of a service."""
+    def environment(self, service: str, replica: str) -> dict[str, str]:
+        """The SANGATHAN_* variables of one process of a service."""
         values = {
             "HTTP_HOST": HOST,
-            "HTTP_PORT": str(self.ports[service]),
+            "HTTP_PORT": str(self.ports[replica]),
             "MONGO_URI": self.mongo,
             "MONGO_DATABASE": service,
             "KAFKA_BOOTSTRAP": self.kafka,
             "JWKS": str(self.keys.jwks),
             "JWT_ISSUER": ISSUER,
             "JWT_AUDIENCE": AUDIENCE,
-            "INSTANCE": f"{service}-local",
-            # Static membership: the embedded broker never expires a member that died, so a service that comes back
-            # must be known as the one that went, or its partitions stay with the dead.
-            "KAFKA_GROUP_INSTANCE_ID": f"{service}-local",
+            "INSTANCE": f"{replica}-local",
         }
+        if self.static_members:
+            values["KAFKA_GROUP_INSTANCE_ID"] = f"{replica}-local"
         if secrets := self.keys.secrets_of(service):
             values["SECRETS_DIR"] = str(secrets)
         if service == "notifications":
@@ -54,20 +56,40 @@ class Surroundings:
         return {f"SANGATHAN_{name}": value for name, value in values.items()}
 
 
+def replicas(service: str, count: int) -> list[str]:
+    """The names of a service's processes: `groups`, `groups-2`, ..."""
+    return [service, *(f"{service}-{n}" for n in range(2, count + 1))]
+
+
+Command = Callable[[str], Sequence[str]]
+"""How a service is started, given its name."""
+
+
+def module(service: str) -> Sequence[str]:
+    """As in production: `python -m services.<service>`."""
+    return [sys.executable, "-m", f"services.{service}"]
+
+
 def service(
-    name: str, log_file: Path, around: Surroundings, extra: Mapping[str, str], *, restart: bool
+    command: Sequence[str],
+    replica: str,
+    log_file: Path,
+    port: int,
+    environment: Mapping[str, str],
+    *,
+    restart: bool,
 ) -> Child:
-    """The child process of one service; ready when /readyz says 200."""
+    """One process of a service; ready when /readyz says 200."""
     # Settings come from the stack alone: a SANGATHAN_* of the caller's shell must not leak into it.
     inherited = {key: value for key, value in os.environ.items() if not key.startswith("SANGATHAN_")}
-    environment = {**inherited, **around.environment(name), **extra}
-    command, port = [sys.executable, "-m", f"services.{name}"], around.ports[name]
 
     async def ready() -> bool:
         return await answers(port, "/readyz")
 
     # Importing takes about two seconds of processor time, and all four do it at once.
-    return Child(name, command, log_file, ready, env=environment, restart=restart, ready_within=60)
+    return Child(
+        replica, command, log_file, ready, env={**inherited, **environment}, restart=restart, ready_within=60
+    )
 
 
 async def answers(port: int, path: str) -> bool:

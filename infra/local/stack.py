@@ -12,13 +12,13 @@ from types import TracebackType
 from typing import Self
 
 from infra.kafka.topics import ensure_topics, load_topics
-from infra.local.broker import BROKERS
+from infra.local.broker import BROKERS, DEFAULT_BROKER
 from infra.local.errors import LocalError
 from infra.local.keys import ADMIN_SCOPES, Keys
-from infra.local.mongod import mongo_uri, mongod
-from infra.local.ports import Ports
+from infra.local.mongod import mongo_uri, replica_set
+from infra.local.ports import HOST, Ports
 from infra.local.processes import Child
-from infra.local.services import HOST, SERVICES, Surroundings, service, url
+from infra.local.services import SERVICES, Command, Surroundings, module, replicas, service, url
 from infra.local.workdir import hold
 from services.shared.eventkit.errors import TransientError
 
@@ -27,13 +27,17 @@ class LocalStack:
     """`async with LocalStack(directory) as stack:` — everything is ready inside, and stopped after.
 
     `services`     which of the four to start, none with `()`
-    `ports`        wished ports by name (a service's, `kafka`, `mongo`); taken or missing ones are chosen freely
+    `broker`       one of `BROKERS`
+    `brokers`, `mongo_nodes`   how many nodes of each; more than one broker is for `kafka` only
+    `replicas`     how many processes of a service, one where none is given: `groups`, `groups-2`, ...
+    `ports`        wished ports by name (a process's, `kafka`, `mongo`); taken or missing ones are chosen freely
     `env`          extra environment variables by service, over what the stack sets
+    `command`      how a service is started
     `restart`      whether a child that exits is started again
     `fresh`        begin without the data of earlier runs (the keys stay)
     `or_sibling`   if another run holds `directory`, use a sibling of it
 
-    Inside: `urls` by service, `kafka` (host:port), `mongo` (URI), `token` (all scopes, all units), `mint`,
+    Inside: `urls` by process, `kafka` (host:port, ...), `mongo` (URI), `token` (all scopes, all units), `mint`,
     `processes` by name, `directory`, and the file `<directory>/stack.json` for scripts.
 
     :raises LocalError: on entry, when something cannot start; nothing is left running
@@ -44,7 +48,11 @@ class LocalStack:
         directory: Path | str,
         *,
         services: Sequence[str] = SERVICES,
-        broker: str = "embedded",
+        broker: str = DEFAULT_BROKER,
+        brokers: int = 1,
+        mongo_nodes: int = 1,
+        replicas: Mapping[str, int] | None = None,
+        command: Command = module,
         restart: bool = True,
         ports: Mapping[str, int] | None = None,
         env: Mapping[str, Mapping[str, str]] | None = None,
@@ -58,6 +66,8 @@ class LocalStack:
         self.directory = Path(directory).absolute()
         self.processes: dict[str, Child] = {}
         self._services, self._broker, self._restart = tuple(services), broker, restart
+        self._nodes = {"mongo": mongo_nodes, "kafka": brokers}
+        self._replicas, self._command = dict(replicas or {}), command
         self._wished, self._env = dict(ports or {}), dict(env or {})
         self._fresh, self._or_sibling = fresh, or_sibling
         self._held = ExitStack()
@@ -89,11 +99,10 @@ class LocalStack:
 
     async def _start(self) -> None:
         self._prepare()
-        stores = [self._mongod(), self._kafka()]
-        await self._start_all(stores)
+        await self._start_all([*self._mongo_nodes(), *self._kafka_nodes()])
         await self._create_topics()
         self.processes["kafka"].recover = self._create_topics
-        await self._start_all([self._service(name) for name in self._services])
+        await self._start_all([self._process(name, service) for name, service in self._of_service.items()])
         self._write_stack_json()
 
     def _prepare(self) -> None:
@@ -101,27 +110,44 @@ class LocalStack:
             shutil.rmtree(self.directory / "data", ignore_errors=True)
         self.keys = Keys.open(self.directory / "secrets")
         self.token = self.mint(ADMIN_SCOPES)
-        ports = Ports()
-        self._ports = {name: ports.take(self._wished.get(name, 0)) for name in ("mongo", "kafka", *SERVICES)}
-        self.mongo = mongo_uri(self._ports["mongo"])
-        self.kafka = f"{HOST}:{self._ports['kafka']}"
-        self.urls = {name: url(self._ports[name]) for name in self._services}
+        self._spare = Ports()
+        self._stores = {
+            store: [self._port(name) for name in replicas(store, nodes)]
+            for store, nodes in self._nodes.items()
+        }
+        self._of_service = {
+            name: service
+            for service in self._services
+            for name in replicas(service, self._replicas.get(service, 1))
+        }
+        # Every service's address is known to its peers, also of those that are not started.
+        self._ports = {name: self._port(name) for name in (*SERVICES, *(self._of_service.keys() - SERVICES))}
+        self.mongo = mongo_uri(*self._stores["mongo"])
+        self.kafka = ",".join(f"{HOST}:{port}" for port in self._stores["kafka"])
+        self.urls = {name: url(self._ports[name]) for name in self._of_service}
 
-    def _mongod(self) -> Child:
+    def _port(self, name: str) -> int:
+        return self._spare.take(self._wished.get(name, 0))
+
+    def _mongo_nodes(self) -> list[Child]:
         data = self.directory / "data" / "mongo"
-        return mongod(data, self._log("mongo"), self._ports["mongo"], restart=self._restart)
+        return replica_set(data, self._logs, self._stores["mongo"], restart=self._restart)
 
-    def _kafka(self) -> Child:
-        data = self.directory / "data" / f"kafka-{self._broker}"
-        make = BROKERS[self._broker]
-        return make(data, self._log("kafka"), self._ports["kafka"], restart=self._restart)
+    def _kafka_nodes(self) -> list[Child]:
+        data, make = self.directory / "data" / f"kafka-{self._broker}", BROKERS[self._broker]
+        return make(data, self._logs, self._stores["kafka"], self._spare, restart=self._restart)
 
-    def _service(self, name: str) -> Child:
-        around = Surroundings(self._ports, self.mongo, self.kafka, self.keys)
-        return service(name, self._log(name), around, self._env.get(name, {}), restart=self._restart)
+    def _process(self, name: str, of: str) -> Child:
+        around = Surroundings(
+            self._ports, self.mongo, self.kafka, self.keys, static_members=self._broker == "embedded"
+        )
+        environment = around.environment(of, name) | dict(self._env.get(of, {}))
+        log_file, command = self._logs / f"{name}.log", self._command(of)
+        return service(command, name, log_file, self._ports[name], environment, restart=self._restart)
 
-    def _log(self, name: str) -> Path:
-        return self.directory / "logs" / f"{name}.log"
+    @property
+    def _logs(self) -> Path:
+        return self.directory / "logs"
 
     async def _start_all(self, children: Sequence[Child]) -> None:
         self.processes |= {child.name: child for child in children}
@@ -134,12 +160,13 @@ class LocalStack:
 
     async def _create_topics(self) -> None:
         try:
-            await ensure_topics(self.kafka, load_topics(brokers=1))
+            await ensure_topics(self.kafka, load_topics(brokers=self._nodes["kafka"]))
         except TransientError as problem:
             raise LocalError(f"the broker would not create the topics: {problem}") from None
 
     def _write_stack_json(self) -> None:
-        facts = {"services": self.urls, "kafka": self.kafka, "mongo": self.mongo, "token": self.token}
+        services = {name: self.urls[name] for name in self._services}
+        facts = {"services": services, "kafka": self.kafka, "mongo": self.mongo, "token": self.token}
         draft = self.directory / "stack.json.draft"
         draft.touch(mode=0o600)
         draft.write_text(json.dumps(facts, indent=2) + "\n")
@@ -149,10 +176,11 @@ class LocalStack:
         """Services first, so that they can still publish and commit; then what they stand on."""
         (self.directory / "stack.json").unlink(missing_ok=True)
         try:
-            await self._stop_all(self._services)
-            await self._stop_all(("kafka", "mongo"))
+            services = [child for name, child in self.processes.items() if name in self._of_service]
+            await self._stop_all(services)
+            await self._stop_all([child for child in self.processes.values() if child not in services])
         finally:
             self._held.close()
 
-    async def _stop_all(self, names: Sequence[str]) -> None:
-        await asyncio.gather(*(self.processes[name].stop() for name in names if name in self.processes))
+    async def _stop_all(self, children: Sequence[Child]) -> None:
+        await asyncio.gather(*(child.stop() for child in children))

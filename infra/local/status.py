@@ -45,10 +45,10 @@ def describe(stack: LocalStack) -> list[str]:
 
 
 def _table(stack: LocalStack, counts: str) -> RenderableType:
-    addresses = {**stack.urls, "kafka": stack.kafka, "mongo": stack.mongo}
+    addresses = {"kafka": stack.kafka, "mongo": stack.mongo, **stack.urls}
     table = Table("", "state", "up", "restarts", "address", box=None, pad_edge=False)
     for name, child in stack.processes.items():
-        table.add_row(name, _state(child), _uptime(child), str(child.restarts), addresses[name])
+        table.add_row(name, _state(child), _uptime(child), str(child.restarts), addresses.get(name, ""))
     return Group(
         table, Text(f"{counts}{stack.directory}/stack.json has all of this; Ctrl-C stops", style="dim")
     )

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import orjson
 
-from infra.local.ports import Ports
+from infra.local.ports import HOST, Ports
 from infra.local.processes import Child
-from infra.local.services import HOST, Surroundings, answers
+from infra.local.services import Surroundings, answers
 from tests.bench.environment import UNITS, Environment, Figure, Ratio, best, new_topics
 from tests.bench.load import post
 
@@ -48,8 +48,9 @@ async def server(env: Environment) -> AsyncIterator[int]:
     """The members service with the empty route, as a process of its own; its port."""
     prefix = await new_topics(env)
     port = Ports().take()
+    around = Surroundings({"members": port}, env.mongo, env.kafka, env.keys, static_members=True)
     settings = {
-        **Surroundings({"members": port}, env.mongo, env.kafka, env.keys).environment("members"),
+        **around.environment("members", "members"),
         "SANGATHAN_KAFKA_PREFIX": prefix,
         "SANGATHAN_MONGO_DATABASE": prefix.rstrip("."),
     }

@@ -101,7 +101,7 @@ async def test_a_service_that_cannot_start_takes_the_rest_down(tmp_path):
 def test_what_does_not_exist_is_refused_before_anything_starts(tmp_path):
     with pytest.raises(LocalError, match="no such service: payments"):
         LocalStack(tmp_path, services=("payments",))
-    with pytest.raises(LocalError, match="no such broker: rabbit; there is embedded"):
+    with pytest.raises(LocalError, match="no such broker: rabbit; there is embedded, kafka"):
         LocalStack(tmp_path, broker="rabbit")
 
 

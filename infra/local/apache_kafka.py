@@ -1,0 +1,124 @@
+"""Apache Kafka without Docker: KRaft nodes, each broker and controller at once, from the jars that `make kafka` resolves."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+
+from infra.local.binaries import find_java, find_kafka_jars
+from infra.local.errors import LocalError
+from infra.local.ports import HOST, accepts
+from infra.local.processes import Child
+
+# A small heap and one collector thread: several nodes share a developer's machine with everything else. `exit on out of memory`
+# lets the runner restart a node that would otherwise linger half-dead.
+_JVM = ("-Xms256m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:+ExitOnOutOfMemoryError", "-Djava.awt.headless=true")
+
+_LOGGING = """\
+Configuration:
+  Appenders:
+    Console:
+      name: stdout
+      PatternLayout: {pattern: "%d %p %m (%c{1})%n"}
+  Loggers:
+    Root:
+      level: WARN
+      AppenderRef: {ref: stdout}
+"""
+
+
+def apache_kafka(
+    data: Path,
+    log_file: Path,
+    ports: Sequence[int],
+    controller_ports: Sequence[int],
+    number: int,
+    *,
+    restart: bool = True,
+) -> Child:
+    """The child process of node `number` (from 1) of a cluster whose nodes listen on `ports`.
+
+    :raises LocalError: there is no Java or there are no jars
+    """
+    directory = data / f"node-{number}"
+    directory.mkdir(parents=True, exist_ok=True)
+    cluster = _cluster_id(data)
+    config = directory / "server.properties"
+    config.write_text(_properties(directory / "log", ports, controller_ports, number))
+    logging = directory / "log4j2.yaml"
+    logging.write_text(_LOGGING)
+    java = [str(find_java()), *_JVM, f"-Dlog4j2.configurationFile={logging}", "-cp", f"{find_kafka_jars()}/*"]
+    format_ = [*java, "kafka.tools.StorageTool", "format", "--cluster-id", cluster, "--config", str(config)]
+
+    async def prepare() -> None:
+        if not (directory / "log" / "meta.properties").exists():
+            await _run(format_, log_file)
+
+    async def ready() -> bool:
+        return await accepts(ports[number - 1])
+
+    return Child(
+        node_name(number),
+        [*java, "kafka.Kafka", str(config)],
+        log_file,
+        ready,
+        prepare=prepare,
+        restart=restart,
+        ready_within=90,  # two or three JVMs that start at once on two cores
+    )
+
+
+def node_name(number: int) -> str:
+    """`kafka`, `kafka-2`, `kafka-3`, ..."""
+    return "kafka" if number == 1 else f"kafka-{number}"
+
+
+def _properties(log: Path, ports: Sequence[int], controller_ports: Sequence[int], number: int) -> str:
+    nodes = len(ports)
+    replicas, in_sync = min(3, nodes), min(2, nodes)
+    voters = ",".join(f"{n}@{HOST}:{port}" for n, port in enumerate(controller_ports, start=1))
+    client, controller = ports[number - 1], controller_ports[number - 1]
+    values = {
+        "process.roles": "broker,controller",
+        "node.id": number,
+        "controller.quorum.voters": voters,
+        "controller.listener.names": "CONTROLLER",
+        "listeners": f"PLAINTEXT://{HOST}:{client},CONTROLLER://{HOST}:{controller}",
+        "advertised.listeners": f"PLAINTEXT://{HOST}:{client}",
+        "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
+        "log.dirs": log,
+        "auto.create.topics.enable": "false",
+        "default.replication.factor": replicas,
+        "min.insync.replicas": in_sync,
+        "offsets.topic.replication.factor": replicas,
+        "offsets.topic.num.partitions": 8,
+        "transaction.state.log.replication.factor": replicas,
+        "transaction.state.log.min.isr": in_sync,
+        "transaction.state.log.num.partitions": 2,
+        "share.coordinator.state.topic.replication.factor": replicas,
+        "share.coordinator.state.topic.min.isr": in_sync,
+        # The first member of a group need not wait for more: our stacks start and stop in seconds.
+        "group.initial.rebalance.delay.ms": 0,
+        "log.cleaner.dedupe.buffer.size": 8 * 1024 * 1024,
+    }
+    return "".join(f"{name}={value}\n" for name, value in values.items())
+
+
+def _cluster_id(data: Path) -> str:
+    """The id that all nodes on `data` share; made once."""
+    file = data / "cluster.id"
+    if not file.exists():
+        # "k": an id that began with "-" would be taken for an option.
+        file.write_text("k" + base64.urlsafe_b64encode(uuid.uuid4().bytes).decode()[1:22])
+    return file.read_text()
+
+
+async def _run(command: Sequence[str], log_file: Path) -> None:
+    log_file.parent.mkdir(parents=True, exist_ok=True)
+    with log_file.open("ab") as output:
+        process = await asyncio.create_subprocess_exec(*command, stdout=output, stderr=output)
+        if await process.wait():
+            raise LocalError(f"Kafka's storage could not be formatted; see {log_file}")

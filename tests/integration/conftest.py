@@ -1,0 +1,13 @@
+"""Marks what stands here: one service or the kernel, on a real MongoDB and a real broker."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker("integration")
