@@ -52,6 +52,11 @@ def mongod(
     command = [str(find_mongod()), "--dbpath", str(data), "--port", str(port), "--bind_ip", HOST]
     command += ["--replSet", "rs0", "--wiredTigerCacheSizeGB", "0.5", "--nounixsocket", "--quiet"]
     command += ["--setParameter", "diagnosticDataCollectionEnabled=false"]
+    # A process that was killed leaves its transaction open, and what it wrote locked, until the server ends it: by default
+    # after 60 s. Ours have a deadline of 8 s of their own.
+    command += ["--setParameter", "transactionLifetimeLimitSeconds=15"]
+    # Failpoints (configureFailPoint), for the tests that need a fault at the right moment.
+    command += ["--setParameter", "enableTestCommands=1"]
     # All nodes stop at once here, so a primary would wait in vain for the others to catch up.
     command += ["--setParameter", "shutdownTimeoutMillisForSignaledShutdown=100"]
 

@@ -60,12 +60,7 @@ class Kernel:
         name = settings.service
         self.settings = settings
         self.clock = clock or SystemClock()
-        self.broker = broker or KafkaBroker(
-            settings.kafka_bootstrap,
-            client_id=settings.instance,
-            prefix=settings.kafka_prefix,
-            group_instance_id=settings.kafka_group_instance_id,
-        )
+        self.broker = broker or kafka(settings)
         self.registry = registry or CollectorRegistry()
         self.metrics = EventkitMetrics(self.registry)
         self.client = connect(settings.mongo_uri, app_name=f"sangathan-{name}")
@@ -182,6 +177,15 @@ class Kernel:
 
     async def _consumer_ready(self) -> str | None:
         return self.consumer.unready() if self.consumer else None
+
+
+def kafka(settings: ServiceSettings) -> KafkaBroker:
+    return KafkaBroker(
+        settings.kafka_bootstrap,
+        client_id=settings.instance,
+        prefix=settings.kafka_prefix,
+        group_instance_id=settings.kafka_group_instance_id,
+    )
 
 
 def _settle_garbage_collector() -> None:

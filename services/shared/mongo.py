@@ -20,6 +20,7 @@ from pymongo import MongoClient
 from pymongo.errors import (
     ConnectionFailure,
     ExecutionTimeout,
+    InvalidOperation,
     NetworkTimeout,
     PyMongoError,
     WTimeoutError,
@@ -80,10 +81,16 @@ async def transact(
 
     Raises: whatever `body` raises (the transaction is aborted); `TimeoutError` after `seconds`.
     """
-    async with asyncio.timeout(seconds), await client.start_session() as session:
-        result: T = await session.with_transaction(
-            body, read_concern=ReadConcern("snapshot"), write_concern=WriteConcern(w="majority")
-        )
+    async with asyncio.timeout(seconds) as deadline, await client.start_session() as session:
+        try:
+            result: T = await session.with_transaction(
+                body, read_concern=ReadConcern("snapshot"), write_concern=WriteConcern(w="majority")
+            )
+        except InvalidOperation as error:
+            # The deadline fell into an abort: motor, cancelled, aborts again what its thread has just aborted.
+            if deadline.expired():
+                raise TimeoutError from error
+            raise
         return result
 
 

@@ -1,0 +1,68 @@
+"""One stack for all faults, each on what the others left behind; and the report."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from rich.console import Console
+from rich.table import Table
+
+from infra.local.stack import LocalStack
+from tests.chaos.faults import ENVIRONMENT
+from tests.chaos.scene import CAPACITY, Row, Scene
+from tests.chaos.scene import scene as under_load
+
+SEED = int(os.environ.get("SEED", "7"))
+BROKER = os.environ.get("SANGATHAN_LOCAL_BROKER", "kafka")
+REPORT = pytest.StashKey[list[Row]]()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker("chaos")
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def scene(
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> AsyncIterator[Scene]:
+    orders = tmp_path_factory.mktemp("orders")
+    every = {"CHAOS_DIR": str(orders)}
+    env = {
+        "members": every | dict(ENVIRONMENT["members"]),
+        "groups": every | {"SANGATHAN_GROUP_CAPACITY": str(CAPACITY)},
+        "notifications": every | {"SANGATHAN_CLAIM_SECONDS": "10"},
+        "analytics": every,
+    }
+    stack = LocalStack(
+        tmp_path_factory.mktemp("stack"),
+        broker=BROKER,
+        mongo_nodes=3,
+        replicas={"groups": 2},
+        env=env,
+        command=lambda name: [sys.executable, "-m", "tests.chaos.saboteur", name],
+    )
+    async with stack, under_load(orders, SEED, stack) as running:
+        request.config.stash[REPORT] = running.rows
+        yield running
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    rows = config.stash.get(REPORT, [])
+    if not rows:
+        return
+    title = f"Faults on {BROKER}, three mongods, two processes of groups, {os.cpu_count()} cores, seed {SEED}"
+    table = Table("fault", "times", "accepted", "effects", "lost", "doubled", "recovery", title=title)
+    for row in rows:
+        figures = (row.times, row.accepted, row.effects, row.lost, row.doubled, f"{row.recovery:.1f} s")
+        table.add_row(row.fault, *map(str, figures))
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(table)
+    terminalreporter.write_line(console.export_text())

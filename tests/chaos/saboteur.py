@@ -1,0 +1,151 @@
+"""`python -m tests.chaos.saboteur groups`: a service as it is, in a process that strikes itself at a named step.
+
+Nothing of this is in the service: the steps are seen from its seams, the broker and MongoDB's command monitoring. An order
+is a file named like the service in CHAOS_DIR: `<step> <blow>`. The process that reaches the step first removes the file,
+which is the proof, and strikes: `SIGKILL`, `SIGSTOP`, or `lose` for a reply that never came back.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pymongo import monitoring
+
+from services.analytics import app as analytics
+from services.analytics.settings import AnalyticsSettings
+from services.groups import app as groups
+from services.groups.settings import GroupsSettings
+from services.members import app as members
+from services.members.settings import MembersSettings
+from services.notifications import app as notifications
+from services.notifications.settings import NotificationsSettings
+from services.shared.eventkit.broker import Broker, Consumer, Message, Partition, Producer, Record
+from services.shared.eventkit.errors import TransientError
+from services.shared.kernel import kafka, serve
+
+SERVICES: Mapping[str, tuple[Any, Any]] = {
+    "members": (MembersSettings, members.build),
+    "groups": (GroupsSettings, groups.build),
+    "notifications": (NotificationsSettings, notifications.build),
+    "analytics": (AnalyticsSettings, analytics.build),
+}
+EFFECTS = {"inbox", "members"}
+"""A transaction that inserts into one of these is an effect: of an event, or of an accepted request."""
+
+
+class Orders:
+    """The steps: `effect.before`, `effect.after`, `produce.before`, `produce.after` (acknowledged, rows still there),
+    `delete.after` (rows gone), `offsets.before`, `offsets.after`."""
+
+    def __init__(self, directory: Path, service: str) -> None:
+        self._file = directory / service
+
+    def at(self, step: str) -> None:
+        """Carry out the order for this step, if there is one.
+
+        Raises: `TransientError` for the blow `lose`.
+        """
+        try:
+            wanted, blow = self._file.read_text().split()
+            if wanted != step:
+                return
+            self._file.unlink()  # only one process can
+        except (FileNotFoundError, ValueError):
+            return
+        if blow == "lose":
+            raise TransientError("the reply was lost")
+        os.kill(os.getpid(), signal.Signals[blow])
+
+
+class Watched(monitoring.CommandListener):
+    """MongoDB's commands, as steps."""
+
+    def __init__(self, orders: Orders) -> None:
+        self._orders = orders
+        self._effects: set[bytes] = set()
+        self._ends: dict[int, str] = {}
+
+    def started(self, event: monitoring.CommandStartedEvent) -> None:
+        command, session = event.command, event.command.get("lsid", {}).get("id", b"")
+        if event.command_name == "insert" and command["insert"] in EFFECTS and "txnNumber" in command:
+            self._effects.add(session)
+        elif event.command_name == "commitTransaction" and session in self._effects:
+            self._effects.discard(session)
+            self._orders.at("effect.before")
+            self._ends[event.request_id] = "effect.after"
+        elif event.command_name == "delete" and command["delete"] == "outbox":
+            self._ends[event.request_id] = "delete.after"
+
+    def succeeded(self, event: monitoring.CommandSucceededEvent) -> None:
+        if step := self._ends.pop(event.request_id, None):
+            self._orders.at(step)
+
+    def failed(self, event: monitoring.CommandFailedEvent) -> None:
+        self._ends.pop(event.request_id, None)
+
+
+class StruckProducer:
+    def __init__(self, producer: Producer, orders: Orders) -> None:
+        self._producer, self._orders = producer, orders
+
+    async def publish(self, messages: Sequence[Message]) -> None:
+        self._orders.at("produce.before")
+        await self._producer.publish(messages)
+        self._orders.at("produce.after")
+
+    async def stop(self) -> None:
+        await self._producer.stop()
+
+
+class StruckConsumer:
+    def __init__(self, consumer: Consumer, orders: Orders) -> None:
+        self._consumer, self._orders = consumer, orders
+
+    async def fetch(self, max_records: int, timeout: float) -> list[Record]:
+        return await self._consumer.fetch(max_records, timeout)
+
+    async def commit(self, offsets: Mapping[Partition, int]) -> None:
+        self._orders.at("offsets.before")
+        await self._consumer.commit(offsets)
+        self._orders.at("offsets.after")
+
+    def rewind(self, offsets: Mapping[Partition, int]) -> None:
+        self._consumer.rewind(offsets)
+
+    def assignment(self) -> Collection[Partition]:
+        return self._consumer.assignment()
+
+    async def lag(self) -> dict[Partition, int]:
+        return await self._consumer.lag()
+
+    async def stop(self) -> None:
+        await self._consumer.stop()
+
+
+class StruckBroker:
+    def __init__(self, broker: Broker, orders: Orders) -> None:
+        self._broker, self._orders = broker, orders
+
+    async def producer(self) -> Producer:
+        return StruckProducer(await self._broker.producer(), self._orders)
+
+    async def consumer(self, group: str, topics: Sequence[str]) -> Consumer:
+        return StruckConsumer(await self._broker.consumer(group, topics), self._orders)
+
+
+def main(service: str) -> None:
+    settings_type, build = SERVICES[service]
+    orders = Orders(Path(os.environ["CHAOS_DIR"]), service)
+    monitoring.register(Watched(orders))
+    serve(
+        settings_type.load(), lambda settings: build(settings, broker=StruckBroker(kafka(settings), orders))
+    )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,26 @@
+"""Every fault under load: zero lost, zero doubled, in order, and nothing that nobody asked for."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from tests.chaos.conftest import SEED
+from tests.chaos.faults import FAULTS
+from tests.chaos.scene import CAPACITY, Scene
+
+ORDER = random.Random(SEED).sample(list(FAULTS), len(FAULTS))
+
+
+@pytest.mark.timeout(360)
+@pytest.mark.parametrize("fault", ORDER)
+async def test_nothing_is_lost_or_doubled(scene: Scene, fault: str) -> None:
+    row = await scene.suffer(fault, FAULTS[fault])
+    assert row.times > 0
+    assert row.accepted > 0
+    assert (row.lost, row.doubled) == (0, 0)
+    assert row.effects == row.accepted
+    assert not scene.ledger.uncalled_for(scene.accepted)
+    assert not scene.ledger.gaps()
+    assert max([g["members"] async for g in scene.api.pages("groups", "/v1/groups")]) <= CAPACITY
