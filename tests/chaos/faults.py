@@ -209,7 +209,7 @@ async def poison(scene: Scene) -> int:
     producer = await broker.producer()
     rounds = 5
     for n in range(rounds):
-        await producer.publish([Message(t, b"%d" % n, v, h) for t in TOPICS for v, h in BAD])
+        await producer.publish([bad(topic, n, *record) for topic in TOPICS for record in BAD])
         await asyncio.sleep(0.7)
     await producer.stop()
     each = rounds * len(BAD)
@@ -226,13 +226,18 @@ async def poison(scene: Scene) -> int:
     return each * len(TOPICS)
 
 
+def bad(topic: str, n: int, value: bytes | None, headers: tuple[tuple[str, bytes], ...]) -> Message:
+    return Message(topic, b"%d" % n, value, headers)  # type: ignore[arg-type]  # null: we never publish it
+
+
 _OURS = (("ce_specversion", b"1.0"), ("ce_id", b"x"), ("ce_type", b"member.joined"))
-BAD: tuple[tuple[bytes, tuple[tuple[str, bytes], ...]], ...] = (
+BAD: tuple[tuple[bytes | None, tuple[tuple[str, bytes], ...]], ...] = (
     (b"{", _OURS),
     (b"\xff\xfe", ()),
     (b"{}", (("ce_type", b"member.crowned"),)),
     (b"x" * 1_000_000, _OURS),
     (b"", _OURS),
+    (None, _OURS),
     (b"[" * 5000, _OURS),
 )
 
@@ -299,3 +304,11 @@ FAULTS: Mapping[str, Callable[[Scene], Awaitable[int]]] = {
     "SIGTERM of every process": sigterm,
     "overload, three times": overload,
 }
+
+NOT_EMBEDDED: Mapping[str, str] = {
+    "kill -9 of the broker": "it forgets what it acknowledged in the last second",
+    "rebalance storm": "its groups hand over slowly",
+    "zombie consumer": "it never expires a silent member",
+    "zombie relay": "it never expires a silent member",
+}
+"""What the embedded broker cannot be held to."""
