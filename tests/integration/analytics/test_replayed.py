@@ -95,3 +95,18 @@ async def test_figures_are_those_of_the_newest_events(analytics: Analytics, stor
     for root, dead in zip(roots[1:], choices, strict=True):
         await live_through(analytics.kernel, history(root), dead)
         assert await figures(analytics, root) == expected, dead
+
+
+async def test_gaps_in_the_sequence_are_applied_and_repeats_of_a_sequence_are_not(
+    analytics: Analytics,
+) -> None:
+    joined, updated, moved, _ = member("BR-A", "BR-B")
+    events = [envelope(event, n) for event, n in ((joined, 3), (updated, 5), (moved, 9))]
+    await live_through(analytics.kernel, events)
+    settled = await figures(analytics, "BR")
+    assert settled["members"]["total"] == 1
+    elsewhere = MemberMoved(member_id=moved.subject, from_unit="BR-B", unit="BR-A")
+    repeats = [envelope(joined, 3), envelope(updated, 5), envelope(elsewhere, 9)]
+    await live_through(analytics.kernel, repeats)
+    assert await figures(analytics, "BR") == settled
+    assert (await figures(analytics, "BR-A"))["members"]["total"] == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -55,3 +56,15 @@ async def test_a_member_is_where_the_newest_event_says(groups: Running, stays: b
         assert await state(groups, again[0].subject) == expected, dead
         await groups.kernel.database["placements"].delete_many({})
         await groups.kernel.database["groups"].update_many({}, {"$set": {"taken": 0, "state": "open"}})
+
+
+async def test_gaps_in_the_sequence_are_applied_and_repeats_of_a_sequence_are_not(groups: Running) -> None:
+    csv = {"content-type": "text/csv"}
+    assert (await groups.http.post("/v1/units/imports", content=UNITS.encode(), headers=csv)).is_success
+    events = [replace(e, sequence=e.sequence * 3) for e in history(groups, stays=True)]
+    await live_through(groups.kernel, events)
+    settled = await state(groups, events[0].subject)
+    assert settled[0] == "BR-A"
+    elsewhere = MemberMoved(member_id=events[0].subject, from_unit="BR-A", unit="BR-B")
+    await live_through(groups.kernel, [groups.envelope(elsewhere, e.sequence) for e in events])
+    assert await state(groups, events[0].subject) == settled

@@ -60,3 +60,19 @@ async def test_a_member_is_known_and_welcomed_by_the_newest_events(bench: Bench,
         events = history(stays)
         await live_through(bench.kernel, events, dead)
         assert await state(bench, events) == expected, dead
+
+
+async def test_gaps_in_the_sequence_are_applied_and_repeats_of_a_sequence_are_not(bench: Bench) -> None:
+    member, group = new_id(), new_id()
+    events = [joined(member, 3), moved(member, 7), assigned(member, group, 4), invite(group, 5)]
+    await live_through(bench.kernel, events)
+    settled = await state(bench, events)
+    assert settled[0]["unit"] == "BR-GAYA"
+    repeats = [
+        joined(member, 3, language="en", channels=()),
+        moved(member, 7, unit="BR-SARAN"),
+        assigned(member, new_id(), 4),
+        invite(group, 5, ready=False),
+    ]
+    await live_through(bench.kernel, repeats)
+    assert await state(bench, events) == settled
