@@ -130,13 +130,13 @@ def poisoned(healthy: Sequence[Message]) -> tuple[list[Message], dict[int, str]]
 @pytest.fixture
 async def topics(kafka_bootstrap: str, database_name: str) -> Topics:
     config = {"max.message.bytes": str(2 * LARGEST)}
-    names = [f"{database_name}.{kind}" for kind in ("clean", "poisoned")]
-    await create_topics(kafka_bootstrap, [TopicSpec(name, 1, 1, config) for name in names])
+    clean, bad = f"{database_name}.clean", f"{database_name}.poisoned"
+    await create_topics(kafka_bootstrap, [TopicSpec(name, 1, 1, config) for name in (clean, bad)])
     healthy = [event() for _ in range(HEALTHY)]
     mixed, letters = poisoned(healthy)
-    await fill(kafka_bootstrap, names[0], healthy)
-    await fill(kafka_bootstrap, names[1], mixed)
-    return Topics(*names, letters)
+    await fill(kafka_bootstrap, clean, healthy)
+    await fill(kafka_bootstrap, bad, mixed)
+    return Topics(clean, bad, letters)
 
 
 class Drain:

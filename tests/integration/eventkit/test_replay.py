@@ -99,7 +99,7 @@ async def test_a_replay_is_few_transactions_whatever_the_number_of_letters(bench
     assert well.calls == 1
 
 
-@pytest.mark.parametrize("limit", [3, 500])
+@pytest.mark.parametrize("limit", [1, 3, 500])
 async def test_what_fails_again_holds_back_its_subject_and_nothing_else(bench: Bench, limit: int) -> None:
     bad, *good = [new_id() for _ in range(5)]
     await bury(bench, *((joined(s), n) for n in range(1, 4) for s in (bad, *good)))
@@ -134,7 +134,8 @@ async def test_a_passing_fault_ends_the_call_and_leaves_the_letters(bench: Bench
 async def test_filters_by_type_reason_and_age(bench: Bench) -> None:
     await bury(bench, (joined(), 1), (joined(), 1))
     await raw(bench, message(headers={"ce_type": b"member.sang"}))
-    await bench.consumer().process((await bench.read(bench.topic, 3))[2:])
+    records = await bench.read(bench.topic, 3)
+    await bench.consumer().process([r for r in records if ("ce_type", b"member.sang") in r.headers])
     letters = bench.dead_letters
     newest = max(x["at"] for x in await letters.find(DEAD, after=None, limit=9))
     later = newest + timedelta(milliseconds=1)

@@ -33,7 +33,7 @@ async def bury(groups: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as broken:
         broken.setattr(consumer, "_handlers", {MemberJoined: sick})
         for offset in OFFSETS:
-            good = encode(groups.envelope(*joins(1)))
+            good = encode(groups.envelope(joins(1)[0]))
             await consumer.process([record(good, 0, offset), record(unknown, 1, offset)])
 
 
