@@ -31,19 +31,19 @@ carry_out() { # the lines on standard input
   done
 }
 
-image() { # image SERVICE STAGE PACKAGE
+image() { # image SERVICE STAGE PACKAGE...
   echo "check: image $1"
   local root=$scratch/$1
   for part in packages common "$2"; do stage "$part" "$root" "$1" | carry_out; done
   # Every module of the package, in the image's tree alone (-I and a bare environment: nothing of the checkout).
-  (cd "$root/app" && env -i "$root/venv/bin/python" -I - "$3" <<'PYTHON'
+  (cd "$root/app" && env -i "$root/venv/bin/python" -I - "${@:3}" <<'PYTHON'
 import importlib, pkgutil, sys
 sys.path.insert(0, ".")
-package = importlib.import_module(sys.argv[1])
-names = [m.name for m in pkgutil.walk_packages(package.__path__, package.__name__ + ".")]
-for name in names:
-    importlib.import_module(name)
-print(f"       {package.__name__}: {1 + len(names)} modules import with {len(sys.modules)} loaded")
+for package in map(importlib.import_module, sys.argv[1:]):
+    names = [m.name for m in pkgutil.walk_packages(package.__path__, package.__name__ + ".")]
+    for name in names:
+        importlib.import_module(name)
+    print(f"       {package.__name__}: {1 + len(names)} modules import with {len(sys.modules)} loaded")
 PYTHON
   )
 }
@@ -54,6 +54,6 @@ lint promtool check config infra/prometheus/prometheus.yml
 
 [ $# -gt 0 ] || set -- members groups notifications analytics topics
 for service in "$@"; do
-  if [ "$service" = topics ]; then image topics topics infra.kafka; else image "$service" service "services.$service"; fi
+  if [ "$service" = topics ]; then image topics topics infra.kafka; else image "$service" service "services.$service" services.shared.ops; fi
 done
 echo "check: the images are sound"

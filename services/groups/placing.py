@@ -84,7 +84,7 @@ class _Run:
         placement.member_sequence = change.sequence
         if change.leaves:
             self._vacate(placement, asked.origin, leaves=True)
-            placement.state = PlacementState.LEFT
+            placement.unit, placement.state = change.unit, PlacementState.LEFT
             return placement
         if placement.seated and placement.unit == change.unit:
             return placement

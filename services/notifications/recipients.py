@@ -38,7 +38,8 @@ def learn(known: Recipient, event: Event, sequence: int) -> Recipient:
     match event:
         case MemberJoined():
             heard = _lives(_speaks(known, event.language, sequence), event.unit, sequence)
-            after = replace(heard, joined=True, channels=event.channels)
+            # Said once in a life: a second one is somebody's mistake and takes back no consent.
+            after = heard if known.joined else replace(heard, joined=True, channels=event.channels)
         case MemberUpdated():
             heard = _lives(_speaks(known, event.language, sequence), event.unit, sequence)
             after = _reached(heard, sequence) if event.contact_changed else heard

@@ -33,6 +33,7 @@ from services.shared.eventkit.loops import Loop, Loops
 from services.shared.eventkit.metrics import EventkitMetrics
 from services.shared.eventkit.outbox import Outbox
 from services.shared.eventkit.relay import Relay
+from services.shared.eventkit.replay import Replayer
 from services.shared.http.app import create_app
 from services.shared.http.auth import Authenticator
 from services.shared.http.problem import Problem, render
@@ -70,6 +71,7 @@ class Kernel:
         self.fuse = Fuse(self.database, self.clock)
         self.loops = Loops(self.metrics)
         self.consumer: BatchConsumer | None = None
+        self.replayer: Replayer | None = None
         relay = Relay(
             self.outbox,
             self.broker,
@@ -96,6 +98,14 @@ class Kernel:
             clock=self.clock,
             metrics=self.metrics,
             max_batch=self.settings.consumer_max_batch,
+        )
+        self.replayer = Replayer(
+            subscriptions=subscriptions,
+            broker=self.broker,
+            outbox=self.outbox,
+            inbox=Inbox(self.database),
+            dead_letters=self.dead_letters,
+            clock=self.clock,
         )
         self.loops.add("consumer", self.consumer.run)
 
@@ -146,8 +156,8 @@ class Kernel:
         for passing in (PyMongoError, TransientError, TimeoutError):
             app.add_exception_handler(passing, _unavailable)
         app.state.kernel = self
-        if self.consumer:
-            app.state.operations = Operations(self.consumer, self.dead_letters, self.fuse, self.outbox)
+        if self.replayer:
+            app.state.operations = Operations(self.replayer, self.dead_letters, self.fuse)
         for name, value in state.items():
             setattr(app.state, name, value)
         return app

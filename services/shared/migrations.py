@@ -7,14 +7,16 @@ again, because a process can die between a step and its record.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 import structlog
 from pymongo import IndexModel
-from pymongo.errors import CollectionInvalid
+from pymongo.errors import CollectionInvalid, OperationFailure
 
 from services.shared.clock import Clock
+from services.shared.eventkit.dead_letters import IN_ORDER, STATES
 from services.shared.eventkit.inbox import RETENTION
 from services.shared.eventkit.lease import Lease
 from services.shared.http import idempotency
@@ -27,7 +29,7 @@ LOCK_SECONDS = 15.0
 
 @dataclass(frozen=True)
 class Migration:
-    """One step; `version` numbers a service's own steps from 1 and never changes once released."""
+    """One step; `version` numbers the steps of a service, or of the kernel, from 1 and never changes once released."""
 
     version: int
     name: str
@@ -46,8 +48,10 @@ async def migrate(database: Database, migrations: Sequence[Migration], clock: Cl
         await asyncio.sleep(0.2)
     try:
         done = {row["_id"] async for row in database["migrations"].find({}, {"_id": 1})}
-        for migration in (KERNEL, *migrations):
-            key = f"{migration.version:04d}"
+        steps = [(f"kernel-{m.version:04d}", m) for m in KERNEL] + [
+            (f"{m.version:04d}", m) for m in migrations
+        ]
+        for key, migration in steps:
             if key in done:
                 continue
             await migration.apply(database)
@@ -55,7 +59,7 @@ async def migrate(database: Database, migrations: Sequence[Migration], clock: Cl
             await database["migrations"].update_one(
                 {"_id": key}, {"$set": {"name": migration.name, "at": clock.now()}}, upsert=True
             )
-            log.info("migration.applied", version=migration.version, step=migration.name)
+            log.info("migration.applied", version=key, step=migration.name)
     finally:
         await lock.release()
 
@@ -89,7 +93,7 @@ async def _kernel(database: Database) -> None:
     await create(
         database,
         "dead_letters",
-        required={"reason": {"bsonType": "string"}, "state": {"enum": ["dead", "replayed", "discarded"]}},
+        required={"reason": {"bsonType": "string"}, "state": {"enum": list(STATES)}},
         indexes=[IndexModel([("state", 1), ("_id", 1)])],
     )
     await create(database, "fuses")
@@ -97,4 +101,17 @@ async def _kernel(database: Database) -> None:
     await create(database, "idempotency", indexes=[IndexModel(**idempotency.INDEX)])
 
 
-KERNEL = Migration(0, "kernel collections", _kernel)
+async def _letters_in_order(database: Database) -> None:
+    """The index of every listing, count and summary, and the one by which a replay finds what it must hold back."""
+    in_order = [("state", 1), *IN_ORDER, ("type", 1), ("reason", 1), ("at", 1)]
+    held = IndexModel([("headers.ce_subject", 1)], partialFilterExpression={"retried_at": {"$exists": True}})
+    await database["dead_letters"].create_indexes([IndexModel(in_order), held])
+    with contextlib.suppress(OperationFailure):  # it is gone: an earlier run died after this step
+        await database["dead_letters"].drop_index("state_1__id_1")
+
+
+KERNEL = (
+    Migration(1, "kernel collections", _kernel),
+    Migration(2, "dead letters in the order of the log", _letters_in_order),
+)
+"""Recorded as `kernel-0001`, ...; a database from before they had numbers of their own (`0000`) runs the first again."""

@@ -62,3 +62,8 @@ class ServiceSettings(BaseSettings):
     def load(cls, **values: Any) -> Self:
         """Read the environment and, when `SANGATHAN_SECRETS_DIR` names one, the secrets directory."""
         return cls(_secrets_dir=os.environ.get("SANGATHAN_SECRETS_DIR") or None, **values)
+
+
+def variable(name: str) -> str | None:
+    """`SANGATHAN_<NAME>`, for the commands whose variables depend on what they are asked; None when it is not set."""
+    return os.environ.get(f"SANGATHAN_{name.upper()}") or None

@@ -137,6 +137,9 @@ class StruckBroker:
     async def consumer(self, group: str, topics: Sequence[str]) -> Consumer:
         return StruckConsumer(await self._broker.consumer(group, topics), self._orders)
 
+    async def read(self, places: Sequence[tuple[Partition, int]]) -> list[Record]:
+        return await self._broker.read(places)
+
 
 def main(service: str) -> None:
     settings_type, build = SERVICES[service]

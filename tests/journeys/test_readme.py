@@ -50,6 +50,7 @@ async def test_the_tour_of_the_readme_works(tmp_path: Path) -> None:
         "urn:sangathan:problem:",
         '"pointer":"/caste"',
         "sangathan_consumer_events",
+        "0 dead",
     ):
         assert expected in ran.stdout, f"{expected} is not in\n{ran.stdout}"
     assert ran.stderr == ""

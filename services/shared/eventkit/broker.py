@@ -86,3 +86,10 @@ class Broker(Protocol):
     async def producer(self) -> Producer: ...
 
     async def consumer(self, group: str, topics: Sequence[str]) -> Consumer: ...
+
+    async def read(self, places: Sequence[tuple[Partition, int]]) -> list[Record]:
+        """The records at these partitions and offsets, in that order; one that is not there is left out.
+
+        Raises: `TransientError` when the broker does not answer.
+        """
+        ...

@@ -21,9 +21,9 @@ from services.shared.contracts.base import Envelope, Event
 from services.shared.contracts.catalogue import BY_TYPE
 from services.shared.eventkit.broker import Broker, Consumer, Partition, RebalancedError, Record
 from services.shared.eventkit.codec import decode, peek_type
-from services.shared.eventkit.dead_letters import DeadLetters, letter_id, record_of
+from services.shared.eventkit.dead_letters import DeadLetters, Death, letter_id
 from services.shared.eventkit.errors import (
-    PermanentError,
+    MOST_RACES,
     TransientError,
     Verdict,
     backoff_seconds,
@@ -45,8 +45,6 @@ Subscriptions = Mapping[type[Event], Handler]
 
 FETCH_SECONDS = 0.25
 FUSE_POLL_SECONDS = 1.0
-MOST_RACES = 8
-"""Retries of a duplicate key before it counts as a bug."""
 NEWER_VERSION = re.compile(r"^(?P<base>.+)\.v[1-9]\d{0,3}$")
 
 
@@ -123,32 +121,6 @@ class BatchConsumer:
         if self._fuse.open:
             return "fuse open: too many dead letters"
         return None if self._consumer is not None else "not connected to the broker"
-
-    async def replay(self, letter_id_: str) -> None:
-        """Apply a dead letter now, in its own transaction. Safe to repeat: the inbox holds.
-
-        Raises: `PermanentError` with the reason when its value was not kept or it fails again.
-        """
-        letter = await self._dead_letters.get(letter_id_)
-        if letter is None or letter["state"] != "dead":
-            return
-        if letter["value"] is None:
-            raise PermanentError("value_withheld", "the record did not decode; read it from its topic")
-        record = record_of(letter)
-
-        async def apply(work: UnitOfWork) -> None:
-            event = decode(record)
-            await self._inbox.forget(event.id, work.session)
-            await self._handlers[type(event.data)]([event], work)
-            await self._inbox.add([event.id], self._clock.now(), work.session)
-            await self._dead_letters.settle(letter_id_, "replayed", work)
-
-        try:
-            await self._outbox.transact(apply)
-        except Exception as error:
-            if classify(error) is Verdict.TRANSIENT:
-                raise TransientError("replay") from error
-            raise PermanentError(*describe(error)) from error
 
     async def _take(self, consumer: Consumer) -> None:
         """Fetch one batch, apply it, commit its offsets."""
@@ -241,13 +213,19 @@ class BatchConsumer:
         item = items[0]
         log.error("consumer.dead_letter", letter=letter_id(item.record), reason=reason, detail=detail)
 
-        async def bury(work: UnitOfWork) -> int:
-            return await self._bury([item], work, reason=reason, detail=detail, attempts=attempts)
+        death = Death(item.record, reason, detail, attempts, decodable=item.envelope is not None)
+
+        async def bury(work: UnitOfWork) -> bool:
+            if not await self._fresh([item], work):
+                return False
+            await self._inbox.add([item.inbox_id], self._clock.now(), work.session)
+            await self._dead_letters.bury(work, [death])
+            return True
 
         while True:
             try:
                 if await self._outbox.transact(bury):
-                    await self._count_dead(reason)
+                    await self._count_dead([reason])
                 return
             except FuseOpenError:
                 raise
@@ -265,15 +243,14 @@ class BatchConsumer:
             for wave in waves([i.envelope for i in fresh if i.envelope]):
                 for kind, events in wave.items():
                     await self._handlers[kind](events, work)
-            await self._inbox.add([i.inbox_id for i in fresh if i.envelope], self._clock.now(), work.session)
-            await self._bury([i for i in fresh if not i.envelope], work)
+            await self._inbox.add([i.inbox_id for i in fresh], self._clock.now(), work.session)
+            undecodable = [Death(i.record, i.reason, i.detail) for i in fresh if not i.envelope]
+            await self._dead_letters.bury(work, undecodable)
             return fresh
 
         fresh = await self._outbox.transact(body)
         self._count(items, fresh)
-        for item in fresh:
-            if not item.envelope:
-                await self._count_dead(item.reason)
+        await self._count_dead([item.reason for item in fresh if not item.envelope])
 
     async def _fresh(self, items: Sequence[Item], work: UnitOfWork) -> list[Item]:
         """The items that are not done yet, each once."""
@@ -282,29 +259,6 @@ class BatchConsumer:
             by_id.setdefault(item.inbox_id, item)
         seen = await self._inbox.seen(list(by_id), work.session)
         return [item for id_, item in by_id.items() if id_ not in seen]
-
-    async def _bury(
-        self,
-        items: Sequence[Item],
-        work: UnitOfWork,
-        *,
-        reason: str = "",
-        detail: str = "",
-        attempts: int = 1,
-    ) -> int:
-        """Dead-letter those that are not done yet; how many."""
-        fresh = await self._fresh(items, work) if items else []
-        for item in fresh:
-            await self._dead_letters.bury(
-                work,
-                item.record,
-                reason=reason or item.reason,
-                detail=detail or item.detail,
-                attempts=attempts,
-                decodable=item.envelope is not None,
-            )
-        await self._inbox.add([i.inbox_id for i in fresh], self._clock.now(), work.session)
-        return len(fresh)
 
     async def _pause(self, seconds: float) -> None:
         """Raises: `StoppedError` when stopping, before or during the pause."""
@@ -330,10 +284,11 @@ class BatchConsumer:
             self._metrics.delay.observe(max(0.0, (self._clock.now() - oldest).total_seconds()))
             self._fuse.count(alive=len(applied))
 
-    async def _count_dead(self, reason: str) -> None:
-        self._metrics.dead_letters.labels(reason).inc()
-        self._metrics.events.labels("any", "dead").inc()
-        if self._fuse.count(dead=1):
+    async def _count_dead(self, reasons: Sequence[str]) -> None:
+        for reason in reasons:
+            self._metrics.dead_letters.labels(reason).inc()
+            self._metrics.events.labels("any", "dead").inc()
+        if reasons and self._fuse.count(dead=len(reasons)):
             await self._fuse.trip()
             raise FuseOpenError
 

@@ -3,21 +3,27 @@
 One is written in the transaction that marks its record as done, and reaches the topic `<group>.dlq` through the
 outbox: so it exists once, and before its offset is committed. A value that does not fit a contract may hold
 anything, personal data too, so it is not copied: the letter says where the record lies, its size and its SHA-256.
+
+The order of letters is that of the log: topic, partition, offset.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, TypeAlias
 
 from bson.binary import Binary
+from pymongo import ReplaceOne
 
 from services.shared.clock import Clock
 from services.shared.eventkit.broker import Message, Partition, Record
 from services.shared.eventkit.codec import peek
 from services.shared.eventkit.outbox import UnitOfWork
 from services.shared.ids import new_id
-from services.shared.mongo import Collection, Database, Document
+from services.shared.mongo import Collection, Database, Document, Session
 
 KEPT_HEADERS = (
     "ce_specversion",
@@ -33,11 +39,66 @@ KEPT_HEADERS = (
     "content-type",
 )
 HEADER_CHARACTERS = 128
+STATES: Final = ("dead", "replayed", "discarded")
+MOST_KINDS: Final = 500
+"""Of pairs of type and reason in a summary: a type is what a header says, so there is no end to them."""
+
+Place: TypeAlias = tuple[str, int, int]
+"""`(topic, partition, offset)`, by which letters are ordered."""
+IN_ORDER: Final = [("topic", 1), ("partition", 1), ("offset", 1)]
+
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """A record and why it died. `decodable`: its value fits its contract, so it may be kept."""
+
+    record: Record
+    reason: str
+    detail: str
+    attempts: int = 1
+    decodable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Letters that match everything given, of those that died at `since` or later and before `until`."""
+
+    type: str | None = None
+    reason: str | None = None
+    state: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+    def query(self, after: Place | None = None) -> Document:
+        # All states are named rather than none, so that the one index serves every listing.
+        query: Document = {"state": self.state or {"$in": list(STATES)}}
+        query |= {k: v for k, v in (("type", self.type), ("reason", self.reason)) if v is not None}
+        age = {k: v for k, v in (("$gte", self.since), ("$lt", self.until)) if v is not None}
+        if age:
+            query["at"] = age
+        if after is not None:
+            topic, partition, offset = after
+            query["$or"] = [
+                {"topic": {"$gt": topic}},
+                {"topic": topic, "partition": {"$gt": partition}},
+                {"topic": topic, "partition": partition, "offset": {"$gt": offset}},
+            ]
+        return query
 
 
 def letter_id(record: Record) -> str:
     """`topic:partition:offset`, the one name that every record has."""
     return f"{record.partition.topic}:{record.partition.number}:{record.offset}"
+
+
+def place_of(letter: Document) -> Place:
+    return letter["topic"], letter["partition"], letter["offset"]
+
+
+def subject_of(letter: Document) -> tuple[str, str] | None:
+    """Whose event it is, by topic and subject; None when its headers do not say."""
+    subject = letter["headers"].get("ce_subject")
+    return (letter["topic"], subject) if subject else None
 
 
 class DeadLetters:
@@ -46,53 +107,105 @@ class DeadLetters:
         self.topic = f"{group}.dlq"
         self._clock = clock
 
-    async def bury(
-        self, work: UnitOfWork, record: Record, *, reason: str, detail: str, attempts: int, decodable: bool
-    ) -> None:
-        """Keep the record with its cause and stage its copy for the dead-letter topic."""
-        letter = self._letter(record, reason, detail, attempts, decodable)
-        await self.letters.replace_one({"_id": letter["_id"]}, letter, upsert=True, session=work.session)
-        work.stage_message(self._message(letter), new_id(), 0, letter["at"])
+    async def bury(self, work: UnitOfWork, deaths: Sequence[Death]) -> None:
+        """Keep the records with their causes and stage their copies for the dead-letter topic."""
+        letters = [self._letter(death) for death in deaths]
+        if not letters:
+            return
+        writes = [ReplaceOne({"_id": letter["_id"]}, letter, upsert=True) for letter in letters]
+        await self.letters.bulk_write(writes, ordered=False, session=work.session)
+        for letter in letters:
+            work.stage_message(self._message(letter), new_id(), 0, letter["at"])
 
-    async def find(
-        self, *, after: str | None, limit: int, type_: str | None, reason: str | None, state: str | None
-    ) -> Sequence[Document]:
-        """Letters in the order of their ids, without their values."""
-        wanted = {"type": type_, "reason": reason, "state": state}
-        query: Document = {field: value for field, value in wanted.items() if value is not None}
-        if after is not None:
-            query["_id"] = {"$gt": after}
-        return await self.letters.find(query, {"value": 0}).sort("_id", 1).limit(limit).to_list(None)
+    async def find(self, wanted: Filter, *, after: Place | None, limit: int) -> Sequence[Document]:
+        """Letters in order, without their values."""
+        found = self.letters.find(wanted.query(after), {"value": 0})
+        return await found.sort(IN_ORDER).limit(limit).to_list(None)
+
+    async def count(self, wanted: Filter, *, after: Place | None = None) -> int:
+        return await self.letters.count_documents(wanted.query(after))
+
+    async def summary(self, wanted: Filter) -> Sequence[Document]:
+        """`{type, reason, count, oldest, newest}` of each kind of letter, the most frequent first."""
+        kind: Document = {"type": "$type", "reason": "$reason"}
+        figures: Document = {"count": {"$sum": 1}, "oldest": {"$min": "$at"}, "newest": {"$max": "$at"}}
+        pipeline: Sequence[Document] = [
+            {"$match": wanted.query()},
+            {"$group": {"_id": kind, **figures}},
+            {"$sort": {"count": -1, "_id": 1}},
+            {"$limit": MOST_KINDS},
+        ]
+        rows = await self.letters.aggregate(pipeline).to_list(None)
+        return [{**row.pop("_id"), **row} for row in rows]
 
     async def get(self, id_: str) -> Document | None:
+        """The letter with its value."""
         return await self.letters.find_one({"_id": id_})
 
-    async def settle(self, id_: str, state: str, work: UnitOfWork, *, note: str | None = None) -> None:
-        """Mark a letter `replayed` or `discarded`."""
+    async def values(self, ids: Sequence[str]) -> dict[str, bytes]:
+        """The values that were kept, by the ids of their letters."""
+        found = self.letters.find({"_id": {"$in": list(ids)}, "value": {"$ne": None}}, {"value": 1})
+        return {row["_id"]: bytes(row["value"]) async for row in found}
+
+    async def still_dead(self, ids: Sequence[str], session: Session) -> set[str]:
+        found = self.letters.find({"_id": {"$in": list(ids)}, "state": "dead"}, {"_id": 1}, session=session)
+        return {row["_id"] async for row in found}
+
+    async def stuck(self, wanted: Filter, before: Place, subjects: Sequence[str]) -> set[tuple[str, str]]:
+        """Those of the subjects, by topic, that have a letter `before` this place whose replay has failed."""
+        topic, partition, offset = before
+        earlier: Document = {
+            "headers.ce_subject": {"$in": list(subjects)},
+            "retried_at": {"$exists": True},
+            "$or": [
+                {"topic": {"$lt": topic}},
+                {"topic": topic, "partition": {"$lt": partition}},
+                {"topic": topic, "partition": partition, "offset": {"$lt": offset}},
+            ],
+        }
+        found = self.letters.find({**wanted.query(), **earlier}, {"topic": 1, "headers.ce_subject": 1})
+        return {(row["topic"], row["headers"]["ce_subject"]) async for row in found}
+
+    async def settle(
+        self,
+        ids: Sequence[str],
+        state: str,
+        *,
+        by: str,
+        note: str | None = None,
+        session: Session | None = None,
+    ) -> int:
+        """Mark those that are still dead as `replayed` or `discarded`, and by whom; how many that is."""
+        fields = {"state": state, "settled_at": self._clock.now(), "settled_by": by, "note": note}
+        result = await self.letters.update_many(
+            {"_id": {"$in": list(ids)}, "state": "dead"}, {"$set": fields}, session=session
+        )
+        return int(result.modified_count)
+
+    async def failed_again(self, id_: str) -> None:
+        """Note a replay that failed."""
         await self.letters.update_one(
-            {"_id": id_},
-            {"$set": {"state": state, "settled_at": self._clock.now(), "note": note}},
-            session=work.session,
+            {"_id": id_}, {"$inc": {"attempts": 1}, "$set": {"retried_at": self._clock.now()}}
         )
 
-    def _letter(self, record: Record, reason: str, detail: str, attempts: int, decodable: bool) -> Document:
-        value = record.value or b""
+    def _letter(self, death: Death) -> Document:
+        record, value = death.record, death.record.value or b""
         # Headers of an undecodable record may be as strange as its value: only ours, cut to size, printable.
         headers = {h: _printable(text) for h in KEPT_HEADERS if (text := peek(record, h)) is not None}
         return {
             "_id": letter_id(record),
             "event_id": headers.get("ce_id"),
             "type": headers.get("ce_type"),
-            "reason": reason,
-            "detail": detail,
-            "attempts": attempts,
+            "reason": death.reason,
+            "detail": death.detail,
+            "attempts": death.attempts,
             "topic": record.partition.topic,
             "partition": record.partition.number,
             "offset": record.offset,
             "timestamp": record.timestamp,
-            "key": Binary(record.key) if decodable and record.key else None,
+            "key": Binary(record.key) if death.decodable and record.key else None,
             "headers": headers,
-            "value": Binary(value) if decodable else None,
+            "value": Binary(value) if death.decodable else None,
             "bytes": len(value),
             "sha256": hashlib.sha256(value).hexdigest(),
             "state": "dead",
@@ -111,13 +224,13 @@ class DeadLetters:
         )
 
 
-def record_of(letter: Document) -> Record:
+def record_of(letter: Document, value: bytes) -> Record:
     """The record as it was read. Only for a letter whose value was kept."""
     return Record(
         Partition(letter["topic"], letter["partition"]),
         letter["offset"],
         bytes(letter["key"]),
-        bytes(letter["value"]),
+        value,
         tuple((name, value.encode()) for name, value in letter["headers"].items()),
         letter["timestamp"],
     )

@@ -11,6 +11,8 @@ from pymongo.errors import BulkWriteError, DuplicateKeyError, PyMongoError
 from services.shared.mongo import is_transient
 
 DUPLICATE_KEY = 11000
+MOST_RACES = 8
+"""Retries of a duplicate key before it counts as a bug."""
 
 
 class TransientError(Exception):

@@ -49,10 +49,11 @@ class Fuse:
         )
 
     async def trip(self) -> None:
+        """Open it, and note why for `state`."""
         self.open = True
-        await self._fuses.update_one(
-            {"_id": "consumer"}, {"$set": {"open": True, "at": self._clock.now()}}, upsert=True
-        )
+        ran = self._run >= self._run_length
+        dead, of = (self._run, self._run) if ran else (sum(self._recent), len(self._recent))
+        await self._write({"open": True, "cause": "run" if ran else "ratio", "dead": dead, "of": of})
 
     async def refresh(self) -> bool:
         """Read the shared state; whether it is open."""
@@ -65,11 +66,14 @@ class Fuse:
         return is_open
 
     async def state(self) -> Document:
+        """`{open, since, cause, dead, of}`: `dead` of the last `of` records died; the last three are None while closed."""
         state = await self._fuses.find_one({"_id": "consumer"}) or {}
-        return {"open": bool(state.get("open")), "since": state.get("at")}
+        why = {name: state.get(name) for name in ("cause", "dead", "of")}
+        return {"open": bool(state.get("open")), "since": state.get("at"), **why}
 
     async def reset(self) -> None:
-        await self._fuses.update_one(
-            {"_id": "consumer"}, {"$set": {"open": False, "at": self._clock.now()}}, upsert=True
-        )
+        await self._write({"open": False})
         await self.refresh()
+
+    async def _write(self, state: Document) -> None:
+        await self._fuses.replace_one({"_id": "consumer"}, {**state, "at": self._clock.now()}, upsert=True)

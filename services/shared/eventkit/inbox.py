@@ -25,6 +25,6 @@ class Inbox:
         if ids:
             await self._seen.insert_many([{"_id": i, "at": at} for i in ids], session=session)
 
-    async def forget(self, event_id: str, session: Session) -> None:
-        """Let a dead-lettered event be applied after all."""
-        await self._seen.delete_one({"_id": event_id}, session=session)
+    async def forget(self, ids: Sequence[str], session: Session) -> None:
+        """Let dead-lettered events be applied after all."""
+        await self._seen.delete_many({"_id": {"$in": list(ids)}}, session=session)

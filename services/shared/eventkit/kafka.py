@@ -30,6 +30,9 @@ REQUEST_MS = 15_000
 COMMIT_SECONDS = 10.0
 SESSION_MS = 10_000
 MAX_RECORD_BYTES = 2 * 1024 * 1024
+READ_BYTES = 64 * 1024
+"""Of a partition where single records are read: what comes after them is thrown away. A larger one comes all the same (KIP-74)."""
+READ_SECONDS = 5.0
 
 
 class KafkaBroker:
@@ -71,6 +74,22 @@ class KafkaBroker:
         )
         await _started(raw)
         return KafkaConsumer(raw, self._prefix)
+
+    async def read(self, places: Sequence[tuple[Partition, int]]) -> list[Record]:
+        raw = AIOKafkaConsumer(
+            bootstrap_servers=self._bootstrap,
+            client_id=self._client_id,
+            enable_auto_commit=False,
+            request_timeout_ms=REQUEST_MS,
+            fetch_max_wait_ms=100,
+            max_partition_fetch_bytes=READ_BYTES,
+        )
+        await _started(raw)
+        reader = KafkaConsumer(raw, self._prefix)
+        try:
+            return await reader.read(places)
+        finally:
+            await reader.stop()
 
 
 class KafkaProducer:
@@ -133,11 +152,7 @@ class KafkaConsumer:
             batches = await self._raw.getmany(timeout_ms=int(timeout * 1000), max_records=max_records)
         except (KafkaError, OSError) as error:
             raise TransientError(f"fetch failed: {type(error).__name__}") from error
-        return [
-            Record(self._ours(tp), r.offset, r.key, r.value, tuple(r.headers), r.timestamp)
-            for tp, records in batches.items()
-            for r in records
-        ]
+        return [self._record(tp, r) for tp, records in batches.items() for r in records]
 
     async def commit(self, offsets: Mapping[Partition, int]) -> None:
         # aiokafka retries a commit forever, so it is bounded here; CommitFailedError and IllegalStateError both
@@ -157,6 +172,23 @@ class KafkaConsumer:
             with contextlib.suppress(IllegalStateError):
                 self._raw.seek(self._theirs(partition), offset)
 
+    async def read(self, places: Sequence[tuple[Partition, int]]) -> list[Record]:
+        """See `Broker.read`; for a consumer outside any group."""
+        asked = [(self._theirs(partition), offset) for partition, offset in places]
+        try:
+            self._raw.assign({tp for tp, _ in asked})
+            ends = await self._raw.end_offsets({tp for tp, _ in asked})
+            found = [await self._at(tp, offset) for tp, offset in asked if offset < ends[tp]]
+        except (KafkaError, OSError) as error:
+            raise TransientError(f"read failed: {type(error).__name__}") from error
+        return [record for record in found if record is not None]
+
+    async def _at(self, tp: TopicPartition, offset: int) -> Record | None:
+        """Waits `READ_SECONDS` at most where the log has no record any more."""
+        self._raw.seek(tp, offset)
+        fetched = await self._raw.getmany(tp, timeout_ms=int(READ_SECONDS * 1000), max_records=1)
+        return next((self._record(tp, r) for r in fetched.get(tp, ()) if r.offset == offset), None)
+
     def assignment(self) -> Collection[Partition]:
         return {self._ours(tp) for tp in self._raw.assignment()}
 
@@ -172,6 +204,9 @@ class KafkaConsumer:
     async def stop(self) -> None:
         with contextlib.suppress(KafkaError, OSError, TimeoutError):
             await asyncio.wait_for(self._raw.stop(), timeout=5)
+
+    def _record(self, tp: TopicPartition, raw: Any) -> Record:
+        return Record(self._ours(tp), raw.offset, raw.key, raw.value, tuple(raw.headers), raw.timestamp)
 
     def _ours(self, tp: TopicPartition) -> Partition:
         return Partition(tp.topic.removeprefix(self._prefix), tp.partition)

@@ -24,6 +24,7 @@ from services.shared.eventkit.lease import Lease
 from services.shared.eventkit.metrics import EventkitMetrics
 from services.shared.eventkit.outbox import Origin, Outbox, UnitOfWork
 from services.shared.eventkit.relay import Relay
+from services.shared.eventkit.replay import Replayer
 from services.shared.ids import new_id
 from services.shared.migrations import migrate
 from services.shared.mongo import connect, database
@@ -75,6 +76,16 @@ class Bench:
             clock=self.clock,
             metrics=self.metrics,
             max_batch=500,
+        )
+
+    def replayer(self, handler: Handler | None = None) -> Replayer:
+        return Replayer(
+            subscriptions={MemberJoined: handler or self.record_effects},
+            broker=self.broker,
+            outbox=self.outbox,
+            inbox=Inbox(self.db),
+            dead_letters=self.dead_letters,
+            clock=self.clock,
         )
 
     async def record_effects(self, events: Sequence[Envelope[Any]], work: UnitOfWork) -> None:

@@ -10,8 +10,8 @@ from services.shared.contracts.base import Envelope
 from services.shared.eventkit.broker import Message
 from services.shared.eventkit.codec import encode
 from services.shared.eventkit.consumer import StoppedError
-from services.shared.eventkit.errors import PermanentError, TransientError
-from services.shared.eventkit.fuse import RUN_LENGTH, FuseOpenError
+from services.shared.eventkit.errors import TransientError
+from services.shared.eventkit.fuse import RUN_LENGTH, Fuse, FuseOpenError
 from services.shared.eventkit.outbox import UnitOfWork
 from services.shared.ids import new_id
 from tests.integration.eventkit.conftest import ORIGIN, Bench, joined
@@ -208,14 +208,16 @@ async def test_the_fuse_stops_consumption_and_a_reset_resumes_where_it_stopped(b
     await asyncio.sleep(1)
     assert consumer.unready() == "fuse open: too many dead letters"
     assert await bench.dead_letters.letters.count_documents({}) == RUN_LENGTH
+    why = await bench.fuse.state()
+    assert (why["open"], why["cause"], why["dead"], why["of"]) == (True, "run", RUN_LENGTH, RUN_LENGTH)
 
     broken = False
     await bench.fuse.reset()
     await bench.effects_are(total - RUN_LENGTH)
     letters = await bench.dead_letters.letters.find({}, {"_id": 1}).to_list(None)
     for letter in letters:
-        await consumer.replay(letter["_id"])
-        await consumer.replay(letter["_id"])
+        await bench.replayer().replay_one(letter["_id"], by="test")
+        await bench.replayer().replay_one(letter["_id"], by="test")
     assert await bench.effects.count_documents({}) == total
     assert len(await bench.effects.distinct("event")) == total
 
@@ -230,19 +232,23 @@ async def test_an_open_fuse_survives_a_restart(bench: Bench) -> None:
     assert consumer.unready()
 
 
-async def test_a_withheld_value_cannot_be_replayed(bench: Bench) -> None:
-    await raw(bench, message(value=b"{"))
-    records = await bench.read(bench.topic, 1)
-    consumer = bench.consumer()
-    await consumer.process(records)
-    letter = await bench.dead_letters.letters.find_one({})
-    assert letter is not None
-    with pytest.raises(PermanentError, match="value_withheld"):
-        await consumer.replay(letter["_id"])
-
-
 async def test_a_run_of_undecodable_records_opens_the_fuse(bench: Bench) -> None:
     await raw(bench, *(message(headers={"ce_type": b"member.sang"}) for _ in range(RUN_LENGTH * 3)))
     records = await bench.read(bench.topic, RUN_LENGTH * 3)
     with pytest.raises(FuseOpenError):
         await bench.consumer().process(records)
+    assert bench.metrics.dead_letters.labels("unknown_type")._value.get() == RUN_LENGTH * 3
+
+
+async def test_half_of_the_window_opens_the_fuse_which_says_so_until_it_is_reset(bench: Bench) -> None:
+    fuse = Fuse(bench.db, bench.clock, window=10)
+    assert not any(fuse.count(alive=1) or fuse.count(dead=1) for _ in range(5))
+    assert fuse.count(dead=1)
+    await fuse.trip()
+    state = await fuse.state()
+    assert state.pop("since")
+    assert state == {"open": True, "cause": "ratio", "dead": 6, "of": 10}
+    await fuse.reset()
+    state = await fuse.state()
+    assert state.pop("since")
+    assert state == {"open": False, "cause": None, "dead": None, "of": None}

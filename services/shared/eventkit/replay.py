@@ -1,0 +1,226 @@
+"""Replay: dead letters applied after all, in the order of the log, each once however often it is asked for.
+
+A letter is marked as replayed in the transaction of its effect. Many share one transaction; one that fails again is
+found by halving, stays dead, and holds the later letters of its subject back. A letter without a value is read again
+from its topic, where nothing expires: what did not decode when it came may do so in a newer release.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import structlog
+
+from services.shared.clock import Clock
+from services.shared.contracts.base import Envelope, Event
+from services.shared.contracts.catalogue import BY_TYPE
+from services.shared.eventkit.broker import Broker, Partition, Record
+from services.shared.eventkit.codec import MAX_VALUE_BYTES, decode
+from services.shared.eventkit.consumer import Subscriptions
+from services.shared.eventkit.dead_letters import (
+    DeadLetters,
+    Filter,
+    letter_id,
+    place_of,
+    record_of,
+    subject_of,
+)
+from services.shared.eventkit.errors import (
+    MOST_RACES,
+    PermanentError,
+    TransientError,
+    Verdict,
+    classify,
+    describe,
+)
+from services.shared.eventkit.inbox import Inbox
+from services.shared.eventkit.outbox import Outbox, UnitOfWork
+from services.shared.eventkit.waves import waves
+from services.shared.mongo import Document
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A letter that stays dead, and why."""
+
+    id: str
+    reason: str
+    detail: str
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of the letters of one call: each is in exactly one of these."""
+
+    replayed: int = 0
+    failed: list[Failure] = field(default_factory=list)
+    """They failed again."""
+    withheld: list[Failure] = field(default_factory=list)
+    """Their values were not kept, and their topics gave nothing that decodes."""
+    held: int = 0
+    """An earlier letter of the same subject failed again."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    letter: Document
+    event: Envelope[Event]
+
+    @property
+    def id(self) -> str:
+        return str(self.letter["_id"])
+
+
+@dataclass(slots=True)
+class _Run:
+    by: str
+    stuck: set[tuple[str, str]]
+    outcome: Outcome = field(default_factory=Outcome)
+
+    def free(self, batch: Sequence[_Candidate]) -> list[_Candidate]:
+        """The batch without the letters of stuck subjects, which are counted as held."""
+        free = [candidate for candidate in batch if subject_of(candidate.letter) not in self.stuck]
+        self.outcome.held += len(batch) - len(free)
+        return free
+
+
+class Replayer:
+    def __init__(
+        self,
+        *,
+        subscriptions: Subscriptions,
+        broker: Broker,
+        outbox: Outbox,
+        inbox: Inbox,
+        dead_letters: DeadLetters,
+        clock: Clock,
+    ) -> None:
+        self._handlers = subscriptions
+        self._broker = broker
+        self._outbox = outbox
+        self._inbox = inbox
+        self._dead_letters = dead_letters
+        self._clock = clock
+
+    async def replay(self, wanted: Filter, letters: Sequence[Document], *, by: str) -> Outcome:
+        """Apply `letters`, which are a run, in order, of those that are `wanted`. Safe to repeat.
+
+        Raises: `TransientError` when MongoDB or the broker does not answer; what was applied until then stands.
+        """
+        if not letters:
+            return Outcome()
+        subjects = [subject[1] for letter in letters if (subject := subject_of(letter))]
+        run = _Run(by, await self._dead_letters.stuck(wanted, place_of(letters[0]), subjects))
+        await self._apply(await self._read(letters, run), run)
+        return run.outcome
+
+    async def replay_one(self, letter_id_: str, *, by: str) -> None:
+        """Apply one letter now, whatever became of others; nothing if it is not dead (any more).
+
+        Raises: `PermanentError` with the reason when it fails again or there is nothing to apply; `TransientError`.
+        """
+        letter = await self._dead_letters.get(letter_id_)
+        if letter is None or letter["state"] != "dead":
+            return
+        run = _Run(by, set())
+        await self._apply(await self._read([letter], run), run)
+        for failure in run.outcome.withheld:
+            raise PermanentError("value_withheld", f"its record in the topic: {failure.reason}")
+        for failure in run.outcome.failed:
+            raise PermanentError(failure.reason, failure.detail)
+
+    async def _read(self, letters: Sequence[Document], run: _Run) -> list[_Candidate]:
+        """The letters that decode; the others go to the outcome."""
+        values = await self._dead_letters.values([letter["_id"] for letter in letters])
+        again = await self._read_again([letter for letter in letters if letter["_id"] not in values])
+        candidates = []
+        for letter in letters:
+            id_ = letter["_id"]
+            record = record_of(letter, values[id_]) if id_ in values else again.get(id_)
+            try:
+                if record is None:
+                    raise PermanentError("not_read_again", "not there, changed, or of no type that is known")
+                candidates.append(_Candidate(letter, self._decode(record)))
+            except Exception as error:
+                if id_ in values:
+                    await self._fail(letter, error, run)
+                else:
+                    run.outcome.withheld.append(Failure(id_, *describe(error)))
+        return candidates
+
+    def _decode(self, record: Record) -> Envelope[Event]:
+        event = decode(record)
+        if type(event.data) not in self._handlers:
+            raise PermanentError("not_subscribed", "this service does not handle the type")
+        return event
+
+    async def _read_again(self, letters: Sequence[Document]) -> dict[str, Record]:
+        """Records of letters without a value, as far as they may decode now and are what they were."""
+        hopeful = [x for x in letters if x["type"] in BY_TYPE and 0 < x["bytes"] <= MAX_VALUE_BYTES]
+        if not hopeful:
+            return {}
+        places = [(Partition(letter["topic"], letter["partition"]), letter["offset"]) for letter in hopeful]
+        found = {letter_id(record): record for record in await self._broker.read(places)}
+        sums = {letter["_id"]: letter["sha256"] for letter in hopeful}
+        return {id_: r for id_, r in found.items() if hashlib.sha256(r.value or b"").hexdigest() == sums[id_]}
+
+    async def _apply(self, batch: Sequence[_Candidate], run: _Run) -> None:
+        """In one transaction; halved, in order, when one of them fails."""
+        free = run.free(batch)
+        if not free:
+            return
+        try:
+            run.outcome.replayed += await self._transact(free, run.by)
+        except TransientError:
+            raise
+        except Exception as error:
+            if len(free) > 1:
+                middle = len(free) // 2
+                await self._apply(free[:middle], run)
+                await self._apply(free[middle:], run)
+            else:
+                await self._fail(free[0].letter, error, run)
+
+    async def _fail(self, letter: Document, error: Exception, run: _Run) -> None:
+        failure = Failure(letter["_id"], *describe(error))
+        log.error("replay.failed", letter=failure.id, reason=failure.reason, detail=failure.detail)
+        if subject := subject_of(letter):
+            run.stuck.add(subject)
+        run.outcome.failed.append(failure)
+        await self._dead_letters.failed_again(failure.id)
+
+    async def _transact(self, batch: Sequence[_Candidate], by: str) -> int:
+        """How many were dead until now. Raises: `TransientError`; what a handler raises, with nothing written."""
+
+        async def body(work: UnitOfWork) -> int:
+            return await self._effects(batch, by, work)
+
+        for _ in range(MOST_RACES):
+            try:
+                return await self._outbox.transact(body)
+            except Exception as error:
+                verdict = classify(error)
+                if verdict is Verdict.TRANSIENT:
+                    raise TransientError("replay") from error
+                if verdict is Verdict.PERMANENT:
+                    raise
+        raise PermanentError("duplicate_key", "met another writer every time")
+
+    async def _effects(self, batch: Sequence[_Candidate], by: str, work: UnitOfWork) -> int:
+        dead = await self._dead_letters.still_dead([c.id for c in batch], work.session)
+        mine = [c for c in batch if c.id in dead]
+        await self._dead_letters.settle(list(dead), "replayed", by=by, session=work.session)
+        # The id of a kept one is in the inbox because the letter put it there. Any other is there because it was applied.
+        await self._inbox.forget([c.event.id for c in mine if c.letter["key"] is not None], work.session)
+        events = {c.event.id: c.event for c in mine}
+        done = await self._inbox.seen(list(events), work.session)
+        fresh = [event for id_, event in events.items() if id_ not in done]
+        for wave in waves(fresh):
+            for kind, same in wave.items():
+                await self._handlers[kind](same, work)
+        await self._inbox.add([event.id for event in fresh], self._clock.now(), work.session)
+        return len(mine)

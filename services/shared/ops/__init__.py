@@ -1,0 +1,1 @@
+"""`python -m services.shared.ops`: a service's dead letters and its fuse, over its API."""
