@@ -25,9 +25,7 @@ from tests.integration.eventkit.conftest import ORIGIN, Bench, joined
 
 HEALTHY = 20_000
 POISON_EVERY = 50
-ROUNDS = 4
-MOST_ROUNDS = 10
-"""Others may use the machine, too: while the best of each says less, both are measured again, aloud."""
+ROUNDS = 6
 LEAST_SHARE = 0.9
 LARGEST = 10 * 1024 * 1024
 AT = datetime(2026, 11, 24, tzinfo=UTC)
@@ -198,19 +196,15 @@ async def drains(
 async def test_poison_costs_the_healthy_less_than_a_tenth_of_their_rate(
     topics: Topics, drains: Callable[[str], Any]
 ) -> None:
+    """Both in turn, a fixed number of times, and the best of each: the one that the machine disturbed least."""
     rates: dict[str, list[float]] = {topics.clean: [], topics.poisoned: []}
-    share = 0.0
-    for n in range(1, MOST_ROUNDS + 1):
+    for _ in range(ROUNDS):
         for topic, measured in rates.items():
             drain = await drains(topic)
             measured.append(await drain.rate())
             await drain.bench.halt()
-        clean, bad = (max(measured) for measured in rates.values())
-        share = bad / clean
-        print(f"best of {n}: clean {clean:,.0f}/s, poisoned {bad:,.0f}/s: {share:.2f}")
-        if n >= ROUNDS and share >= LEAST_SHARE:
-            break
-    assert share >= LEAST_SHARE
+    clean, bad = (max(measured) for measured in rates.values())
+    assert bad >= LEAST_SHARE * clean, rates
 
 
 @pytest.mark.heavy
