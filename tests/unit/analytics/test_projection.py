@@ -9,7 +9,7 @@ from typing import Any
 
 from hypothesis import given, settings
 
-from services.analytics.domain import Changes, Fact, Kind, Statement, learn
+from services.analytics.domain import Changes, Fact, Kind, Statement, learn, learn_whole, unheard
 from services.analytics.figures import overview
 from services.analytics.handlers import Projector
 from services.analytics.schemas import Metric
@@ -20,7 +20,7 @@ from services.shared.contracts.base import Envelope, Event
 from services.shared.contracts.catalogue import EVENTS
 from tests.unit.analytics.streams import BEGIN, FLOWS, Stream, recount, recount_day, streams, units
 
-Reading = tuple[Kind, Callable[[Any], Statement], Flows]
+Reading = tuple[Kind, Callable[[Any], Statement], Flows, bool]
 
 
 class Table(Projector):
@@ -29,8 +29,10 @@ class Table(Projector):
     def __init__(self) -> None:
         """No store: nothing is written here."""
 
-    def reads(self, kind: Kind, states: Callable[[Any], Statement], flows: Flows = no_flows) -> Any:
-        return kind, states, flows
+    def reads(
+        self, kind: Kind, states: Callable[[Any], Statement], flows: Flows = no_flows, *, whole: bool = False
+    ) -> Any:
+        return kind, states, flows, whole
 
 
 READINGS: dict[type[Event], Reading] = subscriptions(Table())  # type: ignore[assignment]
@@ -40,13 +42,14 @@ def fold(batches: list[list[Envelope[Any]]]) -> Changes:
     facts: dict[tuple[str, str], Fact] = {}
     changes = Changes()
     for event in (event for batch in batches for event in batch):
-        kind, states, flows = READINGS[type(event.data)]
+        kind, states, flows, whole = READINGS[type(event.data)]
         old = facts.get((kind.name, event.subject))
-        new = learn(old, event.subject, event.sequence, states(event.data))
+        rule = learn_whole if whole else learn
+        new = rule(old, event.subject, event.sequence, states(event.data))
         if new is not None:
             facts[kind.name, event.subject] = new
             changes.note(kind, old, new)
-            changes.happened(event, flows(event))
+            changes.happened(event, flows(event) if not whole or unheard(old) else ())
     return changes
 
 
