@@ -60,12 +60,7 @@ class Kernel:
         name = settings.service
         self.settings = settings
         self.clock = clock or SystemClock()
-        self.broker = broker or KafkaBroker(
-            settings.kafka_bootstrap,
-            client_id=settings.instance,
-            prefix=settings.kafka_prefix,
-            group_instance_id=settings.kafka_group_instance_id,
-        )
+        self.broker = broker or broker_of(settings)
         self.registry = registry or CollectorRegistry()
         self.metrics = EventkitMetrics(self.registry)
         self.client = connect(settings.mongo_uri, app_name=f"sangathan-{name}")
@@ -75,6 +70,7 @@ class Kernel:
         self.fuse = Fuse(self.database, self.clock)
         self.loops = Loops(self.metrics)
         self.consumer: BatchConsumer | None = None
+        self.migrations: Sequence[Migration] = ()
         relay = Relay(
             self.outbox,
             self.broker,
@@ -89,9 +85,14 @@ class Kernel:
         self.loops.add(name, loop)
 
     def subscribe(self, subscriptions: Subscriptions) -> None:
-        """Consume the topics of these event types as the consumer group named after the service."""
-        self.consumer = BatchConsumer(
-            group=self.settings.service,
+        """Consume the topics of these event types as the consumer group of the settings."""
+        self.consumer = self.batch_consumer(self.settings.group, subscriptions)
+        self.loops.add("consumer", self.consumer.run)
+
+    def batch_consumer(self, group: str, subscriptions: Subscriptions) -> BatchConsumer:
+        """A consumer over this kernel's database and log, not started."""
+        return BatchConsumer(
+            group=group,
             subscriptions=subscriptions,
             broker=self.broker,
             outbox=self.outbox,
@@ -102,7 +103,10 @@ class Kernel:
             metrics=self.metrics,
             max_batch=self.settings.consumer_max_batch,
         )
-        self.loops.add("consumer", self.consumer.run)
+
+    async def migrate(self) -> None:
+        """Bring the database to the newest version of the kernel's and the service's migrations."""
+        await migrate(self.database, self.migrations, self.clock)
 
     def app(
         self,
@@ -122,10 +126,11 @@ class Kernel:
         """
 
         authenticator = self._authenticator()
+        self.migrations = migrations
 
         @contextlib.asynccontextmanager
         async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-            await migrate(self.database, migrations, self.clock)
+            await self.migrate()
             _settle_garbage_collector()
             self.loops.start()
             try:
@@ -182,6 +187,16 @@ class Kernel:
 
     async def _consumer_ready(self) -> str | None:
         return self.consumer.unready() if self.consumer else None
+
+
+def broker_of(settings: ServiceSettings) -> KafkaBroker:
+    """The log that these settings name."""
+    return KafkaBroker(
+        settings.kafka_bootstrap,
+        client_id=settings.instance,
+        prefix=settings.kafka_prefix,
+        group_instance_id=settings.kafka_group_instance_id,
+    )
 
 
 def _settle_garbage_collector() -> None:
