@@ -136,3 +136,29 @@ async def test_a_loss_is_made_good_by_snapshots_and_who_lost_nothing_ignores_the
             await learnt(found)
             now = {asked: answer for asked, answer in live.items() if not asked.startswith("/v1/timeseries")}
             assert await figures(found.http, days=False) == now
+
+
+async def test_an_interrupted_rebuild_goes_on(settings: AnalyticsSettings, keys: Keys) -> None:
+    await make_topics(settings)
+    few = settings.model_copy(update={"consumer_max_batch": 5})
+    anew = Anew(few, build, plan)
+    async with databases(settings) as named:
+        async with started_on(settings, keys) as analytics:
+            events = history()
+            await analytics.publish(*events)
+            await learnt(analytics)
+            live = await figures(analytics.http)
+            inbox = named(anew.settings.database)["inbox"]
+            running = asyncio.create_task(anew.run())
+
+            async def begun() -> bool:
+                return await inbox.count_documents({}) > 20
+
+            await analytics.until(begun)
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+            assert 20 < await inbox.count_documents({}) < len(events), "interrupted in the middle"
+            assert await anew.run(resume=True)
+            assert await inbox.count_documents({}) == len(events)
+        async with started_on(anew.settings, keys) as rebuilt:
+            assert await figures(rebuilt.http) == live
