@@ -195,7 +195,8 @@ class Store:
             )
             for p in placements
         ]
-        await self._placements.bulk_write(writes, ordered=False, session=session)
+        if writes:
+            await self._placements.bulk_write(writes, ordered=False, session=session)
 
     async def placement(self, member_id: str) -> Document | None:
         return await self._placements.find_one({"_id": member_id})

@@ -11,6 +11,7 @@ from infra.local.keys import Keys
 from services.notifications.app import build
 from services.notifications.restoring import plan
 from services.notifications.settings import NotificationsSettings
+from services.notifications.snapshots import SOURCES
 from services.shared.contracts.base import Envelope, Event
 from services.shared.contracts.groups import GroupSnapshot, PlacementSnapshot
 from services.shared.contracts.members import MemberSnapshot
@@ -19,7 +20,7 @@ from services.shared.contracts.vocabulary import Gender
 from services.shared.eventkit.codec import decode
 from services.shared.mongo import Database, Document
 from tests.fixtures.apps import Running, make_topics, started
-from tests.fixtures.rebuilding import Anew, begin_at_the_end, databases, quiet, the_log, without
+from tests.fixtures.rebuilding import Anew, begin_at_the_end, databases, quiet, republish, the_log, without
 from tests.integration.notifications.conftest import (
     START,
     assigned,
@@ -83,6 +84,8 @@ async def test_a_rebuild_sends_nothing_twice_and_goes_on_with_the_rest(
             peers.down = {"members"}
             await app.publish(joined(cut), assigned(cut, ready))
             await app.until(lambda: _has(app, cut))
+            await app.until(lambda: quiet(app.kernel))
+            await republish(connected, SOURCES)
             await app.until(lambda: quiet(app.kernel))
         old = await welcomes(before)
         await app.publish(joined(new), assigned(new, ready))
