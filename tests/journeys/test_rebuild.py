@@ -15,11 +15,14 @@ import pytest
 from infra.local.demo.api import Api
 from infra.local.demo.arrivals import Arrivals
 from infra.local.demo.invites import InviteLinks
-from infra.local.demo.people import people
+from infra.local.demo.people import Person, people
 from infra.local.demo.tree import codes, read_tree
 from infra.local.services import Surroundings
 from infra.local.stack import LocalStack
 from services.shared.commands import ONLY_RESTORED
+from services.shared.contracts.catalogue import EVENTS
+from services.shared.settings import ServiceSettings
+from tests.fixtures.rebuilding import the_log as records_of
 from tests.journeys.test_kill import settled, the_log
 
 JOINS, MORE = 300, 30
@@ -71,13 +74,22 @@ async def figures(api: Api) -> dict[str, Any]:
     return answers
 
 
-async def arrive(api: Api, links: InviteLinks, number: int, seed: int) -> int:
-    accepted = await Arrivals(api).rush(people(number, codes(read_tree()), seed), 16, lambda: None)
-    return len(accepted)
+async def arrive(api: Api, crowd: list[Person]) -> int:
+    return len(await Arrivals(api).rush(crowd, 16, lambda: None))
+
+
+async def check_that_nobody_is_named(stack: LocalStack, crowd: list[Person]) -> None:
+    """Not a name, number or handle of theirs is anywhere in the log."""
+    settings = ServiceSettings(service="test", kafka_bootstrap=stack.kafka)
+    log = await records_of(settings, sorted({event.topic for event in EVENTS}))
+    raw = b"\n".join(part for r in log for part in (r.key or b"", r.value or b"", *(v for _, v in r.headers)))
+    secrets = {s for p in crowd for s in (p["name"], p["phone"].removeprefix("+91"))} | {"sample_", "invite/"}
+    assert b"member.snapshot" in raw
+    assert not [secret for secret in secrets if secret.encode() in raw]
 
 
 @pytest.mark.heavy
-@pytest.mark.timeout(480)
+@pytest.mark.timeout(600)
 async def test_every_service_is_stated_again_made_anew_and_replaced(own_stack: LocalStack) -> None:
     stack = own_stack
     async with Api(stack.urls, stack.token, connections=24) as api:
@@ -91,7 +103,8 @@ async def test_every_service_is_stated_again_made_anew_and_replaced(own_stack: L
         assert answer.status_code == 200, answer.text
         links = InviteLinks(api)
         giving = asyncio.create_task(links.keep_giving())
-        joined = await arrive(api, links, JOINS, 7)
+        crowd = list(people(JOINS + MORE, codes(read_tree()), 7))
+        joined = await arrive(api, crowd[:JOINS])
         lines = await settled(api, joined)
         assert all(line.balances for line in lines), lines
         live = await figures(api)
@@ -125,10 +138,11 @@ async def test_every_service_is_stated_again_made_anew_and_replaced(own_stack: L
         assert await figures(api) == live
 
         giving = asyncio.create_task(links.keep_giving())
-        joined += await arrive(api, links, MORE, 8)
+        joined += await arrive(api, crowd[JOINS:])
         lines = await settled(api, joined)
         giving.cancel()
         assert all(line.balances for line in lines), lines
+    await check_that_nobody_is_named(stack, crowd)
     events = {e.id: e for e in await the_log(stack)}.values()
     kinds = Counter(e.type for e in events)
     assert kinds["member.joined"] == kinds["group.member_assigned"] == joined == JOINS + MORE
