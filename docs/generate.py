@@ -40,7 +40,7 @@ def events_md() -> str:
         "# Events",
         "",
         f"{GENERATED} The envelope is CloudEvents 1.0 in Kafka binary mode: attributes in `ce_*` headers, the key is",
-        "the subject, `ce_sequence` counts a subject's events within its topic from 1 without gaps.",
+        "the subject, `ce_sequence` counts a subject's events within its topic from 1 without gaps; a snapshot has the current one.",
     ]
     for topic in dict.fromkeys(event.topic for event in EVENTS):
         lines += ["", f"## Topic `{topic}`"]

@@ -90,6 +90,23 @@ class LocalStack:
         """A token that the services accept; see `Keys.mint`."""
         return self.keys.mint(scopes, unit, **claims)
 
+    def environment(self, name: str) -> dict[str, str]:
+        """The SANGATHAN_* variables of a process."""
+        of = self._of_service[name]
+        around = Surroundings(
+            self._ports, self.mongo, self.kafka, self.keys, static_members=self._broker == "embedded"
+        )
+        return around.environment(of, name) | dict(self._env.get(of, {}))
+
+    async def start_again(self, name: str, env: Mapping[str, str]) -> None:
+        """Start a process that was stopped, with more environment variables.
+
+        :raises LocalError: it does not become ready
+        """
+        of = self._of_service[name]
+        self._env[of] = {**self._env.get(of, {}), **env}
+        await self._start_all([self._process(name, of)])
+
     async def wait_ready(self, within: float = 60.0) -> None:
         """Until every child is ready, those that are being restarted too.
 
@@ -138,11 +155,7 @@ class LocalStack:
         return make(data, self._logs, self._stores["kafka"], self._spare, restart=self._restart)
 
     def _process(self, name: str, of: str) -> Child:
-        around = Surroundings(
-            self._ports, self.mongo, self.kafka, self.keys, static_members=self._broker == "embedded"
-        )
-        environment = around.environment(of, name) | dict(self._env.get(of, {}))
-        log_file, command = self._logs / f"{name}.log", self._command(of)
+        log_file, command, environment = self._logs / f"{name}.log", self._command(of), self.environment(name)
         return service(command, name, log_file, self._ports[name], environment, restart=self._restart)
 
     @property

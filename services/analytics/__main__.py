@@ -1,10 +1,13 @@
-"""`python -m services.analytics`"""
+"""`python -m services.analytics` serves; `--help` lists what else it does."""
 
 from __future__ import annotations
 
 from services.analytics.app import build
+from services.analytics.restoring import plan
 from services.analytics.settings import AnalyticsSettings
-from services.shared.kernel import serve
+from services.shared.commands import commands
+
+cli = commands(AnalyticsSettings.load, build, plan=plan)
 
 if __name__ == "__main__":
-    serve(AnalyticsSettings.load(), build)
+    cli()

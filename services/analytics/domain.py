@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any, TypeAlias
@@ -45,14 +45,37 @@ def learn(fact: Fact | None, subject: str, sequence: int, statement: Statement) 
     old = fact or {"_id": subject, "upto": 0, "beyond": [], "at": {}}
     if sequence <= old["upto"] or sequence in old["beyond"]:
         return None
-    upto, beyond = _with(sequence, old["upto"], old["beyond"])
+    upto, beyond = _closed(old["upto"], {*old["beyond"], sequence})
     newest = {name: value for name, value in statement.items() if sequence > old["at"].get(name, 0)}
     at = old["at"] | dict.fromkeys(newest, sequence)
     return {**old, **newest, "upto": upto, "beyond": beyond, "at": at}
 
 
-def _with(sequence: int, upto: int, beyond: Sequence[int]) -> tuple[int, list[int]]:
-    later = {*beyond, sequence}
+def learn_whole(fact: Fact | None, subject: str, sequence: int, statement: Statement) -> Fact | None:
+    """The fact after a snapshot, which states every field as of `sequence`; None when it says nothing new.
+
+    When the beginning was never heard, the snapshot stands for all of 1..sequence: what happened before it is lost, or
+    so late that the snapshot has it already. Else what is missing is a dead letter that may still be replayed, and only
+    the newest statements are taken over.
+    """
+    old = fact or {"_id": subject, "upto": 0, "beyond": [], "at": {}}
+    if sequence <= old["upto"]:
+        return None
+    newest = {name: value for name, value in statement.items() if sequence > old["at"].get(name, 0)}
+    at = old["at"] | dict.fromkeys(newest, sequence)
+    if not unheard(fact):
+        return {**old, **newest, "at": at} if newest else None
+    upto, beyond = _closed(sequence, {n for n in old["beyond"] if n > sequence})
+    return {**old, **newest, "upto": upto, "beyond": beyond, "at": at}
+
+
+def unheard(fact: Fact | None) -> bool:
+    """Whether the subject's first event is unknown."""
+    return fact is None or fact["upto"] == 0
+
+
+def _closed(upto: int, later: set[int]) -> tuple[int, list[int]]:
+    """`upto` moved on over those of `later` that follow it without a gap, and the rest."""
     while upto + 1 in later:
         upto += 1
         later.remove(upto)

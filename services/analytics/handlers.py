@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from services.analytics.domain import Changes, Fact, Kind, Statement, learn
+from services.analytics.domain import Changes, Fact, Kind, Statement, learn, learn_whole, unheard
 from services.analytics.statements import Flows, no_flows
 from services.analytics.store import Store
 from services.shared.contracts.base import Envelope
@@ -19,8 +19,20 @@ class Projector:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def reads(self, kind: Kind, states: Callable[[Any], Statement], flows: Flows = no_flows) -> Handler:
-        """A handler: one query and at most three bulk writes a batch, whatever its size."""
+    def reads(
+        self,
+        kind: Kind,
+        states: Callable[[Any], Statement],
+        flows: Flows = no_flows,
+        *,
+        whole: bool = False,
+    ) -> Handler:
+        """A handler: one query and at most three bulk writes a batch, whatever its size.
+
+        `whole`: the event states all there is to know of its subject, whether or not we heard what led there. Its flows
+        count only for a subject whose beginning was never heard.
+        """
+        rule = learn_whole if whole else learn
 
         async def read(events: Sequence[Envelope[Any]], work: UnitOfWork) -> None:
             known = await self._store.facts(kind, [event.subject for event in events], work.session)
@@ -29,12 +41,12 @@ class Projector:
             grown_facts: list[Fact] = []
             for event in events:
                 old = known.get(event.subject)
-                new = learn(old, event.subject, event.sequence, states(event.data))
+                new = rule(old, event.subject, event.sequence, states(event.data))
                 if new is None:
                     continue
                 (new_facts if old is None else grown_facts).append(new)
                 changes.note(kind, old, new)
-                changes.happened(event, flows(event))
+                changes.happened(event, flows(event) if not whole or unheard(old) else ())
             await self._store.save(kind, new_facts, grown_facts, changes, work.session)
 
         return read

@@ -14,14 +14,23 @@ from services.shared.contracts.groups import (
     GroupMemberAssigned,
     GroupMemberRemoved,
     GroupMemberWaiting,
+    GroupSnapshot,
     GroupUpdated,
+    PlacementSnapshot,
     UnitUpserted,
 )
-from services.shared.contracts.members import MemberJoined, MemberLeft, MemberMoved, MemberUpdated
+from services.shared.contracts.members import (
+    MemberJoined,
+    MemberLeft,
+    MemberMoved,
+    MemberSnapshot,
+    MemberUpdated,
+)
 from services.shared.contracts.notifications import (
     NotificationFailed,
     NotificationQueued,
     NotificationSent,
+    NotificationSnapshot,
     NotificationSuppressed,
 )
 from services.shared.contracts.vocabulary import Purpose
@@ -49,7 +58,11 @@ def member_left(event: MemberLeft) -> Statement:
     return {"unit": event.unit, "left": True}
 
 
-def _profile(event: MemberJoined | MemberUpdated) -> Statement:
+def member_snapshot(event: MemberSnapshot) -> Statement:
+    return {**_profile(event), "joined": True, "left": event.status == "left"}
+
+
+def _profile(event: MemberJoined | MemberUpdated | MemberSnapshot) -> Statement:
     return {
         "unit": event.unit,
         "gender": event.gender.value,
@@ -70,12 +83,21 @@ def member_removed(event: GroupMemberRemoved) -> Statement:
     return {"state": "none", "unit": event.unit, "group": None}
 
 
+def placement_snapshot(event: PlacementSnapshot) -> Statement:
+    waiting = "waiting" if event.state.startswith("waiting_") else "none"
+    return {"state": "taken" if event.group_id else waiting, "unit": event.unit, "group": event.group_id}
+
+
 def group_described(event: DescribedGroup) -> Statement:
     return {"unit": event.unit, "kind": event.kind, "seats": event.capacity}
 
 
 def group_invite_changed(event: GroupInviteChanged) -> Statement:
     return {"unit": event.unit, "live": event.invite_ready}
+
+
+def group_snapshot(event: GroupSnapshot) -> Statement:
+    return {"unit": event.unit, "kind": event.kind, "seats": event.capacity, "live": event.invite_ready}
 
 
 def unit_upserted(event: UnitUpserted) -> Statement:
@@ -89,11 +111,15 @@ def notification(state: str) -> Callable[[AnyNotification], Statement]:
     return states
 
 
+def notification_snapshot(event: NotificationSnapshot) -> Statement:
+    return {"state": word(event.state), "unit": event.unit, "purpose": event.purpose}
+
+
 def no_flows(_: Envelope[Any]) -> Iterator[Flow]:
     yield from ()
 
 
-def joined_flows(event: Envelope[MemberJoined]) -> Iterator[Flow]:
+def joined_flows(event: Envelope[MemberJoined | MemberSnapshot]) -> Iterator[Flow]:
     """By the day the member joined, which for an import is not the day of the event."""
     yield "members.joined", event.data.joined_at, rollup(event.data.unit)
 

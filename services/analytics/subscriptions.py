@@ -16,7 +16,8 @@ def subscriptions(projector: Projector) -> Subscriptions:
         members.MemberUpdated: reads(MEMBERS, say.member_updated),
         members.MemberMoved: reads(MEMBERS, say.member_moved, say.moved_flows),
         members.MemberLeft: reads(MEMBERS, say.member_left, say.flow("members.left")),
-        groups.UnitUpserted: reads(UNITS, say.unit_upserted),
+        members.MemberSnapshot: reads(MEMBERS, say.member_snapshot, say.joined_flows, whole=True),
+        groups.UnitUpserted: reads(UNITS, say.unit_upserted, whole=True),
         groups.GroupCreated: reads(GROUPS, say.group_described),
         groups.GroupUpdated: reads(GROUPS, say.group_described),
         groups.GroupFilled: reads(GROUPS, say.group_described),
@@ -24,6 +25,8 @@ def subscriptions(projector: Projector) -> Subscriptions:
         groups.GroupMemberAssigned: reads(PLACEMENTS, say.member_assigned, say.flow("placements.assigned")),
         groups.GroupMemberWaiting: reads(PLACEMENTS, say.member_waiting, say.flow("placements.waiting")),
         groups.GroupMemberRemoved: reads(PLACEMENTS, say.member_removed, say.flow("placements.removed")),
+        groups.GroupSnapshot: reads(GROUPS, say.group_snapshot, whole=True),
+        groups.PlacementSnapshot: reads(PLACEMENTS, say.placement_snapshot, whole=True),
         notifications.NotificationQueued: reads(
             NOTIFICATIONS, say.notification("queued"), say.welcome_flow("welcomes.queued")
         ),
@@ -36,4 +39,5 @@ def subscriptions(projector: Projector) -> Subscriptions:
         notifications.NotificationFailed: reads(
             NOTIFICATIONS, say.notification("failed"), say.welcome_flow("welcomes.failed")
         ),
+        notifications.NotificationSnapshot: reads(NOTIFICATIONS, say.notification_snapshot, whole=True),
     }

@@ -1,8 +1,14 @@
-"""`python -m services.groups`"""
+"""`python -m services.groups` serves; `--help` lists what else it does."""
+
+from __future__ import annotations
 
 from services.groups.app import build
+from services.groups.restoring import plan
 from services.groups.settings import GroupsSettings
-from services.shared.kernel import serve
+from services.groups.snapshots import SOURCES
+from services.shared.commands import commands
+
+cli = commands(GroupsSettings.load, build, plan=plan, sources=SOURCES)
 
 if __name__ == "__main__":
-    serve(GroupsSettings.load(), build)
+    cli()

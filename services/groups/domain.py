@@ -66,6 +66,11 @@ class Placement:
     def seated(self) -> bool:
         return self.group_id is not None
 
+    @property
+    def told_to_wait(self) -> bool:
+        """Whether the event that says so is out: a new placement has none."""
+        return self.state is PlacementState.WAITING_UNIT and self.sequence > 0
+
 
 @dataclass(frozen=True, slots=True)
 class Change:

@@ -62,6 +62,7 @@ def patched(group: Document, changes: dict[str, Any]) -> tuple[Document, list[Ev
     after["state"] = (GroupState.FULL if full else GroupState.OPEN).value
     if "invite_link" in changes:
         after["invite_link"] = changes["invite_link"]
+        after.pop("link_lost", None)
     about = {"group_id": group["_id"], "unit": group["unit"]}
     shape = about | {"kind": group["kind"], "ordinal": group["ordinal"], "capacity": after["capacity"]}
     events: list[Event] = []

@@ -1,4 +1,4 @@
-"""What this service does when a member joins, moves or leaves."""
+"""What this service does when a member joins, moves or leaves, and when it hears again how a member is."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from services.groups.domain import Change
 from services.groups.placing import Asked, Placing
 from services.shared.contracts.base import Envelope
-from services.shared.contracts.members import MemberJoined, MemberLeft, MemberMoved
+from services.shared.contracts.members import MemberJoined, MemberLeft, MemberMoved, MemberSnapshot
 from services.shared.eventkit.outbox import Origin, UnitOfWork
 
 
@@ -24,5 +24,17 @@ class Handlers:
     async def leave(self, events: Sequence[Envelope[MemberLeft]], work: UnitOfWork) -> None:
         await self._placing.apply(
             [Asked(Change(e.subject, e.sequence, e.data.unit, leaves=True), Origin.of(e)) for e in events],
+            work,
+        )
+
+    async def settle(self, events: Sequence[Envelope[MemberSnapshot]], work: UnitOfWork) -> None:
+        """A seat for whom we have lost, or a seat freed; nothing for those whose placement is of that version or newer."""
+        await self._placing.apply(
+            [
+                Asked(
+                    Change(e.subject, e.sequence, e.data.unit, leaves=e.data.status == "left"), Origin.of(e)
+                )
+                for e in events
+            ],
             work,
         )

@@ -86,7 +86,9 @@ class _Run:
             self._vacate(placement, asked.origin, leaves=True)
             placement.unit, placement.state = change.unit, PlacementState.LEFT
             return placement
-        if placement.seated and placement.unit == change.unit:
+        if placement.unit == change.unit and (
+            placement.seated or (placement.told_to_wait and not unit_known)
+        ):
             return placement
         self._vacate(placement, asked.origin, leaves=False)
         placement.unit = change.unit
@@ -112,6 +114,7 @@ class _Run:
             kind=group.kind,
             ordinal=group.ordinal,
             invite_ready=group.invite_ready,
+            member_sequence=placement.member_sequence,
         )
         self.work.stage(assigned, placement.sequence, origin)
         if group.state is GroupState.FULL:
@@ -123,7 +126,10 @@ class _Run:
         placement.state = PlacementState.WAITING_UNIT
         placement.sequence += 1
         waiting = GroupMemberWaiting(
-            member_id=placement.member_id, unit=placement.unit, reason="waiting_unit"
+            member_id=placement.member_id,
+            unit=placement.unit,
+            reason="waiting_unit",
+            member_sequence=placement.member_sequence,
         )
         self.work.stage(waiting, placement.sequence, origin)
         self.work.after_commit(self.metrics.placements.labels("waiting").inc)
@@ -141,6 +147,7 @@ class _Run:
             kind=group.kind,
             ordinal=group.ordinal,
             reason="left" if leaves else "moved",
+            member_sequence=placement.member_sequence,
         )
         self.work.stage(removed, placement.sequence, origin)
         self.work.after_commit(self.metrics.placements.labels("removed").inc)

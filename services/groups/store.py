@@ -1,7 +1,7 @@
 """The only queries of the groups service.
 
 `units {_id: code, level, parent, name{en,hi}, women_target, version}`
-`groups {_id, unit, kind, ordinal, name{en,hi}, capacity, taken, state, invite_link, version}`
+`groups {_id, unit, kind, ordinal, name{en,hi}, capacity, taken, state, invite_link, link_lost?, version}`
 `placements {_id: member id, member_sequence, sequence, unit, group_id, kind, ordinal, state, since}`
 """
 
@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Collection as Many
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 
 from pymongo import ASCENDING, IndexModel, InsertOne, ReplaceOne, UpdateOne
 
@@ -17,6 +19,20 @@ from services.shared.clock import Clock
 from services.shared.contracts.vocabulary import GroupKind, subtree
 from services.shared.migrations import Migration, create
 from services.shared.mongo import Database, Document, Session
+
+CHUNK = 1000
+"""Groups read at once where all of them are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How many there are; `links_lost` are groups whose link a rebuild could not find, `placements` by state."""
+
+    units: int
+    units_unnamed: int
+    groups: int
+    links_lost: int
+    placements: dict[str, int]
 
 
 class Store:
@@ -127,13 +143,39 @@ class Store:
         if writes:
             await self._groups.bulk_write(writes, ordered=False, session=session)
 
+    async def settle_groups(self) -> None:
+        """Count the seats taken of every group from the placements, and name those that have no name. May be repeated."""
+        seated: list[Document] = [
+            {"$match": {"group_id": {"$type": "string"}}},
+            {"$group": {"_id": "$group_id", "n": {"$sum": 1}}},
+        ]
+        taken = {row["_id"]: row["n"] async for row in self._placements.aggregate(seated)}
+        query: Document = {}
+        while rows := await self._groups.find(query).sort("_id", ASCENDING).limit(CHUNK).to_list(CHUNK):
+            units = await self.units({row["unit"] for row in rows})
+            writes = [_settled(row, taken.get(row["_id"], 0), units.get(row["unit"])) for row in rows]
+            await self._groups.bulk_write(writes, ordered=False)
+            query = {"_id": {"$gt": rows[-1]["_id"]}}
+
+    async def group_rows(self, ids: Many[str], session: Session) -> dict[str, Document]:
+        found = self._groups.find({"_id": {"$in": list(ids)}}, session=session)
+        return {row["_id"]: row async for row in found}
+
+    async def save_group_rows(self, groups: Sequence[Document], session: Session) -> None:
+        writes = [ReplaceOne({"_id": group["_id"]}, group, upsert=True) for group in groups]
+        if writes:
+            await self._groups.bulk_write(writes, ordered=False, session=session)
+
     # -- placements ----------------------------------------------------------------------------------------
 
     async def placements(self, member_ids: Many[str], session: Session | None = None) -> dict[str, Placement]:
         found = self._placements.find({"_id": {"$in": list(member_ids)}}, session=session)
         return {row["_id"]: _placement(row) async for row in found}
 
-    async def save_placements(self, placements: Sequence[Placement], session: Session) -> None:
+    async def save_placements(
+        self, placements: Sequence[Placement], session: Session, since: Mapping[str, datetime] | None = None
+    ) -> None:
+        """`since` says when each member's placement began, if that is not now."""
         now = self._clock.now()
         writes = [
             ReplaceOne(
@@ -147,13 +189,14 @@ class Store:
                     "kind": p.kind,
                     "ordinal": p.ordinal,
                     "state": p.state.value,
-                    "since": now,
+                    "since": since[p.member_id] if since else now,
                 },
                 upsert=True,
             )
             for p in placements
         ]
-        await self._placements.bulk_write(writes, ordered=False, session=session)
+        if writes:
+            await self._placements.bulk_write(writes, ordered=False, session=session)
 
     async def placement(self, member_id: str) -> Document | None:
         return await self._placements.find_one({"_id": member_id})
@@ -180,8 +223,25 @@ class Store:
         rows = self._placements.find(query, session=session).limit(limit)
         return [_placement(row) async for row in rows]
 
+    async def count(self) -> Counts:
+        by_state: list[Document] = [{"$group": {"_id": "$state", "n": {"$sum": 1}}}]
+        return Counts(
+            units=await self._units.count_documents({}),
+            units_unnamed=await self._units.count_documents({"$expr": {"$eq": ["$name.en", "$_id"]}}),
+            groups=await self._groups.count_documents({}),
+            links_lost=await self._groups.count_documents({"link_lost": True}),
+            placements={row["_id"]: row["n"] async for row in self._placements.aggregate(by_state)},
+        )
+
     async def count_waiting(self) -> int:
         return await self._placements.count_documents({"state": PlacementState.WAITING_UNIT.value})
+
+
+def _settled(group: Document, taken: int, unit: Document | None) -> UpdateOne:
+    state = GroupState.FULL if taken >= group["capacity"] else GroupState.OPEN
+    unit_name = unit["name"] if unit else {"en": group["unit"], "hi": group["unit"]}
+    name = group.get("name") or group_name(unit_name, group["ordinal"])
+    return UpdateOne({"_id": group["_id"]}, {"$set": {"taken": taken, "state": state.value, "name": name}})
 
 
 def _group(row: Document) -> Group:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from services.groups.handlers import Handlers
-from services.shared.contracts.members import MemberJoined, MemberLeft, MemberMoved
+from services.shared.contracts.members import MemberJoined, MemberLeft, MemberMoved, MemberSnapshot
 from services.shared.eventkit.consumer import Subscriptions
 
 
@@ -12,4 +12,5 @@ def subscriptions(handlers: Handlers) -> Subscriptions:
         MemberJoined: handlers.arrive,
         MemberMoved: handlers.arrive,
         MemberLeft: handlers.leave,
+        MemberSnapshot: handlers.settle,
     }

@@ -84,13 +84,7 @@ class Units:
             outcome, changed = _compare(rows, known)
             await self._store.save_units(changed, work.session)
             for unit in changed:
-                event = UnitUpserted(
-                    unit=unit["_id"],
-                    level=unit["level"],
-                    parent=unit["parent"],
-                    women_target=unit["women_target"],
-                )
-                work.stage(event, unit["version"], origin)
+                work.stage(unit_upserted(unit), unit["version"], origin)
             return outcome
 
         outcome = await self._outbox.transact(body)
@@ -122,6 +116,16 @@ class Units:
         if errors:
             raise _refused(errors)
         return list(rows.values())
+
+
+def unit_upserted(unit: Document) -> UnitUpserted:
+    return UnitUpserted(
+        unit=unit["_id"],
+        level=unit["level"],
+        parent=unit["parent"],
+        women_target=unit["women_target"],
+        names=unit["name"],
+    )
 
 
 def parse(text: str) -> tuple[dict[int, UnitRow], list[FieldError]]:

@@ -1,26 +1,23 @@
-"""`python -m services.members` serves; `python -m services.members rotate-keys` rotates the keys of contacts."""
+"""`python -m services.members` serves; `--help` lists what else it does."""
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 
 from services.members.app import build
 from services.members.rotation import rotate_keys
 from services.members.settings import MembersSettings
-from services.shared.kernel import serve
+from services.members.snapshots import SOURCES
+from services.shared.commands import commands
+
+cli = commands(MembersSettings.load, build, sources=SOURCES)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m services.members", description=__doc__)
-    parser.add_argument("command", nargs="?", choices=["serve", "rotate-keys"], default="serve")
-    command = parser.parse_args().command
-    settings = MembersSettings.load()
-    if command == "rotate-keys":
-        asyncio.run(rotate_keys(settings, print))
-    else:
-        serve(settings, build)
+@cli.command("rotate-keys")
+def rotate() -> None:
+    """Rotate the keys of contacts."""
+    asyncio.run(rotate_keys(MembersSettings.load(), print))
 
 
 if __name__ == "__main__":
-    main()
+    cli()

@@ -135,8 +135,13 @@ def join(application: Application, member_id: str, now: datetime) -> tuple[Membe
 
 def welcome_channels(consents: Sequence[Consent], contact: Contact) -> tuple[str, ...]:
     """The channels on which a welcome was agreed to and can arrive, the preferred one first."""
+    return tuple(channel for channel in agreed_channels(consents) if contact.reached_by(channel))
+
+
+def agreed_channels(consents: Sequence[Consent]) -> tuple[str, ...]:
+    """The channels on which a welcome was agreed to, the preferred one first."""
     agreed = [c.channel for c in consents if c.purpose == _WELCOME and c.state == "given"]
-    return tuple(channel for channel in _CHANNELS if channel in agreed and contact.reached_by(channel))
+    return tuple(channel for channel in _CHANNELS if channel in agreed)
 
 
 @dataclass(frozen=True, slots=True)

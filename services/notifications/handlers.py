@@ -17,7 +17,7 @@ from services.notifications.store import Store
 from services.notifications.texts import Texts
 from services.shared.clock import Clock
 from services.shared.contracts.base import Envelope, Event
-from services.shared.contracts.groups import GroupInviteChanged, GroupMemberAssigned
+from services.shared.contracts.groups import GroupInviteChanged, GroupMemberAssigned, GroupSnapshot
 from services.shared.contracts.members import MemberLeft, MemberUpdated
 from services.shared.eventkit.outbox import Origin, UnitOfWork
 from services.shared.ids import new_id
@@ -50,7 +50,9 @@ class Handlers:
         await self._forget_contacts(fresh, work)
         await self._align(learnt, fresh, work)
 
-    async def invite_changed(self, events: Sequence[Envelope[GroupInviteChanged]], work: UnitOfWork) -> None:
+    async def invite_changed(
+        self, events: Sequence[Envelope[GroupInviteChanged | GroupSnapshot]], work: UnitOfWork
+    ) -> None:
         """Let go what a missing link held, or hold what a withdrawn one would have gone with."""
         known = await self._store.invite_sequences([event.subject for event in events], work.session)
         fresh = [event for event in events if event.sequence > known.get(event.subject, 0)]
@@ -100,13 +102,14 @@ class Handlers:
     def _step(
         self, current: Notification | None, recipient: Recipient, invited: bool, event: Envelope[Event]
     ) -> Step | None:
-        """None for who has not joined as far as we know: the event that says so is on its way."""
-        if not recipient.joined:
-            return None
+        """None for who has not joined as far as we know: the event that says so is on its way, or we have lost it with
+        what we did then, and who joined long ago is not welcomed now."""
         now = self._clock.now()
         language = self._texts.language_for(WELCOME, recipient.language)
-        if current is not None:
+        if current is not None and recipient.introduced:
             return follow(current, recipient, invited=invited, language=language, now=now)
+        if current is not None or not recipient.joined:
+            return None
         cause = Cause(event.correlation_id, event.traceparent, event.id)
         return welcome(new_id(), recipient, invited=invited, language=language, cause=cause, now=now)
 

@@ -9,8 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from services.shared.contracts.base import Event
-from services.shared.contracts.groups import GroupMemberAssigned, GroupMemberRemoved
-from services.shared.contracts.members import MemberJoined, MemberLeft, MemberMoved, MemberUpdated
+from services.shared.contracts.groups import GroupMemberAssigned, GroupMemberRemoved, PlacementSnapshot
+from services.shared.contracts.members import (
+    MemberJoined,
+    MemberLeft,
+    MemberMoved,
+    MemberSnapshot,
+    MemberUpdated,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +26,9 @@ class Recipient:
 
     member_id: str
     joined: bool = False
+    """Whether we heard them join: only that makes a welcome."""
+    found: bool = False
+    """Whether a snapshot told us of them: they are a member, but joined some other time."""
     active: bool = True
     """False for good once the member left: who joins again is a new member."""
     unit: str = ""
@@ -31,6 +40,11 @@ class Recipient:
     channels: tuple[str, ...] = ()
     group_id: str | None = None
     placement_sequence: int = 0
+
+    @property
+    def introduced(self) -> bool:
+        """Whether their consents are known, without which nothing can be decided about a message to them."""
+        return self.joined or self.found
 
 
 def learn(known: Recipient, event: Event, sequence: int) -> Recipient:
@@ -47,15 +61,25 @@ def learn(known: Recipient, event: Event, sequence: int) -> Recipient:
             after = _lives(known, event.unit, sequence)
         case MemberLeft():
             after = replace(known, active=False)
+        case MemberSnapshot():
+            after = _found(known, event, sequence)
         case GroupMemberAssigned():
             after = _placed(known, event.group_id, sequence)
         case GroupMemberRemoved():
             # A seat given up may be reported after the next one was taken; that one stays.
             stays = known.group_id if known.group_id != event.group_id else None
             after = _placed(known, stays, sequence)
+        case PlacementSnapshot():
+            after = _placed(known, event.group_id, sequence)
         case _:
             after = known
     return after
+
+
+def _found(known: Recipient, event: MemberSnapshot, sequence: int) -> Recipient:
+    heard = _lives(_speaks(known, event.language, sequence), event.unit, sequence)
+    heard = replace(heard, active=heard.active and event.status == "active")
+    return heard if heard.joined else replace(heard, found=True, channels=event.channels)
 
 
 def _lives(known: Recipient, unit: str, sequence: int) -> Recipient:

@@ -1,6 +1,6 @@
 """The only queries of the notifications service.
 
-`recipients {_id: member id, joined, active, unit, language, channels, group_id, contact_sequence, *_sequence}`
+`recipients {_id: member id, joined, found, active, unit, language, channels, group_id, contact_sequence, *_sequence}`
 `group_invites {_id: group id, ready, sequence, awaited?}`
 `notifications {_id, member_id, unit, purpose, template, language, channel?, group_id?, state, reason?, held_for?, stop?,
 open?, attempts[], due_at?, claim?, sequence, cause, created_at, updated_at}`: fields without a value are absent, which
@@ -129,6 +129,16 @@ class Store:
         if notifications:
             writes = [ReplaceOne({"_id": n.id}, row_of_notification(n)) for n in notifications]
             await self._notifications.bulk_write(writes, ordered=False, session=session)
+
+    async def by_id(self, ids: Many[str], session: Session) -> dict[str, Notification]:
+        found = self._notifications.find({"_id": {"$in": list(ids)}}, session=session)
+        return {row["_id"]: notification_of(row) async for row in found}
+
+    async def count(self) -> tuple[int, dict[str, int]]:
+        """Recipients, and notifications by state."""
+        pipeline: list[Document] = [{"$group": {"_id": "$state", "count": {"$sum": 1}}}]
+        states = {row["_id"]: row["count"] async for row in self._notifications.aggregate(pipeline)}
+        return await self._recipients.count_documents({}), states
 
     async def find(self, id_: str) -> Notification | None:
         row = await self._notifications.find_one({"_id": id_})

@@ -3,8 +3,20 @@
 from __future__ import annotations
 
 from services.notifications.handlers import Handlers
-from services.shared.contracts.groups import GroupInviteChanged, GroupMemberAssigned, GroupMemberRemoved
-from services.shared.contracts.members import MemberJoined, MemberLeft, MemberMoved, MemberUpdated
+from services.shared.contracts.groups import (
+    GroupInviteChanged,
+    GroupMemberAssigned,
+    GroupMemberRemoved,
+    GroupSnapshot,
+    PlacementSnapshot,
+)
+from services.shared.contracts.members import (
+    MemberJoined,
+    MemberLeft,
+    MemberMoved,
+    MemberSnapshot,
+    MemberUpdated,
+)
 from services.shared.eventkit.consumer import Subscriptions
 
 
@@ -14,7 +26,10 @@ def subscriptions(handlers: Handlers) -> Subscriptions:
         MemberUpdated: handlers.member_changed,
         MemberMoved: handlers.member_changed,
         MemberLeft: handlers.member_changed,
+        MemberSnapshot: handlers.member_changed,
         GroupMemberAssigned: handlers.member_changed,
         GroupMemberRemoved: handlers.member_changed,
+        PlacementSnapshot: handlers.member_changed,
         GroupInviteChanged: handlers.invite_changed,
+        GroupSnapshot: handlers.invite_changed,
     }

@@ -61,7 +61,7 @@ class Kernel:
         name = settings.service
         self.settings = settings
         self.clock = clock or SystemClock()
-        self.broker = broker or kafka(settings)
+        self.broker = broker or broker_of(settings)
         self.registry = registry or CollectorRegistry()
         self.metrics = EventkitMetrics(self.registry)
         self.client = connect(settings.mongo_uri, app_name=f"sangathan-{name}")
@@ -72,6 +72,7 @@ class Kernel:
         self.loops = Loops(self.metrics)
         self.consumer: BatchConsumer | None = None
         self.replayer: Replayer | None = None
+        self.migrations: Sequence[Migration] = ()
         relay = Relay(
             self.outbox,
             self.broker,
@@ -86,9 +87,22 @@ class Kernel:
         self.loops.add(name, loop)
 
     def subscribe(self, subscriptions: Subscriptions) -> None:
-        """Consume the topics of these event types as the consumer group named after the service."""
-        self.consumer = BatchConsumer(
-            group=self.settings.service,
+        """Consume the topics of these event types as the consumer group of the settings."""
+        self.consumer = self.batch_consumer(self.settings.group, subscriptions)
+        self.replayer = Replayer(
+            subscriptions=subscriptions,
+            broker=self.broker,
+            outbox=self.outbox,
+            inbox=Inbox(self.database),
+            dead_letters=self.dead_letters,
+            clock=self.clock,
+        )
+        self.loops.add("consumer", self.consumer.run)
+
+    def batch_consumer(self, group: str, subscriptions: Subscriptions) -> BatchConsumer:
+        """A consumer over this kernel's database and log, not started."""
+        return BatchConsumer(
+            group=group,
             subscriptions=subscriptions,
             broker=self.broker,
             outbox=self.outbox,
@@ -99,15 +113,10 @@ class Kernel:
             metrics=self.metrics,
             max_batch=self.settings.consumer_max_batch,
         )
-        self.replayer = Replayer(
-            subscriptions=subscriptions,
-            broker=self.broker,
-            outbox=self.outbox,
-            inbox=Inbox(self.database),
-            dead_letters=self.dead_letters,
-            clock=self.clock,
-        )
-        self.loops.add("consumer", self.consumer.run)
+
+    async def migrate(self) -> None:
+        """Bring the database to the newest version of the kernel's and the service's migrations."""
+        await migrate(self.database, self.migrations, self.clock)
 
     def app(
         self,
@@ -127,10 +136,11 @@ class Kernel:
         """
 
         authenticator = self._authenticator()
+        self.migrations = migrations
 
         @contextlib.asynccontextmanager
         async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-            await migrate(self.database, migrations, self.clock)
+            await self.migrate()
             _settle_garbage_collector()
             self.loops.start()
             try:
@@ -189,7 +199,8 @@ class Kernel:
         return self.consumer.unready() if self.consumer else None
 
 
-def kafka(settings: ServiceSettings) -> KafkaBroker:
+def broker_of(settings: ServiceSettings) -> KafkaBroker:
+    """The log that these settings name."""
     return KafkaBroker(
         settings.kafka_bootstrap,
         client_id=settings.instance,

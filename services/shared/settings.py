@@ -24,7 +24,7 @@ class ServiceSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="SANGATHAN_", extra="ignore", frozen=True)
 
     service: str
-    """The service's name; also its consumer group and the default name of its database."""
+    """The service's name; also the default name of its database and of its consumer group."""
 
     instance: str = Field(default_factory=default_instance)
     http_host: str = "127.0.0.1"
@@ -34,6 +34,8 @@ class ServiceSettings(BaseSettings):
 
     mongo_uri: str = "mongodb://127.0.0.1:27017/?replicaSet=rs0&w=majority"
     mongo_database: str = ""
+    consumer_group: str = ""
+    """Another name than the service's, with a database of its own, makes an instance that reads the log anew."""
     kafka_bootstrap: str = "127.0.0.1:9092"
     kafka_group_instance_id: str = ""
     """Makes this process a static member of its group (KIP-345): one that restarts takes its own place again. Empty: dynamic."""
@@ -57,6 +59,10 @@ class ServiceSettings(BaseSettings):
     @property
     def database(self) -> str:
         return self.mongo_database or self.service
+
+    @property
+    def group(self) -> str:
+        return self.consumer_group or self.service
 
     @classmethod
     def load(cls, **values: Any) -> Self:

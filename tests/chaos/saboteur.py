@@ -26,7 +26,7 @@ from services.notifications import app as notifications
 from services.notifications.settings import NotificationsSettings
 from services.shared.eventkit.broker import Broker, Consumer, Message, Partition, Producer, Record
 from services.shared.eventkit.errors import TransientError
-from services.shared.kernel import kafka, serve
+from services.shared.kernel import broker_of, serve
 
 SERVICES: Mapping[str, tuple[Any, Any]] = {
     "members": (MembersSettings, members.build),
@@ -123,6 +123,9 @@ class StruckConsumer:
     async def lag(self) -> dict[Partition, int]:
         return await self._consumer.lag()
 
+    async def positions(self) -> dict[Partition, int]:
+        return await self._consumer.positions()
+
     async def stop(self) -> None:
         await self._consumer.stop()
 
@@ -146,7 +149,8 @@ def main(service: str) -> None:
     orders = Orders(Path(os.environ["CHAOS_DIR"]), service)
     monitoring.register(Watched(orders))
     serve(
-        settings_type.load(), lambda settings: build(settings, broker=StruckBroker(kafka(settings), orders))
+        settings_type.load(),
+        lambda settings: build(settings, broker=StruckBroker(broker_of(settings), orders)),
     )
 
 

@@ -45,7 +45,8 @@ E_co = TypeVar("E_co", bound=Event, covariant=True)
 class Envelope(Generic[E_co]):
     """An event with its CloudEvents attributes.
 
-    `sequence` is the subject's version within the topic, from 1 and without gaps; `id` is the inbox key.
+    `sequence` is the subject's version within the topic, from 1 and without gaps; `id` is the inbox key. A snapshot is no
+    change: it carries the sequence that its subject has reached.
     """
 
     id: str

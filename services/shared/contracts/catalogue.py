@@ -10,6 +10,7 @@ EVENTS: tuple[type[Event], ...] = (
     members.MemberUpdated,
     members.MemberMoved,
     members.MemberLeft,
+    members.MemberSnapshot,
     groups.UnitUpserted,
     groups.GroupCreated,
     groups.GroupUpdated,
@@ -18,10 +19,13 @@ EVENTS: tuple[type[Event], ...] = (
     groups.GroupMemberAssigned,
     groups.GroupMemberWaiting,
     groups.GroupMemberRemoved,
+    groups.GroupSnapshot,
+    groups.PlacementSnapshot,
     notifications.NotificationQueued,
     notifications.NotificationSuppressed,
     notifications.NotificationSent,
     notifications.NotificationFailed,
+    notifications.NotificationSnapshot,
 )
 
 BY_TYPE: dict[str, type[Event]] = {event.event_type: event for event in EVENTS}

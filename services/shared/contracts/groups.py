@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Literal
 
 from services.shared.contracts.base import Event
@@ -10,12 +11,14 @@ TOPIC = "sangathan.groups"
 
 
 class UnitUpserted(Event, type="unit.upserted", topic=TOPIC, subject="unit"):
-    """A unit was created or changed. `women_target` is a share from 0 to 1."""
+    """A unit was created or changed; also sent again as it is. `women_target` is a share from 0 to 1, `names` are those of
+    the place by language code."""
 
     unit: str
     level: str
     parent: str | None = None
     women_target: float | None = None
+    names: dict[str, str] | None = None
 
 
 class GroupCreated(Event, type="group.created", topic=TOPIC, subject="group_id"):
@@ -57,7 +60,7 @@ class GroupFilled(Event, type="group.filled", topic=TOPIC, subject="group_id"):
 
 
 class GroupMemberAssigned(Event, type="group.member_assigned", topic=TOPIC, subject="member_id"):
-    """A seat was reserved for the member."""
+    """A seat was reserved for the member. `member_sequence` is the version of the member that this answers; 0: not said."""
 
     member_id: str
     group_id: str
@@ -65,18 +68,20 @@ class GroupMemberAssigned(Event, type="group.member_assigned", topic=TOPIC, subj
     kind: str
     ordinal: int
     invite_ready: bool
+    member_sequence: int = 0
 
 
 class GroupMemberWaiting(Event, type="group.member_waiting", topic=TOPIC, subject="member_id"):
-    """No seat yet, and why."""
+    """No seat yet, and why. `member_sequence` as in `group.member_assigned`."""
 
     member_id: str
     unit: str
     reason: Literal["waiting_unit", "waiting_seat"]
+    member_sequence: int = 0
 
 
 class GroupMemberRemoved(Event, type="group.member_removed", topic=TOPIC, subject="member_id"):
-    """The seat was freed, and why."""
+    """The seat was freed, and why. `member_sequence` as in `group.member_assigned`."""
 
     member_id: str
     group_id: str
@@ -84,3 +89,29 @@ class GroupMemberRemoved(Event, type="group.member_removed", topic=TOPIC, subjec
     kind: str
     ordinal: int
     reason: Literal["moved", "left"]
+    member_sequence: int = 0
+
+
+class GroupSnapshot(Event, type="group.snapshot", topic=TOPIC, subject="group_id"):
+    """The group as it is, for a consumer that has lost its own state; nothing happened."""
+
+    group_id: str
+    unit: str
+    kind: str
+    ordinal: int
+    capacity: int
+    invite_ready: bool
+
+
+class PlacementSnapshot(Event, type="placement.snapshot", topic=TOPIC, subject="member_id"):
+    """Where the member is placed, for a consumer that has lost its own state; nothing happened. `group_id` is null while
+    the member waits and after they left."""
+
+    member_id: str
+    unit: str
+    state: str
+    group_id: str | None = None
+    kind: str
+    ordinal: int | None = None
+    since: datetime
+    member_sequence: int = 0

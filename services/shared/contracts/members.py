@@ -50,3 +50,19 @@ class MemberLeft(Event, type="member.left", topic=TOPIC, subject="member_id"):
     member_id: str
     unit: str
     reason: Literal["left"] = "left"
+
+
+class MemberSnapshot(Event, type="member.snapshot", topic=TOPIC, subject="member_id"):
+    """The member as they are, for a consumer that has lost its own state; nothing happened. `channels` are those
+    consented to for the welcome."""
+
+    member_id: str
+    unit: str
+    gender: Gender
+    language: str
+    platforms: tuple[str, ...] = ()
+    roles: tuple[str, ...] = ()
+    joined_at: datetime
+    inviter_id: str | None = None
+    channels: tuple[str, ...] = ()
+    status: Literal["active", "left"]

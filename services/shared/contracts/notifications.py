@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from services.shared.contracts.base import Event
 
 TOPIC = "sangathan.notifications"
@@ -44,3 +46,17 @@ class NotificationFailed(_Notification, type="notification.failed", topic=TOPIC,
     sender: str
     attempts: int
     error_class: str
+
+
+class NotificationSnapshot(
+    _Notification, type="notification.snapshot", topic=TOPIC, subject="notification_id"
+):
+    """The notification as it is, for a consumer that has lost its own state; nothing happened. `state` is `queued`, `sent`,
+    `failed` or `suppressed`, `reason` that of the last two, `sender` that of the last try."""
+
+    state: str
+    reason: str | None = None
+    held_for: str | None = None
+    sender: str | None = None
+    attempts: int = 0
+    created_at: datetime

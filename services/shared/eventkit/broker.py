@@ -79,6 +79,10 @@ class Consumer(Protocol):
         """Records between our position and the end of each assigned partition, as of the last fetch."""
         ...
 
+    async def positions(self) -> dict[Partition, int]:
+        """The offset that each assigned partition is read from next."""
+        ...
+
     async def stop(self) -> None: ...
 
 

@@ -82,6 +82,7 @@ class BatchConsumer:
         metrics: EventkitMetrics,
         max_batch: int,
     ) -> None:
+        self.topics = sorted({event.topic for event in subscriptions})
         self._group = group
         self._handlers = subscriptions
         self._broker = broker
@@ -102,8 +103,7 @@ class BatchConsumer:
         """
         self._stop = stop
         await self._fuse.refresh()
-        topics = sorted({event.topic for event in self._handlers})
-        self._consumer = await self._broker.consumer(self._group, topics)
+        self._consumer = await self._broker.consumer(self._group, self.topics)
         try:
             while not stop.is_set():
                 self._metrics.fuse_open.set(self._fuse.open)

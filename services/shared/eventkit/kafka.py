@@ -201,6 +201,13 @@ class KafkaConsumer:
                     lags[self._ours(tp)] = max(0, end - await self._raw.position(tp))
         return lags
 
+    async def positions(self) -> dict[Partition, int]:
+        positions = {}
+        for tp in self._raw.assignment():
+            with contextlib.suppress(IllegalStateError):
+                positions[self._ours(tp)] = await self._raw.position(tp)
+        return positions
+
     async def stop(self) -> None:
         with contextlib.suppress(KafkaError, OSError, TimeoutError):
             await asyncio.wait_for(self._raw.stop(), timeout=5)

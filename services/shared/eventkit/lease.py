@@ -68,6 +68,11 @@ class Lease:
         self._renew_at = now + self._seconds / 3
         return True
 
+    async def taken(self) -> bool:
+        """Whether anybody holds it."""
+        live = {"_id": self._name, "$expr": {"$gt": ["$expires_at", "$$NOW"]}}
+        return await self._leases.count_documents(live) > 0
+
     async def release(self) -> None:
         self._held_until = 0.0
         await self._leases.delete_one({"_id": self._name, "holder": self._holder})

@@ -30,3 +30,16 @@ async def test_a_stop_takes_no_longer_than_it_may_although_a_step_and_a_loop_han
         began = loop.time()
     assert loop.time() - began < 4
     assert closed == ["closed"]
+
+
+async def test_a_consumer_group_of_another_name_keeps_the_services_dead_letter_topic(
+    mongo_uri: str, kafka_bootstrap: str, database_name: str, keys: Keys
+) -> None:
+    base = base_settings(mongo_uri, kafka_bootstrap, database_name, keys)
+    for group, expected in (("", "test"), ("test-anew", "test-anew")):
+        kernel = Kernel(ServiceSettings(service="test", consumer_group=group, **base))
+        kernel.subscribe({})
+        assert kernel.consumer is not None
+        assert kernel.consumer._group == expected
+        assert kernel.dead_letters.topic == "test.dlq"
+        kernel.client.close()

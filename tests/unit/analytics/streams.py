@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -18,13 +18,22 @@ from services.shared.contracts.groups import (
     GroupMemberAssigned,
     GroupMemberRemoved,
     GroupMemberWaiting,
+    GroupSnapshot,
     GroupUpdated,
+    PlacementSnapshot,
 )
-from services.shared.contracts.members import MemberJoined, MemberLeft, MemberMoved, MemberUpdated
+from services.shared.contracts.members import (
+    MemberJoined,
+    MemberLeft,
+    MemberMoved,
+    MemberSnapshot,
+    MemberUpdated,
+)
 from services.shared.contracts.notifications import (
     NotificationFailed,
     NotificationQueued,
     NotificationSent,
+    NotificationSnapshot,
     NotificationSuppressed,
 )
 from services.shared.contracts.vocabulary import Gender, in_subtree
@@ -211,3 +220,57 @@ def recount_day(facts: Sequence[Envelope[Any]], unit: str, metric: str, day: dat
         )
 
     return sum(counts(event) for event in facts)
+
+
+def snapshots(facts: Sequence[Envelope[Any]], upto: Callable[[int], int] = int) -> list[Envelope[Any]]:
+    """What each subject's publisher would say of it after its first `upto(<how many there are>)` events."""
+    histories: dict[tuple[str, str], list[Envelope[Any]]] = {}
+    for event in sorted(facts, key=lambda e: e.sequence):
+        histories.setdefault((event.data.topic, event.subject), []).append(event)
+    heard = [history[: upto(len(history))] for history in histories.values()]
+    return [snapshot_of(history) for history in heard if history]
+
+
+def snapshot_of(history: Sequence[Envelope[Any]]) -> Envelope[Any]:
+    """One subject as it is after these events, with their last sequence."""
+    return envelope(_whole([event.data for event in history]), history[-1].sequence, history[-1].time)
+
+
+def _whole(history: Sequence[Any]) -> Event:
+    match history[0]:
+        case MemberJoined():
+            return _member(history[0], history)
+        case GroupCreated():
+            return _group(history[0], history)
+        case GroupMemberAssigned() | GroupMemberWaiting():
+            return _placement(history[-1])
+        case NotificationQueued() | NotificationSuppressed() | NotificationSent() | NotificationFailed():
+            state = history[-1].event_type.removeprefix("notification.")
+            return NotificationSnapshot(**{**history[-1].model_dump(), "state": state, "created_at": BEGIN})
+        case _:
+            last: Event = history[-1]
+            return last
+
+
+def _group(created: GroupCreated, history: Sequence[Any]) -> GroupSnapshot:
+    links = [e.invite_ready for e in history if isinstance(e, GroupInviteChanged)]
+    sizes = [e.capacity for e in history if not isinstance(e, GroupInviteChanged)]
+    now = {"capacity": sizes[-1], "invite_ready": bool(links and links[-1])}
+    return GroupSnapshot(**{**created.model_dump(), **now})
+
+
+def _placement(last: Any) -> PlacementSnapshot:
+    seat: dict[str, Any] = {"state": "left"}
+    if isinstance(last, GroupMemberAssigned):
+        seat = {"state": "assigned", "group_id": last.group_id, "ordinal": last.ordinal}
+    elif isinstance(last, GroupMemberWaiting):
+        seat = {"state": "waiting_unit"}
+    return PlacementSnapshot(member_id=last.member_id, unit=last.unit, kind="general", since=BEGIN, **seat)
+
+
+def _member(joined: MemberJoined, history: Sequence[Any]) -> MemberSnapshot:
+    profile = [e for e in history if isinstance(e, MemberJoined | MemberUpdated)][-1]
+    coarse = profile.model_dump(include={"gender", "language", "platforms"})
+    left = isinstance(history[-1], MemberLeft)
+    status = {"unit": history[-1].unit, "status": "left" if left else "active"}
+    return MemberSnapshot(**{**joined.model_dump(), **coarse, **status})

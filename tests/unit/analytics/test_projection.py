@@ -8,8 +8,9 @@ from datetime import date, timedelta
 from typing import Any
 
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from services.analytics.domain import Changes, Fact, Kind, Statement, learn
+from services.analytics.domain import Changes, Fact, Kind, Statement, learn, learn_whole, unheard
 from services.analytics.figures import overview
 from services.analytics.handlers import Projector
 from services.analytics.schemas import Metric
@@ -18,9 +19,18 @@ from services.analytics.store import Totals
 from services.analytics.subscriptions import subscriptions
 from services.shared.contracts.base import Envelope, Event
 from services.shared.contracts.catalogue import EVENTS
-from tests.unit.analytics.streams import BEGIN, FLOWS, Stream, recount, recount_day, streams, units
+from tests.unit.analytics.streams import (
+    BEGIN,
+    FLOWS,
+    Stream,
+    recount,
+    recount_day,
+    snapshots,
+    streams,
+    units,
+)
 
-Reading = tuple[Kind, Callable[[Any], Statement], Flows]
+Reading = tuple[Kind, Callable[[Any], Statement], Flows, bool]
 
 
 class Table(Projector):
@@ -29,8 +39,10 @@ class Table(Projector):
     def __init__(self) -> None:
         """No store: nothing is written here."""
 
-    def reads(self, kind: Kind, states: Callable[[Any], Statement], flows: Flows = no_flows) -> Any:
-        return kind, states, flows
+    def reads(
+        self, kind: Kind, states: Callable[[Any], Statement], flows: Flows = no_flows, *, whole: bool = False
+    ) -> Any:
+        return kind, states, flows, whole
 
 
 READINGS: dict[type[Event], Reading] = subscriptions(Table())  # type: ignore[assignment]
@@ -40,13 +52,14 @@ def fold(batches: list[list[Envelope[Any]]]) -> Changes:
     facts: dict[tuple[str, str], Fact] = {}
     changes = Changes()
     for event in (event for batch in batches for event in batch):
-        kind, states, flows = READINGS[type(event.data)]
+        kind, states, flows, whole = READINGS[type(event.data)]
         old = facts.get((kind.name, event.subject))
-        new = learn(old, event.subject, event.sequence, states(event.data))
+        rule = learn_whole if whole else learn
+        new = rule(old, event.subject, event.sequence, states(event.data))
         if new is not None:
             facts[kind.name, event.subject] = new
             changes.note(kind, old, new)
-            changes.happened(event, flows(event))
+            changes.happened(event, flows(event) if not whole or unheard(old) else ())
     return changes
 
 
@@ -73,6 +86,64 @@ def test_any_delivery_gives_the_same_days(stream: Stream) -> None:
                 day: date = BEGIN.date() + timedelta(days=n)
                 expected = recount_day(stream.facts, unit, metric, day)
                 assert changes.flows[unit, day, metric] == expected, (metric, unit, day)
+
+
+@given(streams(units("BR")), st.data())
+@settings(max_examples=150, deadline=None)
+def test_snapshots_among_the_events_change_nothing(stream: Stream, data: st.DataObject) -> None:
+    """Wherever they stand in the totals; for what happened on a day, after the first event of their subject."""
+    told = [*draw_snapshots(stream, data), *draw_snapshots(stream, data)]
+    delivered = [event for batch in stream.batches for event in batch]
+    came = data.draw(st.permutations([*delivered, *told, *told]))
+    changes = fold([list(came)])
+    for unit in units("BR"):
+        got = overview(unit, totals(changes, unit), Totals()).model_dump(exclude={"unit", "as_of"})
+        assert got == recount(stream.facts, unit)
+
+    changes = fold([after_their_beginning(came, {event.id for event in told})])
+    for metric in FLOWS:
+        for n in range(-6, 4):
+            day: date = BEGIN.date() + timedelta(days=n)
+            assert changes.flows["BR", day, metric] == recount_day(stream.facts, "BR", metric, day)
+
+
+@given(streams(units("BR")), st.data())
+@settings(max_examples=150, deadline=None)
+def test_after_a_loss_snapshots_and_what_follows_give_the_recount(
+    stream: Stream, data: st.DataObject
+) -> None:
+    told = draw_snapshots(stream, data, least=1)
+    known = {(event.data.topic, event.subject): event.sequence for event in told}
+    later = [e for e in stream.facts if e.sequence > known[e.data.topic, e.subject]]
+    changes = fold([list(data.draw(st.permutations([*told, *told, *later, *later])))])
+    for unit in units("BR"):
+        got = overview(unit, totals(changes, unit), Totals()).model_dump(exclude={"unit", "as_of"})
+        assert got == recount(stream.facts, unit)
+    for n in range(-6, 4):
+        day: date = BEGIN.date() + timedelta(days=n)
+        expected = recount_day(stream.facts, "BR", "members.joined", day)
+        assert changes.flows["BR", day, "members.joined"] == expected
+
+
+def after_their_beginning(came: list[Envelope[Any]], told: set[str]) -> list[Envelope[Any]]:
+    """The same, but a snapshot that came before its subject's first event comes last."""
+    begun: set[tuple[str, str]] = set()
+    order: list[Envelope[Any]] = []
+    early: list[Envelope[Any]] = []
+    for event in came:
+        subject = (event.data.topic, event.subject)
+        if event.id in told and subject not in begun:
+            early.append(event)
+            continue
+        order.append(event)
+        if event.sequence == 1:
+            begun.add(subject)
+    return order + early
+
+
+def draw_snapshots(stream: Stream, data: st.DataObject, least: int = 0) -> list[Envelope[Any]]:
+    """Of each subject after some of its events."""
+    return snapshots(stream.facts, lambda there_are: data.draw(st.integers(least, there_are)))
 
 
 def test_every_event_is_read() -> None:

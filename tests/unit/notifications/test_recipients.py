@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Literal
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from services.notifications.recipients import Recipient, learn
 from services.shared.contracts.base import Event
-from services.shared.contracts.groups import GroupMemberAssigned, GroupMemberRemoved
-from services.shared.contracts.members import MemberJoined, MemberLeft, MemberMoved, MemberUpdated
+from services.shared.contracts.groups import GroupMemberAssigned, GroupMemberRemoved, PlacementSnapshot
+from services.shared.contracts.members import (
+    MemberJoined,
+    MemberLeft,
+    MemberMoved,
+    MemberSnapshot,
+    MemberUpdated,
+)
 from services.shared.contracts.vocabulary import Gender
 
 NOW = datetime(2025, 6, 1, tzinfo=UTC)
@@ -90,3 +99,63 @@ def test_a_removal_reported_after_the_next_assignment_leaves_that_in_place():
 def test_what_is_of_no_interest_changes_nothing():
     known = learn(Recipient(ID), joined(), 1)
     assert learn(known, joined(unit="BR-Z"), 1) == known
+
+
+def snapshot(status: Literal["active", "left"], unit: str, language: str) -> MemberSnapshot:
+    return MemberSnapshot(
+        member_id=ID,
+        unit=unit,
+        gender=Gender.FEMALE,
+        language=language,
+        joined_at=NOW,
+        channels=("sms",),
+        status=status,
+    )
+
+
+def placed(group: str | None) -> PlacementSnapshot:
+    return PlacementSnapshot(
+        member_id=ID, unit="BR-A", state="assigned", group_id=group, kind="general", since=NOW
+    )
+
+
+SNAPSHOTS: list[tuple[Event, int]] = [
+    (snapshot("active", "BR-A", "hi"), 1),
+    (snapshot("active", "BR-A", "ur"), 3),
+    (snapshot("active", "BR-B", "ur"), 4),
+    (snapshot("left", "BR-B", "ur"), 5),
+    (placed("one"), 1),
+    (placed(None), 2),
+    (placed("two"), 3),
+]
+
+
+@given(st.data())
+def test_snapshots_anywhere_among_the_events_change_nothing(data):
+    again = data.draw(st.lists(st.sampled_from(SNAPSHOTS), max_size=8))
+    alone = told(HISTORY)
+    amid = told(data.draw(st.permutations([*HISTORY, *again])))
+    assert replace(amid, found=False) == without_versions(replace(alone, found=False), amid)
+
+
+@given(st.data())
+def test_after_a_loss_the_last_snapshots_say_all_but_that_they_joined(data):
+    last = [SNAPSHOTS[3], SNAPSHOTS[6]]
+    known = told(data.draw(st.permutations([*last, *last])))
+    alone = told(HISTORY)
+    assert replace(known, found=False) == without_versions(
+        replace(alone, joined=False, contact_sequence=0), known
+    )
+    assert known.introduced
+
+
+def told(events: Iterable[tuple[Event, int]]) -> Recipient:
+    known = Recipient(ID)
+    for event, sequence in events:
+        known = learn(known, event, sequence)
+    return known
+
+
+def without_versions(recipient: Recipient, other: Recipient) -> Recipient:
+    """With the versions of the other, which a snapshot states as of its own, later one."""
+    return replace(recipient, unit_sequence=other.unit_sequence, language_sequence=other.language_sequence)

@@ -1,0 +1,49 @@
+"""Notifications as they are; neither text nor address is among what is stored."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from services.notifications.domain import State
+from services.shared.contracts.notifications import NotificationSnapshot
+from services.shared.mongo import Document
+from services.shared.republish import Source
+
+_SAID: Final = (
+    "member_id",
+    "unit",
+    "purpose",
+    "template",
+    "language",
+    "channel",
+    "state",
+    "reason",
+    "held_for",
+    "attempts",
+    "created_at",
+    "sequence",
+)
+
+
+def notification(row: Document) -> tuple[NotificationSnapshot, int]:
+    """`sending` is ours alone: to others it is queued until it is known what became of it."""
+    attempts = row["attempts"]
+    snapshot = NotificationSnapshot(
+        notification_id=row["_id"],
+        member_id=row["member_id"],
+        unit=row["unit"],
+        purpose=row["purpose"],
+        template=row["template"],
+        language=row["language"],
+        channel=row.get("channel"),
+        state=State.QUEUED.value if State(row["state"]).is_open else row["state"],
+        reason=row.get("reason"),
+        held_for=row.get("held_for"),
+        sender=attempts[-1]["sender"] if attempts else None,
+        attempts=len(attempts),
+        created_at=row["created_at"],
+    )
+    return snapshot, row["sequence"]
+
+
+SOURCES: Final = (Source("notifications", "unit", _SAID, notification),)

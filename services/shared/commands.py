@@ -1,0 +1,127 @@
+"""What every `python -m services.<name>` can do: serve, and, where it makes sense, `rebuild` and `republish`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Annotated, TypeVar
+
+import typer
+from fastapi import FastAPI
+from rich.console import Console
+
+from services.shared.kernel import Kernel, serve
+from services.shared.logs import configure_logs
+from services.shared.rebuild import Plan, Rebuild, RebuildError
+from services.shared.republish import Republish, Source
+from services.shared.settings import ServiceSettings
+
+S = TypeVar("S", bound=ServiceSettings)
+
+ONLY_RESTORED = 3
+"""Exit status of a rebuild that has to be run again once the service is stopped."""
+
+
+def commands(
+    load: Callable[[], S],
+    build: Callable[..., FastAPI],
+    *,
+    plan: Callable[[Kernel], Plan] | None = None,
+    sources: Sequence[Source] = (),
+) -> typer.Typer:
+    """The command line of a service: `plan` gives it `rebuild`, `sources` give it `republish`."""
+    cli = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+    @cli.callback(invoke_without_command=True)
+    def default(context: typer.Context) -> None:
+        """Serve, unless another command is named."""
+        if context.invoked_subcommand is None:
+            serve(load(), build)
+
+    @cli.command("serve")
+    def serve_command() -> None:
+        """Serve until SIGTERM."""
+        serve(load(), build)
+
+    if plan:
+        _add_rebuild(cli, load, build, plan)
+    if sources:
+        _add_republish(cli, load, sources)
+    return cli
+
+
+def _add_rebuild(
+    cli: typer.Typer, load: Callable[[], S], build: Callable[..., FastAPI], plan: Callable[[Kernel], Plan]
+) -> None:
+    @cli.command()
+    def rebuild(
+        database: Annotated[str, typer.Option(help="A new database.")],
+        group: Annotated[str, typer.Option(help="A new consumer group.")],
+        resume: Annotated[bool, typer.Option("--resume", help="Go on with a database begun before.")] = False,
+        accept_cut_off: Annotated[
+            bool,
+            typer.Option(
+                "--accept-cut-off", help="Our own topic has lost its beginning; snapshots say the rest."
+            ),
+        ] = False,
+        dry_run: Annotated[bool, typer.Option("--dry-run", help="Count, write nothing.")] = False,
+    ) -> None:
+        """Make the state anew from the log, beside the one in use. Publishes and sends nothing."""
+        console = Console()
+        settings = load()
+        _quiet(settings)
+
+        async def run() -> bool:
+            work = Rebuild(settings, build, plan, console, database_name=database, group=group)
+            try:
+                if not dry_run:
+                    return await work.run(resume=resume, accept_cut_off=accept_cut_off)
+                for topic, records in (await work.look()).items():
+                    console.print(f"{topic}: {records} records")
+                return True
+            finally:
+                work.close()
+
+        try:
+            finished = asyncio.run(run())
+        except RebuildError as refused:
+            raise SystemExit(f"error: {refused}") from None
+        except KeyboardInterrupt:
+            raise SystemExit("interrupted; --resume goes on") from None
+        if not finished:
+            raise SystemExit(ONLY_RESTORED)
+
+
+def _add_republish(cli: typer.Typer, load: Callable[[], S], sources: Sequence[Source]) -> None:
+    @cli.command()
+    def republish(
+        unit: Annotated[str | None, typer.Option(help="Only this unit and all below it.")] = None,
+        after: Annotated[str, typer.Option(help="Go on after this one, as an interrupted run said.")] = "",
+        dry_run: Annotated[bool, typer.Option("--dry-run", help="Count, stage nothing.")] = False,
+    ) -> None:
+        """State again all that we hold, for consumers that have lost it. The running service publishes it."""
+        console = Console()
+        settings = load()
+        _quiet(settings)
+        kernel = Kernel(settings)
+        try:
+            work = Republish(kernel.database, kernel.outbox, sources, console, unit=unit, after=after)
+        except ValueError:
+            raise SystemExit("error: --after is not what an interrupted run says") from None
+        try:
+            told = asyncio.run(work.count() if dry_run else work.run())
+        except BaseException:
+            if work.reached:
+                console.print(f"To go on: --after {work.reached}")
+            raise
+        finally:
+            kernel.client.close()
+        for name, count in told.items():
+            console.print(f"{name}: {count}")
+
+
+def _quiet(settings: ServiceSettings) -> None:
+    """Only what goes wrong: the command speaks for itself."""
+    configure_logs(
+        service=settings.service, instance=settings.instance, level="WARNING", fmt=settings.log_format
+    )

@@ -1,0 +1,197 @@
+"""Groups made anew from the log: what was decided stands, and only what was not decided is decided."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+
+from infra.local.keys import Keys
+from services.groups.app import build
+from services.groups.restoring import plan
+from services.groups.settings import GroupsSettings
+from services.groups.snapshots import SOURCES
+from services.shared.contracts.base import Envelope, Event
+from services.shared.contracts.groups import TOPIC, GroupMemberAssigned, GroupMemberRemoved
+from services.shared.contracts.members import MemberLeft, MemberMoved
+from services.shared.eventkit.codec import decode
+from services.shared.ids import new_id
+from services.shared.mongo import Database, Document
+from services.shared.rebuild import Rebuild, RebuildError
+from tests.fixtures.apps import Running, base_settings, make_topics, started
+from tests.fixtures.rebuilding import Anew, begin_at_the_end, databases, quiet, republish, the_log, without
+from tests.integration.groups.test_placement import UNIT, joins, placed, tree
+
+ELSEWHERE, UNKNOWN = "BR-SIWAN", "BR-GAYA"
+
+
+@pytest.fixture
+def settings(mongo_uri: str, kafka_bootstrap: str, database_name: str, keys: Keys) -> GroupsSettings:
+    base = base_settings(mongo_uri, kafka_bootstrap, database_name, keys)
+    return GroupsSettings(**base, group_capacity=5, waiting_room_seconds=0.2)
+
+
+async def live_through(groups: Running) -> list[str]:
+    """Joins with overflow, moves, leaves, a wait for a unit, a link and a capacity: all that can be decided."""
+    await tree(groups, UNIT, ELSEWHERE)
+    members, waiting = joins(12), joins(3, UNKNOWN)
+    await groups.publish(*members, *waiting)
+    await placed(groups, 12)
+    await placed(groups, 3, "waiting_unit")
+    ids = [m.member_id for m in members]
+    await groups.publish(
+        MemberMoved(member_id=ids[0], from_unit=UNIT, unit=ELSEWHERE),
+        MemberMoved(member_id=ids[1], from_unit=UNIT, unit=UNKNOWN),
+        MemberLeft(member_id=ids[2], unit=UNIT),
+        MemberLeft(member_id=waiting[0].member_id, unit=UNKNOWN),
+    )
+    await placed(groups, 2, "left")
+    await placed(groups, 3, "waiting_unit")
+    group = await groups.kernel.database["groups"].find_one({"unit": UNIT, "ordinal": 1})
+    assert group is not None
+    change = {"invite_link": "https://example.org/join", "capacity": 8}
+    answer = await groups.http.patch(
+        f"/v1/groups/{group['_id']}", json=change, headers={"if-match": f'"{group["version"]}"'}
+    )
+    assert answer.status_code == 200, answer.text
+    await groups.until(lambda: quiet(groups.kernel))
+    return ids
+
+
+async def content(database: Database, collection: str, *but: str) -> list[Document]:
+    return [without(row, *but) async for row in database[collection].find({}).sort("_id", 1)]
+
+
+async def events(settings: GroupsSettings) -> list[Envelope[Event]]:
+    return [decode(record) for record in await the_log(settings, [TOPIC])]
+
+
+async def test_what_was_decided_is_restored_and_only_the_rest_is_decided(
+    settings: GroupsSettings, keys: Keys
+) -> None:
+    await make_topics(settings)
+    anew = Anew(settings, build, plan)
+    async with databases(settings) as named:
+        before, after = named(settings.database), named(anew.settings.database)
+        async with started(build, settings, keys=keys, admin_scopes=["groups:*"]) as groups:
+            ids = await live_through(groups)
+            await republish(settings, SOURCES)
+            await groups.until(lambda: quiet(groups.kernel))
+            assert not await anew.run(), "the service runs, so it may still decide"
+            assert await after["placements"].count_documents({}) == 15
+        decided = {e.id for e in await events(settings)}
+        (late,) = joins(1)
+        await groups.publish(late, MemberMoved(member_id=ids[3], from_unit=UNIT, unit=ELSEWHERE))
+        assert await anew.run(resume=True)
+
+        assert "1 groups need their invite link again" in anew.said
+        assert f"SANGATHAN_CONSUMER_GROUP={anew.settings.group}" in anew.said
+        assert await content(after, "units") == await content(before, "units")
+        touched = {late.member_id, ids[3]}
+        old, new = await content(before, "placements", "since"), await content(after, "placements", "since")
+        assert [p for p in new if p["_id"] not in touched] == [p for p in old if p["_id"] not in touched]
+        mutable = ("created_at", "updated_at", "invite_link", "link_lost", "taken", "state", "version")
+        assert await content(after, "groups", *mutable) == await content(before, "groups", *mutable)
+        seats = Counter(p["group_id"] for p in new if p["group_id"])
+        assert {g["_id"]: g["taken"] for g in await content(after, "groups")} == dict(seats)
+        staged = {row["subject"] for row in await content(after, "outbox")}
+        assert staged == touched, "nothing is said again, and nothing is published yet"
+
+        async with started(build, anew.settings, keys=keys, admin_scopes=["groups:*"]) as groups:
+            await groups.until(lambda: quiet(groups.kernel))
+            answer = await groups.http.get("/v1/groups")
+            assert all(group["name"]["en"] for group in answer.json()["items"])
+        log = await events(settings)
+        assert len(log) == len({e.id for e in log}) == len(decided) + 3
+        assert [e.data.unit for e in log if e.subject == late.member_id] == [UNIT]  # type: ignore[attr-defined]
+        for subject in touched:
+            own = [e.sequence for e in log if e.subject == subject and "snapshot" not in e.type]
+            assert own == list(range(1, len(own) + 1))
+
+
+async def test_half_an_answer_in_the_log_is_completed(settings: GroupsSettings, keys: Keys) -> None:
+    """The seat was given up, but the event of the new one was lost with the old database."""
+    await make_topics(settings)
+    anew = Anew(settings, build, plan)
+    async with databases(settings) as named:
+        async with started(build, settings, keys=keys, admin_scopes=["groups:*"]) as groups:
+            await tree(groups, UNIT, ELSEWHERE)
+            (member,) = joins(1)
+            await groups.publish(member)
+            await placed(groups, 1)
+            await groups.until(lambda: quiet(groups.kernel))
+        assigned = next(e for e in await events(settings) if isinstance(e.data, GroupMemberAssigned))
+        moved = groups.envelope(MemberMoved(member_id=member.member_id, from_unit=UNIT, unit=ELSEWHERE))
+        removal = half(assigned, moved)
+        await groups.publish(moved, removal)
+        assert await anew.run()
+        placement = await named(anew.settings.database)["placements"].find_one({"_id": member.member_id})
+        assert placement is not None
+        assert (placement["unit"], placement["sequence"], placement["member_sequence"]) == (ELSEWHERE, 3, 2)
+
+
+def half(assigned: Envelope[Event], moved: Envelope[Event]) -> Envelope[Event]:
+    seat = assigned.data.model_dump(include={"member_id", "group_id", "unit", "kind", "ordinal"})
+    said = GroupMemberRemoved(**seat, reason="moved", member_sequence=moved.sequence)
+    return replace(assigned, id=new_id(), sequence=2, causation_id=moved.id, data=said)
+
+
+async def test_events_of_before_member_sequence_are_not_answered_again(
+    settings: GroupsSettings, keys: Keys
+) -> None:
+    """The log of an older release: only the causes say which events have been answered."""
+    await make_topics(settings)
+    anew = Anew(settings, build, plan)
+    async with databases(settings) as named:
+        async with started(build, settings, keys=keys, admin_scopes=["groups:*"]) as groups:
+            await tree(groups, UNIT, ELSEWHERE)
+            await groups.until(lambda: quiet(groups.kernel))
+        (member,) = joins(1)
+        joined = groups.envelope(member)
+        moved = groups.envelope(MemberMoved(member_id=member.member_id, from_unit=UNIT, unit=ELSEWHERE))
+        seat = GroupMemberAssigned(
+            member_id=member.member_id,
+            group_id="g",
+            unit=ELSEWHERE,
+            kind="general",
+            ordinal=1,
+            invite_ready=False,
+        )
+        first = groups.envelope(seat.model_copy(update={"unit": UNIT}))
+        second = groups.envelope(seat)
+        await groups.publish(
+            joined, moved, replace(first, causation_id=joined.id), replace(second, causation_id=moved.id)
+        )
+        assert await anew.run()
+        placement = await named(anew.settings.database)["placements"].find_one({"_id": member.member_id})
+        assert placement is not None
+        assert (placement["unit"], placement["sequence"]) == (ELSEWHERE, 2)
+        assert await named(anew.settings.database)["outbox"].count_documents({}) == 0
+
+
+async def test_a_rebuild_refuses_what_is_in_use(settings: GroupsSettings) -> None:
+    anew = Anew(settings, build, plan)
+    async with databases(settings) as named:
+        await named(anew.settings.database)["something"].insert_one({})
+        with pytest.raises(RebuildError, match="not empty"):
+            await anew.run()
+    with pytest.raises(RebuildError, match="uses that"):
+        Rebuild(settings, build, plan, Console(), database_name=settings.database, group="other")
+    with pytest.raises(RebuildError, match="uses that"):
+        Rebuild(settings, build, plan, Console(), database_name="other", group="groups")
+
+
+async def test_a_log_without_its_beginning_is_not_decided_on(settings: GroupsSettings, keys: Keys) -> None:
+    await make_topics(settings)
+    anew = Anew(settings, build, plan)
+    async with databases(settings):
+        async with started(build, settings, keys=keys, admin_scopes=["groups:*"]) as groups:
+            await tree(groups, UNIT)
+            await groups.until(lambda: quiet(groups.kernel))
+        restorer = anew.settings.model_copy(update={"consumer_group": f"{anew.settings.group}.restoring"})
+        await begin_at_the_end(restorer, [TOPIC])
+        with pytest.raises(RebuildError, match="not read from its first record"):
+            await anew.run()
+        assert await anew.run(resume=True, accept_cut_off=True)
