@@ -329,7 +329,9 @@ class MemoryCollection:
             raise NotImplementedError("the document before the update")
         now = self._client.store.now
         return await self._write(
-            "update", session, lambda t: self._change(t, query, lambda row: updated(row, update, now()), upsert)
+            "update",
+            session,
+            lambda t: self._change(t, query, lambda row: updated(row, update, now()), upsert),
         )
 
     def _change(
