@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import zlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
@@ -158,5 +159,7 @@ class MemoryConsumer:
         return {p: len(self._log.records[p]) - position for p, position in self.positions.items()}
 
     async def stop(self) -> None:
-        await self._reach("leave")
-        self._log.leave(self)
+        """Without an answer it stays a member until its session expires."""
+        with contextlib.suppress(TransientError):
+            await self._reach("leave")
+            self._log.leave(self)

@@ -129,15 +129,15 @@ class BatchConsumer:
 
         Raises: `PermanentError` with the reason when its value was not kept or it fails again.
         """
-        letter = await self._dead_letters.get(letter_id_)
-        if letter is None or letter["state"] != "dead":
-            return
-        if letter["value"] is None:
-            raise PermanentError("value_withheld", "the record did not decode; read it from its topic")
-        record = record_of(letter)
 
         async def apply(work: UnitOfWork) -> None:
-            event = decode(record)
+            # Read here, so that of two replays at once the second meets what the first has settled.
+            letter = await self._dead_letters.get(letter_id_, work.session)
+            if letter is None or letter["state"] != "dead":
+                return
+            if letter["value"] is None:
+                raise PermanentError("value_withheld", "the record did not decode; read it from its topic")
+            event = decode(record_of(letter))
             await self._inbox.forget(event.id, work.session)
             await self._handlers[type(event.data)]([event], work)
             await self._inbox.add([event.id], self._clock.now(), work.session)

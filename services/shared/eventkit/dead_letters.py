@@ -17,7 +17,7 @@ from services.shared.eventkit.broker import Message, Partition, Record
 from services.shared.eventkit.codec import peek
 from services.shared.eventkit.outbox import UnitOfWork
 from services.shared.ids import new_id
-from services.shared.mongo import Collection, Database, Document
+from services.shared.mongo import Collection, Database, Document, Session
 
 KEPT_HEADERS = (
     "ce_specversion",
@@ -64,8 +64,8 @@ class DeadLetters:
             query["_id"] = {"$gt": after}
         return await self.letters.find(query, {"value": 0}).sort("_id", 1).limit(limit).to_list(None)
 
-    async def get(self, id_: str) -> Document | None:
-        return await self.letters.find_one({"_id": id_})
+    async def get(self, id_: str, session: Session | None = None) -> Document | None:
+        return await self.letters.find_one({"_id": id_}, session=session)
 
     async def settle(self, id_: str, state: str, work: UnitOfWork, *, note: str | None = None) -> None:
         """Mark a letter `replayed` or `discarded`."""

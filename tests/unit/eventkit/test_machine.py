@@ -1,0 +1,173 @@
+"""The kernel under a machine that interleaves, delays, fails and kills its processes at any step."""
+
+from __future__ import annotations
+
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+
+from services.shared.contracts.members import MemberJoined, MemberUpdated
+from services.shared.eventkit.broker import Message
+from services.shared.eventkit.codec import REQUIRED_HEADERS
+from tests.unit.eventkit.verdict import always, finish
+from tests.unit.eventkit.world import PROCESSES, World
+
+MOST_EXAMPLES = 60
+PROFILE = settings(
+    max_examples=MOST_EXAMPLES,
+    stateful_step_count=40,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    phases=[Phase.generate, Phase.shrink],
+    suppress_health_check=list(HealthCheck),
+)
+"""The same examples on every machine. To see a counterexample at its smallest, add `Phase.shrink`."""
+
+ACTORS = ("a1.relay", "a2.relay", "a1.request", "a2.request") + tuple(
+    f"{b}.{role}" for b in ("b1", "b2") for role in ("consumer", "consumer", "relay", "replay")
+)
+STEPS = {
+    "request": ("update subjects", "insert outbox", "commit", "commit done"),
+    "relay": (
+        "update leases done",
+        "find outbox",
+        "publish",
+        "publish half",
+        "publish done",
+        "delete outbox",
+        "delete outbox done",
+    ),
+    "consumer": (
+        "fetch",
+        "find inbox",
+        "peer",
+        "insert effects",
+        "insert inbox",
+        "update dead_letters",
+        "insert outbox",
+        "commit",
+        "commit done",
+        "commit offsets",
+        "commit offsets done",
+        "pause",
+    ),
+    "replay": ("find_one dead_letters", "delete inbox", "commit", "commit done"),
+}
+PLACES = [(actor, step) for actor in dict.fromkeys(ACTORS) for step in STEPS[actor.rpartition(".")[2]]]
+KINDS = st.sampled_from([MemberJoined, MemberUpdated])
+
+
+class KernelMachine(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.world = World()
+
+    @initialize()
+    def warm(self) -> None:
+        self.world.everybody(3)
+
+    @rule(name=st.sampled_from(["a1", "a2"]), subject=st.sampled_from("xyz"), kind=KINDS)
+    def request(self, name: str, subject: str, kind: type[MemberJoined | MemberUpdated]) -> None:
+        self.world.request(name, subject, kind)
+
+    @rule(subject=st.sampled_from("xy"), kinds=st.lists(KINDS, min_size=2, max_size=4))
+    def requests(self, subject: str, kinds: list[type[MemberJoined | MemberUpdated]]) -> None:
+        """One after the other, each answered if nothing stands in its way."""
+        for i, kind in enumerate(kinds):
+            name = ("a1", "a2")[i % 2]
+            self.world.request(name, subject, kind)
+            self.world.go(f"{name}.request", 12)
+
+    @rule(actor=st.sampled_from(ACTORS), steps=st.sampled_from([1, 2, 5, 12, 30]))
+    def go(self, actor: str, steps: int) -> None:
+        self.world.go(actor, steps)
+
+    @rule(steps=st.sampled_from([1, 5, 20]))
+    def everybody(self, steps: int) -> None:
+        self.world.everybody(steps)
+
+    @rule(place=st.sampled_from(PLACES), then=st.sampled_from(["stay", "fail", "crash", "crash", "expel"]))
+    def stop_at(self, place: tuple[str, str], then: str) -> None:
+        """Bring a task to a step, if it can be brought there, and then fail it, kill its process, or leave it there."""
+        actor, step = place
+        self.world.go_to(actor, step)
+        name = actor.partition(".")[0]
+        if then == "fail":
+            self.world.fail(actor)
+        elif then == "crash":
+            self.world.crash(name)
+        elif then == "expel" and name.startswith("b"):
+            self.world.expel(name)
+
+    @rule(name=st.sampled_from(PROCESSES))
+    def start(self, name: str) -> None:
+        self.world.start(name)
+
+    @rule()
+    def start_all(self) -> None:
+        for name in PROCESSES:
+            self.world.start(name)
+
+    @rule(name=st.sampled_from(PROCESSES))
+    def terminate(self, name: str) -> None:
+        self.world.terminate(name)
+
+    @rule(seconds=st.sampled_from([0.5, 2, 6, 20]))
+    def tick(self, seconds: float) -> None:
+        self.world.tick(seconds)
+        if seconds > 10:
+            self.world.expire()
+
+    @rule(name=st.sampled_from(["b1", "b2"]))
+    def rebalance(self, name: str) -> None:
+        self.world.expire()
+        self.world.expel(name)
+
+    @rule(kind=st.sampled_from(["bad json", "unknown type", "key mismatch"]), copies=st.sampled_from([1, 1, 5]))
+    def poison(self, kind: str, copies: int) -> None:
+        for _ in range(copies):
+            self.world.publish(_poison(self.world, kind))
+
+    @rule()
+    def break_handler(self) -> None:
+        self.world.bug = self.world.ever_bug = True
+
+    @rule()
+    def mend_handler(self) -> None:
+        self.world.bug = False
+
+    @rule(name=st.sampled_from(["b1", "b2"]), which=st.integers(0, 3))
+    def replay(self, name: str, which: int) -> None:
+        letters = [id_ for id_, row in self.world.rows("b", "dead_letters").items() if row["value"] is not None]
+        if letters:
+            self.world.replay(name, letters[which % len(letters)])
+
+    @rule()
+    def reset_fuse(self) -> None:
+        self.world.reset_fuse()
+
+    @invariant()
+    def always(self) -> None:
+        always(self.world)
+
+    def teardown(self) -> None:
+        try:
+            finish(self.world)
+        finally:
+            self.world.close()
+
+
+def _poison(world: World, kind: str) -> Message:
+    """Bearing the id of a good event, if there is one yet."""
+    records = world.log.read(MemberJoined.topic)
+    good = [r for r in records if r not in world.poison]
+    headers = dict(good[-1].headers) if good else {name: b"1" for name in REQUIRED_HEADERS}
+    headers |= {"ce_type": b"member.sang"} if kind == "unknown type" else {"ce_type": b"member.joined"}
+    value = b"{" if kind == "bad json" or not good else good[-1].value or b""
+    key = b"mallory" if kind == "key mismatch" or not good else good[-1].key or b""
+    return Message(MemberJoined.topic, key, value, tuple(headers.items()))
+
+
+def test_no_interleaving_and_no_crash_loses_doubles_or_reorders_an_effect() -> None:
+    run_state_machine_as_test(KernelMachine, settings=PROFILE)
