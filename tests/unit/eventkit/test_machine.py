@@ -20,6 +20,7 @@ PROFILE = settings(
     derandomize=True,
     database=None,
     phases=[Phase.generate],
+    report_multiple_bugs=False,
     suppress_health_check=list(HealthCheck),
 )
 """The same examples on every machine. To see a counterexample at its smallest, add `Phase.shrink`."""
@@ -37,6 +38,7 @@ RELAY = (
 CONSUMER = (
     "fetch",
     "find inbox",
+    "peer",
     "peer",
     "insert effects",
     "insert inbox",
@@ -133,11 +135,13 @@ class KernelMachine(RuleBasedStateMachine):
         for _ in range(copies):
             self.world.publish(_poison(self.world, kind))
 
-    @rule(broken=st.booleans())
-    def deploy(self, broken: bool) -> None:
-        """A handler with a bug, or without."""
+    @rule(broken=st.booleans(), reset=st.booleans())
+    def deploy(self, broken: bool, reset: bool) -> None:
+        """A handler with a bug, or without; and the operator may think that it is well now."""
         self.world.bug = broken
         self.world.ever_bug |= broken
+        if reset:
+            self.world.reset_fuse()
 
     @rule(name=st.sampled_from(["b1", "b2"]), step=st.sampled_from(REPLAY), then=OUTCOMES)
     def replay(self, name: str, step: str, then: str) -> None:
@@ -145,10 +149,6 @@ class KernelMachine(RuleBasedStateMachine):
         if letters:
             self.world.replay(name, letters[0])
             self.stop_at(f"{name}.replay", step, then)
-
-    @rule()
-    def reset_fuse(self) -> None:
-        self.world.reset_fuse()
 
     @invariant()
     def always(self) -> None:
