@@ -39,7 +39,6 @@ CONSUMER = (
     "fetch",
     "find inbox",
     "peer",
-    "peer",
     "insert effects",
     "insert inbox",
     "update dead_letters",
@@ -130,10 +129,16 @@ class KernelMachine(RuleBasedStateMachine):
         self.world.expire()
         self.world.expel(name)
 
-    @rule(kind=st.sampled_from(["bad json", "unknown type", "key mismatch"]), copies=st.sampled_from([1, 1, 1, 5]))
-    def poison(self, kind: str, copies: int) -> None:
+    @rule(
+        kind=st.sampled_from(["bad json", "unknown type", "key mismatch"]),
+        copies=st.sampled_from([1, 1, 5]),
+        name=st.sampled_from(["b1", "b2"]),
+        then=OUTCOMES,
+    )
+    def poison(self, kind: str, copies: int, name: str, then: str) -> None:
         for _ in range(copies):
             self.world.publish(_poison(self.world, kind))
+        self.stop_at(f"{name}.consumer", "update dead_letters", then)
 
     @rule(broken=st.booleans(), reset=st.booleans())
     def deploy(self, broken: bool, reset: bool) -> None:
@@ -142,6 +147,10 @@ class KernelMachine(RuleBasedStateMachine):
         self.world.ever_bug |= broken
         if reset:
             self.world.reset_fuse()
+
+    @rule(down=st.booleans())
+    def peer(self, down: bool) -> None:
+        self.world.peer_down = down
 
     @rule(name=st.sampled_from(["b1", "b2"]), step=st.sampled_from(REPLAY), then=OUTCOMES)
     def replay(self, name: str, step: str, then: str) -> None:

@@ -25,7 +25,7 @@ def always(world: World) -> None:
 
 def finish(world: World) -> None:
     """Let everybody recover and finish, look; then let an operator replay the dead letters, and look again."""
-    world.bug = False
+    world.bug = world.peer_down = False
     if world.blown:  # somebody tries a restart, in vain
         for name in ("b1", "b2"):
             world.crash(name)

@@ -163,7 +163,7 @@ class World:
         self.store = Store(self.now)
         self.log = Log(self.now)
         self.client = client(self.store, self.step)
-        self.bug = self.ever_bug = self.blown = False
+        self.bug = self.ever_bug = self.peer_down = self.blown = False
         self.times_blown = self.resets = 0
         self.attempted: dict[str, str] = {}
         """Token of each request -> its subject."""
@@ -245,6 +245,8 @@ class World:
     async def handle(self, events: Sequence[Envelope[Any]], work: UnitOfWork) -> None:
         """An effect per event, a state per subject guarded by its sequence, and an event that follows."""
         await self.step("peer")
+        if self.peer_down:
+            raise TransientError("peer")
         if self.bug and any(isinstance(e.data, MemberUpdated) for e in events):
             raise KeyError("bug")
         db = self.database("b")
