@@ -127,7 +127,7 @@ class MemoryConsumer:
         if self.expelled:
             self._log.join(self)
         deadline = asyncio.get_running_loop().time() + timeout
-        while not (records := self._take(max_records)) and asyncio.get_running_loop().time() < deadline:
+        while not (records := self._take(max_records)) and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110 (a consumer tells nobody)
             await asyncio.sleep(POLL_SECONDS)
         return records
 

@@ -3,92 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from datetime import datetime
-from typing import Any, NamedTuple, Self, TypeVar, cast
+from typing import Any, Self, TypeVar, cast
 
 import bson
 from bson.codec_options import CodecOptions
-from pymongo.errors import AutoReconnect, BulkWriteError, DuplicateKeyError, OperationFailure
+from pymongo.errors import AutoReconnect, BulkWriteError, DuplicateKeyError, OperationFailure, PyMongoError
 
 from services.shared import mongo
-from services.shared.eventkit.errors import DUPLICATE_KEY
 from services.shared.mongo import Document
 from tests.fakes import Step, unhindered
 from tests.fakes.expressions import Update, matches, project, updated
+from tests.fakes.store import (
+    NO_SUCH_TRANSACTION,
+    TRANSIENT,
+    WRITE_CONFLICT,
+    Name,
+    Store,
+    Transaction,
+    failure,
+)
 
 T = TypeVar("T")
 TZ_AWARE: CodecOptions[Document] = CodecOptions(document_class=dict, tz_aware=True)
-WRITE_CONFLICT, NO_SUCH_TRANSACTION = 112, 251  # error_codes.yml of MongoDB
-TRANSIENT, UNKNOWN = "TransientTransactionError", "UnknownTransactionCommitResult"
-
-
-class Name(NamedTuple):
-    database: str
-    collection: str
-
-
-class Key(NamedTuple):
-    name: Name
-    id: Any
-
-
-class Store:
-    """What outlives every process. `now` is the server's clock, `$$NOW`."""
-
-    def __init__(self, now: Callable[[], datetime]) -> None:
-        self.now = now
-        self.rows: dict[Name, dict[Any, Document]] = {}
-        self.commits = 0
-        self.changed: dict[Key, int] = {}
-        """The commit that last touched a document, a deleted one too."""
-        self.locks: dict[Key, Transaction] = {}
-
-
-class Transaction:
-    """Reads the store as it was when it began, with its own writes on top. The first writer of a document wins."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._began = store.commits
-        self._rows = {name: dict(rows) for name, rows in store.rows.items()}
-        self._written: dict[Key, Document | None] = {}
-
-    def rows(self, name: Name) -> dict[Any, Document]:
-        return self._rows.setdefault(name, {})
-
-    def write(self, name: Name, id_: Any, document: Document | None) -> None:
-        """Raises: `OperationFailure` (write conflict) when another has written it, or is about to."""
-        key = Key(name, id_)
-        holder = self._store.locks.get(key, self)
-        if holder is not self or self._store.changed.get(key, 0) > self._began:
-            raise _failure("WriteConflict", WRITE_CONFLICT)
-        self._store.locks[key] = self
-        self._written[key] = document
-        if document is None:
-            del self.rows(name)[id_]
-        else:
-            self.rows(name)[id_] = document
-
-    def insert(self, name: Name, document: Document) -> None:
-        if document["_id"] in self.rows(name):
-            raise DuplicateKeyError("E11000 duplicate key", DUPLICATE_KEY, {"code": DUPLICATE_KEY})
-        self.write(name, document["_id"], document)
-
-    def commit(self) -> None:
-        if self._written:
-            self._store.commits += 1
-        for key, document in self._written.items():
-            rows = self._store.rows.setdefault(key.name, {})
-            if document is None:
-                rows.pop(key.id, None)
-            else:
-                rows[key.id] = document
-            self._store.changed[key] = self._store.commits
-        self.end()
-
-    def end(self) -> None:
-        """Without a commit: an abort."""
-        self._store.locks = {k: holder for k, holder in self._store.locks.items() if holder is not self}
+UNKNOWN = "UnknownTransactionCommitResult"
 
 
 class MemoryClient:
@@ -113,10 +50,10 @@ class MemoryClient:
         try:
             await self.step(step)
         except ConnectionError as error:
-            failure = AutoReconnect(str(error))
+            lost = AutoReconnect(str(error))
             if session and session.in_transaction:
-                failure._add_error_label(UNKNOWN if step.startswith("commit") else TRANSIENT)
-            raise failure from error
+                lost._add_error_label(UNKNOWN if step.startswith("commit") else TRANSIENT)
+            raise lost from error
 
 
 class MemorySession:
@@ -140,7 +77,7 @@ class MemorySession:
                 result = await body(self)
                 await self._commit()
                 return result
-            except mongo.PyMongoError as error:
+            except PyMongoError as error:
                 if not error.has_error_label(TRANSIENT):
                     raise
             finally:
@@ -151,20 +88,20 @@ class MemorySession:
             try:
                 await self._client.reach("commit", self)
                 if self._aborted:
-                    raise _failure("NoSuchTransaction", NO_SUCH_TRANSACTION)
+                    raise failure("NoSuchTransaction", NO_SUCH_TRANSACTION)
                 if self._transaction:
                     self._transaction.commit()
                     self._transaction = None
                 await self._client.reach("commit done", self)
                 return
-            except mongo.PyMongoError as error:
+            except PyMongoError as error:
                 if not error.has_error_label(UNKNOWN):
                     raise
 
     def transaction(self) -> Transaction:
         """The snapshot is that of the first operation, not of the start."""
         if self._aborted:
-            raise _failure("NoSuchTransaction", NO_SUCH_TRANSACTION)
+            raise failure("NoSuchTransaction", NO_SUCH_TRANSACTION)
         if self._transaction is None:
             self._transaction = Transaction(self._client.store)
         return self._transaction
@@ -361,7 +298,7 @@ class MemoryCollection:
         if session:
             try:
                 return change(session.transaction())
-            except mongo.PyMongoError:
+            except PyMongoError:
                 session.fail()
                 raise
         result = await self._write_alone(step, change)
@@ -389,10 +326,6 @@ class MemoryCollection:
 def client(store: Store, step: Step = unhindered) -> mongo.Client:
     """The store's client, as what it stands in for."""
     return cast(mongo.Client, MemoryClient(store, step))
-
-
-def _failure(name: str, code: int) -> OperationFailure:
-    return OperationFailure(name, code, {"code": code, "errorLabels": [TRANSIENT]})
 
 
 def _copy(document: Document) -> Document:

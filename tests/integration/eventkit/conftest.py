@@ -29,8 +29,8 @@ from services.shared.ids import new_id
 from services.shared.migrations import migrate
 from services.shared.mongo import Client, connect, database
 from tests.fakes.kafka import Log, MemoryBroker
-from tests.fakes.mongo import Store
 from tests.fakes.mongo import client as memory_client
+from tests.fakes.store import Store
 
 ORIGIN = Origin("request-1", "00-" + "a" * 32 + "-" + "b" * 16 + "-01")
 

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from services.shared.eventkit.broker import Consumer, Message, Partition, Producer, RebalancedError, Record
-from services.shared.ids import new_id
 from tests.integration.eventkit.conftest import Bench
 
 Join = Callable[[], Coroutine[Any, Any, Consumer]]
@@ -163,7 +162,7 @@ async def test_a_partition_lost_and_got_back_may_be_committed_and_is_read_anew(
 async def shared(first: Consumer, second: Consumer) -> None:
     """Until the two hold all three partitions between them."""
     async with asyncio.timeout(30):
-        while not (
+        while not (  # noqa: ASYNC110 (a consumer tells nobody)
             first.assignment()
             and second.assignment()
             and not set(first.assignment()) & set(second.assignment())
@@ -174,5 +173,5 @@ async def shared(first: Consumer, second: Consumer) -> None:
 
 async def holds(consumer: Consumer, partitions: int) -> None:
     async with asyncio.timeout(30):
-        while len(consumer.assignment()) != partitions:
+        while len(consumer.assignment()) != partitions:  # noqa: ASYNC110 (a consumer tells nobody)
             await asyncio.sleep(0.05)

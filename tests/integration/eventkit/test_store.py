@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import pytest
@@ -204,16 +205,14 @@ async def test_two_transactions_that_read_what_the_other_writes_both_commit(
     """Write skew: a snapshot guards only what is written. A rule over several documents needs one they all write."""
     await rows.insert_one({"_id": "b", "n": 1})
 
-    async def clear(session: Session, own: str) -> None:
+    async def clear(own: str, session: Session) -> None:
         total = sum([row["n"] async for row in rows.find({}, session=session)])
         await both.wait()
         if total > 1:
             await rows.update_one({"_id": own}, {"$set": {"n": 0}}, session=session)
 
     both = asyncio.Barrier(2)
-    await asyncio.gather(
-        *(transact(bench.client, lambda session, own=own: clear(session, own)) for own in ("a", "b"))
-    )
+    await asyncio.gather(*(transact(bench.client, partial(clear, own)) for own in ("a", "b")))
     assert [row["n"] async for row in rows.find()] == [0, 0]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
@@ -12,7 +13,7 @@ from services.shared.eventkit.codec import REQUIRED_HEADERS
 from tests.unit.eventkit.verdict import always, finish
 from tests.unit.eventkit.world import PROCESSES, World
 
-MOST_EXAMPLES = 60
+MOST_EXAMPLES = 100
 PROFILE = settings(
     max_examples=MOST_EXAMPLES,
     stateful_step_count=40,
@@ -50,7 +51,16 @@ CONSUMER = (
     "pause",
 )
 REPLAY = ("find_one dead_letters", "delete inbox", "commit", "commit done")
-ACTORS = ("a1.relay", "a2.relay", "a1.request", "a2.request", "b1.consumer", "b2.consumer", "b1.relay", "b2.relay")
+ACTORS = (
+    "a1.relay",
+    "a2.relay",
+    "a1.request",
+    "a2.request",
+    "b1.consumer",
+    "b2.consumer",
+    "b1.relay",
+    "b2.relay",
+)
 KINDS = st.sampled_from([MemberJoined, MemberUpdated])
 OUTCOMES = st.sampled_from(["stay", "fail", "crash", "restart", "expel"])
 
@@ -154,7 +164,9 @@ class KernelMachine(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from(["b1", "b2"]), step=st.sampled_from(REPLAY), then=OUTCOMES)
     def replay(self, name: str, step: str, then: str) -> None:
-        letters = [id_ for id_, row in self.world.rows("b", "dead_letters").items() if row["value"] is not None]
+        letters = [
+            id_ for id_, row in self.world.rows("b", "dead_letters").items() if row["value"] is not None
+        ]
         if letters:
             self.world.replay(name, letters[0])
             self.stop_at(f"{name}.replay", step, then)
@@ -174,12 +186,13 @@ def _poison(world: World, kind: str) -> Message:
     """Bearing the id of a good event, if there is one yet."""
     records = world.log.read(MemberJoined.topic)
     good = [r for r in records if r not in world.poison]
-    headers = dict(good[-1].headers) if good else {name: b"1" for name in REQUIRED_HEADERS}
+    headers = dict(good[-1].headers) if good else dict.fromkeys(REQUIRED_HEADERS, b"1")
     headers |= {"ce_type": b"member.sang"} if kind == "unknown type" else {"ce_type": b"member.joined"}
     value = b"{" if kind == "bad json" or not good else good[-1].value or b""
     key = b"mallory" if kind == "key mismatch" or not good else good[-1].key or b""
     return Message(MemberJoined.topic, key, value, tuple(headers.items()))
 
 
+@pytest.mark.timeout(300)
 def test_no_interleaving_and_no_crash_loses_doubles_or_reorders_an_effect() -> None:
     run_state_machine_as_test(KernelMachine, settings=PROFILE)

@@ -1,4 +1,4 @@
-"""What the machine once found, step by step, so that it stays found whatever the machine tries next."""
+"""Bugs that came out while the machine was built, step by step, so that none depends on what it tries next."""
 
 from __future__ import annotations
 
@@ -29,7 +29,9 @@ def world() -> Iterator[World]:
     world.close()
 
 
-def test_a_partition_that_was_lost_and_came_back_during_one_batch_is_not_committed_undone(world: World) -> None:
+def test_a_partition_that_was_lost_and_came_back_during_one_batch_is_not_committed_undone(
+    world: World,
+) -> None:
     world.go_to("b1.consumer", "peer")
     world.fail("b1.consumer")
     assert world.actors["b1.consumer"].step == "pause"

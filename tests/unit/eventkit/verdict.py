@@ -78,7 +78,9 @@ def input_is_effects_and_letters(world: World) -> None:
     assert {id_ for id_, row in letters.items() if row["value"] is None} == poison, "poison without a letter"
     assert len(decodable) + len(poison) == len(letters), "an event has two letters"
     assert not (dead & effects), "an event is dead and applied"
-    assert dead | effects == input_, f"lost: {input_ - dead - effects}, from nowhere: {(dead | effects) - input_}"
+    assert dead | effects == input_, (
+        f"lost: {input_ - dead - effects}, from nowhere: {(dead | effects) - input_}"
+    )
     guilty = {MemberUpdated.event_type} if world.ever_bug else set()
     guiltless = {row["type"] for row in letters.values() if row["value"] is not None} - guilty
     assert not guiltless, "a healthy event was dead-lettered"
