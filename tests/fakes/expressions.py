@@ -14,6 +14,7 @@ Update = Mapping[str, Any] | Sequence[Mapping[str, Any]]
 
 _TESTS: dict[str, Callable[[Any, Any], bool]] = {
     "$in": lambda value, wanted: value in wanted,
+    "$nin": lambda value, unwanted: value not in unwanted,
     "$gt": lambda value, least: value is not None and value > least,
     "$gte": lambda value, least: value is not None and value >= least,
 }

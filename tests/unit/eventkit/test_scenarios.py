@@ -69,3 +69,20 @@ def test_a_lease_whose_answer_comes_after_its_end_is_not_held(world: World) -> N
     world.go("a1.relay", 1)
     assert world.actors["a1.relay"].step != "find outbox"
     finish(world)
+
+
+def test_what_is_committed_between_the_two_reads_of_a_relay_is_published_in_order(world: World) -> None:
+    """The two events come from processes whose clocks, and so whose ids, differ."""
+    world.tick(10)
+    for subject in "xy":
+        world.request("a1", subject, MemberJoined)
+        world.go("a1.request", 20)
+    world.go_to("a1.relay", "find outbox")
+    world.go("a1.relay", 1)
+    assert world.actors["a1.relay"].step == "find outbox", "the second read"
+    world.start("a2")
+    for name in ("a2", "a1"):
+        world.request(name, "x", MemberUpdated)
+        world.go(f"{name}.request", 20)
+    world.go("a1.relay", 1)
+    finish(world)
