@@ -58,6 +58,8 @@ class Producer(Protocol):
 
 
 class Consumer(Protocol):
+    """One member of a consumer group. After a rebalance every partition it is assigned begins at its committed offset."""
+
     async def fetch(self, max_records: int, timeout: float) -> list[Record]:
         """Up to `max_records` records, in order within each partition; none after `timeout` seconds."""
         ...

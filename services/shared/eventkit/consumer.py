@@ -155,7 +155,7 @@ class BatchConsumer:
     async def process(self, records: Sequence[Record]) -> None:
         """Apply every record exactly once or dead-letter it.
 
-        Raises: `FuseOpenError`, `StoppedError`; the offsets must then not be committed.
+        Raises: `FuseOpenError`, `StoppedError`, `RebalancedError`; the offsets must then not be committed.
         """
         items = []
         for record in records:
@@ -183,7 +183,7 @@ class BatchConsumer:
     async def _apply(self, items: Sequence[Item]) -> None:
         """Apply in one transaction; retry what time cures, bisect what it does not."""
         attempt = 0
-        while items:
+        while True:
             try:
                 await self._transact(items)
                 return
@@ -200,7 +200,7 @@ class BatchConsumer:
                     "consumer.retrying", family=verdict.value, error=type(error).__name__, attempt=attempt
                 )
             await self._pause(backoff_seconds(attempt))
-            items = self._still_ours(items)
+            self._check_ours(items)
 
     async def _isolate(self, items: Sequence[Item], error: Exception, attempts: int) -> None:
         """Halve the batch, in order, until the record that fails stands alone."""
@@ -266,12 +266,19 @@ class BatchConsumer:
         if self._stop.is_set():
             raise StoppedError
 
-    def _still_ours(self, items: Sequence[Item]) -> Sequence[Item]:
-        """Drop what a rebalance took away while we waited: its new owner applies it."""
+    def _check_ours(self, items: Sequence[Item]) -> None:
+        """Leave the batch to its new owners when a rebalance took a part of it away while we waited.
+
+        Dropping that part alone would lose it: if the partition came back before the commit, its offset would be
+        committed too. What is still ours is delivered again, since a rebalance starts at the committed offsets.
+
+        Raises: `RebalancedError`.
+        """
         if self._consumer is None:
-            return items
+            return
         ours = self._consumer.assignment()
-        return [item for item in items if item.record.partition in ours]
+        if any(item.record.partition not in ours for item in items):
+            raise RebalancedError
 
     def _count(self, items: Sequence[Item], fresh: Sequence[Item]) -> None:
         applied = [i.envelope for i in fresh if i.envelope]

@@ -66,7 +66,7 @@ class Lease:
         # Counted from before the write, so that we stop believing in it before MongoDB does.
         self._held_until = now + self._seconds
         self._renew_at = now + self._seconds / 3
-        return True
+        return self.held  # the answer itself may have come too late
 
     async def taken(self) -> bool:
         """Whether anybody holds it."""

@@ -1,9 +1,10 @@
-"""A kernel without a service: real MongoDB, real broker, a handler that writes one effect per event."""
+"""A kernel without a service, and a handler that writes one effect per event: on the real things, and on the fakes."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,7 +15,7 @@ from services.shared.clock import SystemClock
 from services.shared.contracts.base import Envelope
 from services.shared.contracts.members import MemberJoined
 from services.shared.contracts.vocabulary import Gender
-from services.shared.eventkit.broker import Record, TopicSpec
+from services.shared.eventkit.broker import Broker, Record, TopicSpec
 from services.shared.eventkit.consumer import BatchConsumer, Handler
 from services.shared.eventkit.dead_letters import DeadLetters
 from services.shared.eventkit.fuse import Fuse
@@ -27,7 +28,10 @@ from services.shared.eventkit.relay import Relay
 from services.shared.eventkit.replay import Replayer
 from services.shared.ids import new_id
 from services.shared.migrations import migrate
-from services.shared.mongo import connect, database
+from services.shared.mongo import Client, connect, database
+from tests.fakes.kafka import Log, MemoryBroker
+from tests.fakes.mongo import client as memory_client
+from tests.fakes.store import Store
 
 ORIGIN = Origin("request-1", "00-" + "a" * 32 + "-" + "b" * 16 + "-01")
 
@@ -42,17 +46,56 @@ def joined(member_id: str | None = None, unit: str = "BR-SARAN") -> MemberJoined
     )
 
 
+@dataclass(frozen=True)
+class Real:
+    """A MongoDB and a broker, by their addresses."""
+
+    mongo_uri: str
+    kafka: str
+
+    def client(self) -> Client:
+        return connect(self.mongo_uri, app_name="tests")
+
+    def broker(self) -> Broker:
+        return KafkaBroker(self.kafka, client_id="tests")
+
+    async def create(self, topics: Sequence[TopicSpec]) -> None:
+        await create_topics(self.kafka, topics)
+
+    async def migrate(self, bench: Bench) -> None:
+        await migrate(bench.db, (), bench.clock)
+
+
+class Memory:
+    """The fakes; the suites that run on both are what they are held to."""
+
+    def __init__(self) -> None:
+        now = SystemClock().now
+        self._store, self._log = Store(now), Log(now)
+
+    def client(self) -> Client:
+        return memory_client(self._store)
+
+    def broker(self) -> Broker:
+        return MemoryBroker(self._log)
+
+    async def create(self, topics: Sequence[TopicSpec]) -> None:
+        self._log.create(topics)
+
+    async def migrate(self, bench: Bench) -> None:
+        """It needs no collections or indexes before it writes."""
+
+
 class Bench:
     """Everything a service's kernel holds, with the topics of this test alone."""
 
-    def __init__(self, mongo_uri: str, kafka: str, name: str, topic: str) -> None:
+    def __init__(self, client: Client, broker: Broker, name: str, topic: str) -> None:
         self.clock = SystemClock()
-        self.client = connect(mongo_uri, app_name="tests")
-        self.db = database(self.client, name)
-        self.kafka = kafka
+        self.client = client
+        self.db = database(client, name)
+        self.broker = broker
         self.group = name
         self.topic = topic
-        self.broker = KafkaBroker(kafka, client_id=name)
         self.metrics = EventkitMetrics(CollectorRegistry())
         self.outbox = Outbox(self.client, self.db, self.clock)
         self.dead_letters = DeadLetters(self.db, self.clock, self.group)
@@ -149,15 +192,22 @@ class Bench:
         await self.until(enough, seconds)
 
 
+@pytest.fixture(params=["real", "memory"])
+def backend(request: pytest.FixtureRequest) -> Real | Memory:
+    if request.param == "memory":
+        return Memory()
+    return Real(request.getfixturevalue("mongo_uri"), request.getfixturevalue("kafka_bootstrap"))
+
+
 @pytest.fixture
 async def bench(
-    mongo_uri: str, kafka_bootstrap: str, database_name: str, monkeypatch: pytest.MonkeyPatch
+    backend: Real | Memory, database_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Bench]:
     topic = f"test.{database_name}"
     monkeypatch.setattr(MemberJoined, "topic", topic)
-    await create_topics(kafka_bootstrap, [TopicSpec(topic, 3, 1), TopicSpec(f"{database_name}.dlq", 1, 1)])
-    bench = Bench(mongo_uri, kafka_bootstrap, database_name, topic)
-    await migrate(bench.db, (), bench.clock)
+    await backend.create([TopicSpec(topic, 3, 1), TopicSpec(f"{database_name}.dlq", 1, 1)])
+    bench = Bench(backend.client(), backend.broker(), database_name, topic)
+    await backend.migrate(bench)
     yield bench
     await bench.halt()
     await bench.client.drop_database(database_name)

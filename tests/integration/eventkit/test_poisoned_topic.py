@@ -20,8 +20,7 @@ from services.shared.eventkit.dead_letters import Filter
 from services.shared.eventkit.kafka import create_topics
 from services.shared.eventkit.outbox import UnitOfWork
 from services.shared.ids import new_id
-from services.shared.migrations import migrate
-from tests.integration.eventkit.conftest import ORIGIN, Bench, joined
+from tests.integration.eventkit.conftest import ORIGIN, Bench, Real, joined
 
 HEALTHY = 20_000
 POISON_EVERY = 50
@@ -179,9 +178,10 @@ async def drains(
         monkeypatch.setattr(MemberJoined, "topic", topic)
         name = f"{database_name}_{len(benches)}"
         await create_topics(kafka_bootstrap, [TopicSpec(f"{name}.dlq", 1, 1)])
-        bench = Bench(mongo_uri, kafka_bootstrap, name, topic)
+        real = Real(mongo_uri, kafka_bootstrap)
+        bench = Bench(real.client(), real.broker(), name, topic)
         benches.append(bench)
-        await migrate(bench.db, (), bench.clock)
+        await real.migrate(bench)
         return Drain(bench)
 
     yield drain

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 
 import pytest
 
-from services.shared.eventkit.broker import Message
+from services.shared.eventkit.broker import Broker, Consumer, Message, Partition, Record
 from services.shared.eventkit.errors import TransientError
 from services.shared.eventkit.lease import Lease
+from services.shared.eventkit.relay import Relay
 from services.shared.ids import new_id
 from tests.integration.eventkit.conftest import Bench, joined
 
@@ -116,6 +117,90 @@ async def test_a_doubled_relay_duplicates_no_effect(bench: Bench) -> None:
     await bench.effects_are(50)
     await asyncio.sleep(0.5)
     assert await bench.effects.count_documents({}) == 50
+
+
+class Turnstile:
+    """A broker whose producers note who publishes, and whether another is at it too."""
+
+    def __init__(self, broker: Broker, name: str, inside: set[str], crowds: list[set[str]]) -> None:
+        self._broker = broker
+        self._name = name
+        self._inside = inside
+        self._crowds = crowds
+        self.published = 0
+
+    async def producer(self) -> Turnstile:
+        self._producer = await self._broker.producer()
+        return self
+
+    async def consumer(self, group: str, topics: Sequence[str]) -> Consumer:
+        return await self._broker.consumer(group, topics)
+
+    async def read(self, places: Sequence[tuple[Partition, int]]) -> list[Record]:
+        return await self._broker.read(places)
+
+    async def publish(self, messages: Sequence[Message]) -> None:
+        self._inside.add(self._name)
+        self._crowds.append(set(self._inside))
+        try:
+            await self._producer.publish(messages)
+            self.published += len(messages)
+        finally:
+            self._inside.discard(self._name)
+
+    async def stop(self) -> None:
+        await self._producer.stop()
+
+
+async def test_of_two_relays_one_publishes_at_a_time_and_the_other_takes_over(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three leaders in turn: the first stops in order, the second dies with its lease, the third is the first anew."""
+    inside: set[str] = set()
+    crowds: list[set[str]] = []
+    brokers = [Turnstile(bench.broker, name, inside, crowds) for name in ("first", "second", "third")]
+    leases = [Lease(bench.db, "relay", seconds=1.5) for _ in brokers]
+    first, second, third = (
+        Relay(bench.outbox, broker, lease, bench.metrics, max_batch=7)
+        for broker, lease in zip(brokers, leases, strict=True)
+    )
+    subjects = [new_id() for _ in range(6)]
+
+    async def stage(sequences: range) -> None:
+        for n in sequences:
+            await bench.stage(*((joined(subject), n) for subject in subjects))
+
+    async def drained() -> bool:
+        return await bench.outbox.rows.count_documents({}) == 0
+
+    stop, task = bench.run(first)
+
+    async def leads() -> bool:
+        return leases[0].held
+
+    await bench.until(leads)
+    _, dying = bench.run(second)
+    await stage(range(1, 11))
+    stop.set()  # while rows are left
+    await task
+    await stage(range(11, 21))
+    await bench.until(drained)
+    monkeypatch.setattr(leases[1], "release", _nothing)
+    dying.cancel()
+    bench.run(third)
+    await stage(range(21, 31))
+    await bench.until(drained)
+
+    assert all(len(crowd) == 1 for crowd in crowds)
+    assert all(broker.published for broker in brokers)
+    records = await bench.read(bench.topic, 180)
+    assert len(records) == sum(broker.published for broker in brokers) == 180
+    for subject in subjects:
+        own = [int(dict(r.headers)["ce_sequence"]) for r in records if r.key == subject.encode()]
+        assert own == list(range(1, 31))
+
+
+async def _nothing() -> None: ...
 
 
 async def test_stopping_publishes_what_is_staged(bench: Bench) -> None:

@@ -20,10 +20,16 @@ from services.shared.eventkit.replay import Outcome
 from services.shared.ids import new_id
 from services.shared.migrations import KERNEL, migrate
 from services.shared.mongo import Document
-from tests.integration.eventkit.conftest import Bench, joined
+from tests.integration.eventkit.conftest import Bench, Real, joined
 from tests.integration.eventkit.test_consumer import message, raw
 
 DEAD = Filter(state="dead")
+
+
+@pytest.fixture
+def backend(mongo_uri: str, kafka_bootstrap: str) -> Real:
+    """The real things alone: the fakes do not speak an operator's queries."""
+    return Real(mongo_uri, kafka_bootstrap)
 
 
 class Sick:

@@ -1,0 +1,162 @@
+"""Bugs put into the kernel on purpose: the machine must find each of them, or it guards nothing.
+
+The very same examples find nothing in the kernel as it is (test_machine.py).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+from hypothesis.stateful import run_state_machine_as_test
+
+from services.shared.eventkit import consumer
+from services.shared.eventkit.broker import Record
+from services.shared.eventkit.codec import decode
+from services.shared.eventkit.consumer import BatchConsumer
+from services.shared.eventkit.errors import Verdict
+from services.shared.eventkit.fuse import Fuse
+from services.shared.eventkit.inbox import Inbox
+from services.shared.eventkit.lease import Lease
+from services.shared.eventkit.outbox import Outbox, UnitOfWork, message_of
+from services.shared.eventkit.relay import Relay
+from services.shared.mongo import transact
+from tests.fakes.kafka import MemoryConsumer
+from tests.unit.eventkit.test_machine import PROFILE, KernelMachine
+
+Patch = pytest.MonkeyPatch
+PROCESS = BatchConsumer.process
+
+
+async def _commit(self: BatchConsumer, records: Sequence[Record]) -> None:
+    assert self._consumer is not None
+    await self._consumer.commit({r.partition: r.offset + 1 for r in records})
+
+
+def commit_before_effect(patch: Patch) -> None:
+    async def process(self: BatchConsumer, records: Sequence[Record]) -> None:
+        await _commit(self, records)
+        await PROCESS(self, records)
+
+    patch.setattr(BatchConsumer, "process", process)
+
+
+def commit_before_dead_letter(patch: Patch) -> None:
+    def healthy(record: Record) -> bool:
+        try:
+            decode(record)
+        except Exception:
+            return False
+        return True
+
+    async def process(self: BatchConsumer, records: Sequence[Record]) -> None:
+        await PROCESS(self, [r for r in records if healthy(r)])
+        await _commit(self, records)
+        await PROCESS(self, [r for r in records if not healthy(r)])
+
+    patch.setattr(BatchConsumer, "process", process)
+
+
+def delete_before_ack(patch: Patch) -> None:
+    async def publish_batch(self: Relay) -> int:
+        if not await self._lease.hold():
+            return 0
+        rows = await self._next_rows()
+        if rows:
+            await self._outbox.rows.delete_many({"_id": {"$in": [row["_id"] for row in rows]}})
+            self._producer = self._producer or await self._broker.producer()
+            await self._producer.publish([message_of(row) for row in rows])
+        return len(rows)
+
+    patch.setattr(Relay, "publish_batch", publish_batch)
+
+
+def no_inbox(patch: Patch) -> None:
+    async def seen(*_: Any) -> set[str]:
+        return set()
+
+    async def add(*_: Any) -> None: ...
+
+    patch.setattr(Inbox, "seen", seen)
+    patch.setattr(Inbox, "add", add)
+
+
+def lease_ignored(patch: Patch) -> None:
+    """It loses and doubles no effect, since the inbox holds; it is seen by who reads an outbox that is another's."""
+
+    async def hold(self: Lease) -> bool:
+        return True
+
+    patch.setattr(Lease, "hold", hold)
+
+
+def published_by_id_alone(patch: Patch) -> None:
+    async def next_rows(self: Relay) -> list[Any]:
+        return await self._outbox.rows.find().sort("_id", 1).limit(self._max_batch).to_list(None)
+
+    patch.setattr(Relay, "_next_rows", next_rows)
+
+
+def fuse_in_memory(patch: Patch) -> None:
+    async def trip(self: Fuse) -> None:
+        self.open = True
+
+    patch.setattr(Fuse, "trip", trip)
+
+
+def one_wave(patch: Patch) -> None:
+    def waves(events: Sequence[Any]) -> list[dict[Any, list[Any]]]:
+        by_type: dict[Any, list[Any]] = {}
+        for event in events:
+            by_type.setdefault(type(event.data), []).append(event)
+        return [by_type]
+
+    patch.setattr(consumer, "waves", waves)
+
+
+def staged_after_the_commit(patch: Patch) -> None:
+    async def dual_write(self: Outbox, body: Callable[[UnitOfWork], Any]) -> Any:
+        async def run(session: Any) -> tuple[UnitOfWork, Any]:
+            work = UnitOfWork(session, self.clock)
+            return work, await body(work)
+
+        work, result = await transact(self._client, run)
+        if work.staged:
+            await self.rows.insert_many(work.staged)
+        return result
+
+    patch.setattr(Outbox, "transact", dual_write)
+
+
+def not_rewound(patch: Patch) -> None:
+    patch.setattr(MemoryConsumer, "rewind", lambda *_: None)
+
+
+def transient_as_permanent(patch: Patch) -> None:
+    patch.setattr(consumer, "classify", lambda _: Verdict.PERMANENT)
+
+
+MUTANTS: dict[Callable[[Patch], None], str] = {
+    commit_before_effect: "lost",
+    commit_before_dead_letter: "poison without a letter",
+    delete_before_ack: "sent out of order or not at all|lost|a letter is missing",
+    no_inbox: "an effect was doubled|does not come to rest",
+    lease_ignored: "reads the outbox without the lease",
+    published_by_id_alone: "out of order|applied after a newer event",
+    fuse_in_memory: "started with an open fuse, and consumes",
+    one_wave: "out of order|applied after a newer event",
+    staged_after_the_commit: "lost|from nowhere|sent out of order or not at all",
+    not_rewound: "lost|poison without a letter|does not come to rest",
+    transient_as_permanent: "a healthy event was dead-lettered",
+}
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.__name__)
+def test_the_machine_finds(mutant: Callable[[Patch], None], monkeypatch: Patch) -> None:
+    mutant(monkeypatch)
+    with pytest.raises(AssertionError) as found:
+        run_state_machine_as_test(KernelMachine, settings=PROFILE)
+    assert re.search(MUTANTS[mutant], str(found.value)), found.value
