@@ -192,6 +192,10 @@ class Bench:
         await self.until(enough, seconds)
 
 
+on_the_real_things_alone = pytest.mark.parametrize("backend", ["real"], indirect=True)
+"""For what asks the store more than the kernel does: the fakes speak the kernel's queries and refuse all others."""
+
+
 @pytest.fixture(params=["real", "memory"])
 def backend(request: pytest.FixtureRequest) -> Real | Memory:
     if request.param == "memory":

@@ -20,16 +20,11 @@ from services.shared.eventkit.replay import Outcome
 from services.shared.ids import new_id
 from services.shared.migrations import KERNEL, migrate
 from services.shared.mongo import Document
-from tests.integration.eventkit.conftest import Bench, Real, joined
+from tests.integration.eventkit.conftest import Bench, joined, on_the_real_things_alone
 from tests.integration.eventkit.test_consumer import message, raw
 
 DEAD = Filter(state="dead")
-
-
-@pytest.fixture
-def backend(mongo_uri: str, kafka_bootstrap: str) -> Real:
-    """The real things alone: the fakes do not speak an operator's queries."""
-    return Real(mongo_uri, kafka_bootstrap)
+pytestmark = on_the_real_things_alone
 
 
 class Sick:

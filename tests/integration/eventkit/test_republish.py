@@ -13,8 +13,9 @@ from services.shared.contracts.members import MemberSnapshot
 from services.shared.contracts.vocabulary import Gender
 from services.shared.mongo import Document
 from services.shared.republish import Republish, Source
-from tests.integration.eventkit.conftest import Bench
+from tests.integration.eventkit.conftest import Bench, on_the_real_things_alone
 
+pytestmark = on_the_real_things_alone
 IDS = [f"m{n:02d}" for n in range(20)]
 
 
