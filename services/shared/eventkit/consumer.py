@@ -95,6 +95,7 @@ class BatchConsumer:
         self._max_batch = max_batch
         self._consumer: Consumer | None = None
         self._stop = asyncio.Event()
+        self._heeded_at = 0.0
 
     async def run(self, stop: asyncio.Event) -> None:
         """Consume until `stop`; the batch in hand is finished and its offsets are committed.
@@ -106,12 +107,11 @@ class BatchConsumer:
         self._consumer = await self._broker.consumer(self._group, self.topics)
         try:
             while not stop.is_set():
-                self._metrics.fuse_open.set(self._fuse.open)
+                await self._heed_fuse()
                 if self._fuse.open:
                     await first(stop, timeout=FUSE_POLL_SECONDS)
-                    await self._fuse.refresh()
-                    continue
-                await self._take(self._consumer)
+                else:
+                    await self._take(self._consumer)
         finally:
             consumer, self._consumer = self._consumer, None
             await consumer.stop()
@@ -121,6 +121,20 @@ class BatchConsumer:
         if self._fuse.open:
             return "fuse open: too many dead letters"
         return None if self._consumer is not None else "not connected to the broker"
+
+    async def _heed_fuse(self) -> None:
+        """Look about once a second: another process of this service may have opened it, or somebody closed it."""
+        now = asyncio.get_running_loop().time()
+        if now - self._heeded_at < FUSE_POLL_SECONDS:
+            return
+        self._heeded_at = now
+        try:
+            await self._fuse.refresh()
+        except Exception as error:
+            if classify(error) is Verdict.PERMANENT:
+                raise
+            log.warning("consumer.fuse_unread", error=type(error).__name__)
+        self._metrics.fuse_open.set(self._fuse.open)
 
     async def _take(self, consumer: Consumer) -> None:
         """Fetch one batch, apply it, commit its offsets."""

@@ -222,6 +222,25 @@ async def test_the_fuse_stops_consumption_and_a_reset_resumes_where_it_stopped(b
     assert len(await bench.effects.distinct("event")) == total
 
 
+async def test_a_fuse_that_another_process_opened_stops_this_one_too(bench: Bench) -> None:
+    consumer = bench.consumer()
+    bench.run(consumer)
+    await bench.publish((joined(), 1))
+    await bench.effects_are(1)
+    other = Fuse(bench.db, bench.clock)
+    await other.trip()
+
+    async def heeded() -> bool:
+        return consumer.unready() is not None
+
+    await bench.until(heeded, 5)
+    await bench.publish((joined(), 1))
+    await asyncio.sleep(1)
+    assert await bench.effects.count_documents({}) == 1
+    await other.reset()
+    await bench.effects_are(2)
+
+
 async def test_an_open_fuse_survives_a_restart(bench: Bench) -> None:
     await bench.fuse.trip()
     await bench.publish((joined(), 1))
