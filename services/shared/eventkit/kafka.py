@@ -66,7 +66,8 @@ class KafkaBroker:
             heartbeat_interval_ms=SESSION_MS // 3,
             max_poll_interval_ms=300_000,
             request_timeout_ms=REQUEST_MS,
-            fetch_max_wait_ms=100,
+            # Data is answered at once; this is how often an idle consumer asks again.
+            fetch_max_wait_ms=500,
             max_partition_fetch_bytes=MAX_RECORD_BYTES,
             metadata_max_age_ms=30_000,
         )
