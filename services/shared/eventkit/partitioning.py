@@ -14,9 +14,12 @@ _M: Final = 0x5BD1E995
 _32_BITS: Final = 0xFFFFFFFF
 
 
-def partition_of(key: bytes, partitions: int) -> int:
-    """The number, from 0, of the partition of `key` in a topic of so many (DefaultPartitioner of Kafka's Java client)."""
-    return (murmur2(key) & 0x7FFFFFFF) % partitions
+def partition_of(key: bytes | None, partitions: int) -> int:
+    """The number, from 0, of the partition of `key` in a topic of so many (DefaultPartitioner of Kafka's Java client).
+
+    Nothing of ours is without a key; a foreign record that is goes to the first partition, where Kafka would draw lots.
+    """
+    return 0 if key is None else (murmur2(key) & 0x7FFFFFFF) % partitions
 
 
 def murmur2(key: bytes) -> int:
