@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from infra.local.services import SERVICES
+from tests.bench import relay
 from tests.bench.bed import Drained, drain
 from tests.bench.environment import Environment
 from tests.bench.processor import cpu_seconds
@@ -39,6 +40,8 @@ class Costs:
     rate: float
     reading: Reading
     drained: Mapping[int, Drained]
+    relay: float
+    """Events per second of a relay alone."""
 
 
 async def measure(env: Environment) -> Costs:
@@ -52,7 +55,9 @@ async def measure(env: Environment) -> Costs:
         seconds = await stack.join(joins)
         after = await at_rest(stack, env)
     drained = {n: await drain(env, "groups", events, processes=n) for n in CONSUMERS}
-    return Costs(joins, joins / seconds, per_join(before, after, joins), drained)
+    return Costs(
+        joins, joins / seconds, per_join(before, after, joins), drained, await relay.publish(env, events)
+    )
 
 
 async def at_rest(stack: Whole, env: Environment) -> Reading:

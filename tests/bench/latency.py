@@ -55,7 +55,14 @@ async def measure(env: Environment) -> list[Ratio]:
     )
     last = Figure(f"at {peak / 2:,.0f} joins/s; p99", percentile(totals, 99), "ms")
     what = "POST to welcome recorded to counted"
-    return [Ratio(what, half, baseline, 1.5, at_most=True), Ratio(what, last, half, 4.0, at_most=True)]
+    return [
+        Ratio(what, half, baseline, 1.5, at_most=True),
+        Ratio(what, last, half, 4.0, at_most=True),
+        *(
+            Ratio(f"of that, {name}", Figure("the same; p50", median(loaded, n), "ms"), hops[n], None)
+            for n, name in enumerate(Journey._fields)
+        ),
+    ]
 
 
 def median(journeys: Sequence[Journey], hop: int) -> float:

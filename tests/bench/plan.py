@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from infra.local.services import SERVICES
+from services.analytics.store import SLOTS
 from tests.bench.capacity import Costs
 
 BUSY = 0.6
@@ -19,6 +20,10 @@ SHARD_BYTES = 2e12
 BROKER_CORES = 4
 BROKER_BYTES = 4e12
 CONSUMERS = SERVICES[1:]
+PARTITIONS = 6
+"""Of each topic today (infra/kafka/topics.yaml)."""
+STAGED = {"members": 1, "groups": 1, "notifications": 2}
+"""Events of one join by the service that publishes them."""
 
 Row = tuple[str, ...]
 
@@ -40,7 +45,7 @@ def for_rate(costs: Costs, joins: int) -> Rate:
     return Rate(
         joins,
         processes,
-        partitions=max(6, 1 << math.ceil(math.log2(widest))),
+        partitions=max(PARTITIONS, 1 << math.ceil(math.log2(widest))),
         shards=max(1, math.ceil(joins * cpu["mongod"] / (BUSY * SHARD_CORES))),
         brokers=max(REPLICAS, math.ceil(joins * cpu["Kafka"] * REPLICAS / (BUSY * BROKER_CORES))),
     )
@@ -57,6 +62,22 @@ def rate_rows(costs: Costs) -> Sequence[Row]:
         )
         for rate in (for_rate(costs, joins) for joins in (10, 100, 1_000))
     ]
+
+
+def limits(costs: Costs) -> Sequence[Row]:
+    """What is used up at how many joins a second, each planned to be `BUSY` at most, the first to break first."""
+    cpu = costs.reading.processor
+    at = {"one process of members": BUSY / cpu["members"]}
+    at |= {
+        f"{PARTITIONS} processes of {s}, as many as partitions": BUSY * PARTITIONS / cpu[s] for s in CONSUMERS
+    }
+    at |= {f"one relay of {s}, {n} events a join": BUSY * costs.relay / n for s, n in STAGED.items()}
+    at[f"{SLOTS} processes of analytics, as many as slots of its root counter"] = (
+        BUSY * SLOTS / cpu["analytics"]
+    )
+    at[f"one mongod for all services, {SHARD_CORES} cores"] = BUSY * SHARD_CORES / cpu["mongod"]
+    at[f"{REPLICAS} brokers, {BROKER_CORES} cores each"] = BUSY * BROKER_CORES / cpu["Kafka"]
+    return [(what, f"{joins:,.0f}") for what, joins in sorted(at.items(), key=lambda each: each[1])]
 
 
 def size_rows(costs: Costs) -> Sequence[Row]:

@@ -94,6 +94,7 @@ def _tables(costs: Costs) -> dict[str, tuple[Row, list[Row]]]:
             ("consumers", "events/s", "times one", "us an event", "us of mongod an event", "cores in use"),
             drained,
         ),
+        "limits": (("used up", "at joins/s"), list(plan.limits(costs))),
         "rates": (
             ("joins/s", *SERVICES, "partitions a topic", "MongoDB shards", "Kafka brokers"),
             list(plan.rate_rows(costs)),
