@@ -45,7 +45,10 @@ async def measure(env: Environment) -> list[Ratio]:
         at_rest = await one_by_one(stack, alone)
         peak = sustained / await stack.join(sustained)
         loaded = await at_rate(stack, peak / 2, seconds)
-    hops = [Figure(f"latency.py, {name} alone", median(at_rest, n)) for n, name in enumerate(Journey._fields)]
+    hops = [
+        Figure(f"latency.py, {name} alone", median(at_rest, n), "ms")
+        for n, name in enumerate(Journey._fields)
+    ]
     baseline = Figure(
         "latency.py, the hops alone: " + " + ".join(_ms(h) for h in hops), sum(h.value for h in hops), "ms"
     )
