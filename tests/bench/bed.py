@@ -7,8 +7,10 @@ import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import GroupCoordinatorNotAvailableError
 
 from infra.local.errors import LocalError
 from infra.local.processes import Child
@@ -28,11 +30,13 @@ PEERS_PYTHON = ROOT / ".venv-peers" / "bin" / "python"
 
 @dataclass(frozen=True)
 class Drained:
-    """`rate` in events per second of wall time; processor seconds of the contender's processes and of mongod per event."""
+    """`rate` in events per second of wall time; the rest per event: processor seconds of the contender's processes and of
+    mongod, and write conflicts, each of which aborts a transaction that then runs again."""
 
     rate: float
     processor: float
     mongod: float
+    conflicts: float
 
 
 class Bed:
@@ -92,6 +96,20 @@ async def committed(env: Environment, group: str) -> int:
     return sum(max(0, at.offset) for at in offsets.values())
 
 
+async def members(env: Environment, group: str) -> int:
+    """How many have their partitions of the group; 0 while it is being rebalanced."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=env.kafka)
+    await admin.start()
+    try:
+        [answer] = await admin.describe_consumer_groups([group])
+    except GroupCoordinatorNotAvailableError:  # the cluster's first group is still to come
+        return 0
+    finally:
+        await admin.close()
+    [(_, _, state, _, _, present, *_)] = answer.groups
+    return len(present) if state == "Stable" else 0
+
+
 async def start(env: Environment, bed: Bed, name: str, count: int, stack: AsyncExitStack) -> Sequence[Child]:
     """`count` processes of a contender."""
     python = str(PEERS_PYTHON if name in PEERS else sys.executable)
@@ -114,26 +132,40 @@ async def start(env: Environment, bed: Bed, name: str, count: int, stack: AsyncE
 
 
 async def drain(
-    env: Environment, name: str, count: int, *, processes: int = 1, bed: Bed | None = None
+    env: Environment,
+    name: str,
+    count: int,
+    *,
+    processes: int = 1,
+    bed: Bed | None = None,
+    assigned_first: bool = False,
 ) -> Drained:
-    """From the first placement to the last, so that starting and joining the group are not measured."""
+    """From the first placement to the last, so that starting and joining the group are not measured.
+
+    With `assigned_first` all processes have their partitions before there is anything to read, so that several start alike.
+    """
     if bed is None:
         bed = Bed(env, await new_topics(env, TOPIC))
         await bed.prepare()
     before = await bed.placed()
-    await fill(env, bed.prefix, count)
+    if not assigned_first:
+        await fill(env, bed.prefix, count)
     async with AsyncExitStack() as stack:
         children = await start(env, bed, name, processes, stack)
+        if assigned_first:
+            await timed_until(partial(members, env, bed.prefix + name), processes, time.perf_counter())
+            await fill(env, bed.prefix, count)
 
-        def used() -> tuple[float, float]:
-            return sum(cpu_seconds(child.pid) for child in children), cpu_seconds(env.mongod)
+        async def used() -> tuple[float, ...]:
+            status = await bed.client.admin.command("serverStatus")
+            conflicts = status["metrics"]["operation"]["writeConflicts"]
+            return sum(cpu_seconds(child.pid) for child in children), cpu_seconds(env.mongod), conflicts
 
         await timed_until(bed.placed, before + 1, time.perf_counter())
-        first, began, at_first = await bed.placed(), time.perf_counter(), used()
+        first, began, at_first = await bed.placed(), time.perf_counter(), await used()
         seconds = await timed_until(bed.placed, before + count, began)
-        at_last = used()
+        at_last = await used()
         await bed.check(count, name)
     await bed.close()
     events = before + count - first
-    own, mongod = (b - a for a, b in zip(at_first, at_last, strict=True))
-    return Drained(events / seconds, own / events, mongod / events)
+    return Drained(events / seconds, *((b - a) / events for a, b in zip(at_first, at_last, strict=True)))

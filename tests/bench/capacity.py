@@ -54,7 +54,7 @@ async def measure(env: Environment) -> Costs:
         before = await at_rest(stack, env)
         seconds = await stack.join(joins)
         after = await at_rest(stack, env)
-    drained = {n: await drain(env, "groups", events, processes=n) for n in CONSUMERS}
+    drained = {n: await drain(env, "groups", events, processes=n, assigned_first=True) for n in CONSUMERS}
     return Costs(
         joins, joins / seconds, per_join(before, after, joins), drained, await relay.publish(env, events)
     )

@@ -77,6 +77,7 @@ def _tables(costs: Costs) -> dict[str, tuple[Row, list[Row]]]:
             f"{d.rate / one.rate:.2f}",
             f"{d.processor * 1e6:,.0f}",
             f"{d.mongod * 1e6:,.0f}",
+            f"{d.conflicts * 1000:.1f}",
             f"{d.rate * (d.processor + d.mongod):.2f}",
         )
         for n, d in costs.drained.items()
@@ -91,7 +92,15 @@ def _tables(costs: Costs) -> dict[str, tuple[Row, list[Row]]]:
         "stored": (("database", "documents a join", "bytes of data", "bytes of indexes"), stored),
         "log": (("topic", "bytes a join"), log),
         "consumers": (
-            ("consumers", "events/s", "times one", "us an event", "us of mongod an event", "cores in use"),
+            (
+                "consumers",
+                "events/s",
+                "times one",
+                "us an event",
+                "us of mongod an event",
+                "write conflicts in 1,000 events",
+                "cores in use",
+            ),
             drained,
         ),
         "limits": (("used up", "at joins/s"), list(plan.limits(costs))),
