@@ -31,12 +31,12 @@ PEERS_PYTHON = ROOT / ".venv-peers" / "bin" / "python"
 @dataclass(frozen=True)
 class Drained:
     """`rate` in events per second of wall time; the rest per event: processor seconds of the contender's processes and of
-    mongod, and write conflicts, each of which aborts a transaction that then runs again."""
+    mongod, and transactions aborted (by write conflicts: they then run again)."""
 
     rate: float
     processor: float
     mongod: float
-    conflicts: float
+    aborted: float
 
 
 class Bed:
@@ -158,8 +158,8 @@ async def drain(
 
         async def used() -> tuple[float, ...]:
             status = await bed.client.admin.command("serverStatus")
-            conflicts = status["metrics"]["operation"]["writeConflicts"]
-            return sum(cpu_seconds(child.pid) for child in children), cpu_seconds(env.mongod), conflicts
+            aborted = status["transactions"]["totalAborted"]
+            return sum(cpu_seconds(child.pid) for child in children), cpu_seconds(env.mongod), aborted
 
         await timed_until(bed.placed, before + 1, time.perf_counter())
         first, began, at_first = await bed.placed(), time.perf_counter(), await used()

@@ -77,7 +77,7 @@ def _tables(costs: Costs) -> dict[str, tuple[Row, list[Row]]]:
             f"{d.rate / one.rate:.2f}",
             f"{d.processor * 1e6:,.0f}",
             f"{d.mongod * 1e6:,.0f}",
-            f"{d.conflicts * 1000:.1f}",
+            f"{d.aborted * 1000:.1f}",
             f"{d.rate * (d.processor + d.mongod):.2f}",
         )
         for n, d in costs.drained.items()
@@ -98,7 +98,7 @@ def _tables(costs: Costs) -> dict[str, tuple[Row, list[Row]]]:
                 "times one",
                 "us an event",
                 "us of mongod an event",
-                "write conflicts in 1,000 events",
+                "transactions aborted in 1,000 events",
                 "cores in use",
             ),
             drained,
