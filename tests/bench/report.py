@@ -42,7 +42,7 @@ def show(ratios: Sequence[Ratio], broker: str) -> None:
 
 
 def show_costs(costs: Costs) -> None:
-    for name, (head, rows) in _tables(costs).items():
+    for name, (head, rows) in tables(costs).items():
         _print(head, rows, name)
 
 
@@ -54,11 +54,11 @@ def write_benchmarks(ratios: Sequence[Ratio], broker: str) -> None:
 
 
 def write_capacity(costs: Costs, broker: str) -> None:
-    tables = {name: _markdown(head, rows) for name, (head, rows) in _tables(costs).items()}
-    _write("capacity.md", {**tables, "machine": machine(broker)})
+    written = {name: _markdown(head, rows) for name, (head, rows) in tables(costs).items()}
+    _write("capacity.md", {**written, "machine": machine(broker)})
 
 
-def _tables(costs: Costs) -> dict[str, tuple[Row, list[Row]]]:
+def tables(costs: Costs) -> dict[str, tuple[Row, list[Row]]]:
     r = costs.reading
     processor: list[Row] = [(name, f"{seconds * 1000:.2f}") for name, seconds in r.processor.items()]
     total = sum(r.processor.values()) * 1000
