@@ -59,18 +59,52 @@ def write_capacity(costs: Costs, broker: str) -> None:
 
 
 def tables(costs: Costs) -> dict[str, tuple[Row, list[Row]]]:
+    """Heads and rows by the name of their place in docs/capacity.md."""
+    return {**_one_join(costs), "consumers": _consumers(costs), **_planned(costs)}
+
+
+def _one_join(costs: Costs) -> dict[str, tuple[Row, list[Row]]]:
     r = costs.reading
-    processor: list[Row] = [(name, f"{seconds * 1000:.2f}") for name, seconds in r.processor.items()]
-    total = sum(r.processor.values()) * 1000
-    processor.append(("all", f"{total:.2f}"))
-    writes: list[Row] = [(name, f"{value:,.1f}") for name, value in r.mongod.items()]
-    stored: list[Row] = [
-        (s, f"{r.documents[s]:.2f}", f"{r.data_bytes[s]:,.0f}", f"{r.index_bytes[s]:,.0f}") for s in SERVICES
-    ]
-    log: list[Row] = [(topic, f"{size:,.0f}") for topic, size in r.topic_bytes.items()]
-    log.append(("all", f"{sum(r.topic_bytes.values()):,.0f}"))
+    total, logged = sum(r.processor.values()) * 1000, sum(r.topic_bytes.values())
+    return {
+        "whole": (
+            ("joins measured", "joins/s sustained", "CPU ms a join", "cores in use"),
+            [(f"{costs.joins:,}", f"{costs.rate:,.0f}", f"{total:.2f}", f"{costs.rate * total / 1000:.2f}")],
+        ),
+        "processor": (
+            ("process", "CPU ms a join"),
+            [*((name, f"{s * 1000:.2f}") for name, s in r.processor.items()), ("all", f"{total:.2f}")],
+        ),
+        "writes": (
+            ("MongoDB, all services", "a join"),
+            [(name, f"{value:,.1f}") for name, value in r.mongod.items()],
+        ),
+        "stored": (
+            ("database", "documents a join", "bytes of data", "bytes of indexes"),
+            [
+                (s, f"{r.documents[s]:.2f}", f"{r.data_bytes[s]:,.0f}", f"{r.index_bytes[s]:,.0f}")
+                for s in SERVICES
+            ],
+        ),
+        "log": (
+            ("topic", "bytes a join"),
+            [*((topic, f"{size:,.0f}") for topic, size in r.topic_bytes.items()), ("all", f"{logged:,.0f}")],
+        ),
+    }
+
+
+def _consumers(costs: Costs) -> tuple[Row, list[Row]]:
     one = costs.drained[1]
-    drained: list[Row] = [
+    head = (
+        "consumers",
+        "events/s",
+        "times one",
+        "us an event",
+        "us of mongod an event",
+        "transactions aborted in 1,000 events",
+        "cores in use",
+    )
+    rows: list[Row] = [
         (
             str(n),
             f"{d.rate:,.0f}",
@@ -82,27 +116,11 @@ def tables(costs: Costs) -> dict[str, tuple[Row, list[Row]]]:
         )
         for n, d in costs.drained.items()
     ]
+    return head, rows
+
+
+def _planned(costs: Costs) -> dict[str, tuple[Row, list[Row]]]:
     return {
-        "processor": (("process", "CPU ms a join"), processor),
-        "whole": (
-            ("joins measured", "joins/s sustained", "CPU ms a join", "cores in use"),
-            [(f"{costs.joins:,}", f"{costs.rate:,.0f}", f"{total:.2f}", f"{costs.rate * total / 1000:.2f}")],
-        ),
-        "writes": (("MongoDB, all services", "a join"), writes),
-        "stored": (("database", "documents a join", "bytes of data", "bytes of indexes"), stored),
-        "log": (("topic", "bytes a join"), log),
-        "consumers": (
-            (
-                "consumers",
-                "events/s",
-                "times one",
-                "us an event",
-                "us of mongod an event",
-                "transactions aborted in 1,000 events",
-                "cores in use",
-            ),
-            drained,
-        ),
         "limits": (("used up", "at joins/s"), list(plan.limits(costs))),
         "rates": (
             ("joins/s", *SERVICES, "partitions a topic", "MongoDB shards", "Kafka brokers"),
@@ -115,7 +133,7 @@ def tables(costs: Costs) -> dict[str, tuple[Row, list[Row]]]:
                 "with replicas",
                 "shards by size",
                 "log",
-                "with replicas ",
+                "with replicas",
                 "brokers by size",
             ),
             list(plan.size_rows(costs)),
