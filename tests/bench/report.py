@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -158,8 +157,9 @@ def _write(name: str, parts: dict[str, str]) -> None:
     file = DOCS / name
     text = file.read_text()
     for part, content in parts.items():
-        place = re.compile(rf"(?<=<!-- measured: {part} -->\n).*?(?=<!-- end -->)", re.DOTALL)
-        if len(place.findall(text)) != 1:
+        begin, end = f"<!-- measured: {part} -->\n", "<!-- end -->"
+        before, found, rest = text.partition(begin)
+        if not found:
             raise ValueError(f"{name} has no place for {part}")
-        text = place.sub(content.replace("\\", r"\\") + "\n", text)
+        text = before + begin + content + "\n" + end + rest.partition(end)[2]
     file.write_text(text)
