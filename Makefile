@@ -11,6 +11,7 @@ PYTHON ?=
 UV_VERSION := 0.13.9
 SERVICES := members groups notifications analytics
 KAFKA_JARS := .local/kafka-jars/.resolved
+PEERS := .venv-peers
 
 .PHONY: help
 help: ## what can be made
@@ -56,7 +57,7 @@ docs: $(VENV)/.installed ## write the generated part of docs/
 	$(BIN)/python docs/generate.py
 
 .PHONY: bench
-bench: $(VENV)/.installed ## measure against the named baselines
+bench: $(VENV)/.installed $(KAFKA_JARS) $(PEERS)/.installed ## measure against the named baselines (ARGS="--quick", ARGS="ingest relay")
 	$(BIN)/python -m tests.bench $(ARGS)
 
 # A lock is the whole answer: every package with its hashes, no index, no path of the machine that made it. Those of the images
@@ -74,11 +75,12 @@ lock: ## resolve requirements.lock and the images' locks anew (UPGRADE=--upgrade
 	  $(COMPILE) --extra $$service -c requirements.lock pyproject.toml -o $(IMAGE_LOCKS)/$$service.lock; \
 	done
 	$(COMPILE) -c requirements.lock pyproject.toml $(IMAGE_LOCKS)/topics.in -o $(IMAGE_LOCKS)/topics.lock
-	@if grep -nE '://|^-|file:' requirements.lock $(IMAGE_LOCKS)/*.lock; then echo 'a lock names an address' >&2; exit 1; fi
+	$(COMPILE) tests/bench/peers.in -o tests/bench/peers.lock
+	@if grep -nE '://|^-|file:' requirements.lock $(IMAGE_LOCKS)/*.lock tests/bench/peers.lock; then echo 'a lock names an address' >&2; exit 1; fi
 
 .PHONY: clean
 clean: ## remove what was built and what the local stack kept
-	rm -rf $(VENV) .local .local-* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis \
+	rm -rf $(VENV) $(PEERS) .local .local-* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis \
 	  .import_linter_cache
 
 # Apache Kafka's jars, 54 MB from Maven Central, as infra/kafka/pom.xml names them.
@@ -107,4 +109,11 @@ $(VENV)/.installed: pyproject.toml requirements.lock
 	"$$python" -m venv $(VENV); \
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock; \
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .; \
+	touch $@
+
+# The peers of the benchmark whose requirements are at odds with ours (tests/bench/peers.in says how).
+$(PEERS)/.installed: tests/bench/peers.lock | $(VENV)/.installed
+	@exec 9<$<; flock 9; if [ $@ -nt $< ]; then exit 0; fi; \
+	echo "making $(PEERS)"; $(BIN)/python -m venv $(PEERS); \
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<; \
 	touch $@

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
@@ -16,7 +17,8 @@ class SystemClock:
     """The machine's clock."""
 
     def now(self) -> datetime:
-        return to_milliseconds(datetime.now(UTC))
+        # Cheaper than cutting a datetime.now(), and asked for several times a request.
+        return datetime.fromtimestamp(time.time_ns() // 1_000_000 / 1000, UTC)
 
 
 class ManualClock:

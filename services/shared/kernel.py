@@ -141,7 +141,7 @@ class Kernel:
         @contextlib.asynccontextmanager
         async def lifespan(_: FastAPI) -> AsyncIterator[None]:
             await self.migrate()
-            _settle_garbage_collector()
+            settle_garbage_collector()
             self.loops.start()
             try:
                 yield
@@ -209,7 +209,7 @@ def broker_of(settings: ServiceSettings) -> KafkaBroker:
     )
 
 
-def _settle_garbage_collector() -> None:
+def settle_garbage_collector() -> None:
     """Leave what start-up made out of every collection, and collect less often: a fifth of a POST's time otherwise.
 
     Requests and events make few cycles, so what waits a little longer is small.

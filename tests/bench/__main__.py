@@ -1,61 +1,82 @@
-"""`python -m tests.bench [consume] [ingest]`: ratios against baselines measured in the same run; exit 1 below a goal."""
+"""`python -m tests.bench [name ...] [--quick] [--broker kafka|embedded] [--write]`: ratios against baselines of the same run.
+
+Exit 1 when a goal is missed; with `--quick`, when a ratio falls below its floor. Without names and without `--quick`, or with `--write`, the tables of docs/ are written.
+"""
 
 from __future__ import annotations
 
+import argparse
 import asyncio
-import os
-import platform
+import logging
 import sys
+import time
+from collections.abc import Awaitable, Callable
 
-from rich.console import Console
-from rich.table import Table
+import structlog
 
-from tests.bench import consume, ingest
-from tests.bench.environment import Environment, Ratio, environment
+from infra.local.broker import BROKERS
+from tests.bench import capacity, consume, idle, ingest, latency, relay, report, size
+from tests.bench.environment import Environment, environment
+from tests.bench.figures import Ratio
 
 MORE_TRIES = 2
-BENCHES = {"consume": consume.measure, "ingest": ingest.measure}
+Bench = Callable[[Environment], Awaitable[list[Ratio]]]
+BENCHES: dict[str, Bench] = {
+    "ingest": ingest.measure,
+    "consume": consume.measure,
+    "relay": relay.measure,
+    "size": size.measure,
+    "latency": latency.measure,
+    "idle": idle.measure,
+}
+CAPACITY = "capacity"
+"""Measures costs, which have no goal: it writes the tables of docs/capacity.md."""
 
 
-async def steady(name: str, env: Environment) -> list[Ratio]:
-    """The bench's ratios; measured again, aloud, while one is missed: these machines have noisy minutes."""
+async def steady(name: str, env: Environment, good: Callable[[Ratio], bool]) -> list[Ratio]:
+    """The bench's ratios; measured again, aloud, while one is not good: these machines have noisy minutes."""
+    began = time.perf_counter()
     ratios = await BENCHES[name](env)
     for _ in range(MORE_TRIES):
-        if all(r.met for r in ratios):
+        if all(map(good, ratios)):
             break
-        seen = ", ".join(f"{r.value:.2f} of {r.goal:g}" for r in ratios)
+        seen = ", ".join(f"{r.value:.2f} of {r.goal:g}" for r in ratios if not good(r))
         print(f"{name}: {seen}; measuring again", file=sys.stderr)
-        again = await BENCHES[name](env)
-        ratios = [max(pair, key=lambda r: r.value) for pair in zip(ratios, again, strict=True)]
+        ratios = [a.better(b) for a, b in zip(ratios, await BENCHES[name](env), strict=True)]
+    print(f"{name}: {time.perf_counter() - began:.0f} s", file=sys.stderr)
     return ratios
 
 
-async def main(names: list[str]) -> int:
+async def main(options: argparse.Namespace) -> int:
+    names = options.names or [*BENCHES, *([] if options.quick else [CAPACITY])]
+    write = options.write or not (options.names or options.quick)
+    good: Callable[[Ratio], bool] = (lambda r: r.held) if options.quick else (lambda r: r.met)
     ratios: list[Ratio] = []
-    async with environment() as env:
-        for name in names or BENCHES:
-            ratios += await steady(name, env)
-    table = Table(
-        "what",
-        "ours",
-        "baseline",
-        "ratio",
-        "goal",
-        "",
-        title=f"{os.cpu_count()} cores, Python {platform.python_version()}",
-    )
-    for r in ratios:
-        table.add_row(
-            r.what,
-            f"{r.ours.rate:,.0f} ({r.ours.name})",
-            f"{r.baseline.rate:,.0f} ({r.baseline.name})",
-            f"{r.value:.2f}",
-            f">= {r.goal:g}",
-            "met" if r.met else "MISSED",
-        )
-    Console(width=160).print(table)
-    return 0 if all(r.met for r in ratios) else 1
+    async with environment(full=not options.quick, broker=options.broker) as env:
+        for name in names:
+            if name != CAPACITY:
+                ratios += await steady(name, env, good)
+        costs = await capacity.measure(env) if CAPACITY in names else None
+    if ratios:
+        report.show(ratios, options.broker)
+    if costs:
+        report.show_costs(costs)
+    if write and ratios:
+        report.write_benchmarks(ratios, options.broker)
+    if write and costs:
+        report.write_capacity(costs, options.broker)
+    return 0 if all(map(good, ratios)) else 1
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("names", nargs="*", choices=[*BENCHES, CAPACITY, []], metavar="name")
+    parser.add_argument("--quick", action="store_true", help="small sizes, for CI")
+    parser.add_argument("--broker", choices=sorted(BROKERS), default="kafka")
+    parser.add_argument("--write", action="store_true", help="write the tables of docs/ from this run")
+    return parser.parse_args()
 
 
 if __name__ == "__main__":
-    sys.exit(asyncio.run(main(sys.argv[1:])))
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    sys.exit(asyncio.run(main(arguments())))

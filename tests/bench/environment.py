@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
+import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from infra.kafka.topics import load_topics
-from infra.local.keys import AUDIENCE, ISSUER, Keys
+from infra.local.errors import LocalError
+from infra.local.keys import Keys
+from infra.local.processes import Child, tail
+from infra.local.services import Surroundings
 from infra.local.stack import LocalStack
 from services.shared.clock import SystemClock
 from services.shared.contracts.base import Envelope
@@ -24,42 +28,72 @@ from services.shared.eventkit.codec import encode
 from services.shared.eventkit.kafka import KafkaBroker, create_topics
 from services.shared.ids import new_id
 
+ROOT = Path(__file__).parents[2]
 UNITS = [f"BR-D{d}-B{b}" for d in range(38) for b in range(14)]
 """532 blocks, as Bihar has: joins spread over units as they do in life."""
 
 
 @dataclass(frozen=True)
 class Environment:
+    """`full` is the set of sizes: those of CI without it. `mongod` is a process id."""
+
     mongo: str
     kafka: str
     keys: Keys
+    directory: Path
+    broker: str
+    mongod: int
+    full: bool
 
-    def settings(self, prefix: str) -> dict[str, Any]:
-        """For any service's settings; `prefix` keeps one measurement's data and topics apart."""
+    def settings(self, prefix: str) -> dict[str, str]:
+        """The SANGATHAN_* variables of a groups service; `prefix` keeps one measurement's data and topics apart."""
+        around = Surroundings({"groups": 0}, self.mongo, self.kafka, self.keys, static_members=False)
         return {
-            "mongo_uri": self.mongo,
-            "mongo_database": prefix.rstrip("."),
-            "kafka_bootstrap": self.kafka,
-            "kafka_prefix": prefix,
-            "jwks": str(self.keys.jwks),
-            "jwt_issuer": ISSUER,
-            "jwt_audience": AUDIENCE,
+            **around.environment("groups", "groups"),
+            "SANGATHAN_KAFKA_PREFIX": prefix,
+            "SANGATHAN_MONGO_DATABASE": prefix.rstrip("."),
         }
 
 
 @asynccontextmanager
-async def environment() -> AsyncIterator[Environment]:
+async def environment(*, full: bool, broker: str) -> AsyncIterator[Environment]:
     with tempfile.TemporaryDirectory(prefix="sangathan-bench-") as directory:
-        async with LocalStack(Path(directory), services=(), restart=False) as stack:
-            yield Environment(stack.mongo, stack.kafka, stack.keys)
+        async with LocalStack(Path(directory), services=(), broker=broker, restart=False) as stack:
+            mongod = stack.processes["mongo"].pid
+            yield Environment(stack.mongo, stack.kafka, stack.keys, Path(directory), broker, mongod, full)
 
 
-async def new_topics(env: Environment) -> str:
-    """Empty topics of their own; their prefix."""
+async def new_topics(env: Environment, *names: str) -> str:
+    """Empty topics of their own, all or those named; their prefix."""
     prefix = f"bench{secrets.token_hex(4)}."
-    topics = [TopicSpec(prefix + t.name, t.partitions, 1) for t in load_topics(brokers=1)]
-    await create_topics(env.kafka, topics)
+    topics = [t for t in load_topics(brokers=1) if not names or t.name in names]
+    await create_topics(env.kafka, [TopicSpec(prefix + t.name, t.partitions, 1) for t in topics])
     return prefix
+
+
+@asynccontextmanager
+async def process(
+    env: Environment, name: str, *command: str, variables: Mapping[str, str], python: str = sys.executable
+) -> AsyncIterator[Child]:
+    """A Python process with the repository on its path, killed at the end.
+
+    Raises: `LocalError` with its last words when it has died meanwhile.
+    """
+
+    async def ready() -> bool:
+        return True
+
+    path = {**os.environ, **variables, "PYTHONPATH": str(ROOT), "PYTHONSAFEPATH": ""}
+    child = Child(name, [python, *command], env.directory / f"{name}.log", ready, env=path, restart=False)
+    await child.start()
+    try:
+        yield child
+    finally:
+        died = bool(child.exit_codes)
+        child.kill()
+        await child.stop()
+    if died:
+        raise LocalError(f"{name} died:\n{tail(child.log_file, 20)}")
 
 
 async def fill(env: Environment, prefix: str, count: int) -> None:
@@ -104,32 +138,10 @@ async def timed_until(
     return time.perf_counter() - began
 
 
-@dataclass(frozen=True)
-class Figure:
-    """One rate of one contender, in units per second."""
+async def timed_until_true(done: Callable[[], Awaitable[bool]], *, seconds: float) -> float:
+    """Seconds until `done()`. Raises: `TimeoutError`."""
 
-    name: str
-    rate: float
+    async def as_number() -> int:
+        return int(await done())
 
-
-@dataclass(frozen=True)
-class Ratio:
-    """Ours against a named baseline measured in the same run. `goal` is the least ratio."""
-
-    what: str
-    ours: Figure
-    baseline: Figure
-    goal: float
-
-    @property
-    def value(self) -> float:
-        return self.ours.rate / self.baseline.rate
-
-    @property
-    def met(self) -> bool:
-        return self.value >= self.goal
-
-
-def best(figures: Sequence[Figure]) -> Figure:
-    """Of several runs of one contender: the one least disturbed by the machine."""
-    return max(figures, key=lambda f: f.rate)
+    return await timed_until(as_number, 1, time.perf_counter(), seconds=seconds)

@@ -11,14 +11,23 @@ from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import partial
+from typing import NamedTuple
+
+
+class Answer(NamedTuple):
+    """`due` and `at` are Unix times: when the request should have been sent, and when its answer was whole."""
+
+    due: float
+    at: float
+    body: bytes
 
 
 @dataclass
 class Load:
-    """What came back: statuses, and the latency of each answer in seconds."""
+    """What came back: statuses, and the answers when they are kept."""
 
     statuses: Counter[int] = field(default_factory=Counter)
-    latencies: list[float] = field(default_factory=list)
+    answers: list[Answer] | None = None
     seconds: float = 0.0
 
     @property
@@ -26,11 +35,26 @@ class Load:
         return sum(self.statuses.values()) / self.seconds
 
 
+@dataclass
+class _Queue:
+    """What is still to be sent; the n-th request is due `n * interval` seconds after `began`."""
+
+    requests: deque[bytes]
+    interval: float
+    began: float
+    taken: int = 0
+
+    def take(self) -> tuple[float, bytes]:
+        due = self.began + self.taken * self.interval if self.interval else time.time()
+        self.taken += 1
+        return due, self.requests.popleft()
+
+
 class _Connection(asyncio.Protocol):
-    def __init__(self, requests: deque[bytes], load: Load, done: asyncio.Future[None]) -> None:
-        self._requests, self._load, self._done = requests, load, done
+    def __init__(self, queue: _Queue, load: Load, done: asyncio.Future[None]) -> None:
+        self._queue, self._load, self._done = queue, load, done
         self._buffer = b""
-        self._sent = 0.0
+        self._due = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -48,8 +72,10 @@ class _Connection(asyncio.Protocol):
         if len(self._buffer) < head + 4 + length:
             return
         self._load.statuses[int(self._buffer[9:12])] += 1
-        self._load.latencies.append(time.perf_counter() - self._sent)
-        self._buffer = self._buffer[head + 4 + length :]
+        end = head + 4 + length
+        if self._load.answers is not None:
+            self._load.answers.append(Answer(self._due, time.time(), self._buffer[head + 4 : end]))
+        self._buffer = self._buffer[end:]
         self._next()
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -57,19 +83,33 @@ class _Connection(asyncio.Protocol):
             self._done.set_exception(error or ConnectionError("closed by the server"))
 
     def _next(self) -> None:
-        if not self._requests:
+        if not self._queue.requests:
             if not self._done.done():
                 self._done.set_result(None)
             self._transport.close()
             return
-        self._sent = time.perf_counter()
-        self._transport.write(self._requests.popleft())
+        self._due, request = self._queue.take()
+        wait = self._due - time.time()
+        if wait > 0:
+            asyncio.get_running_loop().call_later(wait, self._transport.write, request)
+        else:
+            self._transport.write(request)
 
 
 async def post(
-    host: str, port: int, path: str, token: str, bodies: Iterable[bytes], *, connections: int
+    host: str,
+    port: int,
+    path: str,
+    token: str,
+    bodies: Iterable[bytes],
+    *,
+    connections: int,
+    rate: float = 0,
+    keep: bool = False,
 ) -> Load:
-    """POST every body once over `connections` connections.
+    """POST every body once over `connections` connections: as fast as answers come, or at `rate` per second.
+
+    At a rate, a request that had to wait for a free connection is as late as that: it was due before. `keep` keeps the answers.
 
     Raises: `ConnectionError` when the server closes one before its work is done.
     """
@@ -78,12 +118,13 @@ async def post(
         "content-type: application/json\r\ncontent-length: "
     ).encode()
     requests = deque(head + str(len(body)).encode() + b"\r\n\r\n" + body for body in bodies)
-    load = Load()
+    queue = _Queue(requests, 1 / rate if rate else 0, time.time() + 0.1)
+    load = Load(answers=[] if keep else None)
     loop = asyncio.get_running_loop()
     done = [loop.create_future() for _ in range(connections)]
     began = time.perf_counter()
     for future in done:
-        await loop.create_connection(partial(_Connection, requests, load, future), host, port)
+        await loop.create_connection(partial(_Connection, queue, load, future), host, port)
     await asyncio.gather(*done)
     load.seconds = time.perf_counter() - began
     return load

@@ -13,13 +13,15 @@ from unittest.mock import Mock
 
 import pytest
 from cloudevents.core.bindings.kafka import KafkaMessage, from_binary, to_binary
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from services.analytics.subscriptions import subscriptions as analytics
 from services.groups.subscriptions import subscriptions as groups
 from services.notifications.subscriptions import subscriptions as notifications
 from services.shared.contracts.catalogue import BY_TYPE, EVENTS
 from services.shared.eventkit.broker import Partition, Record
-from services.shared.eventkit.codec import RAW_JSON, decode, encode
+from services.shared.eventkit.codec import RAW_JSON, as_we_write, by_the_library, decode, encode
 
 SAMPLES = Path(__file__).parent / "samples"
 FILES = sorted(SAMPLES.glob("*.json"))
@@ -56,6 +58,27 @@ def test_the_encoding_is_that_of_the_cloudevents_library(path: Path) -> None:
     parsed = from_binary(KafkaMessage(dict(released.headers), None, released.value or b""), RAW_JSON)
     theirs = to_binary(parsed, RAW_JSON)
     assert dict(encode(decode(released)).headers) == theirs.headers
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
+def test_what_we_write_is_read_as_the_library_reads_it(path: Path) -> None:
+    headers = encode(decode(record(path))).headers
+    assert as_we_write(headers) == by_the_library(headers, b"{}")
+
+
+@given(
+    at=st.integers(0, 10),
+    value=st.one_of(st.none(), st.binary(max_size=8), st.text(max_size=40).map(str.encode), st.just(b"1.0")),
+)
+@example(at=5, value=b"2026-02-30T00:00:00Z")
+@example(at=5, value=b"2026-02-03T24:00:00Z")
+@example(at=5, value=b"2026-02-03T04:05:06+05:30")
+def test_whatever_a_header_holds_we_read_it_as_the_library_or_leave_it_to_it(at: int, value: bytes) -> None:
+    headers = list(encode(decode(record(SAMPLES / "group.member_assigned.json"))).headers)
+    headers[at] = (headers[at][0], value)
+    ours = as_we_write(tuple(headers))
+    if ours is not None:
+        assert ours == by_the_library(tuple(headers), b"{}")
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -45,6 +46,7 @@ Subscriptions = Mapping[type[Event], Handler]
 
 FETCH_SECONDS = 0.25
 FUSE_POLL_SECONDS = 1.0
+GAUGE_SECONDS = 1.0
 NEWER_VERSION = re.compile(r"^(?P<base>.+)\.v[1-9]\d{0,3}$")
 
 
@@ -96,6 +98,7 @@ class BatchConsumer:
         self._consumer: Consumer | None = None
         self._stop = asyncio.Event()
         self._heeded_at = 0.0
+        self._gauged_at = 0.0
 
     async def run(self, stop: asyncio.Event) -> None:
         """Consume until `stop`; the batch in hand is finished and its offsets are committed.
@@ -296,8 +299,8 @@ class BatchConsumer:
 
     def _count(self, items: Sequence[Item], fresh: Sequence[Item]) -> None:
         applied = [i.envelope for i in fresh if i.envelope]
-        for event in applied:
-            self._metrics.events.labels(event.type, "applied").inc()
+        for type_, count in Counter(event.type for event in applied).items():
+            self._metrics.events.labels(type_, "applied").inc(count)
         if len(items) > len(fresh):
             self._metrics.events.labels("any", "duplicate").inc(len(items) - len(fresh))
         if applied:
@@ -314,6 +317,9 @@ class BatchConsumer:
             raise FuseOpenError
 
     async def _gauge(self, consumer: Consumer) -> None:
+        if time.monotonic() - self._gauged_at < GAUGE_SECONDS:
+            return
+        self._gauged_at = time.monotonic()
         lags = await consumer.lag()
         self._metrics.assigned.set(len(lags))
         by_topic: dict[str, int] = {}

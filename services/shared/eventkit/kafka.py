@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Collection, Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -23,6 +23,7 @@ from aiokafka.errors import (
 
 from services.shared.eventkit.broker import Message, Partition, RebalancedError, Record, TopicSpec
 from services.shared.eventkit.errors import TransientError
+from services.shared.eventkit.partitioning import partition_of
 
 log = structlog.get_logger(__name__)
 
@@ -68,7 +69,8 @@ class KafkaBroker:
             heartbeat_interval_ms=SESSION_MS // 3,
             max_poll_interval_ms=300_000,
             request_timeout_ms=REQUEST_MS,
-            fetch_max_wait_ms=100,
+            # Data is answered at once; this is how often an idle consumer asks again.
+            fetch_max_wait_ms=500,
             max_partition_fetch_bytes=MAX_RECORD_BYTES,
             metadata_max_age_ms=30_000,
         )
@@ -119,14 +121,38 @@ class KafkaProducer:
         if self._raw is None:
             await self.start()
         try:
-            acks = [
-                await self._raw.send(self._prefix + m.topic, m.value, key=m.key, headers=list(m.headers))
-                for m in messages
-            ]
-            await asyncio.gather(*acks)
+            await asyncio.gather(*[ack async for ack in self._sent(messages)])
         except (KafkaError, OSError) as error:
             await self._discard()
             raise TransientError(f"publish failed: {type(error).__name__}") from error
+
+    async def _sent(self, messages: Sequence[Message]) -> AsyncIterator[asyncio.Future[Any]]:
+        """Hand the messages over, a batch of records at a time, each with the future of its acknowledgement.
+
+        aiokafka's `send` takes 30 us a record, most of it in coroutines and futures of the record's own. One partition's
+        batches are sent one after another, so its order is that of `messages`.
+        """
+        partitions = {t: await self._partitions(t) for t in {m.topic for m in messages}}
+        filling: dict[Partition, Any] = {}
+        for m in messages:
+            at = Partition(m.topic, partition_of(m.key, partitions[m.topic]))
+            batch = filling.get(at)
+            if batch is None or not _append(batch, m):
+                if batch is not None:
+                    yield await self._send_batch(at, batch)
+                filling[at] = batch = self._raw.create_batch()
+                _append(batch, m)
+        for at, batch in filling.items():
+            yield await self._send_batch(at, batch)
+
+    async def _partitions(self, topic: str) -> int:
+        return len(await self._raw.partitions_for(self._prefix + topic))
+
+    async def _send_batch(self, at: Partition, batch: Any) -> asyncio.Future[Any]:
+        ack: asyncio.Future[Any] = await self._raw.send_batch(
+            batch, self._prefix + at.topic, partition=at.number
+        )
+        return ack
 
     async def stop(self) -> None:
         if self._raw is not None:
@@ -138,6 +164,12 @@ class KafkaProducer:
         raw, self._raw = self._raw, None
         with contextlib.suppress(KafkaError, OSError, TimeoutError):
             await asyncio.wait_for(raw.stop(), timeout=5)
+
+
+def _append(batch: Any, message: Message) -> bool:
+    """Whether there was room: an empty batch takes any message."""
+    headers = list(message.headers)
+    return batch.append(timestamp=None, key=message.key, value=message.value, headers=headers) is not None
 
 
 class KafkaConsumer:

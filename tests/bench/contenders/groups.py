@@ -1,0 +1,15 @@
+"""Ours: the consumer of the groups service."""
+
+from __future__ import annotations
+
+import asyncio
+
+from services.groups.handlers import Handlers
+from services.groups.subscriptions import subscriptions
+from tests.bench.contenders.job import Job
+
+
+def run(job: Job) -> None:
+    job.kernel.subscribe(subscriptions(Handlers(job.placing)))
+    assert job.kernel.consumer is not None
+    asyncio.run(job.kernel.consumer.run(asyncio.Event()))

@@ -1,0 +1,60 @@
+"""The job that every contender does to every event: inbox, placement and staged events in one transaction.
+
+The contenders differ in how messages reach it, how many at a time, and when their offsets are committed: always after `apply`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+
+from services.groups.domain import Change
+from services.groups.metrics import GroupsMetrics
+from services.groups.placing import Asked, Placing
+from services.groups.settings import GroupsSettings
+from services.groups.store import Store
+from services.shared.contracts.base import Envelope
+from services.shared.contracts.members import TOPIC
+from services.shared.eventkit.broker import Record
+from services.shared.eventkit.codec import decode
+from services.shared.eventkit.inbox import Inbox
+from services.shared.eventkit.outbox import Origin, UnitOfWork
+from services.shared.kernel import Kernel
+
+BATCH = 500
+"""Events a transaction of those that batch, as our own consumer's."""
+FETCH_SECONDS = 0.1
+
+
+class Job:
+    """The groups service without HTTP and relay. `group` and `topic` are what a contender consumes as, and from."""
+
+    def __init__(self, name: str) -> None:
+        self.settings = GroupsSettings.load()
+        self.kernel = Kernel(self.settings)
+        self.placing = Placing(
+            Store(self.kernel.database, self.kernel.clock),
+            GroupsMetrics(CollectorRegistry()),
+            capacity=self.settings.group_capacity,
+        )
+        self.bootstrap = self.settings.kafka_bootstrap
+        self.topic = self.settings.kafka_prefix + TOPIC
+        self.group = self.settings.kafka_prefix + name
+        self._inbox = Inbox(self.kernel.database)
+
+    async def apply(self, records: Sequence[Record]) -> None:
+        """One transaction. What is in the inbox already is passed over."""
+        events: list[Envelope[Any]] = [decode(record) for record in records]
+
+        async def body(work: UnitOfWork) -> None:
+            seen = await self._inbox.seen([e.id for e in events], work.session)
+            new = [e for e in events if e.id not in seen]
+            if not new:
+                return
+            asked = [Asked(Change(e.subject, e.sequence, e.data.unit), Origin.of(e)) for e in new]
+            await self.placing.apply(asked, work)
+            await self._inbox.add([e.id for e in new], self.kernel.clock.now(), work.session)
+
+        await self.kernel.outbox.transact(body)

@@ -1,0 +1,76 @@
+"""What a benchmark measures, and what it is held to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One measured value. `name` says of what and, of a baseline, where its code is; `unit` as it is printed."""
+
+    name: str
+    value: float
+    unit: str = "/s"
+
+    def __str__(self) -> str:
+        digits = 0 if self.value >= 100 else 1 if self.value >= 10 else 2
+        return f"{self.value:,.{digits}f} {self.unit} ({self.name})"
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """Ours against a named baseline of the same run. `goal` is the least ratio, or the greatest with `at_most`.
+
+    None is no goal: the ratio is for information. `floor` is what a change must not fall below while the goal itself is
+    not reached for sure; without one it is the goal.
+    """
+
+    what: str
+    ours: Figure
+    baseline: Figure
+    goal: float | None
+    at_most: bool = False
+    floor: float | None = None
+
+    @property
+    def value(self) -> float:
+        return self.ours.value / self.baseline.value
+
+    @property
+    def met(self) -> bool:
+        if self.goal is None:
+            return True
+        return self.value <= self.goal if self.at_most else self.value >= self.goal
+
+    @property
+    def held(self) -> bool:
+        """Whether it has not fallen below its floor."""
+        return self.met if self.floor is None else self.value >= self.floor
+
+    @property
+    def row(self) -> tuple[str, ...]:
+        """Cells: what, ours, baseline, ratio, goal, verdict."""
+        sign = "<=" if self.at_most else ">="
+        goal = "" if self.goal is None else f"{sign} {self.goal:g}"
+        verdict = "" if self.goal is None else "met" if self.met else "MISSED"
+        return self.what, str(self.ours), str(self.baseline), f"{self.value:.2f}", goal, verdict
+
+    def better(self, other: Ratio) -> Ratio:
+        """The one less disturbed by the machine."""
+        return (
+            min(self, other, key=lambda r: r.value)
+            if self.at_most
+            else max(self, other, key=lambda r: r.value)
+        )
+
+
+def best(figures: Sequence[Figure]) -> Figure:
+    """Of several runs of one contender: the fastest."""
+    return max(figures, key=lambda f: f.value)
+
+
+def percentile(values: Sequence[float], percent: float) -> float:
+    """Nearest rank. Raises: `IndexError` of nothing."""
+    return sorted(values)[max(0, -(-len(values) * percent // 100).__int__() - 1)]
