@@ -39,6 +39,7 @@ async def own_stack(tmp_path: Path) -> AsyncIterator[LocalStack]:
         yield stack
 
 
+@pytest.mark.heavy
 @pytest.mark.timeout(240)
 async def test_a_sigkill_of_every_service_loses_nothing_and_doubles_nothing(own_stack: LocalStack) -> None:
     stack = own_stack

@@ -25,6 +25,8 @@ from tests.fixtures.apps import Running, base_settings, make_topics, started
 from tests.fixtures.rebuilding import Anew, begin_at_the_end, databases
 from tests.unit.analytics.streams import BEGIN, Stream, envelope, snapshots, streams, units
 
+pytestmark = pytest.mark.heavy
+
 TOPICS = ["sangathan.groups", "sangathan.members", "sangathan.notifications"]
 TREE = units("BR")
 

@@ -141,6 +141,7 @@ async def test_a_consumer_that_lost_a_partition_cannot_commit_it_and_its_success
     assert ends(again) == lost
 
 
+@pytest.mark.heavy
 async def test_a_partition_lost_and_got_back_may_be_committed_and_is_read_anew(
     bench: Bench, producer: Producer, join: Join
 ) -> None:

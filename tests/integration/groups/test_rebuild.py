@@ -24,6 +24,8 @@ from tests.fixtures.apps import Running, base_settings, make_topics, started
 from tests.fixtures.rebuilding import Anew, begin_at_the_end, databases, quiet, republish, the_log, without
 from tests.integration.groups.test_placement import UNIT, joins, placed, tree
 
+pytestmark = pytest.mark.heavy
+
 ELSEWHERE, UNKNOWN = "BR-SIWAN", "BR-GAYA"
 
 

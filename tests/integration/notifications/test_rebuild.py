@@ -33,6 +33,8 @@ from tests.integration.notifications.conftest import (
 )
 from tests.integration.notifications.peers import Peers
 
+pytestmark = pytest.mark.heavy
+
 FROM = ["sangathan.groups", "sangathan.members"]
 
 

@@ -153,6 +153,7 @@ MUTANTS: dict[Callable[[Patch], None], str] = {
 }
 
 
+@pytest.mark.heavy
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.__name__)
 def test_the_machine_finds(mutant: Callable[[Patch], None], monkeypatch: Patch) -> None:
