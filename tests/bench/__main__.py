@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from infra.local.broker import BROKERS
-from tests.bench import capacity, consume, idle, ingest, latency, relay, report, size
+from tests.bench import capacity, consume, idle, ingest, latency, poison, relay, report, size
 from tests.bench.environment import Environment, environment
 from tests.bench.figures import Ratio
 
@@ -24,6 +24,7 @@ Bench = Callable[[Environment], Awaitable[list[Ratio]]]
 BENCHES: dict[str, Bench] = {
     "ingest": ingest.measure,
     "consume": consume.measure,
+    "poison": poison.measure,
     "relay": relay.measure,
     "size": size.measure,
     "latency": latency.measure,

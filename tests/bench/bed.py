@@ -65,10 +65,11 @@ class Bed:
     async def placed(self) -> int:
         return await self.db["placements"].estimated_document_count()
 
-    async def check(self, count: int, group: str) -> None:
-        """The job was really done: the offsets are committed, and by then every member has a seat, an inbox id and events."""
+    async def check(self, count: int, group: str, bad: int) -> None:
+        """The job was really done: the offsets are committed, and by then every member has a seat, an inbox id and events;
+        and each bad record is one dead letter, with an inbox id of its own."""
         await timed_until(
-            lambda: committed(self.env, self.prefix + group), count, time.perf_counter(), seconds=20
+            lambda: committed(self.env, self.prefix + group), count + bad, time.perf_counter(), seconds=20
         )
         seats = (
             await self.db["groups"]
@@ -76,7 +77,8 @@ class Bed:
             .to_list(None)
         )
         assert seats[0]["n"] == await self.placed(), seats
-        assert await self.db["inbox"].count_documents({"at": {"$gt": self.made_at}}) == count
+        assert await self.db["inbox"].count_documents({"at": {"$gt": self.made_at}}) == count + bad
+        assert await self.db["dead_letters"].count_documents({}) == bad
         events = await self.db["outbox"].count_documents({"headers.ce_type": b"group.member_assigned"})
         assert events == count, events
 
@@ -139,8 +141,11 @@ async def drain(
     processes: int = 1,
     bed: Bed | None = None,
     assigned_first: bool = False,
+    poison_every: int = 0,
 ) -> Drained:
     """From the first placement to the last, so that starting and joining the group are not measured.
+
+    `poison_every`: a bad record after so many good ones; none with 0.
 
     With `assigned_first` all processes have their partitions before there is anything to read, so that several start alike.
     """
@@ -149,7 +154,7 @@ async def drain(
         await bed.prepare()
     before = await bed.placed()
     if not assigned_first:
-        await fill(env, bed.prefix, count)
+        await fill(env, bed.prefix, count, poison_every)
     async with AsyncExitStack() as stack:
         children = await start(env, bed, name, processes, stack)
         if assigned_first:
@@ -165,7 +170,7 @@ async def drain(
         first, began, at_first = await bed.placed(), time.perf_counter(), await used()
         seconds = await timed_until(bed.placed, before + count, began)
         at_last = await used()
-        await bed.check(count, name)
+        await bed.check(count, name, bad=count // poison_every if poison_every else 0)
     await bed.close()
     events = before + count - first
     return Drained(events / seconds, *((b - a) / events for a, b in zip(at_first, at_last, strict=True)))

@@ -27,6 +27,7 @@ from services.shared.eventkit.broker import TopicSpec
 from services.shared.eventkit.codec import encode
 from services.shared.eventkit.kafka import KafkaBroker, create_topics
 from services.shared.ids import new_id
+from tests.fixtures.poison import POISON, TRACE
 
 ROOT = Path(__file__).parents[2]
 UNITS = [f"BR-D{d}-B{b}" for d in range(38) for b in range(14)]
@@ -96,19 +97,18 @@ async def process(
         raise LocalError(f"{name} died:\n{tail(child.log_file, 20)}")
 
 
-async def fill(env: Environment, prefix: str, count: int) -> None:
-    """Publish `count` `member.joined`, one a member, spread over the units."""
+async def fill(env: Environment, prefix: str, count: int, poison_every: int = 0) -> None:
+    """Publish `count` `member.joined`, one a member, spread over the units; a bad record after every so many."""
     clock = SystemClock()
     producer = await KafkaBroker(env.kafka, client_id="bench", prefix=prefix).producer()
     for start in range(0, count, 1000):
-        await producer.publish(
-            [
-                encode(
-                    Envelope(new_id(), 1, clock.now(), "bench", "00-" + "a" * 32 + "-" + "b" * 16 + "-01", e)
-                )
-                for e in (joined(n) for n in range(start, min(count, start + 1000)))
-            ]
-        )
+        messages = []
+        for n in range(start, min(count, start + 1000)):
+            messages.append(encode(Envelope(new_id(), 1, clock.now(), "bench", TRACE, joined(n))))
+            if poison_every and n % poison_every == poison_every - 1:
+                _, bad = POISON[n // poison_every % len(POISON)]
+                messages.append(bad())
+        await producer.publish(messages)
     await producer.stop()
 
 

@@ -46,6 +46,9 @@ Subscriptions = Mapping[type[Event], Handler]
 
 FETCH_SECONDS = 0.25
 FUSE_POLL_SECONDS = 1.0
+MOST_FAILED_FETCHES = 3
+"""In a row. aiokafka ends its coordination for good when a broker that is restarting answers what it does not expect; from
+then on every `getmany` raises, whatever the broker does."""
 GAUGE_SECONDS = 1.0
 NEWER_VERSION = re.compile(r"^(?P<base>.+)\.v[1-9]\d{0,3}$")
 
@@ -97,15 +100,18 @@ class BatchConsumer:
         self._max_batch = max_batch
         self._consumer: Consumer | None = None
         self._stop = asyncio.Event()
+        self._failed_fetches = 0
         self._heeded_at = 0.0
         self._gauged_at = 0.0
 
     async def run(self, stop: asyncio.Event) -> None:
         """Consume until `stop`; the batch in hand is finished and its offsets are committed.
 
-        Raises: what cannot be classified as transient outside a batch, for the supervisor to log and restart.
+        Raises, for the supervisor to log and restart: what cannot be classified as transient outside a batch; and
+        `TransientError` when fetches fail again and again, since only a new connection cures a client that has died inside.
         """
         self._stop = stop
+        self._failed_fetches = 0
         await self._fuse.refresh()
         self._consumer = await self._broker.consumer(self._group, self.topics)
         try:
@@ -144,9 +150,13 @@ class BatchConsumer:
         try:
             records = await consumer.fetch(self._max_batch, FETCH_SECONDS)
         except TransientError as error:
-            log.warning("consumer.fetch_failed", error=str(error))
+            self._failed_fetches += 1
+            log.warning("consumer.fetch_failed", error=str(error), failures=self._failed_fetches)
+            if self._failed_fetches == MOST_FAILED_FETCHES:
+                raise
             await first(self._stop, timeout=backoff_seconds(5))
             return
+        self._failed_fetches = 0
         await self._gauge(consumer)
         if not records:
             return

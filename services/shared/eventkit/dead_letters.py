@@ -237,4 +237,7 @@ def record_of(letter: Document, value: bytes) -> Record:
 
 
 def _printable(text: str) -> str:
-    return "".join(c if c.isascii() and c.isprintable() else "?" for c in text[:HEADER_CHARACTERS])
+    cut = text[:HEADER_CHARACTERS]
+    if cut.isascii() and cut.isprintable():
+        return cut
+    return "".join(c if c.isascii() and c.isprintable() else "?" for c in cut)

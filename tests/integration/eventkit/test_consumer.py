@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 
 from services.shared.contracts.base import Envelope
-from services.shared.eventkit.broker import Message
+from services.shared.eventkit.broker import Broker, Consumer, Message, Partition, Producer, Record
 from services.shared.eventkit.codec import encode
 from services.shared.eventkit.consumer import StoppedError
 from services.shared.eventkit.errors import TransientError
 from services.shared.eventkit.fuse import RUN_LENGTH, Fuse, FuseOpenError
+from services.shared.eventkit.loops import Loops
 from services.shared.eventkit.outbox import UnitOfWork
 from services.shared.ids import new_id
 from tests.integration.eventkit.conftest import ORIGIN, Bench, joined
@@ -220,6 +221,43 @@ async def test_the_fuse_stops_consumption_and_a_reset_resumes_where_it_stopped(b
         await bench.replayer().replay_one(letter["_id"], by="test")
     assert await bench.effects.count_documents({}) == total
     assert len(await bench.effects.distinct("event")) == total
+
+
+class Dying:
+    """A broker whose first connections fail at every fetch, for good."""
+
+    def __init__(self, broker: Broker, connections: int) -> None:
+        self._broker, self.left = broker, connections
+
+    async def producer(self) -> Producer:
+        return await self._broker.producer()
+
+    async def read(self, places: Sequence[tuple[Partition, int]]) -> list[Record]:
+        return await self._broker.read(places)
+
+    async def consumer(self, group: str, topics: Sequence[str]) -> Consumer:
+        consumer = await self._broker.consumer(group, topics)
+        if self.left:
+            self.left -= 1
+
+            async def fetch(max_records: int, timeout: float) -> list[Record]:
+                raise TransientError("fetch failed: KafkaError")
+
+            consumer.fetch = fetch  # type: ignore[method-assign]
+        return consumer
+
+
+async def test_a_connection_that_has_died_inside_is_made_anew(bench: Bench) -> None:
+    bench.broker = dying = Dying(bench.broker, 2)
+    loops = Loops(bench.metrics)
+    loops.add("consumer", bench.consumer().run)
+    loops.start()
+    try:
+        await bench.publish((joined(), 1))
+        await bench.effects_are(1, 40)
+    finally:
+        await loops.stop(5)
+    assert dying.left == 0
 
 
 async def test_a_fuse_that_another_process_opened_stops_this_one_too(bench: Bench) -> None:
