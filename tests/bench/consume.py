@@ -24,6 +24,8 @@ GOALS: dict[str, float | None] = {
     "aiokafka_per_message": 10.0,
 }
 """The least ratio of ours to each; the issue sets none for the three that batch and commit in ways of their own."""
+FLOORS = {"faststream_batch": 0.8}
+"""Where ours and a peer are about as fast, one run says 0.9 and the next 1.1."""
 
 
 async def measure(env: Environment) -> list[Ratio]:
@@ -33,7 +35,16 @@ async def measure(env: Environment) -> list[Ratio]:
         for name, those in drained.items():
             those.append(await drain(env, name, size(env, name)))
     return [
-        *(Ratio(WHAT, rate(OURS, drained[OURS]), rate(name, drained[name]), GOALS[name]) for name in names),
+        *(
+            Ratio(
+                WHAT,
+                rate(OURS, drained[OURS]),
+                rate(name, drained[name]),
+                GOALS[name],
+                floor=FLOORS.get(name),
+            )
+            for name in names
+        ),
         Ratio("processor time of an event", cost(OURS, drained[OURS]), cost(LIMIT, drained[LIMIT]), None),
     ]
 
