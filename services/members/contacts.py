@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from bson.binary import Binary
 
 from services.members.domain import Contact
 from services.members.phones import BlindIndex
+from services.members.store import Record
 from services.shared.crypto import Vault
 
 
@@ -16,13 +17,15 @@ class Contacts:
         self._vault = vault
         self._blind = blind
 
-    async def seal(self, contacts: Sequence[Contact]) -> list[Binary]:
+    async def seal(self, contacts: Iterable[tuple[str, Contact]]) -> list[Binary]:
+        """Each `(member id, contact)`, in order; as another member's it does not open."""
         return await self._vault.seal(
-            [{"phone": c.phone, "email": c.email, "handles": dict(c.handles)} for c in contacts]
+            (id_, {"phone": c.phone, "email": c.email, "handles": dict(c.handles)}) for id_, c in contacts
         )
 
-    async def open(self, sealed: Sequence[Binary]) -> list[Contact]:
-        return [Contact(**document) for document in await self._vault.open(sealed)]
+    async def open(self, records: Sequence[Record]) -> list[Contact]:
+        opened = await self._vault.open((record.member.id, record.contact) for record in records)
+        return [Contact(**document) for document in opened]
 
     def phone_index(self, contact: Contact) -> str:
         return self._blind.of(contact.phone)

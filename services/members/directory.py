@@ -91,4 +91,4 @@ class Directory:
             }
         )
         self._metrics.contacts_shown.labels(via).inc(len(records))
-        return await self._contacts.open([record.contact for record in records])
+        return await self._contacts.open(records)

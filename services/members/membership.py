@@ -56,7 +56,7 @@ class Membership:
         if changes.birth_year is not None and not is_plausible_birth_year(changes.birth_year, now):
             raise implausible_birth_year()
         record = await self._find(caller, member_id, version)
-        [contact] = await self._contacts.open([record.contact])
+        [contact] = await self._contacts.open([record])
         try:
             changed = domain.update(record.member, contact, changes, now)
         except HasLeft:
@@ -66,7 +66,7 @@ class Membership:
         member, new_contact, event = changed
         sealed = record.contact
         if new_contact != contact:
-            [sealed] = await self._contacts.seal([new_contact])
+            [sealed] = await self._contacts.seal([(member_id, new_contact)])
         try:
             saved = await self._save(member, event, origin, sealed, self._contacts.phone_index(new_contact))
         except DuplicateKeyError:

@@ -150,7 +150,7 @@ class Registrar:
         if request is not None:
             check(request, row)
         record = record_of(row["member"])
-        [contact] = await self._contacts.open([record.contact])
+        [contact] = await self._contacts.open([record])
         return Registered(record.member, contact, replayed=True)
 
     async def _commit(self, submissions: Sequence[_Submission]) -> list[_Outcome]:
@@ -170,11 +170,14 @@ class Registrar:
 
     async def _draft(self, submissions: Sequence[_Submission]) -> list[_Draft]:
         # Sealed here and not in the transaction, which may run several times.
-        sealed = await self._contacts.seal([s.application.contact for s in submissions])
+        ids = [new_id() for _ in submissions]
+        sealed = await self._contacts.seal(
+            (id_, s.application.contact) for id_, s in zip(ids, submissions, strict=True)
+        )
         now = self._clock.now()
         drafts = []
-        for submission, contact in zip(submissions, sealed, strict=True):
-            member, event = join(submission.application, new_id(), now)
+        for id_, submission, contact in zip(ids, submissions, sealed, strict=True):
+            member, event = join(submission.application, id_, now)
             document = document_of(member)
             document["contact"] = contact
             document["phone_index"] = self._contacts.phone_index(submission.application.contact)

@@ -54,8 +54,8 @@ async def _reseal(
         if batches == max_batches:
             return False
         behind = [(i, old) for i, old in rows if not is_sealed_with(key, old)]
-        contacts = await vault.open([old for _, old in behind])
-        new = await vault.seal(contacts)
+        contacts = await vault.open(behind)
+        new = await vault.seal((i, contact) for (i, _), contact in zip(behind, contacts, strict=True))
         await resealing.replace([(i, old, sealed) for (i, old), sealed in zip(behind, new, strict=True)])
         after = rows[-1][0]
         await resealing.reached(key, after)

@@ -57,7 +57,7 @@ class ContactBook:
         sealed = await self._store.cached_contacts(versions, self._clock.now() - self._life)
         if not sealed:
             return {}
-        opened = await self._vault.open(list(sealed.values()))
+        opened = await self._vault.open(sealed.items())
         self._count("cache", len(opened))
         return {id_: Contact(**each) for id_, each in zip(sealed, opened, strict=True)}
 
@@ -65,10 +65,8 @@ class ContactBook:
         if not fetched:
             return
         secrets = await self._vault.seal(
-            [
-                {"name": c.name, "phone": c.phone, "email": c.email, "active": c.active}
-                for c in fetched.values()
-            ]
+            (id_, {"name": c.name, "phone": c.phone, "email": c.email, "active": c.active})
+            for id_, c in fetched.items()
         )
         await self._store.cache_contacts(
             dict(zip(fetched, secrets, strict=True)), versions, self._clock.now()

@@ -1,25 +1,33 @@
-"""Encryption at rest: a `Vault` seals small documents with a data key that is itself sealed by a master key.
+"""Encryption at rest: a `Vault` seals small documents, each bound to the id of the document that it is stored in.
 
-MongoDB's explicit client-side encryption does the work (libmongocrypt, AEAD_AES_256_CBC_HMAC_SHA_512-Random); the data
-keys live in the collection `keys` of the service's database, the master keys only in its secrets. Two rotations:
+An envelope of three keys. A *master* key, known only to the service's secrets, seals *data* keys (collection `keys`); a data
+key seals one *content* key (`content_keys`): both by MongoDB's explicit client-side encryption. Documents are sealed with the
+content key by AES-256-GCM. Two rotations:
 
 - a new *master* key re-seals the data keys, and no document changes;
-- a new *data* key becomes the current one, and its service seals its documents anew (`is_sealed_with` tells which).
+- a new *data* key, with a content key of its own, becomes the current one, and its service seals its documents anew
+  (`is_sealed_with` tells which).
+
+The nonces are random: a content key may seal 2^32 documents (NIST SP 800-38D, 8.3), then the data key must be rotated.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Final, TypeVar
 
-from bson.binary import Binary
+import bson
+from bson.binary import USER_DEFINED_SUBTYPE, UUID_SUBTYPE, Binary
 from bson.codec_options import CodecOptions
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from pydantic import AfterValidator, Base64Bytes, Field
-from pymongo import IndexModel
+from pymongo import IndexModel, ReturnDocument
 from pymongo.encryption import ClientEncryption
 from pymongo.encryption_shared import Algorithm
 from pymongo.errors import DuplicateKeyError, EncryptionError, PyMongoError
@@ -30,11 +38,24 @@ from services.shared.mongo import Client, Database, Document, blocking
 T = TypeVar("T")
 
 COLLECTION: Final = "keys"
+CONTENT_KEYS: Final = "content_keys"
+"""`{_id: data key's id, sealed: the content key under it}`; a collection of its own because libmongocrypt reads no key
+document with a field that it does not know."""
+
 REFRESH_SECONDS: Final = 60.0
-"""How long a running process may go on sealing with the data key before the newest; libmongocrypt's own cache, too."""
+"""How long a running process may go on sealing with the data key before the newest."""
 
 MASTER_KEY_BYTES: Final = 96
 _NAME: Final = "data-"
+_FORM: Final = b"\x80"
+_KEY_END: Final = 17
+_NONCE_END: Final = 29
+"""A sealed document: one byte of form, 16 of data key id, 12 of nonce, the ciphertext with its tag of 16."""
+
+_LIBMONGOCRYPT: Final = 6
+"""The BSON binary subtype of what libmongocrypt sealed (BSON specification: "encrypted BSON value")."""
+
+_READABLE: Final = CodecOptions(document_class=dict, tz_aware=True)
 
 
 def _of_the_right_length(keys: dict[str, bytes]) -> dict[str, bytes]:
@@ -51,7 +72,7 @@ class Vault:
     """Seals and opens documents of one service, in batches.
 
     `master_keys` maps a name to 96 secret bytes; the first is current, the others only open what they sealed.
-    Every method raises `pymongo.errors.PyMongoError` when the key collection cannot be read.
+    Every method raises `pymongo.errors.PyMongoError` when a key collection cannot be read.
 
     Raises: `ValueError` for two names that differ in punctuation only.
     """
@@ -62,40 +83,29 @@ class Vault:
             raise ValueError("names of master keys must differ in letters or digits")
         self._master = next(iter(providers))
         self._keys = database[COLLECTION]
+        self._content_keys = database[CONTENT_KEYS]
         self._machine: ClientEncryption[Document] = ClientEncryption(
-            providers,
-            f"{database.name}.{COLLECTION}",
-            blocking(client),
-            CodecOptions(document_class=dict, tz_aware=True),
-            key_expiration_ms=0,  # a data key never changes, so one that was fetched is kept
+            providers, f"{database.name}.{COLLECTION}", blocking(client), _READABLE
         )
-        # One thread: sealing is bound by the interpreter, so a second one would only make the first wait.
+        # One thread, so that the machine is not closed under a call that it is still at.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="vault")
-        self._fetched: set[Binary] = set()
+        self._ciphers: dict[bytes, AESGCM] = {}
         self._current: Binary | None = None
         self._look_again = 0.0
 
-    async def seal(self, documents: Sequence[Document]) -> list[Binary]:
-        """One ciphertext for each document, in order."""
-        key = await self.current_key()
-        how = Algorithm.AEAD_AES_256_CBC_HMAC_SHA_512_Random
+    async def seal(self, documents: Iterable[tuple[str, Document]]) -> list[Binary]:
+        """One ciphertext for each `(owner, document)`, in order. `owner` is the id of the document it will be stored in."""
+        key = bytes(await self.current_key())
+        cipher = await self._cipher(key)
+        return [_seal(cipher, key, owner, document) for owner, document in documents]
 
-        def work() -> list[Binary]:
-            return [self._machine.encrypt(document, how, key_id=key) for document in documents]
+    async def open(self, sealed: Iterable[tuple[str, Binary]]) -> list[Document]:
+        """The document in each `(owner, ciphertext)`, in order.
 
-        if key in self._fetched:
-            # Nothing left to wait for, only 40 us a document to compute: a thread would fight us for the interpreter.
-            return work()
-        sealed = await self._run(work)
-        self._fetched.add(key)
-        return sealed
-
-    async def open(self, sealed: Sequence[Binary]) -> list[Document]:
-        """The documents in `sealed`, in order.
-
-        Raises: `pymongo.errors.EncryptionError` when one was tampered with or its master key is not configured.
+        Raises: `pymongo.errors.EncryptionError` when one was tampered with or belongs to another owner, or its
+        master key is not configured.
         """
-        return await self._run(lambda: [self._machine.decrypt(one) for one in sealed])
+        return [await self._open(owner, one) for owner, one in sealed]
 
     async def current_key(self) -> Binary:
         """The id of the newest data key; the first call on a new database makes one."""
@@ -122,6 +132,31 @@ class Vault:
     async def close(self) -> None:
         await self._run(self._machine.close)
         self._thread.shutdown(wait=False)
+
+    async def _open(self, owner: str, sealed: Binary) -> Document:
+        if sealed.subtype == _LIBMONGOCRYPT:
+            # As libmongocrypt sealed it before there were content keys; not bound to its owner.
+            document: Document = await self._run(lambda: self._machine.decrypt(sealed))
+            return document
+        return _open(await self._cipher(sealed[1:_KEY_END]), owner, sealed)
+
+    async def _cipher(self, key: bytes) -> AESGCM:
+        """That of the content key of this data key. Whoever needs it first makes it; everybody uses that one."""
+        if key not in self._ciphers:
+            candidate = await self._run(lambda: self._seal_key(os.urandom(32), key))
+            # An upsert although it is mostly there: its majority write concern waits until what it found is durable.
+            row = await self._content_keys.find_one_and_update(
+                {"_id": Binary(key, UUID_SUBTYPE)},
+                {"$setOnInsert": {"sealed": candidate}},
+                upsert=True,
+                return_document=ReturnDocument.AFTER,
+            )
+            self._ciphers[key] = AESGCM(await self._run(lambda: self._machine.decrypt(row["sealed"])))
+        return self._ciphers[key]
+
+    def _seal_key(self, content_key: bytes, key: bytes) -> Binary:
+        how = Algorithm.AEAD_AES_256_CBC_HMAC_SHA_512_Random
+        return self._machine.encrypt(content_key, how, key_id=Binary(key, UUID_SUBTYPE))
 
     async def _newest(self) -> tuple[int, Binary] | None:
         numbered = [
@@ -153,11 +188,24 @@ class Vault:
 
 
 def is_sealed_with(key: Binary, sealed: Binary) -> bool:
-    """Whether `sealed` is under this data key, told without opening it.
+    """Whether `sealed` is under the content key of this data key, told without opening it."""
+    return sealed[:_KEY_END] == _FORM + key
 
-    An encrypted value is one byte of kind, 16 of key id, the BSON type, the ciphertext (BSON binary subtype 6).
-    """
-    return sealed[1:17] == bytes(key)
+
+def _seal(cipher: AESGCM, key: bytes, owner: str, document: Document) -> Binary:
+    head, nonce = _FORM + key, os.urandom(_NONCE_END - _KEY_END)
+    sealed = cipher.encrypt(nonce, bson.encode(document), head + owner.encode())
+    return Binary(head + nonce + sealed, USER_DEFINED_SUBTYPE)
+
+
+def _open(cipher: AESGCM, owner: str, sealed: bytes) -> Document:
+    """Raises: `EncryptionError`"""
+    head, nonce = sealed[:_KEY_END], sealed[_KEY_END:_NONCE_END]
+    try:
+        document = cipher.decrypt(nonce, sealed[_NONCE_END:], head + owner.encode())
+    except (InvalidTag, ValueError) as error:  # ValueError: too short for a nonce
+        raise EncryptionError(error) from error
+    return bson.decode(document, _READABLE)
 
 
 def _provider(name: str) -> str:

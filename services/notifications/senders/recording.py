@@ -29,7 +29,7 @@ class RecordingSender:
     async def send(self, messages: Sequence[Message]) -> Sequence[Outcome]:
         if not messages:
             return []
-        sealed = await self._vault.seal([{"address": m.address, "text": m.text} for m in messages])
+        sealed = await self._vault.seal((m.id, {"address": m.address, "text": m.text}) for m in messages)
         now = self._clock.now()
         # Only inserts: a message that is here already was sent, so a repeat changes nothing.
         writes = [

@@ -1,31 +1,20 @@
-"""Keys at rest: made once, rotated without a change that anyone sees, and of no use to others."""
+"""Keys at rest are rotated without a change that anyone sees."""
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 from base64 import b64encode
-from collections.abc import AsyncIterator
 
 import pytest
-import pytest_asyncio
-from bson.binary import Binary
 from pymongo.errors import EncryptionError
 
 from infra.local.keys import Keys
 from services.members import rotation
 from services.members.rotation import rotate_keys
 from services.members.settings import MembersSettings
-from services.members.store import MIGRATIONS
-from services.shared.clock import SystemClock
 from services.shared.crypto import Vault, is_sealed_with
-from services.shared.migrations import migrate
-from services.shared.mongo import Client, Database, connect, database
+from tests.fixtures.sealed import sealed_by_libmongocrypt
 from tests.integration.members.conftest import serving
-
-
-def master_key() -> bytes:
-    return b64encode(secrets.token_bytes(96))
 
 
 def with_keys(settings: MembersSettings, **keys: bytes) -> MembersSettings:
@@ -34,49 +23,6 @@ def with_keys(settings: MembersSettings, **keys: bytes) -> MembersSettings:
         "blind_index_key": b64encode(settings.blind_index_key),
     }
     return MembersSettings(**values)
-
-
-@pytest_asyncio.fixture(loop_scope="session")
-async def place(mongo_uri: str, database_name: str) -> AsyncIterator[tuple[Client, Database]]:
-    client = connect(mongo_uri, app_name="tests")
-    db = database(client, database_name)
-    await migrate(db, MIGRATIONS, SystemClock())
-    yield client, db
-    await client.drop_database(database_name)
-    client.close()
-
-
-async def test_processes_that_start_at_once_share_one_data_key(place: tuple[Client, Database]) -> None:
-    client, db = place
-    keys = {"m": secrets.token_bytes(96)}
-    vaults = [Vault(client, db, keys) for _ in range(8)]
-    found = await asyncio.gather(*(vault.current_key() for vault in vaults))
-    assert len(set(found)) == 1
-    assert await db["keys"].count_documents({}) == 1
-    [sealed] = await vaults[0].seal([{"phone": "+919812345678"}])
-    assert await vaults[1].open([sealed]) == [{"phone": "+919812345678"}]
-
-
-async def test_another_master_key_opens_nothing(place: tuple[Client, Database]) -> None:
-    client, db = place
-    [sealed] = await Vault(client, db, {"m": secrets.token_bytes(96)}).seal([{"a": 1}])
-    with pytest.raises(EncryptionError):
-        await Vault(client, db, {"m": secrets.token_bytes(96)}).open([sealed])
-    with pytest.raises(EncryptionError):
-        await Vault(client, db, {"n": secrets.token_bytes(96)}).open([sealed])
-
-
-async def test_what_was_tampered_with_does_not_open(place: tuple[Client, Database]) -> None:
-    vault = Vault(*place, {"m": secrets.token_bytes(96)})
-    [sealed] = await vault.seal([{"a": 1}])
-    broken = Binary(bytes([*sealed[:-1], sealed[-1] ^ 1]), sealed.subtype)
-    with pytest.raises(EncryptionError):
-        await vault.open([broken])
-
-
-def test_names_of_master_keys_that_libmongocrypt_cannot_tell_apart(place: tuple[Client, Database]) -> None:
-    with pytest.raises(ValueError, match="differ"):
-        Vault(*place, {"a-1": secrets.token_bytes(96), "a_1": secrets.token_bytes(96)})
 
 
 async def test_rotation_of_both_keys(settings: MembersSettings, keys: Keys) -> None:
@@ -101,9 +47,43 @@ async def test_rotation_of_both_keys(settings: MembersSettings, keys: Keys) -> N
         newest = await vault.current_key()
         sealed = [(await service.stored(member["id"]))["contact"] for member in members]
         assert all(is_sealed_with(newest, one) for one in sealed)
-        assert [each["phone"] for each in await vault.open(sealed)] == [m["phone"] for m in members]
+        owned = [(member["id"], one) for member, one in zip(members, sealed, strict=True)]
+        assert [each["phone"] for each in await vault.open(owned)] == [m["phone"] for m in members]
         with pytest.raises(EncryptionError):
-            await Vault(client, db, {"first": old}).open(sealed)
+            await Vault(client, db, {"first": old}).open(owned)
+
+
+async def test_contacts_that_libmongocrypt_sealed_are_read_and_sealed_anew(
+    settings: MembersSettings, keys: Keys
+) -> None:
+    """A database from before there were content keys; the bytes are those of its own data key."""
+    async with serving(settings, keys) as service:
+        member = await service.register(email="a@example.org")
+        contact = {"phone": member["phone"], "email": member["email"], "handles": {}}
+        [key] = await service.db["keys"].distinct("_id")
+        old = await sealed_by_libmongocrypt(
+            service.app.kernel.client, service.db, settings.master_keys, key, contact
+        )
+        await service.db["members"].update_one({"_id": member["id"]}, {"$set": {"contact": old}})
+        assert (await service.http.get(f"/v1/members/{member['id']}")).json() == member
+        said: list[str] = []
+        assert await rotate_keys(settings, said.append, settle_seconds=0)
+        assert "members looked at: 1, contacts sealed anew: 1" in said
+        new = (await service.stored(member["id"]))["contact"]
+        assert (old.subtype, new.subtype) == (6, 128)
+        assert (await service.http.get(f"/v1/members/{member['id']}")).json() == member
+
+
+async def test_a_contact_that_was_put_into_another_member_is_not_shown(
+    settings: MembersSettings, keys: Keys
+) -> None:
+    async with serving(settings, keys) as service:
+        one, other = await service.register(), await service.register()
+        taken = (await service.stored(one["id"]))["contact"]
+        await service.db["members"].update_one({"_id": other["id"]}, {"$set": {"contact": taken}})
+        answer = await service.http.get(f"/v1/members/{other['id']}")
+        assert answer.status_code == 500
+        assert one["phone"] not in answer.text
 
 
 async def test_a_rotation_that_was_interrupted_continues(

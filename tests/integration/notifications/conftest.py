@@ -80,7 +80,7 @@ class Bench:
         if row is None:
             return None
         vault = Vault(self.kernel.client, self.database, self.settings.master_keys)
-        opened = await vault.open([row["sealed"]])
+        opened = await vault.open([(notification_id, row["sealed"])])
         await vault.close()
         return {**row, **opened[0]}
 
