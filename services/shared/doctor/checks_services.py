@@ -14,6 +14,14 @@ OUTBOX_SECONDS = 30.0
 LAG_SECONDS = 60.0
 TOKEN_SECONDS = 7 * 86400.0
 
+OUTBOX_AGE = "sangathan_outbox_oldest_age_seconds"
+LEADER = "sangathan_relay_leader"
+FUSE = "sangathan_fuse_open"
+LETTERS = "sangathan_dead_letters_open"
+LAG = "sangathan_consumer_lag_seconds"
+ASSIGNED = "sangathan_consumer_assigned_partitions"
+EXPIRY = "sangathan_service_token_expiry_timestamp_seconds"
+
 Processes = Sequence[Process]
 _READY = {
     "mongodb": "start MongoDB, or elect a primary; the process goes on by itself",
@@ -65,8 +73,8 @@ def clock(whose: str, skew: float) -> Iterator[Fault]:
 
 
 def outboxes(processes: Processes) -> Iterator[Fault]:
-    leaders = {p.service for p in processes for _, value in p.values("sangathan_relay_leader") if value}
-    for service, age in _worst(processes, "sangathan_outbox_oldest_age_seconds").items():
+    leaders = {p.service for p in processes for _, value in p.values(LEADER) if value}
+    for service, age in _worst(processes, OUTBOX_AGE).items():
         if age > OUTBOX_SECONDS:
             cure = (
                 "see the broker and the service's log (relay.retrying); rows are never deleted by hand"
@@ -77,28 +85,28 @@ def outboxes(processes: Processes) -> Iterator[Fault]:
 
 
 def relays(processes: Processes) -> Iterator[Fault]:
-    for service, leader in _worst(processes, "sangathan_relay_leader").items():
+    for service, leader in _worst(processes, LEADER).items():
         if not leader:
             cure = "see `db.leases.find()` in its database for who does; restart one process"
             yield Fault(f"no process of {service} that was asked publishes its events", cure)
 
 
 def fuses(processes: Processes) -> Iterator[Fault]:
-    for service, is_open in _worst(processes, "sangathan_fuse_open").items():
+    for service, is_open in _worst(processes, FUSE).items():
         if is_open:
             cure = f"see why they died (ops dead-letters summary -s {service}), mend it, then `ops fuse reset -s {service}`"
             yield Fault(f"the fuse of {service} is open: it consumes nothing", cure)
 
 
 def dead_letters(processes: Processes) -> Iterator[Fault]:
-    for service, count in _worst(processes, "sangathan_dead_letters_open").items():
+    for service, count in _worst(processes, LETTERS).items():
         if count:
             cure = f"`ops dead-letters summary -s {service}` says why they died; mend it, then replay or discard them"
             yield Fault(f"{service} has {count:.0f} dead letters that nobody has settled", cure)
 
 
 def lags(processes: Processes) -> Iterator[Fault]:
-    for service, seconds in _worst(processes, "sangathan_consumer_lag_seconds").items():
+    for service, seconds in _worst(processes, LAG).items():
         if seconds > LAG_SECONDS:
             cure = "if it comes down by itself, wait or add processes; if not, its log says what it retries (consumer.retrying)"
             yield Fault(f"{service} is {seconds:.0f} s behind in what it reads", cure)
@@ -108,7 +116,7 @@ def assignments(processes: Processes, expected: Expected) -> Iterator[Fault]:
     """By service: a process alone may rightly hold none, while there are more of them than partitions."""
     held: dict[str, float] = {}
     for process in processes:
-        for _, value in process.values("sangathan_consumer_assigned_partitions"):
+        for _, value in process.values(ASSIGNED):
             held[process.service] = held.get(process.service, 0) + value
     for service, reads in held.items():
         known = service in expected.services
@@ -121,7 +129,7 @@ def service_tokens(processes: Processes, now: float) -> Iterator[Fault]:
     cure = "put a new token into its file (SANGATHAN_SERVICE_TOKEN_FILE); it is read again by itself"
     for process in processes:
         whose = f"the token with which {process.service} calls its peers"
-        for _, expires in process.values("sangathan_service_token_expiry_timestamp_seconds"):
+        for _, expires in process.values(EXPIRY):
             left = expires - now
             if isnan(left):
                 yield Fault(f"{whose} cannot be read", cure)

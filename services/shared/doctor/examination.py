@@ -38,39 +38,48 @@ def _processes(found: Seen[Processes], expected: Expected, release: str, now: da
     yield from examine("services", found, services.answering, lambda ps: f"{len(ps)} processes answer")
     yield from _unnamed(found, expected)
     up = [process for process in found if not process.fault]
-    yield from _said_by(up, _of_health(release))
+    yield from _of_health(up, release)
     yield from (unseen("metrics", p.metrics) for p in up if isinstance(p.metrics, Unseen))
     measured = [process for process in up if not isinstance(process.metrics, Unseen)]
-    yield from _said_by(measured, _of_metrics(expected, now))
+    yield from _of_metrics(measured, expected, now)
 
 
-Checks = Mapping[str, tuple[Callable[[Processes], Iterable[Fault]], str]]
-"""By area, with what is said when all is well."""
+def _of_health(processes: Processes, release: str) -> Iterator[Finding]:
+    if processes:
+        yield from examine("readiness", processes, services.ready, "all that answer are ready")
+        versions = partial(services.versions, release=release)
+        yield from examine("versions", processes, versions, f"all run {release}")
+        yield from examine("clocks", processes, services.clocks, "the services' agree with ours")
 
 
-def _said_by(processes: Processes, checks: Checks) -> Iterator[Finding]:
-    for area, (check, well) in checks.items() if processes else ():
-        yield from examine(area, processes, check, well)
+def _of_metrics(processes: Processes, expected: Expected, now: datetime) -> Iterator[Finding]:
+    """A metric that no process has is no good news."""
+    for area, (metric, check, well) in _metric_checks(expected, now).items() if processes else ():
+        if any(process.values(metric) for process in processes):
+            yield from examine(area, processes, check, well)
+        else:
+            why = f"none of the processes asked has {metric}"
+            cure = "give --url of those that have; else they run another release"
+            yield unseen(area, Unseen(why, cure, Verdict.SKIPPED))
 
 
-def _of_health(release: str) -> Checks:
-    return {
-        "readiness": (services.ready, "all that answer are ready"),
-        "versions": (partial(services.versions, release=release), f"all run {release}"),
-        "clocks": (services.clocks, "the services' agree with ours"),
-    }
+MetricCheck = tuple[str, Callable[[Processes], Iterable[Fault]], str]
+"""What it reads, the check, and what is said when all is well."""
 
 
-def _of_metrics(expected: Expected, now: datetime) -> Checks:
+def _metric_checks(expected: Expected, now: datetime) -> Mapping[str, MetricCheck]:
+    """By area."""
+    assignments = partial(services.assignments, expected=expected)
     tokens = partial(services.service_tokens, now=now.timestamp())
+    waits, behind = f"{services.OUTBOX_SECONDS:.0f} s", f"{services.LAG_SECONDS:.0f} s"
     return {
-        "outbox": (services.outboxes, f"no event waits longer than {services.OUTBOX_SECONDS:.0f} s"),
-        "relay": (services.relays, "of every service asked, a process publishes"),
-        "fuse": (services.fuses, "closed everywhere"),
-        "dead letters": (services.dead_letters, "none is open"),
-        "lag": (services.lags, f"no consumer is more than {services.LAG_SECONDS:.0f} s behind"),
-        "partitions": (partial(services.assignments, expected=expected), "every one has a reader"),
-        "service token": (tokens, "good for a week, where there is one"),
+        "outbox": (services.OUTBOX_AGE, services.outboxes, f"no event waits longer than {waits}"),
+        "relay": (services.LEADER, services.relays, "of every service asked, a process publishes"),
+        "fuse": (services.FUSE, services.fuses, "closed everywhere"),
+        "dead letters": (services.LETTERS, services.dead_letters, "none is open"),
+        "lag": (services.LAG, services.lags, f"no consumer is more than {behind} behind"),
+        "partitions": (services.ASSIGNED, assignments, "every one has a reader"),
+        "service token": (services.EXPIRY, tokens, "good for a week"),
     }
 
 
