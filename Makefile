@@ -29,6 +29,10 @@ up: $(VENV)/.installed ## start everything here, without Docker, until Ctrl-C (A
 kafka: $(VENV)/.installed $(KAFKA_JARS) ## like up, on Apache Kafka instead of the embedded broker (needs Java 17 and Maven)
 	@exec $(BIN)/python -m infra.local up --broker kafka $(ARGS)
 
+.PHONY: doctor
+doctor: $(VENV)/.installed ## say what is wrong with a deployment, and the cure: the local stack's (URL="http://a http://b", ARGS="--kafka ...")
+	@exec $(BIN)/python -m services.shared.ops doctor $(addprefix --url ,$(URL)) $(ARGS)
+
 .PHONY: test
 test: $(VENV)/.installed ## the tests that need nothing but this checkout (ARGS="-k placement")
 	$(BIN)/pytest -m "not heavy and not kafka and not chaos" $(ARGS)
@@ -53,7 +57,7 @@ lint: $(VENV)/.installed ## style, types and the boundaries between services
 	$(BIN)/lint-imports
 
 .PHONY: docs
-docs: $(VENV)/.installed ## write the generated part of docs/
+docs: $(VENV)/.installed ## write the generated part of docs/, and what the doctor expects
 	$(BIN)/python docs/generate.py
 
 .PHONY: bench

@@ -135,6 +135,18 @@ async def test_what_breaks_is_named_with_its_cure(tmp_path: Path) -> None:
             f"analytics at {stack.urls['analytics']} does not answer",
         )
         assert visit.code == 1
+        assert {f["area"] for f in visit.findings if f["verdict"] == "wrong"} == {
+            "services",
+            "readiness",
+            "outbox",
+            "relay",
+            "fuse",
+            "dead letters",
+            "topics",
+            "migrations",
+            "indexes",
+            "vault keys",
+        }, visit.wrong()
         assert "createIndex" in cure(visit, "lacks the index")
         assert "lease" in cure(visit, "an event of members")
         assert "ops fuse reset -s notifications" in cure(visit, "the fuse")
