@@ -32,6 +32,7 @@ from services.shared.eventkit.lease import Lease
 from services.shared.eventkit.loops import Loop, Loops
 from services.shared.eventkit.metrics import EventkitMetrics
 from services.shared.eventkit.outbox import Outbox
+from services.shared.eventkit.parts import Affinity, Parts
 from services.shared.eventkit.relay import Relay
 from services.shared.eventkit.replay import Replayer
 from services.shared.http.app import create_app
@@ -90,9 +91,9 @@ class Kernel:
         """Run `loop` in the background; it stops before the relay does."""
         self.loops.add(name, loop)
 
-    def subscribe(self, subscriptions: Subscriptions) -> None:
+    def subscribe(self, subscriptions: Subscriptions, *, affinity: Affinity | None = None) -> None:
         """Consume the topics of these event types as the consumer group of the settings."""
-        self.consumer = self.batch_consumer(self.settings.group, subscriptions)
+        self.consumer = self.batch_consumer(self.settings.group, subscriptions, affinity)
         self.replayer = Replayer(
             subscriptions=subscriptions,
             broker=self.broker,
@@ -104,7 +105,9 @@ class Kernel:
         self.loops.add("dead_letters", self.dead_letters.watch)
         self.loops.add("consumer", self.consumer.run)
 
-    def batch_consumer(self, group: str, subscriptions: Subscriptions) -> BatchConsumer:
+    def batch_consumer(
+        self, group: str, subscriptions: Subscriptions, affinity: Affinity | None = None
+    ) -> BatchConsumer:
         """A consumer over this kernel's database and log, not started."""
         return BatchConsumer(
             group=group,
@@ -117,6 +120,7 @@ class Kernel:
             clock=self.clock,
             metrics=self.metrics,
             max_batch=self.settings.consumer_max_batch,
+            parts=Parts(self.database, affinity),
         )
 
     async def migrate(self) -> None:

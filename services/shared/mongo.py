@@ -41,7 +41,10 @@ TRANSACTION_SECONDS = 8.0
 
 # Server error codes that a retry cures: LockTimeout, WriteConflict, MaxTimeMSExpired, SnapshotUnavailable, NoSuchTransaction,
 # SnapshotTooOld, TransactionTooLargeForCache is *not* among them (a retry repeats it). Source: MongoDB error_codes.yml.
-RETRYABLE_CODES = frozenset({24, 50, 112, 239, 246, 251, 262, 11600, 11602, 10107, 13435, 13436, 189, 91})
+WRITE_CONFLICT = 112
+RETRYABLE_CODES = frozenset(
+    {24, 50, WRITE_CONFLICT, 239, 246, 251, 262, 11600, 11602, 10107, 13435, 13436, 189, 91}
+)
 
 
 def connect(uri: str, *, app_name: str, listeners: Sequence[ConnectionPoolListener] = ()) -> Client:
