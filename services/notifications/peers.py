@@ -6,6 +6,7 @@ error or a log: it is personal.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -13,8 +14,11 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 import httpx2
+import orjson
 import stamina
 import structlog
+from joserfc import jws
+from joserfc.errors import JoseError
 from pydantic import BaseModel, ValidationError
 
 from services.notifications.metrics import NotificationMetrics
@@ -97,6 +101,14 @@ class ServiceToken:
         except (OSError, UnicodeError) as error:
             raise TransientError(f"service token: {type(error).__name__}") from None
         return self._token
+
+    def expires_at(self) -> float:
+        """Seconds since 1970, as the token itself says; NaN while there is none that says so."""
+        try:
+            claims = jws.extract_compact(self.current().encode()).payload
+            return float(orjson.loads(claims)["exp"])
+        except (TransientError, JoseError, ValueError, KeyError, TypeError):
+            return math.nan
 
 
 class _Unanswered(Exception):

@@ -113,6 +113,7 @@ class BatchConsumer:
         self._stop = stop
         self._failed_fetches = 0
         await self._fuse.refresh()
+        self._metrics.partitions.set(len(self.topics))  # at least; the broker knows
         self._consumer = await self._broker.consumer(self._group, self.topics)
         try:
             while not stop.is_set():
@@ -123,6 +124,7 @@ class BatchConsumer:
                     await self._take(self._consumer)
         finally:
             consumer, self._consumer = self._consumer, None
+            self._metrics.assigned.set(0)
             await consumer.stop()
 
     def unready(self) -> str | None:
@@ -157,7 +159,7 @@ class BatchConsumer:
             await first(self._stop, timeout=backoff_seconds(5))
             return
         self._failed_fetches = 0
-        await self._gauge(consumer)
+        await self._gauge(consumer, records)
         if not records:
             return
         began = time.perf_counter()
@@ -228,6 +230,7 @@ class BatchConsumer:
                 )
             await self._pause(backoff_seconds(attempt))
             self._check_ours(items)
+            await self._gauge_in_hand(items)
 
     async def _isolate(self, items: Sequence[Item], error: Exception, attempts: int) -> None:
         """Halve the batch, in order, until the record that fails stands alone."""
@@ -326,15 +329,21 @@ class BatchConsumer:
             await self._fuse.trip()
             raise FuseOpenError
 
-    async def _gauge(self, consumer: Consumer) -> None:
+    async def _gauge_in_hand(self, items: Sequence[Item]) -> None:
+        """A batch that is tried again and again is lag, although the consumer's position is behind it."""
+        if self._consumer is not None:
+            await self._gauge(self._consumer, [item.record for item in items])
+
+    async def _gauge(self, consumer: Consumer, in_hand: Sequence[Record]) -> None:
         if time.monotonic() - self._gauged_at < GAUGE_SECONDS:
             return
         self._gauged_at = time.monotonic()
         lags = await consumer.lag()
-        self._metrics.assigned.set(len(lags))
-        by_topic: dict[str, int] = {}
+        self._metrics.assigned.set(len(consumer.assignment()))
+        self._metrics.partitions.set(consumer.partitions())
+        by_topic = Counter(record.partition.topic for record in in_hand)
         for partition, lag in lags.items():
-            by_topic[partition.topic] = by_topic.get(partition.topic, 0) + lag
+            by_topic[partition.topic] += lag
         for topic, lag in by_topic.items():
             self._metrics.lag.labels(topic).set(lag)
 

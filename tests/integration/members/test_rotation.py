@@ -57,6 +57,20 @@ async def test_processes_that_start_at_once_share_one_data_key(place: tuple[Clie
     assert await vaults[1].open([sealed]) == [{"phone": "+919812345678"}]
 
 
+async def test_the_age_of_a_data_key_is_that_of_the_newest(place: tuple[Client, Database]) -> None:
+    client, db = place
+    vault = Vault(client, db, {"m": secrets.token_bytes(96)})
+    assert await vault.current_key_at() is None
+    await vault.current_key()
+    first = await vault.current_key_at()
+    assert first is not None
+    await asyncio.sleep(0.01)
+    await vault.rotate_data_key()
+    second = await vault.current_key_at()
+    assert second is not None
+    assert second > first
+
+
 async def test_another_master_key_opens_nothing(place: tuple[Client, Database]) -> None:
     client, db = place
     [sealed] = await Vault(client, db, {"m": secrets.token_bytes(96)}).seal([{"a": 1}])
