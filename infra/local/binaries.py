@@ -56,6 +56,17 @@ def find_kafka_jars() -> Path:
     return jars
 
 
+def find_prometheus() -> Path:
+    """The `prometheus` on PATH.
+
+    :raises LocalError: there is none
+    """
+    found = _on_path("prometheus")
+    if found is None:
+        raise LocalError("no Prometheus here: sudo apt-get install -y prometheus")
+    return found
+
+
 def _in_package(package: str, file: str) -> Path | None:
     # find_spec does not import a top-level package: `fiftyone` proper, if installed, takes seconds to.
     spec = importlib.util.find_spec(package)
