@@ -159,7 +159,7 @@ class BatchConsumer:
             await first(self._stop, timeout=backoff_seconds(5))
             return
         self._failed_fetches = 0
-        await self._gauge(consumer, records)
+        await self._gauge(consumer)
         if not records:
             return
         began = time.perf_counter()
@@ -230,7 +230,6 @@ class BatchConsumer:
                 )
             await self._pause(backoff_seconds(attempt))
             self._check_ours(items)
-            await self._gauge_in_hand(items)
 
     async def _isolate(self, items: Sequence[Item], error: Exception, attempts: int) -> None:
         """Halve the batch, in order, until the record that fails stands alone."""
@@ -329,21 +328,16 @@ class BatchConsumer:
             await self._fuse.trip()
             raise FuseOpenError
 
-    async def _gauge_in_hand(self, items: Sequence[Item]) -> None:
-        """A batch that is tried again and again is lag, although the consumer's position is behind it."""
-        if self._consumer is not None:
-            await self._gauge(self._consumer, [item.record for item in items])
-
-    async def _gauge(self, consumer: Consumer, in_hand: Sequence[Record]) -> None:
+    async def _gauge(self, consumer: Consumer) -> None:
         if time.monotonic() - self._gauged_at < GAUGE_SECONDS:
             return
         self._gauged_at = time.monotonic()
         lags = await consumer.lag()
         self._metrics.assigned.set(len(consumer.assignment()))
         self._metrics.partitions.set(consumer.partitions())
-        by_topic = Counter(record.partition.topic for record in in_hand)
+        by_topic: dict[str, int] = {}
         for partition, lag in lags.items():
-            by_topic[partition.topic] += lag
+            by_topic[partition.topic] = by_topic.get(partition.topic, 0) + lag
         for topic, lag in by_topic.items():
             self._metrics.lag.labels(topic).set(lag)
 

@@ -9,7 +9,6 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from services.shared.eventkit.broker import Message
-from services.shared.eventkit.errors import TransientError
 from services.shared.eventkit.metrics import DEATHS
 from services.shared.mongo import connect
 from services.shared.vitals import Vitals, oplog
@@ -46,32 +45,6 @@ async def test_the_outbox_is_shown_to_grow_old_while_publishing_hangs(bench: Ben
     stop.set()
     await watching
     publishing.cancel()
-
-
-async def test_a_batch_that_is_tried_again_and_again_is_lag(bench: Bench) -> None:
-    """The position is behind it, so the log's own count would be nothing."""
-    failing = True
-
-    async def fails(events, work) -> None:
-        if failing:
-            raise TransientError("not now")
-        await bench.record_effects(events, work)
-
-    await bench.publish((joined(), 1), (joined(), 1))
-    bench.run(bench.consumer(fails))
-    lag = bench.metrics.lag.labels(bench.topic)._value
-
-    async def is_two() -> bool:
-        return bool(lag.get() == 2)
-
-    await bench.until(is_two)
-    failing = False
-    await bench.effects_are(2)
-
-    async def is_none() -> bool:
-        return bool(lag.get() == 0)
-
-    await bench.until(is_none)
 
 
 async def test_partitions_without_a_reader_can_be_told(bench: Bench) -> None:
