@@ -12,6 +12,7 @@ from unittest.mock import Mock
 import yaml
 from prometheus_client import CollectorRegistry
 
+from services import __version__
 from services.analytics import app as analytics
 from services.analytics.settings import AnalyticsSettings
 from services.analytics.subscriptions import subscriptions as analytics_subscriptions
@@ -74,7 +75,7 @@ def asyncapi_yaml() -> str:
         channel["messages"][event.event_type] = {"$ref": f"#/components/messages/{event.event_type}"}
     document = {
         "asyncapi": "3.0.0",
-        "info": {"title": "Sangathan events", "version": "0.1.0", "description": GENERATED},
+        "info": {"title": "Sangathan events", "version": __version__, "description": GENERATED},
         "defaultContentType": "application/json",
         "channels": channels,
         "operations": _operations(),
@@ -116,9 +117,12 @@ def _registries() -> dict[str, CollectorRegistry]:
 def _metrics_of(registry: CollectorRegistry) -> list[str]:
     rows = []
     for collector in registry._collector_to_names:
-        for metric in collector.describe() if hasattr(collector, "describe") else collector.collect():
-            labels = ", ".join(f"`{label}`" for label in getattr(collector, "_labelnames", ()))
-            name = metric.name + ("_total" if metric.type == "counter" else "")
+        for metric in collector.collect():
+            # A collector with children knows its labels before there are any; one that is not ours shows them in its samples.
+            shown = [label for sample in metric.samples for label in sample.labels if label != "le"]
+            names = getattr(collector, "_labelnames", ()) or dict.fromkeys(shown)
+            labels = ", ".join(f"`{name}`" for name in names)
+            name = metric.name + {"counter": "_total", "info": "_info"}.get(metric.type, "")
             rows.append(f"| `{name}` | {metric.type} | {labels or '-'} | {metric.documentation} |")
     return rows
 

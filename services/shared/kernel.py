@@ -38,8 +38,10 @@ from services.shared.http.app import create_app
 from services.shared.http.auth import Authenticator
 from services.shared.http.problem import Problem, render
 from services.shared.logs import configure_logs
+from services.shared.metrics import describe_process
 from services.shared.migrations import Migration, migrate
 from services.shared.mongo import connect, database
+from services.shared.mongo_metrics import MongoMetrics
 from services.shared.ops_api import Operations, operations
 from services.shared.settings import ServiceSettings
 from services.shared.vitals import Vitals, oplog
@@ -62,13 +64,15 @@ class Kernel:
         name = settings.service
         self.settings = settings
         self.clock = clock or SystemClock()
-        self.broker = broker or broker_of(settings)
         self.registry = registry or CollectorRegistry()
+        describe_process(self.registry, name)
         self.metrics = EventkitMetrics(self.registry)
-        self.client = connect(settings.mongo_uri, app_name=f"sangathan-{name}")
+        self.broker = broker or broker_of(settings, on_assigned=self.metrics.consumer.rebalances.inc)
+        mongo = MongoMetrics(self.registry)
+        self.client = connect(settings.mongo_uri, app_name=f"sangathan-{name}", listeners=[mongo])
         self.database = database(self.client, settings.database)
-        self.outbox = Outbox(self.client, self.database, self.clock)
-        self.dead_letters = DeadLetters(self.database, self.clock, name)
+        self.outbox = Outbox(self.client, self.database, self.clock, on_retry=mongo.transaction_retries.inc)
+        self.dead_letters = DeadLetters(self.database, self.clock, name, self.metrics)
         self.fuse = Fuse(self.database, self.clock)
         self.loops = Loops(self.metrics)
         self.consumer: BatchConsumer | None = None
@@ -102,6 +106,7 @@ class Kernel:
             dead_letters=self.dead_letters,
             clock=self.clock,
         )
+        self.loops.add("dead_letters", self.dead_letters.watch)
         self.loops.add("consumer", self.consumer.run)
 
     def batch_consumer(self, group: str, subscriptions: Subscriptions) -> BatchConsumer:
@@ -210,13 +215,14 @@ class Kernel:
         return self.consumer.unready() if self.consumer else None
 
 
-def broker_of(settings: ServiceSettings) -> KafkaBroker:
+def broker_of(settings: ServiceSettings, *, on_assigned: Callable[[], None] = lambda: None) -> KafkaBroker:
     """The log that these settings name."""
     return KafkaBroker(
         settings.kafka_bootstrap,
         client_id=settings.instance,
         prefix=settings.kafka_prefix,
         group_instance_id=settings.kafka_group_instance_id,
+        on_assigned=on_assigned,
     )
 
 

@@ -6,7 +6,7 @@ motor's vendor has moved on to PyMongo's own async API; the day it is swapped, t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeAlias, TypeVar
 
 from bson.codec_options import CodecOptions
@@ -26,6 +26,7 @@ from pymongo.errors import (
     PyMongoError,
     WTimeoutError,
 )
+from pymongo.monitoring import ConnectionPoolListener
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
@@ -46,13 +47,19 @@ RETRYABLE_CODES = frozenset({24, 50, 112, 239, 246, 251, 262, 11600, 11602, 1010
 UNAUTHORIZED_CODE = 13
 
 
-def connect(uri: str, *, app_name: str) -> Client:
+def connect(uri: str, *, app_name: str, listeners: Sequence[ConnectionPoolListener] = ()) -> Client:
     """Open a client whose writes wait for a majority and whose dates are UTC-aware.
 
     Raises nothing here: the first operation reports an unreachable server.
     """
     return AsyncIOMotorClient(
-        uri, tz_aware=True, appname=app_name, w="majority", serverSelectionTimeoutMS=5000, retryWrites=True
+        uri,
+        tz_aware=True,
+        appname=app_name,
+        w="majority",
+        serverSelectionTimeoutMS=5000,
+        retryWrites=True,
+        event_listeners=list(listeners),
     )
 
 

@@ -69,7 +69,9 @@ def test_an_alert_says_when_how_urgent_what_and_where_to_look(name: str) -> None
 
 def test_the_runbook_speaks_of_no_alert_that_is_gone() -> None:
     # An alert's name is one word in capitals and small letters; other chapters have names of several words.
-    chapters = re.findall(r"^## ((?:[A-Z][a-z0-9]+){2,})$", (ROOT / "docs/runbook.md").read_text(), re.MULTILINE)
+    chapters = re.findall(
+        r"^## ((?:[A-Z][a-z0-9]+){2,})$", (ROOT / "docs/runbook.md").read_text(), re.MULTILINE
+    )
     assert set(chapters) == ALERTS.keys()
 
 

@@ -33,10 +33,12 @@ from services.shared.eventkit.errors import (
 )
 from services.shared.eventkit.fuse import Fuse, FuseOpenError
 from services.shared.eventkit.inbox import Inbox
+from services.shared.eventkit.lag import Lag
 from services.shared.eventkit.loops import first
 from services.shared.eventkit.metrics import EventkitMetrics
 from services.shared.eventkit.outbox import Outbox, UnitOfWork
 from services.shared.eventkit.waves import waves
+from services.shared.metrics import exemplar
 
 log = structlog.get_logger(__name__)
 
@@ -96,7 +98,9 @@ class BatchConsumer:
         self._dead_letters = dead_letters
         self._fuse = fuse
         self._clock = clock
-        self._metrics = metrics
+        self._metrics = metrics.consumer
+        self._buried = metrics.dead_letters.buried
+        self._lag = Lag(self.topics, clock, self._metrics)
         self._max_batch = max_batch
         self._consumer: Consumer | None = None
         self._stop = asyncio.Event()
@@ -119,6 +123,7 @@ class BatchConsumer:
             while not stop.is_set():
                 await self._heed_fuse()
                 if self._fuse.open:
+                    await self._peek(self._consumer)
                     await first(stop, timeout=FUSE_POLL_SECONDS)
                 else:
                     await self._take(self._consumer)
@@ -147,6 +152,18 @@ class BatchConsumer:
             log.warning("consumer.fuse_unread", error=type(error).__name__)
         self._metrics.fuse_open.set(self._fuse.open)
 
+    async def _peek(self, consumer: Consumer) -> None:
+        """See since when records wait behind the open fuse, and take none of them: after a restart nothing is known of it."""
+        if self._lag.known:
+            return
+        await self._gauge(consumer)
+        lags, positions = await consumer.lag(), await consumer.positions()
+        heads = [(p, positions[p]) for p, lag in lags.items() if lag and p in positions]
+        try:
+            self._lag.fetched(await self._broker.read(heads) if heads else [])
+        except TransientError as error:
+            log.warning("consumer.peek_failed", error=str(error))
+
     async def _take(self, consumer: Consumer) -> None:
         """Fetch one batch, apply it, commit its offsets."""
         try:
@@ -164,10 +181,12 @@ class BatchConsumer:
             return
         began = time.perf_counter()
         self._metrics.batch_size.observe(len(records))
+        self._lag.fetched(records)
         try:
             await self.process(records)
             await consumer.commit({r.partition: r.offset + 1 for r in records})
             self._metrics.progress.set_to_current_time()
+            self._lag.consumed(records)
         except FuseOpenError:
             log.error("consumer.fuse_opened")
             consumer.rewind(_first_offsets(records))
@@ -179,7 +198,7 @@ class BatchConsumer:
             TransientError
         ) as error:  # a later commit covers this one; the inbox covers a restart before it
             log.warning("consumer.commit_failed", error=str(error))
-        self._metrics.batch_seconds.observe(time.perf_counter() - began)
+        self._metrics.batch_seconds.observe(time.perf_counter() - began, exemplar())
 
     async def process(self, records: Sequence[Record]) -> None:
         """Apply every record exactly once or dead-letter it.
@@ -322,7 +341,7 @@ class BatchConsumer:
 
     async def _count_dead(self, reasons: Sequence[str]) -> None:
         for reason in reasons:
-            self._metrics.dead_letters.labels(reason).inc()
+            self._buried.labels(reason).inc()
             self._metrics.events.labels("any", "dead").inc()
         if reasons and self._fuse.count(dead=len(reasons)):
             await self._fuse.trip()
@@ -332,14 +351,8 @@ class BatchConsumer:
         if time.monotonic() - self._gauged_at < GAUGE_SECONDS:
             return
         self._gauged_at = time.monotonic()
-        lags = await consumer.lag()
-        self._metrics.assigned.set(len(consumer.assignment()))
+        self._lag.looked(await consumer.lag())
         self._metrics.partitions.set(consumer.partitions())
-        by_topic: dict[str, int] = {}
-        for partition, lag in lags.items():
-            by_topic[partition.topic] = by_topic.get(partition.topic, 0) + lag
-        for topic, lag in by_topic.items():
-            self._metrics.lag.labels(topic).set(lag)
 
 
 def _first_offsets(records: Sequence[Record]) -> dict[Partition, int]:

@@ -9,21 +9,29 @@ The order of letters is that of the log: topic, partition, offset.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Final, TypeAlias
 
+import structlog
 from bson.binary import Binary
 from pymongo import ReplaceOne
 
 from services.shared.clock import Clock
 from services.shared.eventkit.broker import Message, Partition, Record
 from services.shared.eventkit.codec import peek
+from services.shared.eventkit.errors import Verdict, classify
+from services.shared.eventkit.loops import first
+from services.shared.eventkit.metrics import EventkitMetrics
 from services.shared.eventkit.outbox import UnitOfWork
 from services.shared.ids import new_id
 from services.shared.mongo import Collection, Database, Document, Session
+
+log = structlog.get_logger(__name__)
 
 KEPT_HEADERS = (
     "ce_specversion",
@@ -39,6 +47,7 @@ KEPT_HEADERS = (
     "content-type",
 )
 HEADER_CHARACTERS = 128
+COUNT_SECONDS = 10.0
 STATES: Final = ("dead", "replayed", "discarded")
 MOST_KINDS: Final = 500
 """Of pairs of type and reason in a summary: a type is what a header says, so there is no end to them."""
@@ -102,10 +111,22 @@ def subject_of(letter: Document) -> tuple[str, str] | None:
 
 
 class DeadLetters:
-    def __init__(self, database: Database, clock: Clock, group: str) -> None:
+    def __init__(self, database: Database, clock: Clock, group: str, metrics: EventkitMetrics) -> None:
         self.letters: Collection = database["dead_letters"]
         self.topic = f"{group}.dlq"
         self._clock = clock
+        self._metrics = metrics.dead_letters
+
+    async def watch(self, stop: asyncio.Event) -> None:
+        """Keep the gauge of what is open: a count of its own, since operators settle letters in any process."""
+        while not stop.is_set():
+            try:
+                self._metrics.open.set(await self.count(Filter(state="dead")))
+            except Exception as error:
+                if classify(error) is Verdict.PERMANENT:
+                    raise
+                log.warning("dead_letters.uncounted", error=type(error).__name__)
+            await first(stop, timeout=COUNT_SECONDS)
 
     async def bury(self, work: UnitOfWork, deaths: Sequence[Death]) -> None:
         """Keep the records with their causes and stage their copies for the dead-letter topic."""
@@ -173,13 +194,17 @@ class DeadLetters:
         *,
         by: str,
         note: str | None = None,
-        session: Session | None = None,
+        work: UnitOfWork | None = None,
     ) -> int:
-        """Mark those that are still dead as `replayed` or `discarded`, and by whom; how many that is."""
+        """Mark those that are still dead as `replayed` or `discarded`, in `work` if given, and by whom; how many that is."""
         fields = {"state": state, "settled_at": self._clock.now(), "settled_by": by, "note": note}
         result = await self.letters.update_many(
-            {"_id": {"$in": list(ids)}, "state": "dead"}, {"$set": fields}, session=session
+            {"_id": {"$in": list(ids)}, "state": "dead"},
+            {"$set": fields},
+            session=work.session if work else None,
         )
+        count = partial(self._metrics.settled.labels(state).inc, result.modified_count)
+        work.after_commit(count) if work else count()
         return int(result.modified_count)
 
     async def failed_again(self, id_: str) -> None:

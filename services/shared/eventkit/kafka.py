@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import structlog
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import (
     CommitFailedError,
@@ -40,16 +40,23 @@ class KafkaBroker:
     """Connections to one cluster. `client_id` names this process in the broker's logs and quotas.
 
     `prefix` stands before every topic and consumer group on the wire, so that several deployments (or tests) can
-    share a cluster; nothing above this module sees it.
+    share a cluster; nothing above this module sees it. `on_assigned` is called after every rebalance of a consumer.
     """
 
     def __init__(
-        self, bootstrap: str, *, client_id: str, prefix: str = "", group_instance_id: str = ""
+        self,
+        bootstrap: str,
+        *,
+        client_id: str,
+        prefix: str = "",
+        group_instance_id: str = "",
+        on_assigned: Callable[[], None] = lambda: None,
     ) -> None:
         self._bootstrap = bootstrap
         self._client_id = client_id
         self._prefix = prefix
         self._group_instance_id = group_instance_id or None
+        self._on_assigned = on_assigned
 
     async def producer(self) -> KafkaProducer:
         producer = KafkaProducer(self._bootstrap, self._client_id, self._prefix)
@@ -58,7 +65,6 @@ class KafkaBroker:
 
     async def consumer(self, group: str, topics: Sequence[str]) -> KafkaConsumer:
         raw = AIOKafkaConsumer(
-            *(self._prefix + topic for topic in topics),
             bootstrap_servers=self._bootstrap,
             client_id=self._client_id,
             group_id=self._prefix + group,
@@ -74,6 +80,7 @@ class KafkaBroker:
             max_partition_fetch_bytes=MAX_RECORD_BYTES,
             metadata_max_age_ms=30_000,
         )
+        raw.subscribe([self._prefix + topic for topic in topics], listener=_Assignments(self._on_assigned))
         await _started(raw)
         return KafkaConsumer(raw, self._prefix)
 
@@ -92,6 +99,16 @@ class KafkaBroker:
             return await reader.read(places)
         finally:
             await reader.stop()
+
+
+class _Assignments(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
+    def __init__(self, on_assigned: Callable[[], None]) -> None:
+        self._on_assigned = on_assigned
+
+    def on_partitions_revoked(self, revoked: object) -> None: ...
+
+    def on_partitions_assigned(self, assigned: object) -> None:
+        self._on_assigned()
 
 
 class KafkaProducer:

@@ -19,7 +19,28 @@ DEATHS = (
 
 
 class EventkitMetrics:
-    """Registered once per process in the registry of its service."""
+    """Registered once per process in the registry of its service; a part for each of the kernel's parts."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.consumer = ConsumerMetrics(registry)
+        self.dead_letters = DeadLetterMetrics(registry)
+        self.relay = RelayMetrics(registry)
+        self.commit_size = Histogram(
+            "sangathan_group_commit_writes",
+            "Requests that shared one transaction.",
+            buckets=SIZES,
+            registry=registry,
+        )
+        self.loop_restarts = Counter(
+            "sangathan_loop_restarts",
+            "Background loops restarted after a fault.",
+            ["loop"],
+            registry=registry,
+        )
+
+
+class ConsumerMetrics:
+    """Of one member of a consumer group."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.events = Counter(
@@ -46,9 +67,22 @@ class EventkitMetrics:
         self.retries = Counter(
             "sangathan_consumer_retries", "Batches tried again, by family.", ["family"], registry=registry
         )
+        self.fuse_open = Gauge(
+            "sangathan_fuse_open", "1 while dead letters have stopped the consumer.", registry=registry
+        )
+        self._whereabouts(registry)
+
+    def _whereabouts(self, registry: CollectorRegistry) -> None:
+        """What it has of the topics, and how far it has come in them."""
         self.lag = Gauge(
             "sangathan_consumer_lag_records",
             "Records not yet consumed, by topic (this member's partitions).",
+            ["topic"],
+            registry=registry,
+        )
+        self.lag_seconds = Gauge(
+            "sangathan_consumer_lag_seconds",
+            "Age of the oldest record not yet consumed, by topic (this member's partitions); 0 when caught up.",
             ["topic"],
             registry=registry,
         )
@@ -60,19 +94,42 @@ class EventkitMetrics:
             "Partitions of the topics consumed, whoever holds them.",
             registry=registry,
         )
+        self.rebalances = Counter(
+            "sangathan_consumer_rebalances",
+            "Times that this member was assigned partitions, the first included.",
+            registry=registry,
+        )
         self.progress = Gauge(
             "sangathan_consumer_last_progress_timestamp_seconds",
             "When offsets were last committed.",
             registry=registry,
         )
-        self.dead_letters = Counter(
+
+
+class DeadLetterMetrics:
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.buried = Counter(
             "sangathan_dead_letters", "Records dead-lettered, by reason.", ["reason"], registry=registry
         )
         for reason in DEATHS:
-            self.dead_letters.labels(reason)
-        self.fuse_open = Gauge(
-            "sangathan_fuse_open", "1 while dead letters have stopped the consumer.", registry=registry
+            self.buried.labels(reason)
+        self.open = Gauge(
+            "sangathan_dead_letters_open",
+            "Letters of the service neither replayed nor discarded; every process says the same.",
+            registry=registry,
         )
+        self.settled = Counter(
+            "sangathan_dead_letters_settled",
+            "Letters settled by an operator (replayed, discarded).",
+            ["how"],
+            registry=registry,
+        )
+
+
+class RelayMetrics:
+    """Of the outbox, which the relay empties."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
         self.outbox_rows = Gauge(
             "sangathan_outbox_rows", "Events staged and not yet published.", registry=registry
         )
@@ -82,24 +139,12 @@ class EventkitMetrics:
         self.published = Counter(
             "sangathan_relay_published", "Events published, by topic.", ["topic"], registry=registry
         )
-        self.relay_batch = Histogram(
+        self.batch_size = Histogram(
             "sangathan_relay_batch_records", "Events per relay batch.", buckets=SIZES, registry=registry
         )
-        self.relay_errors = Counter(
+        self.errors = Counter(
             "sangathan_relay_errors", "Relay batches that failed and are tried again.", registry=registry
         )
-        self.relay_leader = Gauge(
+        self.leader = Gauge(
             "sangathan_relay_leader", "1 while this process holds the relay's lease.", registry=registry
-        )
-        self.commit_size = Histogram(
-            "sangathan_group_commit_writes",
-            "Requests that shared one transaction.",
-            buckets=SIZES,
-            registry=registry,
-        )
-        self.loop_restarts = Counter(
-            "sangathan_loop_restarts",
-            "Background loops restarted after a fault.",
-            ["loop"],
-            registry=registry,
         )

@@ -85,10 +85,14 @@ class UnitOfWork:
 class Outbox:
     """Opens the transactions of a service and keeps the events that they staged until the relay publishes them."""
 
-    def __init__(self, client: Client, database: Database, clock: Clock) -> None:
+    def __init__(
+        self, client: Client, database: Database, clock: Clock, *, on_retry: Callable[[], None] | None = None
+    ) -> None:
+        """`on_retry` is called each time that a transaction has to run again."""
         self.rows: Collection = database["outbox"]
         self.clock = clock
         self._client = client
+        self._on_retry = on_retry
         self.staged = asyncio.Event()
         """Set after a commit that staged something, so that the relay of this process need not poll for it."""
 
@@ -97,8 +101,13 @@ class Outbox:
 
         Raises: whatever `body` or MongoDB raises, after which nothing is written; `TimeoutError`.
         """
+        runs = 0
 
         async def run(session: Session) -> tuple[UnitOfWork, T]:
+            nonlocal runs
+            runs += 1
+            if runs > 1 and self._on_retry:
+                self._on_retry()
             work = UnitOfWork(session, self.clock)
             result = await body(work)
             if work.staged:

@@ -34,7 +34,7 @@ class Relay:
         self._outbox = outbox
         self._broker = broker
         self._lease = lease
-        self._metrics = metrics
+        self._metrics = metrics.relay
         self._max_batch = max_batch
         self._producer: Producer | None = None
 
@@ -49,7 +49,7 @@ class Relay:
                 except Exception as error:
                     if classify(error) is Verdict.PERMANENT:
                         raise
-                    self._metrics.relay_errors.inc()
+                    self._metrics.errors.inc()
                     log.warning("relay.retrying", error=type(error).__name__, failures=failures)
                     failures += 1
                     await first(stop, timeout=backoff_seconds(failures))
@@ -80,7 +80,7 @@ class Relay:
         Raises: `TransientError` when the broker did not acknowledge everything; the rows stay.
         """
         leading = await self._lease.hold()
-        self._metrics.relay_leader.set(leading)
+        self._metrics.leader.set(leading)
         if not leading:
             return 0
         rows = await self._next_rows()
@@ -92,7 +92,7 @@ class Relay:
         await self._outbox.rows.delete_many({"_id": {"$in": [row["_id"] for row in rows]}})
         for topic, count in Counter(row["topic"] for row in rows).items():
             self._metrics.published.labels(topic).inc(count)
-        self._metrics.relay_batch.observe(len(rows))
+        self._metrics.batch_size.observe(len(rows))
         return len(rows)
 
     async def _next_rows(self) -> list[Document]:
@@ -118,7 +118,7 @@ class Relay:
         self._metrics.outbox_age.set(max(0.0, age))
 
     async def _close(self) -> None:
-        self._metrics.relay_leader.set(0)
+        self._metrics.leader.set(0)
         if self._producer is not None:
             await self._producer.stop()
             self._producer = None

@@ -213,7 +213,7 @@ class Replayer:
     async def _effects(self, batch: Sequence[_Candidate], by: str, work: UnitOfWork) -> int:
         dead = await self._dead_letters.still_dead([c.id for c in batch], work.session)
         mine = [c for c in batch if c.id in dead]
-        await self._dead_letters.settle(list(dead), "replayed", by=by, session=work.session)
+        await self._dead_letters.settle(list(dead), "replayed", by=by, work=work)
         # The id of a kept one is in the inbox because the letter put it there. Any other is there because it was applied.
         await self._inbox.forget([c.event.id for c in mine if c.letter["key"] is not None], work.session)
         events = {c.event.id: c.event for c in mine}

@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 from starlette.routing import BaseRoute
 from starlette.types import Lifespan
 
+from services import __version__
 from services.shared.http.auth import Authenticator
 from services.shared.http.body import PROBLEM_SCHEMA, Route
 from services.shared.http.context import ContextMiddleware
@@ -66,7 +67,6 @@ def create_app(
     readiness: Mapping[str, Check],
     lifespan: Lifespan[FastAPI] | None = None,
     description: str = "",
-    version: str = "0.1.0",
     max_body: int = MAX_BODY,
     max_in_flight: int = MAX_IN_FLIGHT,
     body_limits: Mapping[str, int] | None = None,
@@ -87,7 +87,7 @@ def create_app(
     app = ServiceApp(
         title=f"Sangathan {service}",
         description=description,
-        version=version,
+        version=__version__,
         lifespan=lifespan,
         redoc_url=None,
         redirect_slashes=False,

@@ -8,6 +8,8 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from starlette.types import Scope
 
+from services.shared.metrics import exemplar
+
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 UNMATCHED = "unmatched"
 
@@ -52,7 +54,7 @@ class HttpMetrics:
         if series is None:
             series = self._new_series(*key)
         series[0].inc()
-        series[1].observe(seconds)
+        series[1].observe(seconds, exemplar())
 
     def _new_series(self, method: str, route: str, status_class: int) -> tuple[Counter, Histogram]:
         label = method if method in _METHODS else "OTHER"

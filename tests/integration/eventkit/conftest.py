@@ -96,9 +96,10 @@ class Bench:
         self.broker = broker
         self.group = name
         self.topic = topic
-        self.metrics = EventkitMetrics(CollectorRegistry())
+        self.registry = CollectorRegistry()
+        self.metrics = EventkitMetrics(self.registry)
         self.outbox = Outbox(self.client, self.db, self.clock)
-        self.dead_letters = DeadLetters(self.db, self.clock, self.group)
+        self.dead_letters = DeadLetters(self.db, self.clock, self.group, self.metrics)
         self.fuse = Fuse(self.db, self.clock)
         self.effects = self.db["effects"]
         self._tasks: list[tuple[asyncio.Event, asyncio.Task[None]]] = []

@@ -294,7 +294,7 @@ async def test_a_run_of_undecodable_records_opens_the_fuse(bench: Bench) -> None
     records = await bench.read(bench.topic, RUN_LENGTH * 3)
     with pytest.raises(FuseOpenError):
         await bench.consumer().process(records)
-    assert bench.metrics.dead_letters.labels("unknown_type")._value.get() == RUN_LENGTH * 3
+    assert bench.metrics.dead_letters.buried.labels("unknown_type")._value.get() == RUN_LENGTH * 3
 
 
 async def test_half_of_the_window_opens_the_fuse_which_says_so_until_it_is_reset(bench: Bench) -> None:

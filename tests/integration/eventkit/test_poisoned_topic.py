@@ -162,5 +162,5 @@ async def test_each_bad_record_is_dead_lettered_once_with_its_reason(
     assert max(row["bytes"] for row in rows) == LARGEST
     assert len(await bench.effects.distinct("event")) == HEALTHY
     assert await bench.effects.count_documents({}) == HEALTHY
-    skipped = bench.metrics.events.labels("newer_version", "ignored")
+    skipped = bench.metrics.consumer.events.labels("newer_version", "ignored")
     assert skipped._value.get() == HEALTHY / 2000

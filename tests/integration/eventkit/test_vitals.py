@@ -32,14 +32,17 @@ async def test_the_outbox_is_shown_to_grow_old_while_publishing_hangs(bench: Ben
     relay._producer = Frozen()
     _, publishing = bench.run(relay)
     await relay.gauge()
-    assert bench.metrics.outbox_age._value.get() == 0
+    assert bench.metrics.relay.outbox_age._value.get() == 0
     await bench.stage((joined(), 1))
     await asyncio.sleep(0.3)
     stop = asyncio.Event()
     watching = asyncio.create_task(relay.watch(stop))
 
     async def old() -> bool:
-        return bool(bench.metrics.outbox_age._value.get() > 1 and bench.metrics.outbox_rows._value.get() == 1)
+        return bool(
+            bench.metrics.relay.outbox_age._value.get() > 1
+            and bench.metrics.relay.outbox_rows._value.get() == 1
+        )
 
     await bench.until(old, 10)
     stop.set()
@@ -48,7 +51,7 @@ async def test_the_outbox_is_shown_to_grow_old_while_publishing_hangs(bench: Ben
 
 
 async def test_partitions_without_a_reader_can_be_told(bench: Bench) -> None:
-    metrics = bench.metrics
+    metrics = bench.metrics.consumer
     await bench.publish((joined(), 1))
     stop, task = bench.run(bench.consumer())
     await bench.effects_are(1)

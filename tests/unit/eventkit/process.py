@@ -107,7 +107,7 @@ class Process:
             broker=self.broker,
             outbox=self.outbox,
             inbox=Inbox(db),
-            dead_letters=DeadLetters(db, world, self.service),
+            dead_letters=DeadLetters(db, world, self.service, METRICS),
             fuse=self.fuse,
             clock=world,
             metrics=METRICS,
@@ -118,7 +118,7 @@ class Process:
             broker=self.broker,
             outbox=self.outbox,
             inbox=Inbox(db),
-            dead_letters=DeadLetters(db, world, self.service),
+            dead_letters=DeadLetters(db, world, self.service, METRICS),
             clock=world,
         )
         self.loops = Loops(METRICS)
