@@ -26,7 +26,6 @@ from services.shared.clock import Clock
 from services.shared.crypto import Vault
 from services.shared.eventkit.broker import Broker
 from services.shared.kernel import Kernel
-from services.shared.vitals import vault_key
 
 
 def build(
@@ -43,7 +42,6 @@ def build(
     vault = Vault(kernel.client, kernel.database, settings.master_keys)
     token = ServiceToken(settings.service_token_file)
     metrics.watch_token(token.expires_at)
-    kernel.vitals.add(vault_key(vault, kernel.registry))
     members = Peer("members", settings.members_url, token, metrics)
     groups = Peer("groups", settings.groups_url, token, metrics)
     sender = sender or _sender(settings, kernel, vault)

@@ -101,7 +101,7 @@ def test_prometheus_reads_the_rules_and_inhibitions_are_of_alerts_that_there_are
     [
         ("max(a) > 24 * 3600", "max(a) > 24"),
         ("rate(a[1d]) > 14.4 * 0.001", "rate(a[24000ms]) > 14.4 * 0.001"),
-        ("deriv(a[10m]) > 2 * 60", "deriv(a[5000ms]) > 2"),
+        ("deriv(a[10m]) > 2 * 60", "deriv(a[10000ms]) > 2"),
         ("a > 90", "a > 90"),
     ],
 )
