@@ -122,6 +122,7 @@ class Peer:
         self._name = name
         self._token = token
         self._metrics = metrics
+        metrics.peer_errors.labels(name)  # 0 from the start: `increase` does not see a series begin
         self._client = httpx2.AsyncClient(base_url=url, timeout=CALL_SECONDS, trust_env=False)
 
     async def post(self, path: str, ids: Sequence[str], answer: type[T]) -> T:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import signal
 from collections.abc import AsyncIterator
 from itertools import islice
@@ -25,6 +26,7 @@ from services.shared.eventkit.kafka import KafkaBroker
 from tests.fixtures.alerting import Watch, alertmanager, watched
 from tests.fixtures.poison import changed
 from tests.journeys.test_poison_and_stop import load_tree
+from tests.unit.test_rules import RULES
 
 POISONED = 60
 """More than the 50 in a row that open a fuse."""
@@ -127,10 +129,17 @@ async def test_a_service_that_is_gone(watch: Watch) -> None:
     await watch.resolves("ServiceDown", service="analytics")
 
 
-async def test_a_system_that_is_well_again_has_no_alert_and_every_metric_was_there(watch: Watch) -> None:
+async def test_a_system_that_is_well_again_has_no_alert(watch: Watch) -> None:
     await join(watch)
     await asyncio.sleep(10)
     assert [alert["labels"] for alert in await watch.alertmanager.alerts()] == []
+
+
+async def test_what_the_rules_speak_of_is_there_in_a_system_that_is_well(watch: Watch) -> None:
+    """An alert on a series that does not exist is silent for ever."""
+    names = set().union(*(re.findall(r"(?<!:)\bsangathan_\w+\b(?!:)", rule["expr"]) for rule in RULES))
+    absent = [name for name in names if not await watch.prometheus.query(f"last_over_time({name}[10m])")]
+    assert absent == []
 
 
 async def test_what_follows_from_an_open_fuse_is_not_told(tmp_path: Path) -> None:
