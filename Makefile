@@ -61,8 +61,9 @@ lint: $(VENV)/.installed ## style, types and the boundaries between services
 	$(BIN)/lint-imports
 
 .PHONY: docs
-docs: $(VENV)/.installed ## write the generated part of docs/
+docs: $(VENV)/.installed ## write the generated part of docs/, and the dashboards
 	$(BIN)/python docs/generate.py
+	$(BIN)/python -m infra.grafana
 
 .PHONY: bench
 bench: $(VENV)/.installed $(KAFKA_JARS) $(PEERS)/.installed ## measure against the named baselines (ARGS="--quick", ARGS="ingest relay")
