@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import structlog
 import uvicorn
 from fastapi import APIRouter, FastAPI
-from prometheus_client import CollectorRegistry, disable_created_metrics
+from prometheus_client import CollectorRegistry, Gauge, disable_created_metrics
 from pymongo.errors import PyMongoError
 from starlette.requests import Request
 from starlette.responses import Response
@@ -45,6 +45,7 @@ from services.shared.mongo import connect, database
 from services.shared.mongo_metrics import MongoMetrics
 from services.shared.ops_api import Operations, operations
 from services.shared.settings import ServiceSettings
+from services.shared.vitals import Vitals, oplog
 
 log = structlog.get_logger(__name__)
 
@@ -86,6 +87,10 @@ class Kernel:
             max_batch=settings.relay_max_batch,
         )
         self.loops.add("relay", relay.run)
+        self.loops.add("outbox-gauges", relay.watch)
+        self.vitals = Vitals()
+        self.vitals.add(oplog(self.client, self.registry))
+        self.loops.add("vitals", self.vitals.run)
 
     def loop(self, name: str, loop: Loop) -> None:
         """Run `loop` in the background; it stops before the relay does."""
@@ -193,12 +198,18 @@ class Kernel:
         await self.loops.stop(max(0.1, deadline - clock.time()))
 
     def _authenticator(self) -> Authenticator:
-        return Authenticator(
+        authenticator = Authenticator(
             self.settings.jwks,
             issuer=self.settings.jwt_issuer,
             audience=self.settings.jwt_audience,
             clock=self.clock,
         )
+        Gauge(
+            "sangathan_auth_keys_unreadable",
+            "1 while the key set that verifies tokens cannot be read: keys that its issuer has added since are refused.",
+            registry=self.registry,
+        ).set_function(lambda: authenticator.keys_unreadable)
+        return authenticator
 
     async def _mongo_ready(self) -> str | None:
         await self.client.admin.command("ping")

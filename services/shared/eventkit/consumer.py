@@ -120,6 +120,7 @@ class BatchConsumer:
         self._stop = stop
         self._failed_fetches = 0
         await self._fuse.refresh()
+        self._metrics.partitions.set(len(self.topics))  # at least; the broker knows
         self._consumer = await self._broker.consumer(self._group, self.topics)
         try:
             while not stop.is_set():
@@ -131,6 +132,7 @@ class BatchConsumer:
                     await self._take(self._consumer)
         finally:
             consumer, self._consumer = self._consumer, None
+            self._metrics.assigned.set(0)
             await consumer.stop()
 
     def unready(self) -> str | None:
@@ -375,6 +377,7 @@ class BatchConsumer:
             return
         self._gauged_at = time.monotonic()
         self._lag.looked(await consumer.lag())
+        self._metrics.partitions.set(consumer.partitions())
 
 
 def _first_offsets(records: Sequence[Record]) -> dict[Partition, int]:
