@@ -43,11 +43,19 @@ heavy: $(VENV)/.installed ## the tests that are too slow for `make test`: whole 
 
 .PHONY: onkafka
 onkafka: $(VENV)/.installed $(KAFKA_JARS) ## the integration tests and journeys on Apache Kafka, and those that need it
-	SANGATHAN_LOCAL_BROKER=kafka $(BIN)/pytest -m "(integration or journey or kafka) and not chaos" $(ARGS)
+	SANGATHAN_LOCAL_BROKER=kafka $(BIN)/pytest -m "(integration or journey or kafka) and not chaos" --ignore tests/journeys/test_alerts.py $(ARGS)
 
 .PHONY: chaos
 chaos: $(VENV)/.installed $(KAFKA_JARS) ## every fault in turn on Apache Kafka: the report says what was lost or doubled (SEED=7)
 	$(BIN)/pytest -m chaos $(ARGS)
+
+.PHONY: rules
+rules: ## check the alerting rules, their promtool tests and Alertmanager's routes (needs promtool and amtool)
+	infra/prometheus/check.sh
+
+.PHONY: alerts
+alerts: $(VENV)/.installed ## five faults on the running system: each alert fires in a real Alertmanager, and resolves
+	$(BIN)/pytest tests/journeys/test_alerts.py $(ARGS)
 
 .PHONY: lint
 lint: $(VENV)/.installed ## style, types and the boundaries between services
@@ -57,8 +65,9 @@ lint: $(VENV)/.installed ## style, types and the boundaries between services
 	$(BIN)/lint-imports
 
 .PHONY: docs
-docs: $(VENV)/.installed ## write the generated part of docs/, and what the doctor expects
+docs: $(VENV)/.installed ## write the generated part of docs/, the dashboards, and what the doctor expects
 	$(BIN)/python docs/generate.py
+	$(BIN)/python -m infra.grafana
 
 .PHONY: bench
 bench: $(VENV)/.installed $(KAFKA_JARS) $(PEERS)/.installed ## measure against the named baselines (ARGS="--quick", ARGS="ingest relay")

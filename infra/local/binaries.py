@@ -67,6 +67,17 @@ def find_prometheus() -> Path:
     return found
 
 
+def find_alertmanager() -> Path:
+    """The `prometheus-alertmanager` (Debian's name) or `alertmanager` on PATH.
+
+    :raises LocalError: there is neither
+    """
+    found = _on_path("prometheus-alertmanager") or _on_path("alertmanager")
+    if found is None:
+        raise LocalError("no Alertmanager here: sudo apt-get install -y prometheus-alertmanager")
+    return found
+
+
 def _in_package(package: str, file: str) -> Path | None:
     # find_spec does not import a top-level package: `fiftyone` proper, if installed, takes seconds to.
     spec = importlib.util.find_spec(package)

@@ -42,6 +42,7 @@ class Prometheus:
         self._port = Ports().take()
         self._child: Child | None = None
         self.url = url(self._port)
+        self._http = httpx2.AsyncClient(base_url=self.url, timeout=30, trust_env=False)
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -74,6 +75,7 @@ class Prometheus:
         """Stop it; its data stays in `workdir`. Idempotent."""
         if self._child is not None:
             await self._child.stop()
+        await self._http.aclose()
 
     async def query(self, expression: str) -> list[dict[str, Any]]:
         """The instant vector of a PromQL expression: `[{"metric": {label: value}, "value": [seconds, "number"]}, ...]`.
@@ -94,8 +96,7 @@ class Prometheus:
         return {target["labels"]["instance"]: target["health"] for target in active}
 
     async def _get(self, what: str, **parameters: str) -> Any:
-        async with httpx2.AsyncClient(timeout=30) as http:
-            answer = (await http.get(f"{self.url}/api/v1/{what}", params=parameters)).json()
+        answer = (await self._http.get(f"/api/v1/{what}", params=parameters)).json()
         if answer["status"] != "success":
             raise LocalError(f"prometheus: {answer['error']}")
         return answer["data"]

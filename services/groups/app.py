@@ -11,7 +11,7 @@ from services.groups.metrics import GroupsMetrics
 from services.groups.placing import Placing
 from services.groups.settings import GroupsSettings
 from services.groups.store import MIGRATIONS, Store
-from services.groups.subscriptions import subscriptions
+from services.groups.subscriptions import subscriptions, unit_of
 from services.groups.units import Units
 from services.groups.waiting_room import WaitingRoom
 from services.shared.clock import Clock
@@ -25,7 +25,7 @@ def build(settings: GroupsSettings, *, clock: Clock | None = None, broker: Broke
     store = Store(kernel.database, kernel.clock)
     placing = Placing(store, metrics, capacity=settings.group_capacity)
     waiting_room = WaitingRoom(store, placing, kernel.outbox, metrics, seconds=settings.waiting_room_seconds)
-    kernel.subscribe(subscriptions(Handlers(placing)))
+    kernel.subscribe(subscriptions(Handlers(placing)), affinity=unit_of)
     kernel.loop("waiting-room", waiting_room.run)
     return kernel.app(
         description="The unit tree, the groups of each unit, and the place of every member.",

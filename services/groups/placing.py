@@ -52,8 +52,9 @@ class Placing:
         known = await self._store.known_units({a.change.unit for a in due}, work.session)
         run = _Run(work, seating, self._metrics)
         results = [run.settle(placements.get(a.change.member_id), a, a.change.unit in known) for a in due]
-        await self._store.save_placements(results, work.session)
+        # The groups first: it is there that two transactions meet, and the one that loses has then written nothing in vain.
         await self._store.save_groups(seating, known, work.session)
+        await self._store.save_placements(results, work.session)
 
     async def _seating(
         self, due: Sequence[Asked], placements: dict[str, Placement], work: UnitOfWork

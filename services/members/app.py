@@ -17,6 +17,7 @@ from services.shared.clock import Clock
 from services.shared.crypto import Vault
 from services.shared.eventkit.broker import Broker
 from services.shared.kernel import Kernel
+from services.shared.vitals import vault_key
 
 DESCRIPTION = "Who is a member: registration, consent, unit and contact, and the events that tell the others."
 
@@ -24,6 +25,7 @@ DESCRIPTION = "Who is a member: registration, consent, unit and contact, and the
 def build(settings: MembersSettings, *, clock: Clock | None = None, broker: Broker | None = None) -> FastAPI:
     kernel = Kernel(settings, clock=clock, broker=broker)
     vault = Vault(kernel.client, kernel.database, settings.master_keys)
+    kernel.vitals.add(vault_key(vault, kernel.registry))
     metrics = MembersMetrics(kernel.registry)
     store = MemberStore(kernel.database)
     contacts = Contacts(vault, BlindIndex(settings.blind_index_key))

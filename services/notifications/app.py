@@ -41,6 +41,7 @@ def build(
     store, texts, due = Store(kernel.database), Texts(), asyncio.Event()
     vault = Vault(kernel.client, kernel.database, settings.master_keys)
     token = ServiceToken(settings.service_token_file)
+    metrics.watch_token(token.expires_at)
     members = Peer("members", settings.members_url, token, metrics)
     groups = Peer("groups", settings.groups_url, token, metrics)
     sender = sender or _sender(settings, kernel, vault)

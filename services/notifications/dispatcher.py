@@ -203,4 +203,4 @@ class Dispatcher:
     async def _gauge(self) -> None:
         if time.monotonic() - self._gauged_at >= GAUGE_SECONDS:
             self._gauged_at = time.monotonic()
-            self._metrics.show_held(await self._store.count_held())
+            self._metrics.show_held(await self._store.held(), self._clock.now())

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -27,6 +28,17 @@ class NotificationMetrics:
             "sangathan_notifications_held",
             "Queued notifications that wait for an event, by what is missing.",
             ["reason"],
+            registry=registry,
+        )
+        self.held_age = Gauge(
+            "sangathan_notifications_held_oldest_age_seconds",
+            "Time since the oldest of those was queued.",
+            ["reason"],
+            registry=registry,
+        )
+        self.token_expiry = Gauge(
+            "sangathan_service_token_expiry_timestamp_seconds",
+            "When the token with which members and groups are called expires; NaN while it cannot be read.",
             registry=registry,
         )
         self.batch_size = Histogram(
@@ -70,6 +82,13 @@ class NotificationMetrics:
         for notification in notifications:
             self.transitions.labels(notification.state.value, notification.reason or "").inc()
 
-    def show_held(self, counts: Mapping[str, int]) -> None:
+    def show_held(self, held: Mapping[str, tuple[int, datetime]], now: datetime) -> None:
+        """`{reason: (how many, when the oldest was queued)}`"""
         for reason in HELD_FOR:
-            self.held.labels(reason).set(counts.get(reason, 0))
+            count, oldest = held.get(reason, (0, now))
+            self.held.labels(reason).set(count)
+            self.held_age.labels(reason).set(max(0.0, (now - oldest).total_seconds()))
+
+    def watch_token(self, expires_at: Callable[[], float]) -> None:
+        """Read at scrape time."""
+        self.token_expiry.set_function(expires_at)

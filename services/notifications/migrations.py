@@ -71,7 +71,7 @@ async def _notifications(database: Database) -> None:
             ),
             # claim(): only what is due some day has the field.
             IndexModel("due_at", sparse=True),
-            # release(), hold(), count_held(): only what is not finished.
+            # release(), hold(), held(): only what is not finished.
             IndexModel(
                 [("open", ASCENDING), ("group_id", ASCENDING), ("held_for", ASCENDING)],
                 partialFilterExpression={"open": True},

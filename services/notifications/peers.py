@@ -6,6 +6,7 @@ error or a log: it is personal.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -13,8 +14,11 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 import httpx2
+import orjson
 import stamina
 import structlog
+from joserfc import jws
+from joserfc.errors import JoseError
 from pydantic import BaseModel, ValidationError
 
 from services.notifications.metrics import NotificationMetrics
@@ -98,6 +102,14 @@ class ServiceToken:
             raise TransientError(f"service token: {type(error).__name__}") from None
         return self._token
 
+    def expires_at(self) -> float:
+        """Seconds since 1970, as the token itself says; NaN while there is none that says so."""
+        try:
+            claims = jws.extract_compact(self.current().encode()).payload
+            return float(orjson.loads(claims)["exp"])
+        except (TransientError, JoseError, ValueError, KeyError, TypeError):
+            return math.nan
+
 
 class _Unanswered(Exception):
     """The peer is busy or failing; another try may do."""
@@ -110,6 +122,7 @@ class Peer:
         self._name = name
         self._token = token
         self._metrics = metrics
+        metrics.peer_errors.labels(name)  # 0 from the start: `increase` does not see a series begin
         self._client = httpx2.AsyncClient(base_url=url, timeout=CALL_SECONDS, trust_env=False)
 
     async def post(self, path: str, ids: Sequence[str], answer: type[T]) -> T:

@@ -156,13 +156,15 @@ class Store:
         rows = await self._notifications.find(query).sort(order).limit(limit).to_list(limit)
         return [notification_of(row) for row in rows]
 
-    async def count_held(self) -> dict[str, int]:
-        """Open notifications by what holds them."""
+    async def held(self) -> dict[str, tuple[int, datetime]]:
+        """Open notifications by what holds them: how many, and when the oldest was queued."""
         pipeline: list[Document] = [
             {"$match": {"open": True, "held_for": {"$gt": ""}}},
-            {"$group": {"_id": "$held_for", "count": {"$sum": 1}}},
+            {"$group": {"_id": "$held_for", "count": {"$sum": 1}, "oldest": {"$min": "$created_at"}}},
         ]
-        return {row["_id"]: row["count"] async for row in self._notifications.aggregate(pipeline)}
+        return {
+            row["_id"]: (row["count"], row["oldest"]) async for row in self._notifications.aggregate(pipeline)
+        }
 
     # -- claims --------------------------------------------------------------------------------------------
 

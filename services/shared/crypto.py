@@ -19,6 +19,7 @@ import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from typing import Annotated, Final, TypeVar
 
 import bson
@@ -115,6 +116,13 @@ class Vault:
             self._current = newest[1] if newest else await self._make(1)
             self._look_again = now + REFRESH_SECONDS
         return self._current
+
+    async def current_key_at(self) -> datetime | None:
+        """When the newest data key was made; None before the first."""
+        newest = await self._newest()
+        row = newest and await self._keys.find_one({"_id": newest[1]}, {"creationDate": 1})
+        made: datetime | None = row["creationDate"] if row else None
+        return made
 
     async def rotate_master(self) -> int:
         """Seal every data key with the current master key; returns how many were not."""

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import structlog
 import uvicorn
 from fastapi import APIRouter, FastAPI
-from prometheus_client import CollectorRegistry, disable_created_metrics
+from prometheus_client import CollectorRegistry, Gauge, disable_created_metrics
 from pymongo.errors import PyMongoError
 from starlette.requests import Request
 from starlette.responses import Response
@@ -32,6 +32,7 @@ from services.shared.eventkit.lease import Lease
 from services.shared.eventkit.loops import Loop, Loops
 from services.shared.eventkit.metrics import EventkitMetrics
 from services.shared.eventkit.outbox import Outbox
+from services.shared.eventkit.parts import Affinity, Parts
 from services.shared.eventkit.relay import Relay
 from services.shared.eventkit.replay import Replayer
 from services.shared.http.app import create_app
@@ -44,6 +45,7 @@ from services.shared.mongo import connect, database
 from services.shared.mongo_metrics import MongoMetrics
 from services.shared.ops_api import Operations, operations
 from services.shared.settings import ServiceSettings
+from services.shared.vitals import Vitals, oplog
 
 log = structlog.get_logger(__name__)
 
@@ -85,14 +87,18 @@ class Kernel:
             max_batch=settings.relay_max_batch,
         )
         self.loops.add("relay", relay.run)
+        self.loops.add("outbox-gauges", relay.watch)
+        self.vitals = Vitals()
+        self.vitals.add(oplog(self.client, self.registry))
+        self.loops.add("vitals", self.vitals.run)
 
     def loop(self, name: str, loop: Loop) -> None:
         """Run `loop` in the background; it stops before the relay does."""
         self.loops.add(name, loop)
 
-    def subscribe(self, subscriptions: Subscriptions) -> None:
+    def subscribe(self, subscriptions: Subscriptions, *, affinity: Affinity | None = None) -> None:
         """Consume the topics of these event types as the consumer group of the settings."""
-        self.consumer = self.batch_consumer(self.settings.group, subscriptions)
+        self.consumer = self.batch_consumer(self.settings.group, subscriptions, affinity)
         self.replayer = Replayer(
             subscriptions=subscriptions,
             broker=self.broker,
@@ -104,7 +110,9 @@ class Kernel:
         self.loops.add("dead_letters", self.dead_letters.watch)
         self.loops.add("consumer", self.consumer.run)
 
-    def batch_consumer(self, group: str, subscriptions: Subscriptions) -> BatchConsumer:
+    def batch_consumer(
+        self, group: str, subscriptions: Subscriptions, affinity: Affinity | None = None
+    ) -> BatchConsumer:
         """A consumer over this kernel's database and log, not started."""
         return BatchConsumer(
             group=group,
@@ -117,6 +125,7 @@ class Kernel:
             clock=self.clock,
             metrics=self.metrics,
             max_batch=self.settings.consumer_max_batch,
+            parts=Parts(self.database, affinity),
         )
 
     async def migrate(self) -> None:
@@ -189,12 +198,18 @@ class Kernel:
         await self.loops.stop(max(0.1, deadline - clock.time()))
 
     def _authenticator(self) -> Authenticator:
-        return Authenticator(
+        authenticator = Authenticator(
             self.settings.jwks,
             issuer=self.settings.jwt_issuer,
             audience=self.settings.jwt_audience,
             clock=self.clock,
         )
+        Gauge(
+            "sangathan_auth_keys_unreadable",
+            "1 while the key set that verifies tokens cannot be read: keys that its issuer has added since are refused.",
+            registry=self.registry,
+        ).set_function(lambda: authenticator.keys_unreadable)
+        return authenticator
 
     async def _mongo_ready(self) -> str | None:
         await self.client.admin.command("ping")

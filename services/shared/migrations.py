@@ -113,8 +113,14 @@ async def _letters_in_order(database: Database) -> None:
         await database["dead_letters"].drop_index("state_1__id_1")
 
 
+async def _parts(database: Database) -> None:
+    """Made before the first lock in it: a collection that a transaction makes is no other's yet, and its locks bar nobody."""
+    await create(database, "parts")
+
+
 KERNEL = (
     Migration(1, "kernel collections", _kernel),
     Migration(2, "dead letters in the order of the log", _letters_in_order),
+    Migration(3, "locks of parts", _parts),
 )
 """Recorded as `kernel-0001`, ...; a database from before they had numbers of their own (`0000`) runs the first again."""

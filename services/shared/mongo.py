@@ -22,6 +22,7 @@ from pymongo.errors import (
     ExecutionTimeout,
     InvalidOperation,
     NetworkTimeout,
+    OperationFailure,
     PyMongoError,
     WTimeoutError,
 )
@@ -41,7 +42,12 @@ TRANSACTION_SECONDS = 8.0
 
 # Server error codes that a retry cures: LockTimeout, WriteConflict, MaxTimeMSExpired, SnapshotUnavailable, NoSuchTransaction,
 # SnapshotTooOld, TransactionTooLargeForCache is *not* among them (a retry repeats it). Source: MongoDB error_codes.yml.
-RETRYABLE_CODES = frozenset({24, 50, 112, 239, 246, 251, 262, 11600, 11602, 10107, 13435, 13436, 189, 91})
+WRITE_CONFLICT = 112
+RETRYABLE_CODES = frozenset(
+    {24, 50, WRITE_CONFLICT, 239, 246, 251, 262, 11600, 11602, 10107, 13435, 13436, 189, 91}
+)
+
+UNAUTHORIZED_CODE = 13
 
 
 def connect(uri: str, *, app_name: str, listeners: Sequence[ConnectionPoolListener] = ()) -> Client:
@@ -99,6 +105,28 @@ async def transact(
                 raise TimeoutError from error
             raise
         return result
+
+
+async def oplog_window(client: Client) -> tuple[str, float] | None:
+    """The replica set, and the seconds of history that its oplog will hold once full, at the pace of what is in it; None where we
+    may not read it.
+
+    A secondary that is away for longer has to copy everything anew. The mere length of a young set's oplog would say nothing.
+
+    Raises: `pymongo.errors.PyMongoError`.
+    """
+    local = client.get_database("local")
+    try:
+        name = (await client.admin.command("hello"))["setName"]
+        stats = await local.command("collStats", "oplog.rs")
+        ends = [await local["oplog.rs"].find_one({}, {"ts": 1}, sort=[("$natural", way)]) for way in (1, -1)]
+    except OperationFailure as error:
+        if error.code == UNAUTHORIZED_CODE:
+            return None
+        raise
+    first, last = (row["ts"].time if row else 0 for row in ends)
+    share: float = max(1.0, stats.get("maxSize", 0) / max(1, stats["size"]))
+    return name, (last - first) * share
 
 
 def is_transient(error: PyMongoError) -> bool:

@@ -120,6 +120,9 @@ class StruckConsumer:
     def assignment(self) -> Collection[Partition]:
         return self._consumer.assignment()
 
+    def partitions(self) -> int:
+        return self._consumer.partitions()
+
     async def lag(self) -> dict[Partition, int]:
         return await self._consumer.lag()
 

@@ -160,6 +160,9 @@ class MemoryConsumer:
     def assignment(self) -> Collection[Partition]:
         return set(self.next_offsets)
 
+    def partitions(self) -> int:
+        return sum(partition.topic in self.topics for partition in self._log.records)
+
     async def lag(self) -> dict[Partition, int]:
         return {p: len(self._log.records[p]) - position for p, position in self.next_offsets.items()}
 

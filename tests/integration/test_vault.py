@@ -211,3 +211,16 @@ async def test_a_database_that_is_away_for_a_moment_is_a_passing_fault(
 def test_names_of_master_keys_that_libmongocrypt_cannot_tell_apart(place: Place) -> None:
     with pytest.raises(ValueError, match="differ"):
         place.process({"a-1": secrets.token_bytes(96), "a_1": secrets.token_bytes(96)})
+
+
+async def test_the_age_of_a_data_key_is_that_of_the_newest(place: Place) -> None:
+    vault = place.process()
+    assert await vault.current_key_at() is None
+    await vault.current_key()
+    first = await vault.current_key_at()
+    assert first is not None
+    await asyncio.sleep(0.01)
+    await vault.rotate_data_key()
+    second = await vault.current_key_at()
+    assert second is not None
+    assert second > first

@@ -95,6 +95,10 @@ class Consumer(Protocol):
 
     def assignment(self) -> Collection[Partition]: ...
 
+    def partitions(self) -> int:
+        """How many the subscribed topics have, whoever holds them."""
+        ...
+
     async def lag(self) -> dict[Partition, int]:
         """Records between our position and the end of each assigned partition, as of the last fetch."""
         ...

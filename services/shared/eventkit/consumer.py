@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -37,6 +37,7 @@ from services.shared.eventkit.lag import Lag
 from services.shared.eventkit.loops import first
 from services.shared.eventkit.metrics import EventkitMetrics
 from services.shared.eventkit.outbox import Outbox, UnitOfWork
+from services.shared.eventkit.parts import BusyError, Part, Parts
 from services.shared.eventkit.waves import waves
 from services.shared.metrics import exemplar
 
@@ -88,6 +89,7 @@ class BatchConsumer:
         clock: Clock,
         metrics: EventkitMetrics,
         max_batch: int,
+        parts: Parts,
     ) -> None:
         self.topics = sorted({event.topic for event in subscriptions})
         self._group = group
@@ -102,6 +104,7 @@ class BatchConsumer:
         self._buried = metrics.dead_letters.buried
         self._lag = Lag(self.topics, clock, self._metrics)
         self._max_batch = max_batch
+        self._parts = parts
         self._consumer: Consumer | None = None
         self._stop = asyncio.Event()
         self._failed_fetches = 0
@@ -117,6 +120,7 @@ class BatchConsumer:
         self._stop = stop
         self._failed_fetches = 0
         await self._fuse.refresh()
+        self._metrics.partitions.set(len(self.topics))  # at least; the broker knows
         self._consumer = await self._broker.consumer(self._group, self.topics)
         try:
             while not stop.is_set():
@@ -128,6 +132,7 @@ class BatchConsumer:
                     await self._take(self._consumer)
         finally:
             consumer, self._consumer = self._consumer, None
+            self._metrics.assigned.set(0)
             await consumer.stop()
 
     def unready(self) -> str | None:
@@ -209,7 +214,7 @@ class BatchConsumer:
             if item is not None:
                 items.append(item)
         if items:
-            await self._apply(items)
+            await self._apply_parts(self._parts.cut(items, lambda item: item.envelope))
 
     def _read(self, record: Record) -> Item | None:
         """Decode a record; None when its type is not ours to handle."""
@@ -226,19 +231,31 @@ class BatchConsumer:
             reason, detail = describe(error)
             return Item(record, None, "undecodable" if reason == "handler_error" else reason, detail)
 
-    async def _apply(self, items: Sequence[Item]) -> None:
-        """Apply in one transaction; retry what time cures, bisect what it does not."""
+    async def _apply_parts(self, parts: deque[Part[Item]]) -> None:
+        while parts:
+            part = parts.popleft()
+            try:
+                await self._apply(part.items, part.name)
+            except BusyError:
+                parts.append(part)
+                await self._pause(backoff_seconds(0))
+
+    async def _apply(self, items: Sequence[Item], part: str | None = None) -> None:
+        """Apply in one transaction; retry what time cures, bisect what it does not.
+
+        Raises: `BusyError` when another process is at this part; half of it may then be applied, which the inbox knows.
+        """
         attempt = 0
         while True:
             try:
-                await self._transact(items)
+                await self._transact(items, part)
                 return
-            except FuseOpenError:
+            except (FuseOpenError, BusyError):
                 raise
             except Exception as error:
                 verdict = classify(error)
                 if verdict is Verdict.PERMANENT or (verdict is Verdict.RACE and attempt >= MOST_RACES):
-                    await self._isolate(items, error, attempt + 1)
+                    await self._isolate(items, part, error, attempt + 1)
                     return
                 attempt += 1
                 self._metrics.retries.labels(verdict.value).inc()
@@ -248,12 +265,14 @@ class BatchConsumer:
             await self._pause(backoff_seconds(attempt))
             self._check_ours(items)
 
-    async def _isolate(self, items: Sequence[Item], error: Exception, attempts: int) -> None:
+    async def _isolate(
+        self, items: Sequence[Item], part: str | None, error: Exception, attempts: int
+    ) -> None:
         """Halve the batch, in order, until the record that fails stands alone."""
         if len(items) > 1:
             middle = len(items) // 2
-            await self._apply(items[:middle])
-            await self._apply(items[middle:])
+            await self._apply(items[:middle], part)
+            await self._apply(items[middle:], part)
             return
         reason, detail = describe(error)
         item = items[0]
@@ -281,10 +300,16 @@ class BatchConsumer:
                 log.warning("consumer.retrying", error=type(failure).__name__, letter=letter_id(item.record))
             await self._pause(backoff_seconds(attempts))
 
-    async def _transact(self, items: Sequence[Item]) -> None:
+    async def _transact(self, items: Sequence[Item], part: str | None) -> None:
         """One transaction: handlers, inbox ids, staged events, and the letters of what did not decode."""
 
+        runs = 0
+
         async def body(work: UnitOfWork) -> list[Item]:
+            nonlocal runs
+            runs += 1
+            if part is not None:
+                await self._parts.hold(part, work.session)
             fresh = await self._fresh(items, work)
             for wave in waves([i.envelope for i in fresh if i.envelope]):
                 for kind, events in wave.items():
@@ -295,6 +320,8 @@ class BatchConsumer:
             return fresh
 
         fresh = await self._outbox.transact(body)
+        if runs > 1:
+            self._parts.met()
         self._count(items, fresh)
         await self._count_dead([item.reason for item in fresh if not item.envelope])
 
@@ -350,6 +377,7 @@ class BatchConsumer:
             return
         self._gauged_at = time.monotonic()
         self._lag.looked(await consumer.lag())
+        self._metrics.partitions.set(consumer.partitions())
 
 
 def _first_offsets(records: Sequence[Record]) -> dict[Partition, int]:

@@ -244,6 +244,9 @@ class KafkaConsumer:
     def assignment(self) -> Collection[Partition]:
         return {self._ours(tp) for tp in self._raw.assignment()}
 
+    def partitions(self) -> int:
+        return sum(len(self._raw.partitions_for_topic(topic) or ()) for topic in self._raw.subscription())
+
     async def lag(self) -> dict[Partition, int]:
         lags = {}
         for tp in self._raw.assignment():

@@ -34,6 +34,7 @@ class Loops:
 
     def add(self, name: str, loop: Loop) -> None:
         self._loops[name] = loop
+        self._metrics.loop_restarts.labels(name)  # 0 from the start: `increase` does not see a series begin
 
     def start(self) -> None:
         for name, loop in self._loops.items():

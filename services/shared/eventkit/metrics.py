@@ -6,6 +6,16 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 SIZES = (1, 2, 5, 10, 25, 50, 100, 250, 500, 1000)
+DEATHS = (
+    "handler_error",
+    "invalid_data",
+    "key_mismatch",
+    "not_a_cloudevent",
+    "too_large",
+    "undecodable",
+    "unknown_type",
+)
+"""The usual reasons of dead letters: shown as 0 from the start, since an `increase` does not see a series begin."""
 
 
 class EventkitMetrics:
@@ -79,6 +89,11 @@ class ConsumerMetrics:
         self.assigned = Gauge(
             "sangathan_consumer_assigned_partitions", "Partitions held by this member.", registry=registry
         )
+        self.partitions = Gauge(
+            "sangathan_consumer_topic_partitions",
+            "Partitions of the topics consumed, whoever holds them.",
+            registry=registry,
+        )
         self.rebalances = Counter(
             "sangathan_consumer_rebalances",
             "Times that this member was assigned partitions, the first included.",
@@ -96,6 +111,8 @@ class DeadLetterMetrics:
         self.buried = Counter(
             "sangathan_dead_letters", "Records dead-lettered, by reason.", ["reason"], registry=registry
         )
+        for reason in DEATHS:
+            self.buried.labels(reason)
         self.open = Gauge(
             "sangathan_dead_letters_open",
             "Letters of the service neither replayed nor discarded; every process says the same.",

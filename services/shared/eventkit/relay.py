@@ -7,7 +7,6 @@ the subscribers' inboxes drop the second copy.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import Counter
 
 import structlog
@@ -38,7 +37,6 @@ class Relay:
         self._metrics = metrics.relay
         self._max_batch = max_batch
         self._producer: Producer | None = None
-        self._gauged_at = 0.0
 
     async def run(self, stop: asyncio.Event) -> None:
         """Publish until `stop`, then what is left if it can be had before the caller's deadline."""
@@ -47,7 +45,6 @@ class Relay:
             while not stop.is_set():
                 try:
                     published = await self.publish_batch()
-                    await self._gauge()
                     failures = 0
                 except Exception as error:
                     if classify(error) is Verdict.PERMANENT:
@@ -65,6 +62,17 @@ class Relay:
                 pass
         finally:
             await self._close()
+
+    async def watch(self, stop: asyncio.Event) -> None:
+        """Show until `stop` how much waits and since when: a loop of its own, since publishing may hang or fail for long."""
+        while not stop.is_set():
+            try:
+                await self.gauge()
+            except Exception as error:
+                if classify(error) is Verdict.PERMANENT:
+                    raise
+                log.warning("relay.outbox_unread", error=type(error).__name__)
+            await first(stop, timeout=GAUGE_SECONDS)
 
     async def publish_batch(self) -> int:
         """Publish and delete one batch; the number of rows, 0 also when the lease is another's.
@@ -103,10 +111,7 @@ class Relay:
             batch += await rows.find({"subject": {"$in": subjects}, "_id": {"$nin": in_hand}}).to_list(None)
         return sorted(batch, key=lambda row: (row["topic"], row["subject"], row["sequence"]))
 
-    async def _gauge(self) -> None:
-        if time.monotonic() - self._gauged_at < GAUGE_SECONDS:
-            return
-        self._gauged_at = time.monotonic()
+    async def gauge(self) -> None:
         self._metrics.outbox_rows.set(await self._outbox.rows.estimated_document_count())
         oldest = await self._outbox.rows.find_one({}, {"at": 1}, sort=[("_id", 1)])
         age = (self._outbox.clock.now() - oldest["at"]).total_seconds() if oldest else 0.0

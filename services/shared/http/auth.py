@@ -97,6 +97,8 @@ class Authenticator:
         self._looked_at = _EPOCH
         self._look_again = _EPOCH
         self._refreshing: asyncio.Task[None] | None = None
+        self.keys_unreadable = False
+        """Whether the last look at the key set failed."""
 
     async def authenticate(self, token: str) -> Principal:
         """The caller that `token` speaks for.
@@ -152,7 +154,9 @@ class Authenticator:
             wait = self._source.poll_seconds
         except KeysUnavailable as error:
             _log.warning("keys for tokens could not be read", reason=str(error), kept=len(self._keys))
+            self.keys_unreadable = True
         else:
+            self.keys_unreadable = False
             if keys is not None:
                 self._keys = keys
                 self._remembered.clear()

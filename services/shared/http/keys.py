@@ -73,10 +73,11 @@ class FileKeys:
             version = (stat.st_mtime_ns, stat.st_ino, stat.st_size)
             if version == self._seen:
                 return None
-            self._seen = version
-            return parse_keys(self._path.read_bytes())
+            keys = parse_keys(self._path.read_bytes())
         except OSError as error:
             raise KeysUnavailable(type(error).__name__) from error
+        self._seen = version  # only now: a file that is no key set is a fault for as long as it is there
+        return keys
 
     async def aclose(self) -> None:
         """Nothing is held open."""

@@ -24,6 +24,7 @@ from services.shared.eventkit.kafka import KafkaBroker, create_topics
 from services.shared.eventkit.lease import Lease
 from services.shared.eventkit.metrics import EventkitMetrics
 from services.shared.eventkit.outbox import Origin, Outbox, UnitOfWork
+from services.shared.eventkit.parts import Parts
 from services.shared.eventkit.relay import Relay
 from services.shared.eventkit.replay import Replayer
 from services.shared.ids import new_id
@@ -108,7 +109,12 @@ class Bench:
         lease = Lease(self.db, "relay", seconds=seconds)
         return Relay(self.outbox, self.broker, lease, self.metrics, max_batch=max_batch)
 
-    def consumer(self, handler: Handler | None = None, *, group: str | None = None) -> BatchConsumer:
+    def parts(self) -> Parts:
+        return Parts(self.db, lambda event: event.data.unit)
+
+    def consumer(
+        self, handler: Handler | None = None, *, group: str | None = None, parts: Parts | None = None
+    ) -> BatchConsumer:
         return BatchConsumer(
             group=group or self.group,
             subscriptions={MemberJoined: handler or self.record_effects},
@@ -120,6 +126,7 @@ class Bench:
             clock=self.clock,
             metrics=self.metrics,
             max_batch=500,
+            parts=parts or self.parts(),
         )
 
     def replayer(self, handler: Handler | None = None) -> Replayer:

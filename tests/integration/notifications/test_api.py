@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import timedelta
 
 import httpx2
 import pytest
 import pytest_asyncio
 
 from infra.local.keys import Keys
+from services.notifications.settings import NotificationsSettings
 from services.shared.ids import new_id
-from tests.integration.notifications.conftest import Bench, assigned, joined, moved
+from tests.integration.notifications.conftest import Bench, assigned, invite, joined, moved
 from tests.integration.notifications.peers import Peers
 
 
@@ -130,3 +132,33 @@ async def test_metrics_are_there(http: httpx2.AsyncClient, bench: Bench, peers: 
         "sangathan_dispatch_batch_notifications_count 1.0",
     ):
         assert line in text
+
+
+async def test_the_oldest_that_waits_for_a_link_is_shown_until_it_is_there(
+    http: httpx2.AsyncClient, bench: Bench, peers: Peers
+):
+    member, group = peers.add_member(), peers.add_group()
+    await bench.deliver(joined(member), assigned(member, group))
+    bench.clock.advance(timedelta(hours=3))
+    later = peers.add_member()
+    await bench.deliver(joined(later), assigned(later, group))
+    age = 'sangathan_notifications_held_oldest_age_seconds{reason="no_invite"}'
+    await show(bench)
+    assert f"{age} 10800.0" in (await http.get("/metrics")).text
+    await bench.deliver(invite(group, 1))
+    await show(bench)
+    assert f"{age} 0.0" in (await http.get("/metrics")).text
+
+
+async def show(bench: Bench) -> None:
+    bench.dispatcher._gauged_at = 0.0
+    await bench.dispatcher._gauge()
+
+
+async def test_when_the_service_token_expires_is_shown(
+    http: httpx2.AsyncClient, settings: NotificationsSettings, keys: Keys
+):
+    name = "sangathan_service_token_expiry_timestamp_seconds"
+    for token, shown in ((keys.mint("groups:read", exp=1_800_000_000), "1.8e+09"), ("no token", "NaN")):
+        settings.service_token_file.write_text(token)
+        assert f"{name} {shown}" in (await http.get("/metrics")).text

@@ -17,6 +17,7 @@ from services.shared.eventkit.lease import Lease
 from services.shared.eventkit.loops import Loops
 from services.shared.eventkit.metrics import EventkitMetrics
 from services.shared.eventkit.outbox import Outbox
+from services.shared.eventkit.parts import Parts
 from services.shared.eventkit.relay import Relay
 from services.shared.eventkit.replay import Replayer
 from tests.fakes.kafka import MemoryBroker
@@ -112,6 +113,7 @@ class Process:
             clock=world,
             metrics=METRICS,
             max_batch=5,
+            parts=Parts(db, lambda event: event.subject),
         )
         self.replayer = Replayer(
             subscriptions=subscriptions,

@@ -78,8 +78,7 @@ class World:
     def _patch(self) -> None:
         for module in (consumer, relay, loops):
             self._patches.setattr(module, "first", self._first)
-        for module in (lease, relay):
-            self._patches.setattr(module, "time", SimpleNamespace(monotonic=self.monotonic))
+        self._patches.setattr(lease, "time", SimpleNamespace(monotonic=self.monotonic))
         for module in (outbox, dead_letters, lease):
             self._patches.setattr(module, "new_id", self.new_id)
         self._patches.setattr(consumer, "FETCH_SECONDS", 0)

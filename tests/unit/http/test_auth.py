@@ -217,15 +217,24 @@ async def test_rotation_of_a_file(authenticator, jwks_path, token, clock, key):
     await refused(authenticator, old)
 
 
-async def test_a_broken_file_keeps_the_old_keys(authenticator, jwks_path, token, clock):
+async def test_a_broken_file_keeps_the_old_keys(authenticator, jwks_path, token, clock, key):
     assert await authenticator.authenticate(token())
     for broken in ("", "{", '{"keys": []}', '{"keys": 7}', "[]"):
         jwks_path.write_text(broken)
         clock.advance(timedelta(seconds=2))
         assert await authenticator.authenticate(token(jti=broken))
+        assert authenticator.keys_unreadable
+        clock.advance(timedelta(seconds=2))
+        assert await authenticator.authenticate(token(jti=f"{broken} still there"))
+        assert authenticator.keys_unreadable
     jwks_path.unlink()
     clock.advance(timedelta(seconds=2))
     assert await authenticator.authenticate(token(jti="gone"))
+    assert authenticator.keys_unreadable
+    write_keys(jwks_path, key)
+    clock.advance(timedelta(seconds=2))
+    assert await authenticator.authenticate(token(jti="mended"))
+    assert not authenticator.keys_unreadable
 
 
 async def test_no_keys_at_all(tmp_path, clock, token):
@@ -293,6 +302,7 @@ async def test_keys_at_a_url(key, clock, token):
     await settle()
     assert server.calls == 4
     assert await authenticator.authenticate(new), "the old keys stay while the issuer is down"
+    assert authenticator.keys_unreadable
     await authenticator.aclose()
 
 

@@ -1,0 +1,248 @@
+"""Each service by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from grafana_foundation_sdk.models import dashboard as models
+
+from infra.grafana.panels import Panel, Query, Rows, board, figure, lines, percentiles, quantile, rate
+
+
+def service(name: str) -> models.Dashboard:
+    """What is its own comes first, then what every service has."""
+    mine = f'service="{name}"'
+    rows: dict[str, Sequence[Panel]] = {**OWN[name], **_requests(mine), **_publishing(mine)}
+    if name != "members":  # which reads no topic
+        rows.update(_consuming(mine))
+    return board(
+        f"sangathan-{name}", f"Sangathan: {name}", f"The service {name}.", {**rows, **_process(mine, name)}
+    )
+
+
+def _requests(mine: str) -> Rows:
+    return {
+        "Requests": [
+            lines(
+                "Answers", "reqps", Query(rate("sangathan_http_requests_total", "status", mine), "{{status}}")
+            ),
+            lines("Duration", "s", *percentiles("sangathan_http_request_seconds", mine)),
+            lines(
+                "Duration by route, p99",
+                "s",
+                Query(
+                    quantile(0.99, "sangathan_http_request_seconds", "method, route", mine),
+                    "{{method}} {{route}}",
+                ),
+            ),
+            lines(
+                "In flight, and shed a second",
+                "short",
+                Query(f"sum(sangathan_http_requests_in_flight{{{mine}}})", "in flight"),
+                Query(rate("sangathan_http_requests_shed_total", where=mine), "shed"),
+            ),
+        ]
+    }
+
+
+def _publishing(mine: str) -> Rows:
+    return {
+        "Outbox and relay": [
+            lines("Rows", "short", Query(f"max(sangathan_outbox_rows{{{mine}}})", "rows")),
+            lines(
+                "Age of the oldest",
+                "s",
+                Query(f"max(sangathan_outbox_oldest_age_seconds{{{mine}}})", "oldest"),
+            ),
+            lines(
+                "Published",
+                "ops",
+                Query(rate("sangathan_relay_published_total", "topic", mine), "{{topic}}"),
+                Query(rate("sangathan_relay_errors_total", where=mine), "failed batches"),
+            ),
+        ]
+    }
+
+
+def _consuming(mine: str) -> Rows:
+    return {
+        "Consumer": [
+            lines(
+                "Lag in records",
+                "short",
+                Query(f"sum by (topic) (sangathan_consumer_lag_records{{{mine}}})", "{{topic}}"),
+            ),
+            lines(
+                "Lag in seconds",
+                "s",
+                Query(f"max by (topic) (sangathan_consumer_lag_seconds{{{mine}}})", "{{topic}}"),
+            ),
+            lines(
+                "Since offsets were last committed",
+                "s",
+                Query(
+                    f"time() - (sangathan_consumer_last_progress_timestamp_seconds{{{mine}}} > 0)",
+                    "{{instance}}",
+                ),
+                about="Grows while there is nothing to do, too: see the lag beside it.",
+            ),
+            lines(
+                "Partitions assigned",
+                "short",
+                Query(f"sangathan_consumer_assigned_partitions{{{mine}}}", "{{instance}}"),
+            ),
+        ],
+        "Batches": [
+            lines(
+                "Events",
+                "ops",
+                Query(rate("sangathan_consumer_events_total", "type, outcome", mine), "{{type}} {{outcome}}"),
+            ),
+            lines("Records in a batch", "short", *percentiles("sangathan_consumer_batch_records", mine)),
+            lines("Duration", "s", *percentiles("sangathan_consumer_batch_seconds", mine)),
+            lines("From event to effect", "s", *percentiles("sangathan_consumer_delay_seconds", mine)),
+        ],
+        "Trouble": [
+            lines(
+                "Retries",
+                "ops",
+                Query(rate("sangathan_consumer_retries_total", "family", mine), "{{family}}"),
+            ),
+            lines(
+                "Dead letters",
+                "short",
+                Query(f"max(sangathan_dead_letters_open{{{mine}}})", "open"),
+                Query(rate("sangathan_dead_letters_total", "reason", mine), "{{reason}} a second"),
+                Query(rate("sangathan_dead_letters_settled_total", "how", mine), "{{how}} a second"),
+            ),
+            lines("Fuse open", "short", Query(f"max(sangathan_fuse_open{{{mine}}})", "open")),
+            lines(
+                "Rebalances",
+                "short",
+                Query(f"sum(increase(sangathan_consumer_rebalances_total{{{mine}}}[10m]))", "in ten minutes"),
+            ),
+        ],
+    }
+
+
+def _process(mine: str, name: str) -> Rows:
+    return {
+        "MongoDB": [
+            lines(
+                "Connections",
+                "short",
+                Query(f"sum by (state) (sangathan_mongo_pool_connections{{{mine}}})", "{{state}}"),
+            ),
+            lines("Wait for a connection", "s", *percentiles("sangathan_mongo_pool_wait_seconds", mine)),
+            lines(
+                "Transactions run again",
+                "ops",
+                Query(rate("sangathan_mongo_transaction_retries_total", where=mine), "again"),
+                Query(rate("sangathan_mongo_pool_checkout_failures_total", "reason", mine), "{{reason}}"),
+            ),
+        ],
+        "Process": [
+            lines(
+                "Processor",
+                "percentunit",
+                Query(f"rate(process_cpu_seconds_total{{{mine}}}[$__rate_interval])", "{{instance}}"),
+            ),
+            lines("Memory", "bytes", Query(f"process_resident_memory_bytes{{{mine}}}", "{{instance}}")),
+            lines("Open files", "short", Query(f"process_open_fds{{{mine}}}", "{{instance}}")),
+            lines(
+                "Loops restarted",
+                "ops",
+                Query(rate("sangathan_loop_restarts_total", "loop", mine), "{{loop}}"),
+            ),
+            figure(
+                "Processes by version",
+                "short",
+                Query(f"count by (version) (sangathan_build_info{{{mine}}})", f"{name} {{{{version}}}}"),
+            ),
+        ],
+    }
+
+
+OWN: Mapping[str, Rows] = {
+    "members": {
+        "Membership": [
+            lines(
+                "Registrations",
+                "ops",
+                Query(rate("sangathan_members_registrations_total", "outcome"), "{{outcome}}"),
+            ),
+            lines("Changes", "ops", Query(rate("sangathan_members_changes_total", "change"), "{{change}}")),
+            lines(
+                "Contacts shown",
+                "ops",
+                Query(rate("sangathan_members_contacts_shown_total", "via"), "{{via}}"),
+            ),
+            lines(
+                "Requests in a transaction",
+                "short",
+                *percentiles("sangathan_group_commit_writes", 'service="members"'),
+            ),
+        ]
+    },
+    "groups": {
+        "Placing": [
+            lines("Placements", "ops", Query(rate("sangathan_placements_total", "outcome"), "{{outcome}}")),
+            lines("Groups created", "ops", Query(rate("sangathan_groups_created_total"), "created")),
+            lines(
+                "Units written", "ops", Query(rate("sangathan_units_written_total", "outcome"), "{{outcome}}")
+            ),
+            lines(
+                "Members who wait for a unit",
+                "short",
+                Query("max(sangathan_members_waiting_for_unit)", "waiting"),
+            ),
+        ]
+    },
+    "notifications": {
+        "Welcomes": [
+            lines(
+                "Entered a state",
+                "ops",
+                Query(
+                    rate("sangathan_notifications_transitions_total", "state, reason"), "{{state}} {{reason}}"
+                ),
+            ),
+            lines("Held", "short", Query("max by (reason) (sangathan_notifications_held)", "{{reason}}")),
+            lines(
+                "Handed to senders",
+                "ops",
+                Query(
+                    rate("sangathan_notifications_attempts_total", "sender, outcome"),
+                    "{{sender}} {{outcome}}",
+                ),
+            ),
+        ],
+        "Dispatch": [
+            lines("Duration of a batch", "s", *percentiles("sangathan_dispatch_batch_seconds")),
+            lines(
+                "Notifications in a batch", "short", *percentiles("sangathan_dispatch_batch_notifications")
+            ),
+            lines("Put back", "ops", Query(rate("sangathan_dispatch_postponed_total", "cause"), "{{cause}}")),
+            lines(
+                "Contacts, and calls given up",
+                "ops",
+                Query(rate("sangathan_contact_lookups_total", "source"), "{{source}}"),
+                Query(rate("sangathan_peer_errors_total", "peer"), "{{peer}} gave no answer"),
+            ),
+        ],
+    },
+    "analytics": {
+        "Projections": [
+            lines(
+                "Units with figures",
+                "short",
+                Query("count(max by (unit) (sangathan_seats))", "states, districts and the whole"),
+            ),
+            lines(
+                "Notifications by state",
+                "short",
+                Query("max by (state) (sangathan_notifications_in_state)", "{{state}}"),
+            ),
+        ]
+    },
+}

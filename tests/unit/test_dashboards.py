@@ -1,0 +1,73 @@
+"""What can be said of the dashboards without a Prometheus; tests/journeys/test_dashboards.py asks one."""
+
+from __future__ import annotations
+
+import re
+from itertools import combinations
+
+import yaml
+
+from infra.grafana.__main__ import stale
+from tests.fixtures.dashboards import GRAFANA, METRIC, dashboards, panels, queries
+
+DOCUMENTED = re.findall(
+    r"^\| `(\w+)` \| (\w+)", (GRAFANA.parents[1] / "docs" / "metrics.md").read_text(), re.M
+)
+
+
+def exported() -> set[str]:
+    names = set()
+    for name, kind in DOCUMENTED:
+        names |= {f"{name}_{part}" for part in ("bucket", "sum", "count")} if kind == "histogram" else {name}
+    return names
+
+
+def test_the_files_are_what_the_code_says():
+    assert stale() == [], "run `make docs`"
+
+
+def test_there_is_one_for_the_whole_one_per_service_and_one_for_the_business():
+    services = ["analytics", "groups", "members", "notifications"]
+    assert sorted(dashboards()) == sorted(f"sangathan-{name}" for name in ["business", "overview", *services])
+    assert all(dashboard["uid"] == name for name, dashboard in dashboards().items())
+
+
+def test_every_metric_asked_for_is_documented():
+    unknown = {metric for _, query in queries() for metric in METRIC.findall(query)} - exported()
+    assert not unknown
+
+
+def test_every_metric_of_ours_is_on_a_dashboard():
+    shown = " ".join(query for _, query in queries())
+    missing = {name for name, _ in DOCUMENTED if name.startswith("sangathan_") and name not in shown}
+    # Sizes of batches are for those who tune them.
+    assert missing == {"sangathan_relay_batch_records"}
+
+
+def test_every_panel_says_what_it_shows_and_in_which_unit():
+    for name, dashboard in dashboards().items():
+        for panel in panels(dashboard):
+            assert panel["title"], name
+            assert panel["fieldConfig"]["defaults"]["unit"], f"{name}: {panel['title']}"
+            assert all(target["legendFormat"] for target in panel["targets"]), f"{name}: {panel['title']}"
+
+
+def test_ids_are_unique_and_panels_do_not_lie_on_one_another():
+    for name, dashboard in dashboards().items():
+        ids = [panel["id"] for panel in dashboard["panels"]]
+        assert len(set(ids)) == len(ids), name
+        for one, other in combinations([panel["gridPos"] for panel in dashboard["panels"]], 2):
+            beside = one["x"] + one["w"] <= other["x"] or other["x"] + other["w"] <= one["x"]
+            below = one["y"] + one["h"] <= other["y"] or other["y"] + other["h"] <= one["y"]
+            assert beside or below, f"{name}: {one} and {other}"
+
+
+def test_every_panel_asks_the_source_that_is_provisioned():
+    provisioned = yaml.safe_load((GRAFANA / "provisioning/datasources/prometheus.yml").read_text())[
+        "datasources"
+    ]
+    uids = {source["uid"] for source in provisioned}
+    for dashboard in dashboards().values():
+        for panel in panels(dashboard):
+            assert panel["datasource"]["uid"] in uids
+            assert {target["datasource"]["uid"] for target in panel["targets"]} <= uids
