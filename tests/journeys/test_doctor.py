@@ -110,7 +110,6 @@ async def test_what_breaks_is_named_with_its_cure(tmp_path: Path) -> None:
         healthy = await until_well(stack)
         assert {f["verdict"] for f in healthy.findings} == {"well", "skipped"}
         assert {f["area"] for f in healthy.findings if f["verdict"] == "skipped"} <= {
-            "service token",
             "certificates",
             "alerts",
             "alertmanager",

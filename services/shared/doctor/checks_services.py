@@ -20,6 +20,7 @@ FUSE = "sangathan_fuse_open"
 LETTERS = "sangathan_dead_letters_open"
 LAG = "sangathan_consumer_lag_seconds"
 ASSIGNED = "sangathan_consumer_assigned_partitions"
+UNREADABLE = "sangathan_auth_keys_unreadable"
 EXPIRY = "sangathan_service_token_expiry_timestamp_seconds"
 
 Processes = Sequence[Process]
@@ -123,6 +124,13 @@ def assignments(processes: Processes, expected: Expected) -> Iterator[Fault]:
         if known and reads < (total := expected.partitions(service)):
             cure = "wait for the rebalance, restart what does not come back, and give --url of every process"
             yield Fault(f"{service}: {reads:.0f} of {total} partitions are read by the processes asked", cure)
+
+
+def key_sets(processes: Processes) -> Iterator[Fault]:
+    for service, unreadable in _worst(processes, UNREADABLE).items():
+        if unreadable:
+            cure = "mend SANGATHAN_JWKS or what serves it: until then no new key of its issuer is taken"
+            yield Fault(f"{service} cannot read the key set that verifies tokens", cure)
 
 
 def service_tokens(processes: Processes, now: float) -> Iterator[Fault]:

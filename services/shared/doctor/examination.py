@@ -79,6 +79,7 @@ def _metric_checks(expected: Expected, now: datetime) -> Mapping[str, MetricChec
         "dead letters": (services.LETTERS, services.dead_letters, "none is open"),
         "lag": (services.LAG, services.lags, f"no consumer is more than {behind} behind"),
         "partitions": (services.ASSIGNED, assignments, "every one has a reader"),
+        "token keys": (services.UNREADABLE, services.key_sets, "the services read their key set"),
         "service token": (services.EXPIRY, tokens, "good for a week"),
     }
 

@@ -14,7 +14,7 @@ from services.shared.doctor.access import Access
 from services.shared.doctor.expected import Expected
 from services.shared.doctor.facts import Keyring, Member, Store, Stored
 from services.shared.doctor.findings import Seen, Unseen, Verdict
-from services.shared.mongo import Client, Database, connect, database
+from services.shared.mongo import Client, Database, connect, database, oplog_window
 
 T = TypeVar("T")
 
@@ -40,7 +40,7 @@ async def look(access: Access, expected: Expected, clock: Clock) -> Seen[Store]:
         return Store(
             skew=_skew(theirs, before, clock.now()),
             members=await _seen("the state of the replica set", _members(client)),
-            oplog_seconds=await _seen("the oplog", _oplog(client)),
+            oplog_seconds=await _oplog(client),
             databases={
                 name: await _seen(
                     f"the database of {name}", _stored(database(client, access.databases.get(name, name)))
@@ -83,14 +83,9 @@ async def _members(client: Client) -> Sequence[Member]:
     ]
 
 
-async def _oplog(client: Client) -> float:
-    """At the pace of what is in it: the mere length of a young set's oplog would say nothing."""
-    local = client.get_database("local")
-    stats = await local.command("collStats", "oplog.rs")
-    ends = [await local["oplog.rs"].find_one({}, {"ts": 1}, sort=[("$natural", way)]) for way in (1, -1)]
-    first, last = (row["ts"].time if row else 0 for row in ends)
-    share: float = max(1.0, stats.get("maxSize", 0) / max(1, stats["size"]))
-    return (last - first) * share
+async def _oplog(client: Client) -> Seen[float]:
+    found = await oplog_window(client)
+    return found[1] if found else Unseen("the oplog: Unauthorized", _RIGHTS)
 
 
 async def _stored(base: Database) -> Stored:

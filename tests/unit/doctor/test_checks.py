@@ -60,6 +60,7 @@ OF_RELEASE = partial(services.versions, release="0.2.0")
         (services.dead_letters, groups(services.LETTERS, 0)),
         (services.lags, groups(services.LAG, services.LAG_SECONDS)),
         (ASSIGNED, groups(services.ASSIGNED, 2, 4, 0)),
+        (services.key_sets, groups(services.UNREADABLE, 0)),
         (TOKENS, groups(services.EXPIRY, (NOW + 8 * DAY).timestamp())),
     ],
 )
@@ -91,6 +92,7 @@ def test_services_that_are_well(check, processes):
         (services.lags, groups(services.LAG, 0, 61), "groups is 61 s behind"),
         (ASSIGNED, groups(services.ASSIGNED, 2, 3), "groups: 5 of 6 partitions are read"),
         (TOKENS, groups(services.EXPIRY, (NOW + DAY).timestamp()), "calls its peers expires in 24 h"),
+        (services.key_sets, groups(services.UNREADABLE, 1), "groups cannot read the key set"),
         (TOKENS, groups(services.EXPIRY, float("nan")), "calls its peers cannot be read"),
     ],
 )
