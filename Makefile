@@ -12,6 +12,7 @@ UV_VERSION := 0.13.9
 SERVICES := members groups notifications analytics
 KAFKA_JARS := .local/kafka-jars/.resolved
 PEERS := .venv-peers
+SUPPLY := build/supply
 
 .PHONY: help
 help: ## what can be made
@@ -89,7 +90,16 @@ lock: ## resolve requirements.lock and the images' locks anew (UPGRADE=--upgrade
 	done
 	$(COMPILE) -c requirements.lock pyproject.toml $(IMAGE_LOCKS)/topics.in -o $(IMAGE_LOCKS)/topics.lock
 	$(COMPILE) tests/bench/peers.in -o tests/bench/peers.lock
-	@if grep -nE '://|^-|file:' requirements.lock $(IMAGE_LOCKS)/*.lock tests/bench/peers.lock; then echo 'a lock names an address' >&2; exit 1; fi
+	$(COMPILE) infra/supply/tools.in -o infra/supply/tools.lock
+	@if grep -nE '://|^-|file:' requirements.lock $(IMAGE_LOCKS)/*.lock tests/bench/peers.lock infra/supply/tools.lock; then echo 'a lock names an address' >&2; exit 1; fi
+
+.PHONY: sbom
+sbom: $(SUPPLY)/.installed ## write a bill of materials (CycloneDX) of every lock into build/sbom
+	$(BIN)/python -m infra.supply sbom
+
+.PHONY: audit
+audit: $(SUPPLY)/.installed ## look for known vulnerabilities in every lock; fails when it cannot look, too
+	$(BIN)/python -m infra.supply audit
 
 .PHONY: clean
 clean: ## remove what was built and what the local stack kept
@@ -129,4 +139,11 @@ $(PEERS)/.installed: tests/bench/peers.lock | $(VENV)/.installed
 	@exec 9<$<; flock 9; if [ $@ -nt $< ]; then exit 0; fi; \
 	echo "making $(PEERS)"; $(BIN)/python -m venv $(PEERS); \
 	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<; \
+	touch $@
+
+# What makes the bill of materials and the audit; never in an environment of ours.
+$(SUPPLY)/.installed: infra/supply/tools.lock | $(VENV)/.installed
+	@exec 9<$<; flock 9; if [ $@ -nt $< ]; then exit 0; fi; \
+	echo "making $(SUPPLY)"; $(BIN)/python -m venv $(SUPPLY); \
+	$(SUPPLY)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<; \
 	touch $@
