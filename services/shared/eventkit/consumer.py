@@ -170,7 +170,7 @@ class BatchConsumer:
     async def _take(self, consumer: Consumer) -> None:
         """Fetch one batch, apply it, commit its offsets."""
         try:
-            records = await consumer.fetch(self._max_batch, FETCH_SECONDS)
+            records = await consumer.fetch(self._max_batch * self._parts.stretch, FETCH_SECONDS)
         except TransientError as error:
             self._failed_fetches += 1
             log.warning("consumer.fetch_failed", error=str(error), failures=self._failed_fetches)
@@ -232,13 +232,19 @@ class BatchConsumer:
             return Item(record, None, "undecodable" if reason == "handler_error" else reason, detail)
 
     async def _apply_parts(self, parts: deque[Part[Item]]) -> None:
+        busy = 0
         while parts:
             part = parts.popleft()
+            if part.name and self._stop.is_set():
+                raise StoppedError  # a batch of many parts need not be finished: what is applied of it is in the inbox
             try:
                 await self._apply(part.items, part.name)
+                busy = 0
             except BusyError:
                 parts.append(part)
-                await self._pause(backoff_seconds(0))
+                busy += 1
+                if busy >= len(parts):
+                    await self._pause(backoff_seconds(0))
 
     async def _apply(self, items: Sequence[Item], part: str | None = None) -> None:
         """Apply in one transaction; retry what time cures, bisect what it does not.
