@@ -206,6 +206,7 @@ def broker_of(settings: ServiceSettings) -> KafkaBroker:
         client_id=settings.instance,
         prefix=settings.kafka_prefix,
         group_instance_id=settings.kafka_group_instance_id,
+        security=settings.kafka_security,
     )
 
 
