@@ -55,6 +55,7 @@ lint: $(VENV)/.installed ## style, types and the boundaries between services
 .PHONY: docs
 docs: $(VENV)/.installed ## write the generated part of docs/
 	$(BIN)/python docs/generate.py
+	$(BIN)/python -m infra.generate
 
 .PHONY: bench
 bench: $(VENV)/.installed $(KAFKA_JARS) $(PEERS)/.installed ## measure against the named baselines (ARGS="--quick", ARGS="ingest relay")

@@ -65,8 +65,9 @@ def acls(
             users.apply(changes)
     except (TransientError, OSError) as problem:
         raise SystemExit(f"acls: {problem}") from None
-    for line in changes.describe() or ["nothing to change"]:
-        print(f"acls: {'would ' if dry_run else ''}{line}")
+    lines = [("would " if dry_run else "") + line for line in changes.describe()]
+    for line in lines or ["nothing to change"]:
+        print(f"acls: {line}")
 
 
 def _settings(bootstrap: str) -> KafkaSettings:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from infra.local.binaries import find_java, find_kafka_jars
@@ -58,12 +59,15 @@ def apache_kafka(
     logging.write_text(_LOGGING)
     java = [str(find_java()), *_JVM, f"-Dlog4j2.configurationFile={logging}", "-cp", f"{find_kafka_jars()}/*"]
     format_ = [*java, "kafka.tools.StorageTool", "format", "--cluster-id", cluster, "--config", str(config)]
-    if secured:
-        format_.append(f"@{_first_user(directory / 'first-user', secured)}")
 
     async def prepare() -> None:
-        if not (directory / "log" / "meta.properties").exists():
+        if (directory / "log" / "meta.properties").exists():
+            return
+        if secured is None:
             await _run(format_, log_file)
+            return
+        with _first_user(directory, secured) as arguments:
+            await _run([*format_, f"@{arguments}"], log_file)
 
     async def ready() -> bool:
         return await accepts(ports[number - 1])
@@ -140,12 +144,16 @@ def _security(secured: Secured) -> dict[str, object]:
     }
 
 
-def _first_user(file: Path, secured: Secured) -> Path:
+@contextmanager
+def _first_user(directory: Path, secured: Secured) -> Iterator[Path]:
     """Arguments of the storage tool that make the administrator: in a file, because a command line is seen by all."""
-    login = secured.kafka()
+    login, file = secured.kafka(), directory / "first-user"
     scram = f"{MECHANISM}=[name={login.username},password={login.password}]"
     write_private(file, f"--add-scram\n{scram}\n")
-    return file
+    try:
+        yield file
+    finally:
+        file.unlink()
 
 
 def _cluster_id(data: Path) -> str:

@@ -13,7 +13,7 @@ from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
 from infra.mongo.users import SERVICES, Document, apply, compare, read_accounts
-from services.shared.settings import ServiceSettings
+from services.shared.settings import MongoSettings
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -38,7 +38,7 @@ def users(
     ] = False,
 ) -> None:
     """Give each service a user for its own database."""
-    settings = ServiceSettings.load(service="administrator")
+    settings = MongoSettings.load()
     try:
         accounts = read_accounts(secrets, _databases(also or []), oplog=oplog)
         client: MongoClient[Document] = MongoClient(settings.mongo_uri, serverSelectionTimeoutMS=10_000)

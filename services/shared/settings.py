@@ -10,7 +10,7 @@ import os
 import socket
 from typing import Any, Literal, Self
 
-from pydantic import Field, FilePath, model_validator
+from pydantic import Field, FilePath, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from services.shared.eventkit.security import Protocol, Security
@@ -20,18 +20,45 @@ def default_instance() -> str:
     return f"{socket.gethostname()}-{os.getpid()}"
 
 
-class KafkaSettings(BaseSettings):
-    """Where the log is and how it is reached: the settings that the services and `python -m infra.kafka` share."""
+class Settings(BaseSettings):
+    """How every setting is read; what a setting was is in no error."""
 
     model_config = SettingsConfigDict(
         env_prefix="SANGATHAN_", extra="ignore", frozen=True, hide_input_in_errors=True
     )
 
+    @classmethod
+    def load(cls, **values: Any) -> Self:
+        """Read the environment and, when `SANGATHAN_SECRETS_DIR` names one, the secrets directory; for a `main`.
+
+        Raises: `SystemExit` with a line that says which setting is wrong, and how.
+        """
+        try:
+            return cls(_secrets_dir=os.environ.get("SANGATHAN_SECRETS_DIR") or None, **values)
+        except ValidationError as refused:
+            raise SystemExit(f"error: settings: {_in_words(refused)}") from None
+
+
+def _in_words(refused: ValidationError) -> str:
+    faults = refused.errors(include_url=False, include_context=False, include_input=False)
+    return "; ".join(": ".join([*map(str, fault["loc"]), fault["msg"]]) for fault in faults)
+
+
+class MongoSettings(Settings):
+    """Where MongoDB is: what the services and `python -m infra.mongo` share."""
+
+    mongo_uri: str = Field(default="mongodb://127.0.0.1:27017/?replicaSet=rs0&w=majority", repr=False)
+    """User, password, `authSource` and `tls` are in it, so it is a secret: give it as a file outside development."""
+
+
+class KafkaSettings(Settings):
+    """Where the log is and how it is reached: what the services and `python -m infra.kafka` share."""
+
     kafka_bootstrap: str = "127.0.0.1:9092"
     kafka_security_protocol: Protocol = "PLAINTEXT"
     kafka_sasl_username: str = ""
     kafka_sasl_password: str = Field(default="", repr=False)
-    """For SCRAM-SHA-512; a secret, like `mongo_uri` below."""
+    """For SCRAM-SHA-512; a secret, too."""
     kafka_ca_file: FilePath | None = None
     """PEM. The authorities that the broker's certificate is checked against; without it, the platform's."""
     kafka_cert_file: FilePath | None = None
@@ -65,13 +92,8 @@ class KafkaSettings(BaseSettings):
             raise ValueError("kafka_key_file needs kafka_cert_file")
         return self
 
-    @classmethod
-    def load(cls, **values: Any) -> Self:
-        """Read the environment and, when `SANGATHAN_SECRETS_DIR` names one, the secrets directory."""
-        return cls(_secrets_dir=os.environ.get("SANGATHAN_SECRETS_DIR") or None, **values)
 
-
-class ServiceSettings(KafkaSettings):
+class ServiceSettings(KafkaSettings, MongoSettings):
     """What any service needs to start; a service adds its own fields in its settings.py."""
 
     service: str
@@ -83,8 +105,6 @@ class ServiceSettings(KafkaSettings):
     max_in_flight: int = 1024
     """Requests in progress above which the service sheds load with 429."""
 
-    mongo_uri: str = Field(default="mongodb://127.0.0.1:27017/?replicaSet=rs0&w=majority", repr=False)
-    """User, password, `authSource` and `tls` are in it, so it is a secret: give it as a file outside development."""
     mongo_database: str = ""
     consumer_group: str = ""
     """Another name than the service's, with a database of its own, makes an instance that reads the log anew."""
