@@ -1,7 +1,7 @@
 """Give each service a MongoDB user that can read and write its own database, and nothing else.
 
 A user and its role live in `admin` under the service's name. The role is MongoDB's `readWrite` (it covers transactions and
-index creation) and `collMod`, with which a migration that was interrupted corrects a collection's validator.
+index creation) and `collMod`: a migration sets the validator of a collection that is there already, as that of its own lock is.
 """
 
 from __future__ import annotations

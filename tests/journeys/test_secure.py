@@ -130,7 +130,7 @@ def test_a_service_sees_its_own_database_alone(secured: Secured, service: str) -
     client: MongoClient[dict[str, Any]] = MongoClient(secured.mongo_uri(service))
     with client:
         client[service].probe.insert_one({"_id": service})
-        client[service].command("collMod", "probe", validator={})  # as an interrupted migration does
+        client[service].command("collMod", "probe", validator={})  # as migrations do
         client[service].drop_collection("probe")
         for other in {*SERVICES, "admin", "local", "config"} - {service}:
             for attempt in (client[other].things.find_one, client[other].things.insert_one):
