@@ -64,6 +64,7 @@ lint: $(VENV)/.installed ## style, types and the boundaries between services
 docs: $(VENV)/.installed ## write the generated part of docs/, and the dashboards
 	$(BIN)/python docs/generate.py
 	$(BIN)/python -m infra.grafana
+	$(BIN)/python -m infra.generate
 
 .PHONY: bench
 bench: $(VENV)/.installed $(KAFKA_JARS) $(PEERS)/.installed ## measure against the named baselines (ARGS="--quick", ARGS="ingest relay")
@@ -85,7 +86,8 @@ lock: ## resolve requirements.lock and the images' locks anew (UPGRADE=--upgrade
 	done
 	$(COMPILE) -c requirements.lock pyproject.toml $(IMAGE_LOCKS)/topics.in -o $(IMAGE_LOCKS)/topics.lock
 	$(COMPILE) tests/bench/peers.in -o tests/bench/peers.lock
-	@if grep -nE '://|^-|file:' requirements.lock $(IMAGE_LOCKS)/*.lock tests/bench/peers.lock; then echo 'a lock names an address' >&2; exit 1; fi
+	$(COMPILE) infra/k8s/schemas/requirements.in -o infra/k8s/schemas/requirements.lock
+	@if grep -nE '://|^-|file:' requirements.lock $(IMAGE_LOCKS)/*.lock tests/bench/peers.lock infra/k8s/schemas/*.lock; then echo 'a lock names an address' >&2; exit 1; fi
 
 .PHONY: clean
 clean: ## remove what was built and what the local stack kept

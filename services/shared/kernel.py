@@ -227,6 +227,7 @@ def broker_of(settings: ServiceSettings, *, on_assigned: Callable[[], None] = la
         prefix=settings.kafka_prefix,
         group_instance_id=settings.kafka_group_instance_id,
         on_assigned=on_assigned,
+        security=settings.kafka_security,
     )
 
 
