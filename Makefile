@@ -72,7 +72,7 @@ lock: ## resolve requirements.lock and the images' locks anew (UPGRADE=--upgrade
 	build/uv/bin/python -m pip install --quiet uv==$(UV_VERSION)
 	echo 'setuptools>=77' | $(COMPILE) $(UPGRADE) --all-extras pyproject.toml - -o requirements.lock
 	for service in $(SERVICES); do \
-	  $(COMPILE) --extra $$service -c requirements.lock pyproject.toml -o $(IMAGE_LOCKS)/$$service.lock; \
+	  $(COMPILE) --extra $$service --extra tracing -c requirements.lock pyproject.toml -o $(IMAGE_LOCKS)/$$service.lock; \
 	done
 	$(COMPILE) -c requirements.lock pyproject.toml $(IMAGE_LOCKS)/topics.in -o $(IMAGE_LOCKS)/topics.lock
 	$(COMPILE) tests/bench/peers.in -o tests/bench/peers.lock

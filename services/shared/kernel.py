@@ -42,11 +42,15 @@ from services.shared.migrations import Migration, migrate
 from services.shared.mongo import connect, database
 from services.shared.ops_api import Operations, operations
 from services.shared.settings import ServiceSettings
+from services.shared.tracing import TracingUnavailableError, configure_tracing, stop_tracing
 
 log = structlog.get_logger(__name__)
 
 S = TypeVar("S", bound=ServiceSettings)
 Step = Callable[[], Awaitable[None]]
+
+FLUSH_SECONDS = 1.0
+"""What the last spans may take at the end; with `stop_seconds` and the requests in hand the exit is under 10 s."""
 
 
 class Kernel:
@@ -236,19 +240,26 @@ def serve(settings: S, build: Callable[[S], FastAPI]) -> None:
         level=settings.log_level,
         fmt=settings.log_format,
     )
+    try:
+        configure_tracing(settings)
+    except TracingUnavailableError as missing:
+        raise SystemExit(f"error: {missing}") from None
     # uvicorn raises the signal again once it has stopped; the default handler would make a clean stop look like a death.
     signal.signal(signal.SIGTERM, lambda *_: None)
     disable_created_metrics()  # type: ignore[no-untyped-call]  # they double what is scraped, and nobody reads them
-    uvicorn.run(
-        build(settings),
-        host=settings.http_host,
-        port=settings.http_port,
-        loop="uvloop",
-        http="httptools",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=2,
-        timeout_keep_alive=30,
-        backlog=4096,
-    )
+    try:
+        uvicorn.run(
+            build(settings),
+            host=settings.http_host,
+            port=settings.http_port,
+            loop="uvloop",
+            http="httptools",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=2,
+            timeout_keep_alive=30,
+            backlog=4096,
+        )
+    finally:
+        stop_tracing(FLUSH_SECONDS)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -47,6 +47,10 @@ class ServiceSettings(BaseSettings):
     jwt_audience: str = "sangathan"
     log_level: str = "INFO"
     log_format: Literal["json", "console"] = "json"
+    otlp_endpoint: Annotated[str, Field(pattern=r"^(https?://.+)?$")] = ""
+    """Base URL of an OpenTelemetry collector (OTLP over HTTP), such as `http://collector:4318`. Empty: no tracing."""
+    trace_ratio: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """Share of the traces begun here that are recorded; one begun elsewhere is recorded if its beginning was."""
 
     consumer_max_batch: int = 500
     """Records per transaction: 500 keeps it well under 5 % of a small WiredTiger cache."""

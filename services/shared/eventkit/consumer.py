@@ -11,12 +11,13 @@ import asyncio
 import re
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
 
+from services.shared import tracing
 from services.shared.clock import Clock
 from services.shared.contracts.base import Envelope, Event
 from services.shared.contracts.catalogue import BY_TYPE
@@ -36,7 +37,9 @@ from services.shared.eventkit.inbox import Inbox
 from services.shared.eventkit.loops import first
 from services.shared.eventkit.metrics import EventkitMetrics
 from services.shared.eventkit.outbox import Outbox, UnitOfWork
+from services.shared.eventkit.spans import processing
 from services.shared.eventkit.waves import waves
+from services.shared.tracing import Span
 
 log = structlog.get_logger(__name__)
 
@@ -61,11 +64,19 @@ class Item:
     envelope: Envelope[Event] | None = None
     reason: str = ""
     detail: str = ""
+    span: Span | None = None
+    """Its handling, when its trace is recorded."""
 
     @property
     def inbox_id(self) -> str:
         # An undecodable record's ce_id cannot be trusted: it could be that of a good event.
         return self.envelope.id if self.envelope else letter_id(self.record)
+
+    def under(self, span: Span | None) -> Item:
+        """The same, so that what its handler stages is caused by `span`."""
+        if span is None or self.envelope is None:
+            return self
+        return replace(self, envelope=replace(self.envelope, traceparent=span.traceparent), span=span)
 
 
 class StoppedError(Exception):
@@ -190,7 +201,15 @@ class BatchConsumer:
             if item is not None:
                 items.append(item)
         if items:
-            await self._apply(items)
+            with tracing.spans(self._begun(items)) as spans:
+                await self._apply(
+                    [i.under(spans.get(letter_id(i.record))) for i in items] if spans else items
+                )
+
+    def _begun(self, items: Sequence[Item]) -> Iterator[tuple[str, Span]]:
+        for item in items:
+            if item.envelope and (span := processing(self._group, item.record, item.envelope)):
+                yield letter_id(item.record), span
 
     def _read(self, record: Record) -> Item | None:
         """Decode a record; None when its type is not ours to handle."""
@@ -252,6 +271,8 @@ class BatchConsumer:
         while True:
             try:
                 if await self._outbox.transact(bury):
+                    if item.span:
+                        item.span.end(error=reason)
                     await self._count_dead([reason])
                 return
             except FuseOpenError:

@@ -16,6 +16,7 @@ from services.shared.http.correlation import (
     continued,
     current_context,
     new_traceparent,
+    valid,
     working_for,
 )
 from services.shared.http.health import Readiness
@@ -64,15 +65,16 @@ async def test_a_trace_is_continued_with_a_span_of_ours(anonymous):
     ],
 )
 def test_invalid_traceparents(bad):
-    assert continued(bad) is None
+    assert valid(bad) is None
 
 
 def test_a_later_version_may_say_more():
-    assert continued(f"01-{TRACE}-00f067aa0ba902b7-01-what") is not None
+    assert valid(f"01-{TRACE}-00f067aa0ba902b7-01-what") is not None
 
 
 def test_new_traces_are_valid():
-    assert continued(new_traceparent()) is not None
+    assert valid(new_traceparent()) is not None
+    assert valid(continued(new_traceparent())) is not None
 
 
 def test_working_for_is_undone():
