@@ -36,6 +36,7 @@ from services.shared.eventkit.relay import Relay
 from services.shared.eventkit.replay import Replayer
 from services.shared.http.app import create_app
 from services.shared.http.auth import Authenticator
+from services.shared.http.draining import run
 from services.shared.http.problem import Problem, render
 from services.shared.logs import configure_logs
 from services.shared.migrations import Migration, migrate
@@ -247,19 +248,21 @@ def serve(settings: S, build: Callable[[S], FastAPI]) -> None:
     # uvicorn raises the signal again once it has stopped; the default handler would make a clean stop look like a death.
     signal.signal(signal.SIGTERM, lambda *_: None)
     disable_created_metrics()  # type: ignore[no-untyped-call]  # they double what is scraped, and nobody reads them
+    app = build(settings)
+    config = uvicorn.Config(
+        app,
+        host=settings.http_host,
+        port=settings.http_port,
+        loop="uvloop",
+        http="httptools",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=2,
+        timeout_keep_alive=30,
+        backlog=4096,
+    )
     try:
-        uvicorn.run(
-            build(settings),
-            host=settings.http_host,
-            port=settings.http_port,
-            loop="uvloop",
-            http="httptools",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=2,
-            timeout_keep_alive=30,
-            backlog=4096,
-        )
+        run(config, app.state.draining, settings.drain_seconds)
     finally:
         stop_tracing(FLUSH_SECONDS)

@@ -57,6 +57,8 @@ class ServiceSettings(BaseSettings):
     relay_max_batch: int = 1000
     lease_seconds: float = 5.0
     """How long the relay of a crashed process is missed before another takes over."""
+    drain_seconds: Annotated[float, Field(ge=0)] = 0.0
+    """After SIGTERM: how long requests are still answered while `/readyz` fails. More than a load balancer needs to notice."""
     stop_seconds: float = 6.0
     """Time a stopping service gives its loops; the whole exit stays under 10 s."""
 

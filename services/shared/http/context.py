@@ -21,6 +21,7 @@ from services.shared.http.correlation import (
     valid,
     working_for,
 )
+from services.shared.http.draining import Draining
 from services.shared.http.metrics import HttpMetrics, route_template
 from services.shared.http.problem import content_too_large, internal_error, overloaded, render
 from services.shared.ids import new_id
@@ -53,12 +54,14 @@ class ContextMiddleware:
         app: ASGIApp,
         *,
         metrics: HttpMetrics,
+        draining: Draining,
         max_in_flight: int,
         max_body: int,
         body_limits: Mapping[str, int],
     ) -> None:
         self._app = app
         self._metrics = metrics
+        self._draining = draining
         self._max_in_flight = max_in_flight
         self._max_body = max_body
         self._body_limits = body_limits
@@ -70,7 +73,7 @@ class ContextMiddleware:
             await self._app(scope, receive, send)
             return
         started = perf_counter()
-        exchange = _Exchange(scope, receive, send)
+        exchange = _Exchange(scope, receive, send, self._draining)
         enter(exchange.context)
         self._in_flight += 1
         try:
@@ -108,9 +111,10 @@ class ContextMiddleware:
 class _Exchange:
     """One request and its answer as the middleware sees them: headers read once, status noted, id echoed."""
 
-    __slots__ = ("_send", "content_length", "context", "receive", "scope", "span", "status")
+    __slots__ = ("_draining", "_send", "content_length", "context", "receive", "scope", "span", "status")
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send, draining: Draining) -> None:
+        self._draining = draining
         self.scope = scope
         self.receive = receive
         self._send = send
@@ -138,6 +142,8 @@ class _Exchange:
                 *message.get("headers", ()),
                 (b"x-request-id", self.context.request_id.encode()),
             ]
+            if self._draining.begun:  # the client's next request goes to another process
+                message["headers"].append((b"connection", b"close"))
         await self._send(message)
 
 
