@@ -56,6 +56,10 @@ lint: $(VENV)/.installed ## style, types and the boundaries between services
 docs: $(VENV)/.installed ## write the generated part of docs/
 	$(BIN)/python docs/generate.py
 
+.PHONY: freeze
+freeze: $(VENV)/.installed ## keep today's events and APIs as what this version promises (at a release, after raising the version)
+	$(BIN)/python -m tests.contracts.release
+
 .PHONY: bench
 bench: $(VENV)/.installed $(KAFKA_JARS) $(PEERS)/.installed ## measure against the named baselines (ARGS="--quick", ARGS="ingest relay")
 	$(BIN)/python -m tests.bench $(ARGS)
