@@ -66,6 +66,10 @@ docs: $(VENV)/.installed ## write the generated part of docs/, and the dashboard
 	$(BIN)/python -m infra.grafana
 	$(BIN)/python -m infra.generate
 
+.PHONY: freeze
+freeze: $(VENV)/.installed ## keep today's events and APIs as what this version promises (at a release, after raising the version)
+	$(BIN)/python -m tests.contracts.release
+
 .PHONY: bench
 bench: $(VENV)/.installed $(KAFKA_JARS) $(PEERS)/.installed ## measure against the named baselines (ARGS="--quick", ARGS="ingest relay")
 	$(BIN)/python -m tests.bench $(ARGS)
@@ -82,7 +86,7 @@ lock: ## resolve requirements.lock and the images' locks anew (UPGRADE=--upgrade
 	build/uv/bin/python -m pip install --quiet uv==$(UV_VERSION)
 	echo 'setuptools>=77' | $(COMPILE) $(UPGRADE) --all-extras pyproject.toml - -o requirements.lock
 	for service in $(SERVICES); do \
-	  $(COMPILE) --extra $$service -c requirements.lock pyproject.toml -o $(IMAGE_LOCKS)/$$service.lock; \
+	  $(COMPILE) --extra $$service --extra tracing -c requirements.lock pyproject.toml -o $(IMAGE_LOCKS)/$$service.lock; \
 	done
 	$(COMPILE) -c requirements.lock pyproject.toml $(IMAGE_LOCKS)/topics.in -o $(IMAGE_LOCKS)/topics.lock
 	$(COMPILE) tests/bench/peers.in -o tests/bench/peers.lock

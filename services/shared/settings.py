@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, FilePath, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -118,12 +118,18 @@ class ServiceSettings(KafkaSettings, MongoSettings):
     jwt_audience: str = "sangathan"
     log_level: str = "INFO"
     log_format: Literal["json", "console"] = "json"
+    otlp_endpoint: Annotated[str, Field(pattern=r"^(https?://.+)?$")] = ""
+    """Base URL of an OpenTelemetry collector (OTLP over HTTP), such as `http://collector:4318`. Empty: no tracing."""
+    trace_ratio: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """Share of the traces begun here that are recorded; one begun elsewhere is recorded if its beginning was."""
 
     consumer_max_batch: int = 500
     """Records per transaction: 500 keeps it well under 5 % of a small WiredTiger cache."""
     relay_max_batch: int = 1000
     lease_seconds: float = 5.0
     """How long the relay of a crashed process is missed before another takes over."""
+    drain_seconds: Annotated[float, Field(ge=0)] = 0.0
+    """After SIGTERM: how long requests are still answered while `/readyz` fails. More than a load balancer needs to notice."""
     stop_seconds: float = 6.0
     """Time a stopping service gives its loops; the whole exit stays under 10 s."""
 
