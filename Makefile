@@ -69,6 +69,11 @@ lint: $(VENV)/.installed ## style, types and the boundaries between services
 docs: $(VENV)/.installed ## write the generated part of docs/, the dashboards, and what the doctor expects
 	$(BIN)/python docs/generate.py
 	$(BIN)/python -m infra.grafana
+	$(BIN)/python -m infra.generate
+
+.PHONY: freeze
+freeze: $(VENV)/.installed ## keep today's events and APIs as what this version promises (at a release, after raising the version)
+	$(BIN)/python -m tests.contracts.release
 
 .PHONY: bench
 bench: $(VENV)/.installed $(KAFKA_JARS) $(PEERS)/.installed ## measure against the named baselines (ARGS="--quick", ARGS="ingest relay")
@@ -86,12 +91,13 @@ lock: ## resolve requirements.lock and the images' locks anew (UPGRADE=--upgrade
 	build/uv/bin/python -m pip install --quiet uv==$(UV_VERSION)
 	echo 'setuptools>=77' | $(COMPILE) $(UPGRADE) --all-extras pyproject.toml - -o requirements.lock
 	for service in $(SERVICES); do \
-	  $(COMPILE) --extra $$service -c requirements.lock pyproject.toml -o $(IMAGE_LOCKS)/$$service.lock; \
+	  $(COMPILE) --extra $$service --extra tracing -c requirements.lock pyproject.toml -o $(IMAGE_LOCKS)/$$service.lock; \
 	done
 	$(COMPILE) -c requirements.lock pyproject.toml $(IMAGE_LOCKS)/topics.in -o $(IMAGE_LOCKS)/topics.lock
 	$(COMPILE) tests/bench/peers.in -o tests/bench/peers.lock
 	$(COMPILE) infra/supply/tools.in -o infra/supply/tools.lock
-	@if grep -nE '://|^-|file:' requirements.lock $(IMAGE_LOCKS)/*.lock tests/bench/peers.lock infra/supply/tools.lock; then echo 'a lock names an address' >&2; exit 1; fi
+	$(COMPILE) infra/k8s/schemas/requirements.in -o infra/k8s/schemas/requirements.lock
+	@if grep -nE '://|^-|file:' requirements.lock $(IMAGE_LOCKS)/*.lock tests/bench/peers.lock infra/k8s/schemas/*.lock infra/supply/tools.lock; then echo 'a lock names an address' >&2; exit 1; fi
 
 .PHONY: sbom
 sbom: $(SUPPLY)/.installed ## write a bill of materials (CycloneDX) of every lock into build/sbom
