@@ -7,8 +7,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
+
+from services.shared.eventkit.security import UNSECURED, Security
 from services.shared.ops.target import OpsError, read_stack
-from services.shared.settings import variable
+from services.shared.settings import KafkaSettings, MongoSettings, variable
+
+
+class DoctorSettings(KafkaSettings, MongoSettings):
+    """What a service calls so, and nothing by default: what is not named is not looked at."""
+
+    mongo_uri: str = Field(default="", repr=False)
+    kafka_bootstrap: str = ""
+    kafka_prefix: str = ""
+    jwks: str = ""
+    prometheus_url: str = ""
+    alertmanager_url: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,44 +32,40 @@ class Access:
     urls: Sequence[tuple[str, str]] = ()
     databases: Mapping[str, str] = field(default_factory=dict)
     """The database of a service, where it is not the service's name."""
-    mongo: str = ""
+    mongo: str = field(default="", repr=False)
     kafka: str = ""
     kafka_prefix: str = ""
+    kafka_security: Security = UNSECURED
     jwks: str = ""
     prometheus: str = ""
     alertmanager: str = ""
 
 
 def find(
-    services: Sequence[str], urls: Sequence[str], databases: Sequence[str], directory: Path, **addresses: str
+    services: Sequence[str], urls: Sequence[str], databases: Sequence[str], directory: Path, **settings: str
 ) -> Access:
-    """`urls`, else the variables `SANGATHAN_<SERVICE>_URL`, else the stack in `directory`; the other `addresses` likewise.
+    """`urls`, else the variables `SANGATHAN_<SERVICE>_URL`, else the stack in `directory`; `settings` override the environment.
 
     A local stack is not mixed into another deployment: it is asked only when no service's address is given.
 
-    Raises: `OpsError` when a database is not named as SERVICE=NAME, or stack.json cannot be read.
+    Raises: `OpsError` when a database is not named as SERVICE=NAME, or stack.json cannot be read; `SystemExit` for settings that
+    contradict each other.
     """
     given = [("", url.rstrip("/")) for url in urls] or _from_environment(services)
     stack: Mapping[str, Any] = {} if given else read_stack(directory)
     processes = [(_service(name), url) for name, url in stack.get("processes", {}).items()]
-
-    def address(name: str) -> str:
-        return addresses.get(name) or variable(_VARIABLES.get(name, name)) or stack.get(name, "")
-
+    named = DoctorSettings.load(**{name: value for name, value in settings.items() if value})
     return Access(
         urls=given or processes,
         databases=dict(_database(text) for text in databases),
-        kafka_prefix=variable("kafka_prefix") or "",
-        **{name: address(name) for name in ("mongo", "kafka", "jwks", "prometheus", "alertmanager")},
+        mongo=named.mongo_uri or stack.get("mongo", ""),
+        kafka=named.kafka_bootstrap or stack.get("kafka", ""),
+        kafka_prefix=named.kafka_prefix,
+        kafka_security=named.kafka_security,
+        jwks=named.jwks or stack.get("jwks", ""),
+        prometheus=named.prometheus_url,
+        alertmanager=named.alertmanager_url,
     )
-
-
-_VARIABLES = {
-    "mongo": "mongo_uri",
-    "kafka": "kafka_bootstrap",
-    "prometheus": "prometheus_url",
-    "alertmanager": "alertmanager_url",
-}
 
 
 def _from_environment(services: Sequence[str]) -> list[tuple[str, str]]:

@@ -16,7 +16,7 @@ OPLOG_SECONDS = 24 * 3600.0
 BEHIND_SECONDS = 10.0
 KEY_DAYS = 365
 _HEALTHY = ("PRIMARY", "SECONDARY", "ARBITER")
-_CREATE = "python -m infra.kafka --bootstrap HOST:PORT creates it"
+_CREATE = "python -m infra.kafka topics creates it"
 
 
 def topics(log: Log, expected: Expected) -> Iterator[Fault]:

@@ -56,11 +56,15 @@ def doctor(
     at. What nobody gave an address of is said, and counts as neither.
     """
     wanted = expected.load()
-    addresses = {"kafka": kafka, "jwks": jwks, "prometheus": prometheus, "alertmanager": alertmanager}
+    addresses = {"kafka_bootstrap": kafka, "jwks": jwks}
+    addresses |= {"prometheus_url": prometheus, "alertmanager_url": alertmanager}
     try:
         where = access.find(tuple(wanted.services), url or (), database or (), directory, **addresses)
     except OpsError as error:
         typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from None
+    except SystemExit as refused:
+        typer.echo(refused.code, err=True)
         raise typer.Exit(2) from None
     clock = SystemClock()
     facts = asyncio.run(look(where, wanted, clock))

@@ -61,7 +61,9 @@ async def _log(access: Access, expected: Expected) -> Seen[Log]:
     names = {topic.name for topic in expected.topics}
     try:
         async with asyncio.timeout(KAFKA_SECONDS):
-            brokers, topics = await describe_topics(access.kafka, names, access.kafka_prefix)
+            brokers, topics = await describe_topics(
+                access.kafka, names, access.kafka_prefix, access.kafka_security
+            )
     except PermissionError as error:
         return Unseen(f"Kafka: {error}", "let this user Describe and DescribeConfigs the topics")
     except (TransientError, TimeoutError) as error:

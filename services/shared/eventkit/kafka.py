@@ -305,13 +305,15 @@ async def create_topics(bootstrap: str, topics: Sequence[TopicSpec], security: S
 
 
 async def describe_topics(
-    bootstrap: str, names: Collection[str], prefix: str = ""
+    bootstrap: str, names: Collection[str], prefix: str = "", security: Security = UNSECURED
 ) -> tuple[int, list[TopicState]]:
     """The number of brokers, and those of the topics `names` that are there. Nothing is changed.
 
     Raises: `TransientError` when the broker cannot be reached; `PermissionError` when we may not ask.
     """
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=REQUEST_MS)
+    admin = AIOKafkaAdminClient(
+        bootstrap_servers=bootstrap, request_timeout_ms=REQUEST_MS, **security.options()
+    )
     try:
         await admin.start()
         brokers = len((await admin.describe_cluster())["brokers"])

@@ -167,7 +167,7 @@ def test_options_go_before_the_environment_and_that_before_the_stack(tmp_path, m
         "jwks": "j",
     }
     (tmp_path / "stack.json").write_text(json.dumps(stack))
-    local = find(("groups",), [], [], tmp_path, prometheus="http://p")
+    local = find(("groups",), [], [], tmp_path, prometheus_url="http://p")
     assert list(local.urls) == [("groups", "http://l"), ("groups", "http://l2")]
     assert (local.mongo, local.jwks, local.prometheus) == ("mongodb://l", "j", "http://p")
 
