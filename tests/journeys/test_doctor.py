@@ -41,10 +41,12 @@ class Visit:
         return any(part in said for said in self.wrong())
 
 
-async def doctor(stack: LocalStack) -> Visit:
+async def doctor(stack: LocalStack, **settings: str) -> Visit:
+    """`settings` are variables without their prefix."""
     command = ["-m", "services.shared.ops", "doctor", "--json", "--dir", str(stack.directory)]
+    environment = {f"SANGATHAN_{name}": value for name, value in settings.items()}
     process = await asyncio.create_subprocess_exec(
-        sys.executable, *command, cwd=ROOT, env={}, stdout=asyncio.subprocess.PIPE
+        sys.executable, *command, cwd=ROOT, env=environment, stdout=asyncio.subprocess.PIPE
     )
     out, _ = await asyncio.wait_for(process.communicate(), 120)
     return Visit(process.returncode or 0, [json.loads(line) for line in out.splitlines()])

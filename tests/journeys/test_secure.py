@@ -33,6 +33,7 @@ from services.shared.eventkit.kafka import KafkaBroker
 from services.shared.eventkit.security import UNSECURED, Security
 from services.shared.settings import KafkaSettings
 from tests.journeys.joining import join
+from tests.journeys.test_doctor import doctor
 
 pytestmark = [pytest.mark.kafka, pytest.mark.heavy, pytest.mark.timeout(240)]
 
@@ -307,3 +308,19 @@ async def said_until(environment: dict[str, str], log: Path, word: str) -> str:
             process.terminate()
         await process.wait()
     return tail(log, 1000)
+
+
+async def test_the_doctor_sees_all_as_the_administrator_and_says_what_a_service_may_not_see(
+    stack: LocalStack, secured: Secured
+) -> None:
+    visit = await doctor(stack, **secured.environment("admin"))
+    assert (visit.code, visit.wrong()) == (0, [])
+    well = {f["area"] for f in visit.findings if f["verdict"] == "well"}
+    assert {"topics", "replicas", "replica set", "oplog", "indexes", "certificates"} <= well
+
+    visit = await doctor(stack, **secured.environment("groups"))
+    assert (visit.code, visit.wrong()) == (2, [])
+    blind = [f["area"] for f in visit.findings if f["verdict"] == "blind"]
+    assert {"topics, replicas", "replica set", "indexes"} <= set(blind)
+    own = [f["said"] for f in visit.findings if f["area"] == "indexes" and f["verdict"] == "well"]
+    assert own == ["groups has all"]

@@ -26,7 +26,7 @@ def test_every_package_of_every_lock_has_its_hashes(name: str) -> None:
     text = locks()[name].read_text()
     entries = re.split(r"\n(?=[A-Za-z0-9])", text.partition("\n")[2])
     pinned = [entry for entry in entries if "==" in entry.partition("\n")[0]]
-    assert len(pinned) >= len(packages(locks()[name])) > 10
+    assert len(pinned) >= len(packages(locks()[name])) > 5
     assert all("--hash=sha256:" in entry for entry in pinned)
 
 
