@@ -11,13 +11,15 @@ from pymongo.errors import OperationFailure, PyMongoError
 from services.shared.clock import Clock
 from services.shared.doctor import expected as expecting
 from services.shared.doctor.access import Access
+from services.shared.doctor.checks_stores import OPLOG_SECONDS
 from services.shared.doctor.expected import Expected
 from services.shared.doctor.facts import Keyring, Member, Store, Stored
 from services.shared.doctor.findings import Seen, Unseen, Verdict
-from services.shared.mongo import Client, Database, connect, database, oplog_window
+from services.shared.mongo import Client, Database, Oplog, connect, database, oplog_window
 
 T = TypeVar("T")
 
+YOUNG_SECONDS = 3600.0
 KEYS, CONTENT_KEYS = "keys", "content_keys"
 _RIGHTS = "let this user have the roles clusterMonitor, and read on the services' databases"
 
@@ -85,7 +87,15 @@ async def _members(client: Client) -> Sequence[Member]:
 
 async def _oplog(client: Client) -> Seen[float]:
     found = await oplog_window(client)
-    return found[1] if found else Unseen("the oplog: Unauthorized", _RIGHTS)
+    return judged(found) if found else Unseen("the oplog: Unauthorized", _RIGHTS)
+
+
+def judged(oplog: Oplog) -> Seen[float]:
+    """Its window; of a young one only if it is long: a burst of writes in its first minutes says nothing of a day."""
+    if oplog.held < YOUNG_SECONDS and oplog.window < OPLOG_SECONDS:
+        why = f"the oplog holds no more than {oplog.held / 60:.0f} min so far, too little to tell its pace"
+        return Unseen(why, "look again when it has held an hour", Verdict.SKIPPED)
+    return oplog.window
 
 
 async def _stored(base: Database) -> Stored:

@@ -112,7 +112,7 @@ async def test_off_nothing_is_done_for_each_event(bench: Bench, monkeypatch: pyt
         raise AssertionError("looked at each event")
         yield
 
-    async def applying(items: Sequence[Item]) -> None:
+    async def applying(items: Sequence[Item], part: str | None) -> None:
         applied.extend(items)
 
     monkeypatch.setattr(consumer, "_read", reading)

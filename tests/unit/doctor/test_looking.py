@@ -26,6 +26,8 @@ from services.shared.doctor.examination import examination
 from services.shared.doctor.facts import Process, Store
 from services.shared.doctor.findings import Finding, Unseen, Verdict, exit_code
 from services.shared.doctor.over_tls import Endpoint, certificate
+from services.shared.doctor.stores import judged
+from services.shared.mongo import Oplog
 from services.shared.ops.__main__ import app
 from services.shared.ops.target import OpsError
 
@@ -98,6 +100,15 @@ async def test_a_metric_that_nobody_has_is_not_well():
     verdicts = {f.area: f.verdict for f in services_findings([seen])}
     assert verdicts["lag"] is Verdict.WELL
     assert verdicts["fuse"] is verdicts["dead letters"] is Verdict.SKIPPED
+
+
+@pytest.mark.parametrize(
+    ("window", "held", "told"), [(30, 1, True), (20, 2, True), (20, 0.5, False), (30, 0.5, True)]
+)
+def test_the_pace_of_a_young_oplog_is_not_held_against_it(window: float, held: float, told: bool) -> None:
+    seen = judged(Oplog("rs0", window=window * 3600, held=held * 3600))
+    assert (seen == window * 3600) is told
+    assert isinstance(seen, Unseen) is not told
 
 
 NOWHERE = Unseen("no address", "give one", Verdict.SKIPPED)

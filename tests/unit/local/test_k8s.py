@@ -63,9 +63,10 @@ def test_every_service_has_its_files_where_its_settings_say(service):
 def test_a_pod_has_longer_to_stop_than_its_service_takes():
     [patch] = manifests("deployment.yaml")
     pod = patch["spec"]["template"]["spec"]
-    pause = container(patch)["lifecycle"]["preStop"]["sleep"]["seconds"]
+    drain = float(common()["SANGATHAN_DRAIN_SECONDS"])
+    assert drain >= 5  # for kube-proxy and ingresses to hear of it
     seconds = max(app.state.kernel.settings.stop_seconds for app in APPLICATIONS.values())
-    assert pod["terminationGracePeriodSeconds"] > pause + seconds + 4  # uvicorn's own two, and closing
+    assert pod["terminationGracePeriodSeconds"] > drain + seconds + 4  # uvicorn's own two, and closing
 
 
 def test_probes_ask_for_what_there_is():
