@@ -34,7 +34,7 @@ def answering(processes: Processes) -> Iterator[Fault]:
     for process in processes:
         if process.fault:
             yield Fault(
-                f"{process.service} at {process.url} does not answer: {process.fault}",
+                f"{process.name} does not answer: {process.fault}",
                 "start it; if it stopped by itself, the last lines of its log say why",
             )
 
@@ -43,7 +43,7 @@ def ready(processes: Processes) -> Iterator[Fault]:
     for process in processes:
         for check, why in process.reasons.items():
             cure = _READY.get(check, "its log says more")
-            yield Fault(f"{process.service} at {process.url} is not ready: {check}: {why}", cure)
+            yield Fault(f"{process.name} is not ready: {check}: {why}", cure)
 
 
 def versions(processes: Processes, release: str) -> Iterator[Fault]:
@@ -62,7 +62,7 @@ def versions(processes: Processes, release: str) -> Iterator[Fault]:
 
 def clocks(processes: Processes) -> Iterator[Fault]:
     for process in processes:
-        yield from clock(f"{process.service} at {process.url}", process.skew)
+        yield from clock(f"{process.name}", process.skew)
 
 
 def clock(whose: str, skew: float) -> Iterator[Fault]:

@@ -28,6 +28,10 @@ class Process:
     version: str = ""
     metrics: Seen[Mapping[str, Sequence[Sample]]] = field(default_factory=dict)
 
+    @property
+    def name(self) -> str:
+        return self.url if self.service == self.url else f"{self.service} at {self.url}"
+
     def values(self, name: str) -> list[Sample]:
         """The samples of a metric; none while they could not be read."""
         return list(self.metrics.get(name, ())) if isinstance(self.metrics, Mapping) else []

@@ -51,6 +51,7 @@ OF_RELEASE = partial(services.versions, release="0.2.0")
     ("check", "processes"),
     [
         (services.answering, groups()),
+        (services.answering, []),
         (services.ready, groups()),
         (OF_RELEASE, versions("0.2.0", "0.2.0")),
         (services.clocks, groups(skew=services.SKEW_SECONDS)),
