@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 
 from services.members.app import build
+from services.members.restoring import plan
 from services.members.rotation import rotate_keys
 from services.members.settings import MembersSettings
 from services.members.snapshots import SOURCES
 from services.shared.commands import commands
 
-cli = commands(MembersSettings.load, build, sources=SOURCES)
+cli = commands(MembersSettings.load, build, plan=plan, sources=SOURCES)
 
 
 @cli.command("rotate-keys")

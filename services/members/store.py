@@ -1,14 +1,15 @@
 """The only queries of this service, and the shapes of its collections.
 
 `members`: `{_id, name, words, unit, gender, language, birth_year?, platforms, roles, consents, status, inviter_id?,
-joined_at, updated_at, version, contact, phone_index}`; `contact` is one sealed document `{phone, email?, handles}`,
+joined_at, updated_at, version, contact, contact_lost?, phone_index}`; `contact` is one sealed document `{phone, email?, handles}`,
 `phone_index` the keyed fingerprint of the phone, unique among active members.
+`lost`: `{_id: member id, unit, sequence, left, told?}`, whom a restored dump does not know and the log does.
 `contact_reads`: `{_id, subject, ids, via, at, request_id}`, one for each time contacts were shown to someone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -166,6 +167,70 @@ class Resealing:
             )
 
 
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """Somebody of whom there is nothing but what was told of them; `left` if that they left is among it."""
+
+    member_id: str
+    unit: str
+    sequence: int
+    left: bool
+
+
+class Recovery:
+    """What `rebuild` does to a restored dump."""
+
+    def __init__(self, database: Database) -> None:
+        self._members: Collection = database["members"]
+        self._lost: Collection = database["lost"]
+
+    async def versions(self, ids: Sequence[str], session: Session) -> dict[str, int]:
+        rows = self._members.find({"_id": {"$in": list(ids)}}, {"version": 1}, session=session)
+        return {row["_id"]: row["version"] async for row in rows}
+
+    async def change(self, changes: Mapping[str, Document], session: Session) -> None:
+        if writes := [UpdateOne({"_id": i}, {"$set": fields}) for i, fields in changes.items()]:
+            await self._members.bulk_write(writes, ordered=False, session=session)
+
+    async def lose_contacts(self, ids: Sequence[str], session: Session) -> None:
+        if ids:
+            what = {"$set": {"contact_lost": True}}
+            await self._members.update_many({"_id": {"$in": list(ids)}}, what, session=session)
+
+    async def losses(self, ids: Sequence[str], session: Session) -> dict[str, int]:
+        """The sequence that each had reached."""
+        rows = self._lost.find({"_id": {"$in": list(ids)}}, {"sequence": 1}, session=session)
+        return {row["_id"]: row["sequence"] async for row in rows}
+
+    async def lose(self, losses: Sequence[Loss], session: Session) -> None:
+        if losses:
+            writes = [
+                UpdateOne(
+                    {"_id": o.member_id},
+                    {"$set": {"unit": o.unit, "sequence": o.sequence, "left": o.left}},
+                    upsert=True,
+                )
+                for o in losses
+            ]
+            await self._lost.bulk_write(writes, ordered=False, session=session)
+
+    async def to_be_told(self, session: Session, limit: int = 500) -> list[Loss]:
+        """Some of those of whom nobody has heard yet that they are gone."""
+        rows = self._lost.find({"left": False, "told": None}, session=session).limit(limit)
+        return [Loss(r["_id"], r["unit"], r["sequence"], r["left"]) for r in await rows.to_list(limit)]
+
+    async def told(self, ids: Sequence[str], session: Session) -> None:
+        await self._lost.update_many({"_id": {"$in": list(ids)}}, {"$set": {"told": True}}, session=session)
+
+    async def count(self) -> tuple[int, int, int]:
+        """Members, those lost, and those whose contact is older than what was told of it."""
+        return (
+            await self._members.count_documents({}),
+            await self._lost.count_documents({"told": True}),
+            await self._members.count_documents({"contact_lost": True}),
+        )
+
+
 def document_of(member: Member) -> Document:
     """Everything but the contact; without fields that have no value."""
     m = member
@@ -272,4 +337,11 @@ async def _members(database: Database) -> None:
     )
 
 
-MIGRATIONS: Final = (Migration(1, "members, keys, contact_reads", _members),)
+async def _lost(database: Database) -> None:
+    await create(database, "lost")
+
+
+MIGRATIONS: Final = (
+    Migration(1, "members, keys, contact_reads", _members),
+    Migration(2, "lost", _lost),
+)

@@ -100,6 +100,63 @@ class KafkaBroker:
         finally:
             await reader.stop()
 
+    async def marks(
+        self, group: str, topics: Sequence[str]
+    ) -> tuple[dict[Partition, int], dict[Partition, int]]:
+        """Where the group goes on in each partition that it has committed to, and where each partition ends; nothing is joined.
+
+        Raises: `TransientError` when the broker does not answer.
+        """
+        tps = await self._partitions(topics)
+        async with self._bystander(group, tps) as raw:
+            ends = await raw.end_offsets(tps)
+            committed = {tp: await raw.committed(tp) for tp in tps}
+        ours = {tp: Partition(tp.topic.removeprefix(self._prefix), tp.partition) for tp in tps}
+        known = {ours[tp]: offset for tp, offset in committed.items() if offset is not None}
+        return known, {ours[tp]: offset for tp, offset in ends.items()}
+
+    async def place(self, group: str, offsets: Mapping[Partition, int]) -> None:
+        """Have the group, which must have no members, go on from these offsets.
+
+        Raises: `RebalancedError` when it has members; `TransientError` when the broker does not answer.
+        """
+        if not offsets:
+            return
+        tps = [TopicPartition(self._prefix + p.topic, p.number) for p in offsets]
+        async with self._bystander(group, tps) as raw:
+            await KafkaConsumer(raw, self._prefix).commit(offsets)
+
+    async def _partitions(self, topics: Sequence[str]) -> list[TopicPartition]:
+        admin = AIOKafkaAdminClient(bootstrap_servers=self._bootstrap)
+        try:
+            await admin.start()
+            found = await admin.describe_topics([self._prefix + topic for topic in topics])
+        except (KafkaError, OSError) as error:
+            raise TransientError(f"broker unreachable: {type(error).__name__}") from error
+        finally:
+            await admin.close()
+        return [TopicPartition(t["topic"], p["partition"]) for t in found for p in t["partitions"]]
+
+    @contextlib.asynccontextmanager
+    async def _bystander(self, group: str, tps: Sequence[TopicPartition]) -> AsyncIterator[Any]:
+        """A consumer that may ask and commit for the group without being a member of it."""
+        raw = AIOKafkaConsumer(
+            bootstrap_servers=self._bootstrap,
+            client_id=self._client_id,
+            group_id=self._prefix + group,
+            enable_auto_commit=False,
+            request_timeout_ms=REQUEST_MS,
+        )
+        await _started(raw)
+        try:
+            raw.assign(tps)
+            async with asyncio.timeout(2 * REQUEST_MS / 1000):
+                yield raw
+        except (KafkaError, OSError, TimeoutError) as error:
+            raise TransientError(f"broker did not answer: {type(error).__name__}") from error
+        finally:
+            await raw.stop()
+
 
 class _Assignments(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
     def __init__(self, on_assigned: Callable[[], None]) -> None:
