@@ -22,6 +22,7 @@ from services.shared.crypto import create_key_collection
 from services.shared.http.idempotency import COLLECTION
 from services.shared.migrations import Migration, create
 from services.shared.mongo import Collection, Database, Document, Session
+from services.shared.rotation import Sealed
 from services.shared.text import words
 
 _OPTIONAL: Final = ("birth_year", "inviter_id")
@@ -132,39 +133,6 @@ class Answers:
     async def insert(self, rows: Iterable[Document | None], session: Session) -> None:
         if documents := [row for row in rows if row is not None]:
             await self._answers.insert_many(documents, session=session)
-
-
-class Resealing:
-    """The progress of a key rotation, and the contacts it has still to seal anew."""
-
-    def __init__(self, database: Database) -> None:
-        self._members: Collection = database["members"]
-        self._progress: Collection = database["rotations"]
-
-    async def unfinished(self) -> Document | None:
-        """`{key, after}` of a rotation that was interrupted: the data key, and the id it had come to."""
-        return await self._progress.find_one({"_id": "contacts"})
-
-    async def reached(self, key: Binary, after: str) -> None:
-        await self._progress.replace_one({"_id": "contacts"}, {"key": key, "after": after}, upsert=True)
-
-    async def finish(self) -> None:
-        await self._progress.delete_one({"_id": "contacts"})
-
-    async def batch(self, after: str, limit: int) -> list[tuple[str, Binary]]:
-        rows = self._members.find({"_id": {"$gt": after}}, {"contact": 1}).sort("_id", 1).limit(limit)
-        return [(row["_id"], row["contact"]) for row in await rows.to_list(limit)]
-
-    async def replace(self, resealed: Sequence[tuple[str, Binary, Binary]]) -> None:
-        """`(id, old, new)`; a contact that has changed meanwhile was sealed with the new key by whoever changed it."""
-        if resealed:
-            await self._members.bulk_write(
-                [
-                    UpdateOne({"_id": i, "contact": old}, {"$set": {"contact": new}})
-                    for i, old, new in resealed
-                ],
-                ordered=False,
-            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,6 +309,7 @@ async def _lost(database: Database) -> None:
     await create(database, "lost")
 
 
+SEALED: Final = (Sealed("members", "contact", "contacts"),)
 MIGRATIONS: Final = (
     Migration(1, "members, keys, contact_reads", _members),
     Migration(2, "lost", _lost),

@@ -3,45 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import io
 from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 
 from infra.local.keys import Keys
 from services.members.app import build
 from services.members.restoring import plan
 from services.members.settings import MembersSettings
 from services.shared import backup
-from services.shared.backup import BackupError, check, dump, restore
+from services.shared.backup import BackupError, check
 from services.shared.contracts.members import MemberLeft
 from services.shared.eventkit.codec import decode
 from services.shared.rebuild import RebuildError
 from services.shared.settings import ServiceSettings
-from tests.fixtures.rebuilding import Anew, databases, quiet, the_log
+from tests.fixtures.rebuilding import Anew, databases, quiet, restored, taken, the_log
 from tests.integration.members.conftest import TOPIC, UNIT, Service, serving
-
-CONSOLE = Console(file=io.StringIO())
-
-
-async def taken(settings: ServiceSettings, directory: Path) -> Path:
-    await asyncio.to_thread(dump, settings, directory, CONSOLE)
-    return directory
-
-
-async def restored(settings: MembersSettings, directory: Path, anew: Anew, *, dry_run: bool = False) -> None:
-    await asyncio.to_thread(
-        lambda: restore(
-            settings,
-            directory,
-            CONSOLE,
-            database_name=anew.settings.database,
-            group=anew.settings.group,
-            dry_run=dry_run,
-        )
-    )
 
 
 async def move(service: Service, member_id: str, unit: str) -> None:
