@@ -73,8 +73,11 @@ class Manifest(BaseModel):
         return sum(stored.count for stored in self.collections.values())
 
 
-def dump(settings: ServiceSettings, directory: Path, console: Console) -> Manifest:
+def dump(settings: ServiceSettings, directory: Path, console: Console, *, behind: bool = False) -> Manifest:
     """Write `<collection>.bson.gz` for each collection, all at one cluster time, and the manifest.
+
+    `behind`: the database is older than its consumer group, such as that of a restored volume, so the log is to be heard
+    from its first record; what is in the database already is stale by its sequence.
 
     Raises: `BackupError`; `TransientError`; `pymongo.errors.PyMongoError`, also when it takes longer than the server keeps
     snapshots (`minSnapshotHistoryWindowInSeconds`, 300 s by default).
@@ -82,7 +85,8 @@ def dump(settings: ServiceSettings, directory: Path, console: Console) -> Manife
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     if any(directory.iterdir()):
         raise BackupError(f"{directory} is not empty")
-    committed, ends = asyncio.run(broker_of(settings).marks(settings.group, _topics()))
+    marks = asyncio.run(broker_of(settings).marks(settings.group, _topics()))
+    committed, ends = ({}, dict.fromkeys(marks[1], 0)) if behind else marks
     taken_at = SystemClock().now()
     with _connect(settings) as client, client.start_session(snapshot=True) as session:
         database = client.get_database(settings.database)
@@ -185,7 +189,9 @@ def _fill(database: Mongo, manifest: Manifest, directory: Path, console: Console
     mark.insert_one(begun)
     # What lies before the dump's offsets is in the dump, so nothing of the log is missing.
     rows: list[dict[str, Any]] = [
-        {"_id": place, "topic": place.partition(":")[0], "first": 0} for place in manifest.ends
+        {"_id": place, "topic": place.partition(":")[0], "first": 0}
+        for place, end in manifest.ends.items()
+        if end
     ]
     if rows:
         mark.insert_many(rows)

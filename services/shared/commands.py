@@ -66,11 +66,19 @@ NewGroup = Annotated[str, typer.Option(help="A new consumer group.")]
 
 def _add_dump(cli: typer.Typer, load: Callable[[], S]) -> None:
     @cli.command()
-    def dump(directory: Directory) -> None:
+    def dump(
+        directory: Directory,
+        behind: Annotated[
+            bool,
+            typer.Option(
+                "--behind", help="The database is older than its consumer group: a restored volume."
+            ),
+        ] = False,
+    ) -> None:
         """Write the database, as it is at one instant, into a new directory, with the place in the log it belongs to."""
         console, settings = Console(), load()
         with _or_one_line(settings):
-            _tell(console, take_dump(settings, directory, console))
+            _tell(console, take_dump(settings, directory, console, behind=behind))
 
 
 def _add_restore(cli: typer.Typer, load: Callable[[], S]) -> None:

@@ -25,6 +25,7 @@ from infra.local.services import SERVICES
 from infra.local.stack import LocalStack
 from services.shared.clock import SystemClock
 from services.shared.contracts.base import Envelope, Event
+from services.shared.contracts.notifications import NotificationSent
 from tests.journeys.test_kill import settled, the_log
 from tests.journeys.test_rebuild import command, figures
 
@@ -150,16 +151,16 @@ def check_the_log(events: Sequence[Envelope[Event]]) -> Counter[str]:
 
 
 @pytest.mark.heavy
-@pytest.mark.timeout(400)
-async def test_groups_killed_and_lost_are_restored_and_nobody_is_placed_twice(
+@pytest.mark.timeout(500)
+async def test_all_but_members_are_killed_and_lost_and_nobody_is_placed_or_welcomed_twice(
     own_stack: LocalStack, api: Api, tmp_path: Path
 ) -> None:
     stack, town = own_stack, Town(api)
     async with links_given(api):
         early = await town.join(BEFORE)
-        # Of a running service, whose outbox and consumer are at work.
+        # Of running services, whose outboxes and consumers are at work.
         joining = asyncio.create_task(town.trickle(DURING))
-        await run(stack, "groups", "dump", str(tmp_path / "groups"))
+        await asyncio.gather(*(run(stack, s, "dump", str(tmp_path / s)) for s in PROJECTIONS))
         during = await joining
         moved = {a.member_id for a in early[:3]}
         await town.move(moved)
@@ -167,23 +168,29 @@ async def test_groups_killed_and_lost_are_restored_and_nobody_is_placed_twice(
         await settled(api, BEFORE + DURING - 2)
     joining = asyncio.create_task(town.join(AFTER))
     await asyncio.sleep(0.2)
-    await stack.processes["groups"].stop(within=0)
-    lose(stack, ["groups"])
+    await asyncio.gather(*(stack.processes[service].stop(within=0) for service in PROJECTIONS))
+    welcomed = handed_over(stack, "notifications")
+    lose(stack, PROJECTIONS)
+    lost_at = SystemClock().now()
     late = await joining
 
-    said = await restore(stack, tmp_path, "groups")
-    assert "placements: " in said
-    await start(stack, "groups")
+    for service in PROJECTIONS:
+        assert f"SANGATHAN_CONSUMER_GROUP={service}2" in await restore(stack, tmp_path, service)
+    for service in PROJECTIONS:
+        await start(stack, service)
     async with links_given(api):
         lines = await settled(api, BEFORE + DURING + AFTER - 2)
     assert all(line.balances for line in lines), lines
     everyone = {a.member_id for a in (*early, *during, *late)}
-    kinds = check_the_log(await the_log(stack))
+    log = await the_log(stack)
+    kinds = check_the_log(log)
     assert kinds["member.joined"] == len(everyone) == BEFORE + DURING + AFTER
     assert kinds["group.member_assigned"] == len(everyone) + len(moved)
-    sent = handed_over(stack, "notifications")
-    assert set(sent.values()) == {1}
-    assert len(sent) == kinds["notification.sent"]
+    welcomed_again = handed_over(stack, "notifications2", since=lost_at)
+    assert set((welcomed | welcomed_again).values()) == {1}
+    told = {e.data.member_id for e in log if isinstance(e.data, NotificationSent) and e.time < lost_at}
+    assert told
+    assert not told & welcomed_again.keys(), "only what nobody heard of is sent again"
 
 
 @pytest.mark.heavy

@@ -20,6 +20,8 @@ from tests.integration.groups.test_rebuild import content, settings
 
 __all__ = ["settings"]
 
+pytestmark = pytest.mark.heavy
+
 LINK, OTHER_LINK = "https://example.org/join", "https://example.org/join-2"
 
 
@@ -29,6 +31,11 @@ async def change(groups: Running, ordinal: int, **fields: object) -> None:
     headers = {"if-match": f'"{row["version"]}"'}
     answer = await groups.http.patch(f"/v1/groups/{row['_id']}", json=fields, headers=headers)
     assert answer.status_code == 200, answer.text
+
+
+def variant(settings: GroupsSettings, name: str) -> GroupsSettings:
+    names = {"mongo_database": f"{settings.database}_{name}", "consumer_group": name}
+    return settings.model_copy(update=names)
 
 
 async def test_a_dump_and_the_log_since(settings: GroupsSettings, keys: Keys, tmp_path: Path) -> None:
@@ -68,6 +75,19 @@ async def test_a_dump_and_the_log_since(settings: GroupsSettings, keys: Keys, tm
         assert by_ordinal[1]["name"]["en"] == "Our own name"
         assert sum(g["taken"] for g in by_ordinal.values()) == 19
         assert all(g["taken"] <= g["capacity"] for g in by_ordinal.values())
+
+        # The same from a volume: a database as old as the dump, whose consumer group has gone on.
+        volume = Anew(variant(settings, "volume"), build, plan)
+        await restored(settings, dump, volume)
+        gone_on = volume.settings.model_copy(update={"consumer_group": anew.settings.group})
+        behind = await taken(gone_on, tmp_path / "behind", behind=True)
+        again = Anew(variant(settings, "again"), build, plan)
+        await restored(settings, behind, again)
+        assert await again.run(resume=True)
+        rows = await content(named(again.settings.database), "placements", "since")
+        assert len(rows) == 19
+        held = {p["_id"]: p for p in rows}
+        assert [held[p["_id"]] for p in lived] == lived
 
         await after.client.drop_database(anew.settings.database)
         with pytest.raises(BackupError, match="has been used"):

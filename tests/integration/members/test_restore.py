@@ -27,6 +27,7 @@ async def move(service: Service, member_id: str, unit: str) -> None:
     assert answer.status_code == 200, answer.text
 
 
+@pytest.mark.heavy
 async def test_what_was_told_of_is_kept_and_who_is_lost_has_left(
     settings: MembersSettings, keys: Keys, tmp_path: Path
 ) -> None:
