@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,17 +11,10 @@ from unittest.mock import Mock
 import yaml
 from prometheus_client import CollectorRegistry
 
+from infra.applications import applications
 from services import __version__
-from services.analytics import app as analytics
-from services.analytics.settings import AnalyticsSettings
 from services.analytics.subscriptions import subscriptions as analytics_subscriptions
-from services.groups import app as groups
-from services.groups.settings import GroupsSettings
 from services.groups.subscriptions import subscriptions as groups_subscriptions
-from services.members import app as members
-from services.members.settings import MembersSettings
-from services.notifications import app as notifications
-from services.notifications.settings import NotificationsSettings
 from services.notifications.subscriptions import subscriptions as notifications_subscriptions
 from services.shared.contracts.base import Event
 from services.shared.contracts.catalogue import EVENTS
@@ -98,20 +90,7 @@ def metrics_md() -> str:
 
 
 def _registries() -> dict[str, CollectorRegistry]:
-    """Of the real applications, which connect to nothing until they are started."""
-    keys = {"none": base64.b64encode(bytes(96))}
-    index_key = base64.b64encode(bytes(32))
-    apps = {
-        "members": members.build(MembersSettings(master_keys=keys, blind_index_key=index_key)),
-        "groups": groups.build(GroupsSettings()),
-        "notifications": notifications.build(
-            NotificationsSettings(
-                master_keys=keys, members_url="", groups_url="", service_token_file=Path("unused")
-            )
-        ),
-        "analytics": analytics.build(AnalyticsSettings()),
-    }
-    return {name: app.state.kernel.registry for name, app in apps.items()}
+    return {name: app.state.kernel.registry for name, app in applications().items()}
 
 
 def _metrics_of(registry: CollectorRegistry) -> list[str]:

@@ -16,10 +16,11 @@ ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 # A number with no entry in /etc/passwd: no shell, no home, and Kubernetes can see that it is not root.
 USER 10001:10001
 
-# The one-shot that creates the topics: --target topics --build-arg SERVICE=topics
+# The one-shots that set up the stores (`-m infra.kafka topics`, `-m infra.kafka acls`, `-m infra.mongo users`): --target topics --build-arg SERVICE=topics
 FROM common AS topics
 COPY infra/__init__.py /app/infra/__init__.py
 COPY infra/kafka /app/infra/kafka
+COPY infra/mongo /app/infra/mongo
 ENTRYPOINT ["python", "-m", "infra.kafka"]
 
 FROM common AS service

@@ -90,6 +90,7 @@ def _consuming(mine: str) -> Rows:
                 "Partitions assigned",
                 "short",
                 Query(f"sangathan_consumer_assigned_partitions{{{mine}}}", "{{instance}}"),
+                Query(f"max(sangathan_consumer_topic_partitions{{{mine}}})", "there are"),
             ),
         ],
         "Batches": [
@@ -140,6 +141,15 @@ def _process(mine: str, name: str) -> Rows:
                 Query(rate("sangathan_mongo_transaction_retries_total", where=mine), "again"),
                 Query(rate("sangathan_mongo_pool_checkout_failures_total", "reason", mine), "{{reason}}"),
             ),
+            lines(
+                "Oplog window",
+                "s",
+                Query(
+                    f"min by (replica_set) (sangathan_mongo_oplog_window_seconds{{{mine}}})",
+                    "{{replica_set}}",
+                ),
+                about="Absent where the service may not read the oplog.",
+            ),
         ],
         "Process": [
             lines(
@@ -153,6 +163,11 @@ def _process(mine: str, name: str) -> Rows:
                 "Loops restarted",
                 "ops",
                 Query(rate("sangathan_loop_restarts_total", "loop", mine), "{{loop}}"),
+            ),
+            lines(
+                "Key set unreadable",
+                "short",
+                Query(f"sangathan_auth_keys_unreadable{{{mine}}}", "{{instance}}"),
             ),
             figure(
                 "Processes by version",
@@ -182,6 +197,11 @@ OWN: Mapping[str, Rows] = {
                 "short",
                 *percentiles("sangathan_group_commit_writes", 'service="members"'),
             ),
+            figure(
+                "Age of the data key",
+                "s",
+                Query("time() - (max(sangathan_vault_key_created_timestamp_seconds) > 0)", "age"),
+            ),
         ]
     },
     "groups": {
@@ -209,6 +229,11 @@ OWN: Mapping[str, Rows] = {
             ),
             lines("Held", "short", Query("max by (reason) (sangathan_notifications_held)", "{{reason}}")),
             lines(
+                "Held longest",
+                "s",
+                Query("max by (reason) (sangathan_notifications_held_oldest_age_seconds)", "{{reason}}"),
+            ),
+            lines(
                 "Handed to senders",
                 "ops",
                 Query(
@@ -228,6 +253,11 @@ OWN: Mapping[str, Rows] = {
                 "ops",
                 Query(rate("sangathan_contact_lookups_total", "source"), "{{source}}"),
                 Query(rate("sangathan_peer_errors_total", "peer"), "{{peer}} gave no answer"),
+            ),
+            figure(
+                "Service token expires in",
+                "s",
+                Query("min(sangathan_service_token_expiry_timestamp_seconds) - time()", "left"),
             ),
         ],
     },

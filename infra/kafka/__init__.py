@@ -1,1 +1,1 @@
-"""The topics of the system, and the command that creates them (`python -m infra.kafka`)."""
+"""The topics of the system and who may use them, and the commands that set them up (`python -m infra.kafka`)."""

@@ -1,32 +1,78 @@
-"""Create the topics on a cluster: `python -m infra.kafka --bootstrap kafka:9092 --brokers 3`. Safe to run again."""
+"""Set up a Kafka cluster: its topics, and the users of the services. Safe to run again.
+
+The cluster and the administrator's own password are `SANGATHAN_KAFKA_*`, or files of `SANGATHAN_SECRETS_DIR`, as for a service.
+"""
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import sys
+from pathlib import Path
+from typing import Annotated
 
+import typer
+
+from infra.kafka.access import load_access
 from infra.kafka.topics import ensure_topics, load_topics
+from infra.kafka.users import Users, read_passwords
 from services.shared.eventkit.errors import TransientError
+from services.shared.settings import KafkaSettings
+
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help="Set up a Kafka cluster."
+)
+
+Bootstrap = Annotated[
+    str, typer.Option(metavar="HOST:PORT", help="Instead of SANGATHAN_KAFKA_BOOTSTRAP.", show_default=False)
+]
 
 
-def main() -> int:
-    """Exit code 0 when every topic exists, 1 when the cluster could not be reached or refused."""
-    parser = argparse.ArgumentParser(prog="python -m infra.kafka", description="Create Sangathan's topics.")
-    parser.add_argument("--bootstrap", required=True, metavar="HOST:PORT")
-    parser.add_argument(
-        "--brokers", type=int, default=3, help="nodes in the cluster: the limit of replication"
-    )
-    arguments = parser.parse_args()
-    topics = load_topics(arguments.brokers)
+@app.command()
+def topics(
+    bootstrap: Bootstrap = "",
+    brokers: Annotated[int, typer.Option(help="Nodes in the cluster: the limit of replication.")] = 3,
+) -> None:
+    """Create the topics that are missing."""
+    settings, wanted = _settings(bootstrap), load_topics(brokers)
     try:
-        asyncio.run(ensure_topics(arguments.bootstrap, topics, within=60))
+        asyncio.run(
+            ensure_topics(settings.kafka_bootstrap, wanted, security=settings.kafka_security, within=60)
+        )
     except TransientError as problem:
-        print(f"topics: {problem}", file=sys.stderr)
-        return 1
-    print(f"topics: {len(topics)} exist")
-    return 0
+        raise SystemExit(f"topics: {problem}") from None
+    print(f"topics: {len(wanted)} exist")
+
+
+@app.command()
+def acls(
+    bootstrap: Bootstrap = "",
+    secrets: Annotated[
+        Path | None,
+        typer.Option(
+            help="<service>/sangathan_kafka_sasl_password below it become the passwords; without it they stay."
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would change, change nothing.")
+    ] = False,
+) -> None:
+    """Give each service its user and exactly what access.yaml allows it."""
+    access = load_access()
+    try:
+        passwords = read_passwords(secrets, access) if secrets else {}
+        users = Users(_settings(bootstrap))
+        changes = users.compare(access, passwords)
+        if not dry_run:
+            users.apply(changes)
+    except (TransientError, OSError) as problem:
+        raise SystemExit(f"acls: {problem}") from None
+    lines = [("would " if dry_run else "") + line for line in changes.describe()]
+    for line in lines or ["nothing to change"]:
+        print(f"acls: {line}")
+
+
+def _settings(bootstrap: str) -> KafkaSettings:
+    return KafkaSettings.load(**({"kafka_bootstrap": bootstrap} if bootstrap else {}))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    app()

@@ -12,6 +12,7 @@ import yaml
 from services.shared.eventkit.broker import TopicSpec
 from services.shared.eventkit.errors import TransientError
 from services.shared.eventkit.kafka import create_topics
+from services.shared.eventkit.security import UNSECURED, Security
 
 TOPICS_FILE = Path(__file__).with_name("topics.yaml")
 
@@ -31,7 +32,9 @@ def _spec(name: str, entry: dict[str, Any], defaults: dict[str, Any], brokers: i
     return TopicSpec(name, entry["partitions"], replication, config)
 
 
-async def ensure_topics(bootstrap: str, topics: Sequence[TopicSpec], within: float = 30.0) -> None:
+async def ensure_topics(
+    bootstrap: str, topics: Sequence[TopicSpec], *, security: Security = UNSECURED, within: float = 30.0
+) -> None:
     """Create the topics that are missing, trying again for `within` seconds while the broker starts.
 
     :raises TransientError: the broker was out of reach, or refused, for all that time
@@ -39,7 +42,7 @@ async def ensure_topics(bootstrap: str, topics: Sequence[TopicSpec], within: flo
     deadline = asyncio.get_running_loop().time() + within
     while True:
         try:
-            return await create_topics(bootstrap, topics)
+            return await create_topics(bootstrap, topics, security)
         except TransientError:
             if asyncio.get_running_loop().time() > deadline:
                 raise

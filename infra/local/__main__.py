@@ -56,6 +56,9 @@ ReplicaOptions = Annotated[
 Keep = Annotated[
     bool, typer.Option("--keep/--fresh", help="Go on with the data of the last run, or begin without.")
 ]
+Secure = Annotated[
+    bool, typer.Option("--secure", help="TLS and least privilege on both stores; with --broker kafka only.")
+]
 PortOptions = Annotated[
     list[str] | None,
     typer.Option(
@@ -76,9 +79,19 @@ def up(
     replicas: ReplicaOptions = None,
     keep: Keep = True,
     port: PortOptions = None,
+    secure: Secure = False,
 ) -> None:
     """Start everything and keep it running until Ctrl-C."""
-    stack = _stack(directory, keep, port, replicas, broker=broker, brokers=brokers, mongo_nodes=mongo_nodes)
+    stack = _stack(
+        directory,
+        keep,
+        port,
+        replicas,
+        broker=broker,
+        brokers=brokers,
+        mongo_nodes=mongo_nodes,
+        secure=secure,
+    )
     _run(stack, lambda: watch(stack, console))
 
 
@@ -135,6 +148,7 @@ def _stack(
     broker: str,
     brokers: int,
     mongo_nodes: int,
+    secure: bool = False,
 ) -> LocalStack:
     try:
         wished = USUAL_PORTS | dict(_port(text) for text in ports or ())
@@ -148,6 +162,7 @@ def _stack(
             ports=wished,
             fresh=not keep,
             or_sibling=directory == DEFAULT_DIRECTORY,
+            secure=secure,
         )
     except LocalError as problem:
         raise SystemExit(f"error: {problem}") from None

@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import base64
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from infra.local.binaries import find_java, find_kafka_jars
 from infra.local.errors import LocalError
+from infra.local.keys import write_private
 from infra.local.ports import HOST, accepts
 from infra.local.processes import Child
+from infra.local.secured import ADMIN, NODE, Secured
+from services.shared.eventkit.security import MECHANISM
 
 # A small heap and one collector thread: several nodes share a developer's machine with everything else. `exit on out of memory`
 # lets the runner restart a node that would otherwise linger half-dead.
@@ -38,6 +42,7 @@ def apache_kafka(
     number: int,
     *,
     restart: bool = True,
+    secured: Secured | None = None,
 ) -> Child:
     """The child process of node `number` (from 1) of a cluster whose nodes listen on `ports`.
 
@@ -47,15 +52,22 @@ def apache_kafka(
     directory.mkdir(parents=True, exist_ok=True)
     cluster = _cluster_id(data)
     config = directory / "server.properties"
-    config.write_text(_properties(directory / "log", ports, controller_ports, number))
+    values = _properties(directory / "log", ports, controller_ports, number)
+    values |= _security(secured) if secured else {}
+    write_private(config, "".join(f"{name}={value}\n" for name, value in values.items()))
     logging = directory / "log4j2.yaml"
     logging.write_text(_LOGGING)
     java = [str(find_java()), *_JVM, f"-Dlog4j2.configurationFile={logging}", "-cp", f"{find_kafka_jars()}/*"]
     format_ = [*java, "kafka.tools.StorageTool", "format", "--cluster-id", cluster, "--config", str(config)]
 
     async def prepare() -> None:
-        if not (directory / "log" / "meta.properties").exists():
+        if (directory / "log" / "meta.properties").exists():
+            return
+        if secured is None:
             await _run(format_, log_file)
+            return
+        with _first_user(directory, secured) as arguments:
+            await _run([*format_, f"@{arguments}"], log_file)
 
     async def ready() -> bool:
         return await accepts(ports[number - 1])
@@ -76,19 +88,22 @@ def node_name(number: int) -> str:
     return "kafka" if number == 1 else f"kafka-{number}"
 
 
-def _properties(log: Path, ports: Sequence[int], controller_ports: Sequence[int], number: int) -> str:
+def _properties(
+    log: Path, ports: Sequence[int], controller_ports: Sequence[int], number: int
+) -> dict[str, object]:
     nodes = len(ports)
     replicas, in_sync = min(3, nodes), min(2, nodes)
     voters = ",".join(f"{n}@{HOST}:{port}" for n, port in enumerate(controller_ports, start=1))
     client, controller = ports[number - 1], controller_ports[number - 1]
-    values = {
+    return {
         "process.roles": "broker,controller",
         "node.id": number,
         "controller.quorum.voters": voters,
         "controller.listener.names": "CONTROLLER",
-        "listeners": f"PLAINTEXT://{HOST}:{client},CONTROLLER://{HOST}:{controller}",
-        "advertised.listeners": f"PLAINTEXT://{HOST}:{client}",
-        "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
+        "listeners": f"CLIENTS://{HOST}:{client},CONTROLLER://{HOST}:{controller}",
+        "advertised.listeners": f"CLIENTS://{HOST}:{client}",
+        "inter.broker.listener.name": "CLIENTS",
+        "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,CLIENTS:PLAINTEXT",
         "log.dirs": log,
         "auto.create.topics.enable": "false",
         "default.replication.factor": replicas,
@@ -104,7 +119,41 @@ def _properties(log: Path, ports: Sequence[int], controller_ports: Sequence[int]
         "group.initial.rebalance.delay.ms": 0,
         "log.cleaner.dedupe.buffer.size": 8 * 1024 * 1024,
     }
-    return "".join(f"{name}={value}\n" for name, value in values.items())
+
+
+def _security(secured: Secured) -> dict[str, object]:
+    """Clients and nodes log in by SCRAM over TLS; controllers know each other by certificate; nothing is allowed unless it is granted."""
+    login = secured.kafka()
+    module = "org.apache.kafka.common.security.scram.ScramLoginModule"
+    return {
+        "listener.security.protocol.map": "CONTROLLER:SSL,CLIENTS:SASL_SSL",
+        "sasl.enabled.mechanisms": MECHANISM,
+        "sasl.mechanism.inter.broker.protocol": MECHANISM,
+        f"listener.name.clients.{MECHANISM.lower()}.sasl.jaas.config": (
+            f'{module} required username="{login.username}" password="{login.password}";'
+        ),
+        "ssl.keystore.type": "PEM",
+        "ssl.keystore.location": secured.certificate(NODE),
+        "ssl.truststore.type": "PEM",
+        "ssl.truststore.location": secured.ca,
+        "listener.name.controller.ssl.client.auth": "required",
+        "ssl.principal.mapping.rules": "RULE:^.*CN=([a-z]+).*$/$1/",
+        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        "allow.everyone.if.no.acl.found": "false",
+        "super.users": f"User:{ADMIN};User:{NODE}",
+    }
+
+
+@contextmanager
+def _first_user(directory: Path, secured: Secured) -> Iterator[Path]:
+    """Arguments of the storage tool that make the administrator: in a file, because a command line is seen by all."""
+    login, file = secured.kafka(), directory / "first-user"
+    scram = f"{MECHANISM}=[name={login.username},password={login.password}]"
+    write_private(file, f"--add-scram\n{scram}\n")
+    try:
+        yield file
+    finally:
+        file.unlink()
 
 
 def _cluster_id(data: Path) -> str:

@@ -13,26 +13,42 @@ from infra.local.binaries import find_embedded_broker
 from infra.local.errors import LocalError
 from infra.local.ports import HOST, Ports, accepts
 from infra.local.processes import Child
+from infra.local.secured import Secured
 
 
 class BrokerKind(Protocol):
     """Makes the child processes of one kind of broker, a node for each of `ports`; `spare` gives what else it needs."""
 
     def __call__(
-        self, data: Path, logs: Path, ports: Sequence[int], spare: Ports, *, restart: bool = True
+        self,
+        data: Path,
+        logs: Path,
+        ports: Sequence[int],
+        spare: Ports,
+        *,
+        restart: bool = True,
+        secured: Secured | None = None,
     ) -> list[Child]: ...
 
 
 def embedded(
-    data: Path, logs: Path, ports: Sequence[int], spare: Ports, *, restart: bool = True
+    data: Path,
+    logs: Path,
+    ports: Sequence[int],
+    spare: Ports,
+    *,
+    restart: bool = True,
+    secured: Secured | None = None,
 ) -> list[Child]:
     """`noida-db`, for development only; one node.
 
     It writes its log to disk about once a second and on SIGTERM: killed by SIGKILL, it forgets what it acknowledged
     since. So it is sent SIGTERM, not SIGKILL, should this process die.
 
-    :raises LocalError: more than one node is wanted
+    :raises LocalError: more than one node is wanted, or users and TLS
     """
+    if secured:
+        raise LocalError("the embedded broker knows no users and no TLS; --secure needs --broker kafka")
     if len(ports) != 1:
         raise LocalError("the embedded broker is one node; several need --broker kafka")
     [port] = ports
@@ -48,12 +64,20 @@ def embedded(
 
 
 def apache(
-    data: Path, logs: Path, ports: Sequence[int], spare: Ports, *, restart: bool = True
+    data: Path,
+    logs: Path,
+    ports: Sequence[int],
+    spare: Ports,
+    *,
+    restart: bool = True,
+    secured: Secured | None = None,
 ) -> list[Child]:
     """Apache Kafka in KRaft mode, one or more nodes."""
     controllers = [spare.take() for _ in ports]
     return [
-        apache_kafka(data, logs / f"{node_name(n)}.log", ports, controllers, n, restart=restart)
+        apache_kafka(
+            data, logs / f"{node_name(n)}.log", ports, controllers, n, restart=restart, secured=secured
+        )
         for n in range(1, len(ports) + 1)
     ]
 

@@ -45,7 +45,7 @@ class Keys:
         signing_file = directory / "signing.jwk"
         if not signing_file.exists():
             made = OKPKey.generate_key("Ed25519", {"use": "sig", "alg": "EdDSA"}, auto_kid=True)
-            _write(signing_file, json.dumps(made.as_dict(private=True)))
+            write_private(signing_file, json.dumps(made.as_dict(private=True)))
         keys = cls(directory, OKPKey.import_key(json.loads(signing_file.read_text())), days)
         keys._write_secrets()
         return keys
@@ -90,22 +90,22 @@ class Keys:
                 path.chmod(0o755 if path.is_dir() else 0o644)
 
     def _write_secrets(self) -> None:
-        _write(self.jwks, json.dumps(KeySet([self.signing]).as_dict(private=False)))
-        _write(self.service_token, self.mint(SERVICE_SCOPES, sub="notifications"))
+        write_private(self.jwks, json.dumps(KeySet([self.signing]).as_dict(private=False)))
+        write_private(self.service_token, self.mint(SERVICE_SCOPES, sub="notifications"))
         for file, secret in {
             "members/sangathan_master_keys": json.dumps({"dev-1": _random(96)}),
             "members/sangathan_blind_index_key": _random(32),
             "notifications/sangathan_master_keys": json.dumps({"dev-1": _random(96)}),
         }.items():
             if not (self.directory / file).exists():
-                _write(self.directory / file, secret)
+                write_private(self.directory / file, secret)
 
 
 def _random(size: int) -> str:
     return base64.b64encode(secrets.token_bytes(size)).decode()
 
 
-def _write(path: Path, text: str) -> None:
+def write_private(path: Path, text: str) -> None:
     """Write whole or not at all. A new file is for its owner only; an old one keeps its mode (see above)."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     mode = path.stat().st_mode & 0o777 if path.exists() else 0o600

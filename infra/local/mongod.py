@@ -6,7 +6,7 @@ import contextlib
 import signal
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from pymongo import AsyncMongoClient
 from pymongo.errors import OperationFailure, PyMongoError
@@ -15,8 +15,13 @@ from infra.local.binaries import find_mongod
 from infra.local.errors import LocalError
 from infra.local.ports import HOST
 from infra.local.processes import Child, ChildFailed
+from infra.local.secured import ADMIN, Secured
 
-_NOT_YET_INITIALIZED = 94  # error_codes.yml of MongoDB
+_Client: TypeAlias = AsyncMongoClient[dict[str, Any]]
+
+# error_codes.yml of MongoDB
+_NOT_YET_INITIALIZED = 94
+_AUTHENTICATION_FAILED = 18
 
 
 def mongo_uri(*ports: int) -> str:
@@ -25,11 +30,21 @@ def mongo_uri(*ports: int) -> str:
     return f"mongodb://{hosts}/?replicaSet=rs0&w=majority"
 
 
-def replica_set(data: Path, logs: Path, ports: Sequence[int], *, restart: bool = True) -> list[Child]:
+def replica_set(
+    data: Path, logs: Path, ports: Sequence[int], *, restart: bool = True, secured: Secured | None = None
+) -> list[Child]:
     """A node for each of `ports`, in `data` (the first) and `data-2`, `data-3`, ...; to be started together."""
     names = ["mongo", *(f"mongo-{n}" for n in range(2, len(ports) + 1))]
     return [
-        mongod(data.with_name(name), logs / f"{name}.log", port, name=name, members=ports, restart=restart)
+        mongod(
+            data.with_name(name),
+            logs / f"{name}.log",
+            port,
+            name=name,
+            members=ports,
+            restart=restart,
+            secured=secured,
+        )
         for name, port in zip(names, ports, strict=True)
     ]
 
@@ -42,6 +57,7 @@ def mongod(
     name: str = "mongo",
     members: Sequence[int] = (),
     restart: bool = True,
+    secured: Secured | None = None,
 ) -> Child:
     """A `mongod` keeping its files in `data`; ready once its set, which is of the ports `members`, has a primary.
 
@@ -60,8 +76,10 @@ def mongod(
     # All nodes stop at once here, so a primary would wait in vain for the others to catch up.
     command += ["--setParameter", "shutdownTimeoutMillisForSignaledShutdown=100"]
 
+    command += _security(secured) if secured else []
+
     async def ready() -> bool:
-        return await _serves(port, members)
+        return await _serves(port, members, secured)
 
     return Child(name, command, log_file, ready, restart=restart, explain=explain)
 
@@ -79,31 +97,48 @@ def explain(failure: ChildFailed) -> LocalError:
     return failure
 
 
-async def _serves(port: int, members: Sequence[int]) -> bool:
-    client: AsyncMongoClient[dict[str, Any]]
+def _security(secured: Secured) -> list[str]:
+    """A key file makes the nodes know each other, and turns authorization on."""
+    return [
+        *("--keyFile", str(secured.mongo_keyfile)),
+        *("--tlsMode", "requireTLS", "--tlsCertificateKeyFile", str(secured.certificate("mongo"))),
+        *("--tlsCAFile", str(secured.ca), "--tlsAllowConnectionsWithoutCertificates"),
+    ]
+
+
+def _node(port: int, secured: Secured | None, *, as_admin: bool = False) -> _Client:
+    options: dict[str, Any] = {"directConnection": True, "serverSelectionTimeoutMS": 500}
+    if secured:
+        options |= {"tls": True, "tlsCAFile": str(secured.ca)}
+        options |= {"username": ADMIN, "password": secured.mongo_password} if as_admin else {}
+    return AsyncMongoClient(HOST, port, **options)
+
+
+async def _serves(port: int, members: Sequence[int], secured: Secured | None) -> bool:
     with contextlib.suppress(PyMongoError):
-        async with AsyncMongoClient(
-            HOST, port, directConnection=True, serverSelectionTimeoutMS=500
-        ) as client:
+        async with _node(port, secured) as client:
             hello = await client.admin.command("hello")
             if hello["isWritablePrimary"] or (hello["secondary"] and "primary" in hello):
                 return True
-            if port == members[0]:
-                await _form_set(client, [f"{HOST}:{member}" for member in members])
+        if port == members[0]:
+            await _form_set(port, [f"{HOST}:{member}" for member in members], secured)
     return False
 
 
-async def _form_set(client: AsyncMongoClient[dict[str, Any]], addresses: Sequence[str]) -> None:
+async def _form_set(port: int, addresses: Sequence[str], secured: Secured | None) -> None:
     """Initiate the set, or, on kept data that knew other ports, tell the set its new addresses."""
     members = [{"_id": n, "host": address} for n, address in enumerate(addresses)]
-    try:
-        config = (await client.admin.command("replSetGetConfig"))["config"]
-    except OperationFailure as failure:
-        if failure.code != _NOT_YET_INITIALIZED:
-            raise
-        await client.admin.command("replSetInitiate", {"_id": "rs0", "members": members})
-        return
-    if [member["host"] for member in config["members"]] != list(addresses):
-        config["members"] = members
-        config["version"] += 1
-        await client.admin.command("replSetReconfig", config, force=True)
+    async with _node(port, secured, as_admin=True) as client:
+        try:
+            config = (await client.admin.command("replSetGetConfig"))["config"]
+        except OperationFailure as failure:
+            # Without data there is no administrator to log in as, and anybody on this machine may initiate.
+            if failure.code not in (_NOT_YET_INITIALIZED, _AUTHENTICATION_FAILED):
+                raise
+            async with _node(port, secured) as anybody:
+                await anybody.admin.command("replSetInitiate", {"_id": "rs0", "members": members})
+            return
+        if [member["host"] for member in config["members"]] != list(addresses):
+            config["members"] = members
+            config["version"] += 1
+            await client.admin.command("replSetReconfig", config, force=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 from infra.local.keys import AUDIENCE, ISSUER, Keys
 from infra.local.ports import HOST
 from infra.local.processes import Child
+from infra.local.secured import Secured
 
 SERVICES = ("members", "groups", "notifications", "analytics")
 
@@ -32,6 +33,8 @@ class Surroundings:
     static_members: bool
     """Whether a process that restarts is known to its consumer group as the one that went. The embedded broker needs
     it: it never expires a member that died, whose partitions would stay with the dead."""
+    secured: Secured | None = None
+    """Then the URI of MongoDB is among a service's secrets."""
 
     def environment(self, service: str, replica: str) -> dict[str, str]:
         """The SANGATHAN_* variables of one process of a service."""
@@ -50,6 +53,9 @@ class Surroundings:
             values["KAFKA_GROUP_INSTANCE_ID"] = f"{replica}-local"
         if secrets := self.keys.secrets_of(service):
             values["SECRETS_DIR"] = str(secrets)
+        if self.secured:
+            del values["MONGO_URI"]
+            values |= self.secured.environment(service)
         if service == "notifications":
             values["SERVICE_TOKEN_FILE"] = str(self.keys.service_token)
             values |= {f"{peer.upper()}_URL": url(self.ports[peer]) for peer in ("members", "groups")}

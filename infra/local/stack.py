@@ -18,9 +18,11 @@ from infra.local.keys import ADMIN_SCOPES, Keys
 from infra.local.mongod import mongo_uri, replica_set
 from infra.local.ports import HOST, Ports
 from infra.local.processes import Child
+from infra.local.secured import Secured
 from infra.local.services import SERVICES, Command, Surroundings, module, replicas, service, url
 from infra.local.workdir import hold
 from services.shared.eventkit.errors import TransientError
+from services.shared.eventkit.security import UNSECURED
 
 
 class LocalStack:
@@ -36,9 +38,10 @@ class LocalStack:
     `restart`      whether a child that exits is started again
     `fresh`        begin without the data of earlier runs (the keys stay)
     `or_sibling`   if another run holds `directory`, use a sibling of it
+    `secure`       TLS, and users with no more rights than they need, on both stores; for `kafka` only
 
     Inside: `urls` by process, `kafka` (host:port, ...), `mongo` (URI), `token` (all scopes, all units), `mint`,
-    `processes` by name, `directory`, and the file `<directory>/stack.json` for scripts.
+    `processes` by name, `secured` (passwords and certificates, if `secure`), `directory`, and the file `<directory>/stack.json` for scripts.
 
     :raises LocalError: on entry, when something cannot start; nothing is left running
     """
@@ -58,6 +61,7 @@ class LocalStack:
         env: Mapping[str, Mapping[str, str]] | None = None,
         fresh: bool = False,
         or_sibling: bool = False,
+        secure: bool = False,
     ) -> None:
         if unknown := set(services) - set(SERVICES):
             raise LocalError(f"no such service: {', '.join(sorted(unknown))}")
@@ -69,7 +73,8 @@ class LocalStack:
         self._nodes = {"mongo": mongo_nodes, "kafka": brokers}
         self._replicas, self._command = dict(replicas or {}), command
         self._wished, self._env = dict(ports or {}), dict(env or {})
-        self._fresh, self._or_sibling = fresh, or_sibling
+        self._fresh, self._or_sibling, self._secure = fresh, or_sibling, secure
+        self.secured: Secured | None = None
         self._held = ExitStack()
 
     async def __aenter__(self) -> Self:
@@ -94,7 +99,12 @@ class LocalStack:
         """The SANGATHAN_* variables of a process."""
         of = self._of_service[name]
         around = Surroundings(
-            self._ports, self.mongo, self.kafka, self.keys, static_members=self._broker == "embedded"
+            self._ports,
+            self.mongo,
+            self.kafka,
+            self.keys,
+            static_members=self._broker == "embedded",
+            secured=self.secured,
         )
         return around.environment(of, name) | dict(self._env.get(of, {}))
 
@@ -118,14 +128,16 @@ class LocalStack:
         self._prepare()
         await self._start_all([*self._mongo_nodes(), *self._kafka_nodes()])
         await self._create_topics()
+        if self.secured:
+            await asyncio.to_thread(self.secured.admit_services, self.kafka)
         self.processes["kafka"].recover = self._create_topics
         await self._start_all([self._process(name, service) for name, service in self._of_service.items()])
         self._write_stack_json()
 
     def _prepare(self) -> None:
         if self._fresh:
-            shutil.rmtree(self.directory / "data", ignore_errors=True)
-        self.keys = Keys.open(self.directory / "secrets")
+            shutil.rmtree(self._home / "data", ignore_errors=True)
+        self.keys = Keys.open(self._home / "secrets")
         self.token = self.mint(ADMIN_SCOPES)
         self._spare = Ports()
         self._stores = {
@@ -141,22 +153,30 @@ class LocalStack:
         self._ports = {name: self._port(name) for name in (*SERVICES, *(self._of_service.keys() - SERVICES))}
         self.mongo = mongo_uri(*self._stores["mongo"])
         self.kafka = ",".join(f"{HOST}:{port}" for port in self._stores["kafka"])
+        if self._secure:
+            self.secured = Secured.prepare(self._home, self.mongo)
         self.urls = {name: url(self._ports[name]) for name in self._of_service}
 
     def _port(self, name: str) -> int:
         return self._spare.take(self._wished.get(name, 0))
 
     def _mongo_nodes(self) -> list[Child]:
-        data = self.directory / "data" / "mongo"
-        return replica_set(data, self._logs, self._stores["mongo"], restart=self._restart)
+        data, ports = self._home / "data" / "mongo", self._stores["mongo"]
+        return replica_set(data, self._logs, ports, restart=self._restart, secured=self.secured)
 
     def _kafka_nodes(self) -> list[Child]:
-        data, make = self.directory / "data" / f"kafka-{self._broker}", BROKERS[self._broker]
-        return make(data, self._logs, self._stores["kafka"], self._spare, restart=self._restart)
+        data, make = self._home / "data" / f"kafka-{self._broker}", BROKERS[self._broker]
+        ports = self._stores["kafka"]
+        return make(data, self._logs, ports, self._spare, restart=self._restart, secured=self.secured)
 
     def _process(self, name: str, of: str) -> Child:
         log_file, command, environment = self._logs / f"{name}.log", self._command(of), self.environment(name)
         return service(command, name, log_file, self._ports[name], environment, restart=self._restart)
+
+    @property
+    def _home(self) -> Path:
+        """Data and keys: a secured stack has its own, since a store's users are in its data."""
+        return self.directory / "secured" if self._secure else self.directory
 
     @property
     def _logs(self) -> Path:
@@ -173,7 +193,8 @@ class LocalStack:
 
     async def _create_topics(self) -> None:
         try:
-            await ensure_topics(self.kafka, load_topics(brokers=self._nodes["kafka"]))
+            security = self.secured.kafka() if self.secured else UNSECURED
+            await ensure_topics(self.kafka, load_topics(brokers=self._nodes["kafka"]), security=security)
         except TransientError as problem:
             raise LocalError(f"the broker would not create the topics: {problem}") from None
 

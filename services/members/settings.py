@@ -5,15 +5,12 @@ from __future__ import annotations
 from typing import Annotated
 
 from pydantic import Base64Bytes, Field
-from pydantic_settings import SettingsConfigDict
 
 from services.shared.crypto import MasterKeys
 from services.shared.settings import ServiceSettings
 
 
 class MembersSettings(ServiceSettings):
-    model_config = SettingsConfigDict(hide_input_in_errors=True)
-
     service: str = "members"
     master_keys: MasterKeys
     """`{"<name>": "<base64 of 96 bytes>"}`: the first seals, the others still open what they sealed."""

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Final
 
@@ -30,10 +31,13 @@ from services.notifications.peers import GroupsApi
 from services.notifications.recipients import Recipient
 from services.notifications.senders.base import Message, Sender
 from services.notifications.store import Store
+from services.shared import tracing
 from services.shared.clock import Clock
 from services.shared.eventkit.errors import Verdict, backoff_seconds, classify
 from services.shared.eventkit.loops import first
 from services.shared.eventkit.outbox import Origin, Outbox, UnitOfWork
+from services.shared.http.correlation import RequestContext, working_for
+from services.shared.tracing import Span, SpanKind, Spans
 
 log = structlog.get_logger(__name__)
 
@@ -114,16 +118,21 @@ class Dispatcher:
         began = time.perf_counter()
         self._metrics.batch_size.observe(len(batch))
         self._metrics.entered(batch)
+        with tracing.spans(_begun(batch)) as spans:
+            await self._settle(claim, batch, spans)
+        self._metrics.batch_seconds.observe(time.perf_counter() - began)
+        return found
+
+    async def _settle(self, claim: str, batch: Sequence[Notification], spans: Spans) -> None:
         try:
             # Half the claim for sending, the other half for recording: by the end of it another may take over.
             async with asyncio.timeout(self._claim_seconds / 2):
-                results = await self._results(batch)
+                with _working_for_the_first(batch, spans):
+                    results = await self._results(batch)
         except BaseException:
             await asyncio.shield(self._put_back(claim, batch))
             raise
-        await self._record(claim, results)
-        self._metrics.batch_seconds.observe(time.perf_counter() - began)
-        return found
+        await self._record(claim, results, spans)
 
     async def _results(self, batch: Sequence[Notification]) -> dict[str, Result]:
         recipients = await self._store.recipients({n.member_id for n in batch})
@@ -168,11 +177,13 @@ class Dispatcher:
         """Give up the claim at once, so that nobody waits for it to run out. If even that fails, it runs out."""
         now = self._clock.now()
         try:
-            await self._record(claim, {n.id: Postponed(now) for n in batch}, cause="peer")
+            await self._record(claim, {n.id: Postponed(now) for n in batch}, {}, cause="peer")
         except Exception as error:
             log.warning("dispatch.claim_left_to_run_out", error=type(error).__name__, count=len(batch))
 
-    async def _record(self, claim: str, results: Mapping[str, Result], *, cause: str = "gate") -> None:
+    async def _record(
+        self, claim: str, results: Mapping[str, Result], spans: Spans, *, cause: str = "gate"
+    ) -> None:
         """Write what became of each and stage the events that say so, in one transaction."""
 
         async def body(work: UnitOfWork) -> list[Step]:
@@ -182,9 +193,7 @@ class Dispatcher:
             await self._store.save([step.notification for step in steps], work.session)
             for after, event in steps:
                 if event is not None:
-                    begun = after.cause
-                    origin = Origin(begun.correlation_id, begun.traceparent, begun.causation_id)
-                    work.stage(event, after.sequence, origin)
+                    work.stage(event, after.sequence, _origin(after, spans.get(after.id)))
             return steps
 
         steps = await self._outbox.transact(body)
@@ -204,3 +213,31 @@ class Dispatcher:
         if time.monotonic() - self._gauged_at >= GAUGE_SECONDS:
             self._gauged_at = time.monotonic()
             self._metrics.show_held(await self._store.held(), self._clock.now())
+
+
+def _begun(batch: Sequence[Notification]) -> Iterator[tuple[str, Span]]:
+    """The sending of each whose trace is recorded, from the claim to what became of it."""
+    for notification in batch:
+        attributes = {"sangathan.notification.id": notification.id}
+        span = tracing.begin(
+            "send notification", SpanKind.INTERNAL, notification.cause.traceparent, attributes
+        )
+        if span:
+            yield notification.id, span
+
+
+@contextmanager
+def _working_for_the_first(batch: Sequence[Notification], spans: Spans) -> Iterator[None]:
+    """A batch asks its peers once, so one trace has the calls that were made for all."""
+    first_traced = next((n for n in batch if n.id in spans), None)
+    if first_traced is None:
+        yield
+        return
+    traceparent = spans[first_traced.id].traceparent
+    with working_for(RequestContext(first_traced.cause.correlation_id, traceparent)):
+        yield
+
+
+def _origin(notification: Notification, span: Span | None) -> Origin:
+    cause = notification.cause
+    return Origin(cause.correlation_id, span.traceparent if span else cause.traceparent, cause.causation_id)

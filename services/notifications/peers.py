@@ -22,6 +22,7 @@ from joserfc.errors import JoseError
 from pydantic import BaseModel, ValidationError
 
 from services.notifications.metrics import NotificationMetrics
+from services.shared import tracing
 from services.shared.contracts.vocabulary import Channel
 from services.shared.eventkit.errors import TransientError
 
@@ -144,9 +145,13 @@ class Peer:
         async for attempt in stamina.retry_context(
             on=(httpx2.HTTPError, _Unanswered), attempts=TRIES, timeout=ALL_TRIES_SECONDS, wait_max=2.0
         ):
-            with attempt:
+            with attempt, tracing.calling("POST", path, self._name) as span:
                 headers = {"Authorization": f"Bearer {self._token.current()}"}
+                if span:
+                    headers["traceparent"] = span.traceparent
                 response = await self._client.post(path, json={"ids": list(ids)}, headers=headers)
+                if span:
+                    span.set({"http.response.status_code": response.status_code})
                 if response.status_code in _PASSING:
                     raise _Unanswered(f"status {response.status_code}")
         if response.status_code != HTTPStatus.OK:  # a token or a contract is wrong: people must mend it

@@ -6,15 +6,12 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
-from pydantic_settings import SettingsConfigDict
 
 from services.shared.crypto import MasterKeys
 from services.shared.settings import ServiceSettings
 
 
 class NotificationsSettings(ServiceSettings):
-    model_config = SettingsConfigDict(hide_input_in_errors=True)
-
     service: str = "notifications"
     master_keys: MasterKeys
     """Seal cached contacts and recorded messages; not those of members."""

@@ -196,29 +196,32 @@ def _fill(database: Mongo, manifest: Manifest, directory: Path, console: Console
     if rows:
         mark.insert_many(rows)
     for name, stored in manifest.collections.items():
-        database.create_collection(name, **stored.options)
+        rules = {k: v for k, v in stored.options.items() if k.startswith("validat")}
+        database.create_collection(name, **{k: v for k, v in stored.options.items() if k not in rules})
         own = [{k: v for k, v in index.items() if k not in ("v", "ns")} for index in stored.indexes]
         if indexes := [index for index in own if index["name"] != "_id_"]:
             database.command("createIndexes", name, indexes=indexes)
         with Meter(console, name) as meter:
             for done in _insert(database, name, _file(directory, name)):
                 meter.show(done, stored.count)
+        if rules:  # last, since they may have become stricter after some of the documents were written
+            database.command("collMod", name, **rules)
         if (found := database[name].count_documents({})) > stored.count:
             raise BackupError(f"{name} has {found} documents, {stored.count} were dumped")
 
 
 def _insert(database: Mongo, name: str, file: Path) -> Iterator[int]:
-    """How many documents are in, after each batch. As they were: a validator may have become stricter since they were written."""
+    """How many documents are in, after each batch."""
     done, batch = 0, []
     with gzip.open(file, "rb") as source:
         for document in decode_file_iter(cast(BinaryIO, source), _RAW):
             batch.append(document)
             if len(batch) == BATCH:
-                database[name].insert_many(batch, ordered=False, bypass_document_validation=True)
+                database[name].insert_many(batch, ordered=False)
                 done, batch = done + len(batch), []
                 yield done
     if batch:
-        database[name].insert_many(batch, ordered=False, bypass_document_validation=True)
+        database[name].insert_many(batch, ordered=False)
         yield done + len(batch)
 
 

@@ -37,6 +37,7 @@ from services.shared.eventkit.relay import Relay
 from services.shared.eventkit.replay import Replayer
 from services.shared.http.app import create_app
 from services.shared.http.auth import Authenticator
+from services.shared.http.draining import run
 from services.shared.http.problem import Problem, render
 from services.shared.logs import configure_logs
 from services.shared.metrics import describe_process
@@ -45,12 +46,16 @@ from services.shared.mongo import connect, database
 from services.shared.mongo_metrics import MongoMetrics
 from services.shared.ops_api import Operations, operations
 from services.shared.settings import ServiceSettings
+from services.shared.tracing import TracingUnavailableError, configure_tracing, stop_tracing
 from services.shared.vitals import Vitals, oplog
 
 log = structlog.get_logger(__name__)
 
 S = TypeVar("S", bound=ServiceSettings)
 Step = Callable[[], Awaitable[None]]
+
+FLUSH_SECONDS = 1.0
+"""What the last spans may take at the end; with `stop_seconds` and the requests in hand the exit is under 10 s."""
 
 
 class Kernel:
@@ -227,6 +232,7 @@ def broker_of(settings: ServiceSettings, *, on_assigned: Callable[[], None] = la
         prefix=settings.kafka_prefix,
         group_instance_id=settings.kafka_group_instance_id,
         on_assigned=on_assigned,
+        security=settings.kafka_security,
     )
 
 
@@ -257,11 +263,16 @@ def serve(settings: S, build: Callable[[S], FastAPI]) -> None:
         level=settings.log_level,
         fmt=settings.log_format,
     )
+    try:
+        configure_tracing(settings)
+    except TracingUnavailableError as missing:
+        raise SystemExit(f"error: {missing}") from None
     # uvicorn raises the signal again once it has stopped; the default handler would make a clean stop look like a death.
     signal.signal(signal.SIGTERM, lambda *_: None)
     disable_created_metrics()  # type: ignore[no-untyped-call]  # they double what is scraped, and nobody reads them
-    uvicorn.run(
-        build(settings),
+    app = build(settings)
+    config = uvicorn.Config(
+        app,
         host=settings.http_host,
         port=settings.http_port,
         loop="uvloop",
@@ -273,3 +284,7 @@ def serve(settings: S, build: Callable[[S], FastAPI]) -> None:
         timeout_keep_alive=30,
         backlog=4096,
     )
+    try:
+        run(config, app.state.draining, settings.drain_seconds)
+    finally:
+        stop_tracing(FLUSH_SECONDS)

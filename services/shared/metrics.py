@@ -19,7 +19,7 @@ def describe_process(registry: CollectorRegistry, service: str) -> None:
     GCCollector(registry=registry)
 
 
-def exemplar() -> dict[str, str] | None:
-    """For an observation of what the current trace is about; shown to scrapers that ask for OpenMetrics."""
-    trace_id = tracing.current_trace_id()
+def exemplar(trace_id: str | None = None) -> dict[str, str] | None:
+    """For an observation of what a trace is about, the current one unless told; shown to scrapers that ask for OpenMetrics."""
+    trace_id = trace_id or tracing.current_trace_id()
     return {"trace_id": trace_id} if trace_id else None

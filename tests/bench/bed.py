@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from functools import partial
 
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import GroupCoordinatorNotAvailableError
 
 from infra.local.errors import LocalError
 from infra.local.processes import Child
@@ -19,7 +16,7 @@ from services.groups.store import MIGRATIONS
 from services.shared.clock import SystemClock
 from services.shared.contracts.members import TOPIC
 from services.shared.migrations import migrate
-from services.shared.mongo import Document, connect, database
+from services.shared.mongo import Database, Document, connect, database
 from tests.bench.environment import ROOT, UNITS, Environment, fill, new_topics, process, timed_until
 from tests.bench.processor import cpu_seconds
 
@@ -30,13 +27,24 @@ PEERS_PYTHON = ROOT / ".venv-peers" / "bin" / "python"
 
 @dataclass(frozen=True)
 class Drained:
-    """`rate` in events per second of wall time; the rest per event: processor seconds of the contender's processes and of
-    mongod, and transactions aborted (by write conflicts: they then run again)."""
+    """`rate` in events per second of wall time; the rest per event: processor seconds of the contender's process and of mongod."""
 
     rate: float
     processor: float
     mongod: float
-    aborted: float
+
+
+def unit_rows() -> list[Document]:
+    """The units as the groups service keeps them."""
+    return [
+        {"_id": u, "level": "block", "parent": None, "name": {"en": u, "hi": u}, "version": 1} for u in UNITS
+    ]
+
+
+async def seats(db: Database) -> int:
+    """Taken in all groups together."""
+    rows = await db["groups"].aggregate([{"$group": {"_id": None, "n": {"$sum": "$taken"}}}]).to_list(None)
+    return int(rows[0]["n"])
 
 
 class Bed:
@@ -56,11 +64,7 @@ class Bed:
 
     async def prepare(self) -> None:
         await migrate(self.db, MIGRATIONS, SystemClock())
-        units: list[Document] = [
-            {"_id": u, "level": "block", "parent": None, "name": {"en": u, "hi": u}, "version": 1}
-            for u in UNITS
-        ]
-        await self.db["units"].insert_many(units)
+        await self.db["units"].insert_many(unit_rows())
 
     async def placed(self) -> int:
         return await self.db["placements"].estimated_document_count()
@@ -71,12 +75,7 @@ class Bed:
         await timed_until(
             lambda: committed(self.env, self.prefix + group), count + bad, time.perf_counter(), seconds=20
         )
-        seats = (
-            await self.db["groups"]
-            .aggregate([{"$group": {"_id": None, "n": {"$sum": "$taken"}}}])
-            .to_list(None)
-        )
-        assert seats[0]["n"] == await self.placed(), seats
+        assert await seats(self.db) == await self.placed()
         assert await self.db["inbox"].count_documents({"at": {"$gt": self.made_at}}) == count + bad
         assert await self.db["dead_letters"].count_documents({}) == bad
         events = await self.db["outbox"].count_documents({"headers.ce_type": b"group.member_assigned"})
@@ -98,78 +97,36 @@ async def committed(env: Environment, group: str) -> int:
     return sum(max(0, at.offset) for at in offsets.values())
 
 
-async def members(env: Environment, group: str) -> int:
-    """How many have their partitions of the group; 0 while it is being rebalanced."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=env.kafka)
-    await admin.start()
-    try:
-        [answer] = await admin.describe_consumer_groups([group])
-    except GroupCoordinatorNotAvailableError:  # the cluster's first group is still to come
-        return 0
-    finally:
-        await admin.close()
-    [(_, _, state, _, _, present, *_)] = answer.groups
-    return len(present) if state == "Stable" else 0
-
-
-async def start(env: Environment, bed: Bed, name: str, count: int, stack: AsyncExitStack) -> Sequence[Child]:
-    """`count` processes of a contender."""
+def contender(env: Environment, bed: Bed, name: str) -> AbstractAsyncContextManager[Child]:
+    """Its process."""
     python = str(PEERS_PYTHON if name in PEERS else sys.executable)
     if name in PEERS and not PEERS_PYTHON.exists():
         raise LocalError(f"{name} needs {PEERS_PYTHON.parents[1].name}, which `make bench` makes")
-    return [
-        await stack.enter_async_context(
-            process(
-                env,
-                f"{name}-{n}",
-                "-m",
-                "tests.bench.contenders",
-                name,
-                variables=env.settings(bed.prefix),
-                python=python,
-            )
-        )
-        for n in range(count)
-    ]
+    command = ("-m", "tests.bench.contenders", name)
+    return process(env, name, *command, variables=env.settings(bed.prefix), python=python)
 
 
 async def drain(
-    env: Environment,
-    name: str,
-    count: int,
-    *,
-    processes: int = 1,
-    bed: Bed | None = None,
-    assigned_first: bool = False,
-    poison_every: int = 0,
+    env: Environment, name: str, count: int, *, bed: Bed | None = None, poison_every: int = 0
 ) -> Drained:
     """From the first placement to the last, so that starting and joining the group are not measured.
 
     `poison_every`: a bad record after so many good ones; none with 0.
-
-    With `assigned_first` all processes have their partitions before there is anything to read, so that several start alike.
     """
     if bed is None:
         bed = Bed(env, await new_topics(env, TOPIC))
         await bed.prepare()
     before = await bed.placed()
-    if not assigned_first:
-        await fill(env, bed.prefix, count, poison_every)
-    async with AsyncExitStack() as stack:
-        children = await start(env, bed, name, processes, stack)
-        if assigned_first:
-            await timed_until(partial(members, env, bed.prefix + name), processes, time.perf_counter())
-            await fill(env, bed.prefix, count)
+    await fill(env, bed.prefix, count, poison_every)
+    async with contender(env, bed, name) as child:
 
-        async def used() -> tuple[float, ...]:
-            status = await bed.client.admin.command("serverStatus")
-            aborted = status["transactions"]["totalAborted"]
-            return sum(cpu_seconds(child.pid) for child in children), cpu_seconds(env.mongod), aborted
+        def used() -> tuple[float, float]:
+            return cpu_seconds(child.pid), cpu_seconds(env.mongod)
 
         await timed_until(bed.placed, before + 1, time.perf_counter())
-        first, began, at_first = await bed.placed(), time.perf_counter(), await used()
+        first, began, at_first = await bed.placed(), time.perf_counter(), used()
         seconds = await timed_until(bed.placed, before + count, began)
-        at_last = await used()
+        at_last = used()
         await bed.check(count, name, bad=count // poison_every if poison_every else 0)
     await bed.close()
     events = before + count - first

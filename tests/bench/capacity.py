@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from infra.local.services import SERVICES
-from tests.bench import relay
-from tests.bench.bed import Drained, drain
+from tests.bench import relay, scaling
 from tests.bench.environment import Environment
 from tests.bench.processor import cpu_seconds
+from tests.bench.scaling import Scaled
 from tests.bench.whole import Whole, whole
 
-CONSUMERS = (1, 2, 4)
 TOPICS = tuple(f"sangathan.{service}" for service in SERVICES[:3])
 CHECKPOINT_SECONDS = 65.0
 """WiredTiger writes a checkpoint every 60 s; sizes on disk are those of the last one."""
@@ -34,12 +33,12 @@ class Reading:
 
 @dataclass(frozen=True)
 class Costs:
-    """Each of `reading` per join. `drained` is by the number of consumers."""
+    """Each of `reading` per join. `drained` is by the consuming service and the number of its processes."""
 
     joins: int
     rate: float
     reading: Reading
-    drained: Mapping[int, Drained]
+    drained: Mapping[str, Mapping[int, Scaled]]
     relay: float
     """Events per second of a relay alone."""
 
@@ -54,7 +53,7 @@ async def measure(env: Environment) -> Costs:
         before = await at_rest(stack, env)
         seconds = await stack.join(joins)
         after = await at_rest(stack, env)
-    drained = {n: await drain(env, "groups", events, processes=n, assigned_first=True) for n in CONSUMERS}
+    drained = await scaling.measure(env)
     return Costs(
         joins, joins / seconds, per_join(before, after, joins), drained, await relay.publish(env, events)
     )

@@ -68,10 +68,8 @@ def limits(costs: Costs) -> Sequence[Row]:
     """What is used up at how many joins a second, each planned to be `BUSY` at most, the first to break first."""
     cpu = costs.reading.processor
     at = {"one process of members": BUSY / cpu["members"]}
-    at["one process of groups; more conflict on the groups they fill"] = BUSY / cpu["groups"]
     at |= {
-        f"{PARTITIONS} processes of {s}, as many as partitions": BUSY * PARTITIONS / cpu[s]
-        for s in ("notifications", "analytics")
+        f"{PARTITIONS} processes of {s}, as many as partitions": BUSY * PARTITIONS / cpu[s] for s in CONSUMERS
     }
     at |= {f"one relay of {s}, {n} events a join": BUSY * costs.relay / n for s, n in STAGED.items()}
     at[f"{SLOTS} processes of analytics, as many as slots of its root counter"] = (

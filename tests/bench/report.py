@@ -93,27 +93,29 @@ def _one_join(costs: Costs) -> dict[str, tuple[Row, list[Row]]]:
 
 
 def _consumers(costs: Costs) -> tuple[Row, list[Row]]:
-    one = costs.drained[1]
     head = (
-        "consumers",
+        "service",
+        "processes, each a quarter of a core",
         "events/s",
         "times one",
         "us an event",
         "us of mongod an event",
         "transactions aborted in 1,000 events",
-        "cores in use",
+        "cores in use, the broker's apart",
     )
     rows: list[Row] = [
         (
+            service,
             str(n),
             f"{d.rate:,.0f}",
-            f"{d.rate / one.rate:.2f}",
+            f"{d.rate / drained[1].rate:.2f}",
             f"{d.processor * 1e6:,.0f}",
             f"{d.mongod * 1e6:,.0f}",
             f"{d.aborted * 1000:.1f}",
             f"{d.rate * (d.processor + d.mongod):.2f}",
         )
-        for n, d in costs.drained.items()
+        for service, drained in costs.drained.items()
+        for n, d in drained.items()
     ]
     return head, rows
 

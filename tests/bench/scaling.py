@@ -15,13 +15,15 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import GroupCoordinatorNotAvailableError
+
 from infra.local.ports import Ports
 from infra.local.processes import Child
 from infra.local.services import SERVICES, Surroundings, answers, replicas
-from services.shared.mongo import Database, Document, connect, database
-from tests.bench.bed import members
+from services.shared.mongo import Database, connect, database
+from tests.bench.bed import seats, unit_rows
 from tests.bench.environment import (
-    UNITS,
     Environment,
     fill,
     new_topics,
@@ -67,11 +69,14 @@ async def drain(env: Environment, service: str, processes: int, count: int) -> S
             ]
             await timed_until(partial(members, env, prefix + service), processes, time.perf_counter())
             if service == "groups":
-                await db["units"].insert_many(units())
+                await db["units"].insert_many(unit_rows())
             async with slowed(children) as work:
                 await fill(env, prefix, count)
                 work.set()
-                return await timed(env, db, children, count)
+                scaled = await timed(env, db, children, count)
+            if service == "groups":
+                assert await seats(db) == count
+            return scaled
     finally:
         await client.drop_database(db.name)
         client.close()
@@ -99,10 +104,18 @@ async def started(env: Environment, prefix: str, service: str, replica: str) -> 
         yield child
 
 
-def units() -> Sequence[Document]:
-    return [
-        {"_id": u, "level": "block", "parent": None, "name": {"en": u, "hi": u}, "version": 1} for u in UNITS
-    ]
+async def members(env: Environment, group: str) -> int:
+    """How many have their partitions of the group; 0 while it is being rebalanced."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=env.kafka)
+    await admin.start()
+    try:
+        [answer] = await admin.describe_consumer_groups([group])
+    except GroupCoordinatorNotAvailableError:  # the cluster's first group is still to come
+        return 0
+    finally:
+        await admin.close()
+    [(_, _, state, _, _, present, *_)] = answer.groups
+    return len(present) if state == "Stable" else 0
 
 
 @asynccontextmanager

@@ -10,11 +10,30 @@ import pytest_asyncio
 
 from infra.local.stack import LocalStack
 
+ANY_BROKER = frozenset(
+    f"test_{name}.py"
+    for name in (
+        "alerts",
+        "dashboards",
+        "demo",
+        "doctor",
+        "metrics",
+        "openapi",
+        "operations",
+        "readme",
+        "rolling_restart",
+        "tracing",
+    )
+)
+"""Of these, what is shown does not depend on the broker: they are not run on a second one."""
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker("journey")
+            if item.path.name in ANY_BROKER:
+                item.add_marker("anybroker")
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

@@ -8,9 +8,9 @@ import pytest
 
 from infra.local.services import SERVICES
 from tests.bench import plan, report
-from tests.bench.bed import Drained
 from tests.bench.capacity import Costs, Reading
 from tests.bench.figures import Figure, Ratio, percentile
+from tests.bench.scaling import Scaled
 
 A_MILLISECOND = dict.fromkeys((*SERVICES, "mongod", "Kafka"), 0.001)
 COSTS = Costs(
@@ -24,7 +24,7 @@ COSTS = Costs(
         index_bytes=dict.fromkeys(SERVICES, 500.0),
         topic_bytes={"sangathan.members": 600.0},
     ),
-    drained={1: Drained(100.0, 1e-4, 1e-4, 0.0), 2: Drained(150.0, 1e-4, 1e-4, 0.001)},
+    drained={"groups": {1: Scaled(100.0, 1e-4, 1e-4, 0.0), 2: Scaled(150.0, 1e-4, 1e-4, 0.001)}},
     relay=5000.0,
 )
 

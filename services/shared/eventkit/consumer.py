@@ -11,12 +11,13 @@ import asyncio
 import re
 import time
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
 
+from services.shared import tracing
 from services.shared.clock import Clock
 from services.shared.contracts.base import Envelope, Event
 from services.shared.contracts.catalogue import BY_TYPE
@@ -38,8 +39,10 @@ from services.shared.eventkit.loops import first
 from services.shared.eventkit.metrics import EventkitMetrics
 from services.shared.eventkit.outbox import Outbox, UnitOfWork
 from services.shared.eventkit.parts import BusyError, Part, Parts
+from services.shared.eventkit.spans import processing
 from services.shared.eventkit.waves import waves
 from services.shared.metrics import exemplar
+from services.shared.tracing import Span
 
 log = structlog.get_logger(__name__)
 
@@ -64,11 +67,19 @@ class Item:
     envelope: Envelope[Event] | None = None
     reason: str = ""
     detail: str = ""
+    span: Span | None = None
+    """Its handling, when its trace is recorded."""
 
     @property
     def inbox_id(self) -> str:
         # An undecodable record's ce_id cannot be trusted: it could be that of a good event.
         return self.envelope.id if self.envelope else letter_id(self.record)
+
+    def under(self, span: Span | None) -> Item:
+        """The same, so that what its handler stages is caused by `span`."""
+        if span is None or self.envelope is None:
+            return self
+        return replace(self, envelope=replace(self.envelope, traceparent=span.traceparent), span=span)
 
 
 class StoppedError(Exception):
@@ -107,6 +118,8 @@ class BatchConsumer:
         self._parts = parts
         self._consumer: Consumer | None = None
         self._stop = asyncio.Event()
+        self._traced: str | None = None
+        """A recorded trace of the last batch."""
         self._failed_fetches = 0
         self._heeded_at = 0.0
         self._gauged_at = 0.0
@@ -170,7 +183,7 @@ class BatchConsumer:
     async def _take(self, consumer: Consumer) -> None:
         """Fetch one batch, apply it, commit its offsets."""
         try:
-            records = await consumer.fetch(self._max_batch, FETCH_SECONDS)
+            records = await consumer.fetch(self._max_batch * self._parts.stretch, FETCH_SECONDS)
         except TransientError as error:
             self._failed_fetches += 1
             log.warning("consumer.fetch_failed", error=str(error), failures=self._failed_fetches)
@@ -201,20 +214,29 @@ class BatchConsumer:
             TransientError
         ) as error:  # a later commit covers this one; the inbox covers a restart before it
             log.warning("consumer.commit_failed", error=str(error))
-        self._metrics.batch_seconds.observe(time.perf_counter() - began, exemplar())
+        self._metrics.batch_seconds.observe(time.perf_counter() - began, exemplar(self._traced))
 
     async def process(self, records: Sequence[Record]) -> None:
         """Apply every record exactly once or dead-letter it.
 
         Raises: `FuseOpenError`, `StoppedError`, `RebalancedError`; the offsets must then not be committed.
         """
+        self._traced = None
         items = []
         for record in records:
             item = self._read(record)
             if item is not None:
                 items.append(item)
         if items:
-            await self._apply_parts(self._parts.cut(items, lambda item: item.envelope))
+            with tracing.spans(self._begun(items)) as spans:
+                self._traced = next((span.trace_id for span in spans.values()), None)
+                begun = [i.under(spans.get(letter_id(i.record))) for i in items] if spans else items
+                await self._apply_parts(self._parts.cut(begun, lambda item: item.envelope))
+
+    def _begun(self, items: Sequence[Item]) -> Iterator[tuple[str, Span]]:
+        for item in items:
+            if item.envelope and (span := processing(self._group, item.record, item.envelope)):
+                yield letter_id(item.record), span
 
     def _read(self, record: Record) -> Item | None:
         """Decode a record; None when its type is not ours to handle."""
@@ -232,13 +254,19 @@ class BatchConsumer:
             return Item(record, None, "undecodable" if reason == "handler_error" else reason, detail)
 
     async def _apply_parts(self, parts: deque[Part[Item]]) -> None:
+        busy = 0
         while parts:
             part = parts.popleft()
+            if part.name and self._stop.is_set():
+                raise StoppedError  # a batch of many parts need not be finished: what is applied of it is in the inbox
             try:
                 await self._apply(part.items, part.name)
+                busy = 0
             except BusyError:
                 parts.append(part)
-                await self._pause(backoff_seconds(0))
+                busy += 1
+                if busy >= len(parts):
+                    await self._pause(backoff_seconds(0))
 
     async def _apply(self, items: Sequence[Item], part: str | None = None) -> None:
         """Apply in one transaction; retry what time cures, bisect what it does not.
@@ -290,6 +318,8 @@ class BatchConsumer:
         while True:
             try:
                 if await self._outbox.transact(bury):
+                    if item.span:
+                        item.span.end(error=reason)
                     await self._count_dead([reason])
                 return
             except FuseOpenError:

@@ -24,6 +24,7 @@ from aiokafka.errors import (
 from services.shared.eventkit.broker import Message, Partition, RebalancedError, Record, TopicSpec
 from services.shared.eventkit.errors import TransientError
 from services.shared.eventkit.partitioning import partition_of
+from services.shared.eventkit.security import UNSECURED, Security
 
 log = structlog.get_logger(__name__)
 
@@ -51,15 +52,17 @@ class KafkaBroker:
         prefix: str = "",
         group_instance_id: str = "",
         on_assigned: Callable[[], None] = lambda: None,
+        security: Security = UNSECURED,
     ) -> None:
         self._bootstrap = bootstrap
         self._client_id = client_id
         self._prefix = prefix
         self._group_instance_id = group_instance_id or None
         self._on_assigned = on_assigned
+        self._security = security
 
     async def producer(self) -> KafkaProducer:
-        producer = KafkaProducer(self._bootstrap, self._client_id, self._prefix)
+        producer = KafkaProducer(self._bootstrap, self._client_id, self._prefix, self._security)
         await producer.start()
         return producer
 
@@ -79,6 +82,7 @@ class KafkaBroker:
             fetch_max_wait_ms=500,
             max_partition_fetch_bytes=MAX_RECORD_BYTES,
             metadata_max_age_ms=30_000,
+            **self._security.options(),
         )
         raw.subscribe([self._prefix + topic for topic in topics], listener=_Assignments(self._on_assigned))
         await _started(raw)
@@ -92,6 +96,7 @@ class KafkaBroker:
             request_timeout_ms=REQUEST_MS,
             fetch_max_wait_ms=100,
             max_partition_fetch_bytes=READ_BYTES,
+            **self._security.options(),
         )
         await _started(raw)
         reader = KafkaConsumer(raw, self._prefix)
@@ -127,7 +132,7 @@ class KafkaBroker:
             await KafkaConsumer(raw, self._prefix).commit(offsets)
 
     async def _partitions(self, topics: Sequence[str]) -> list[TopicPartition]:
-        admin = AIOKafkaAdminClient(bootstrap_servers=self._bootstrap)
+        admin = AIOKafkaAdminClient(bootstrap_servers=self._bootstrap, **self._security.options())
         try:
             await admin.start()
             found = await admin.describe_topics([self._prefix + topic for topic in topics])
@@ -146,6 +151,7 @@ class KafkaBroker:
             group_id=self._prefix + group,
             enable_auto_commit=False,
             request_timeout_ms=REQUEST_MS,
+            **self._security.options(),
         )
         await _started(raw)
         try:
@@ -171,10 +177,11 @@ class _Assignments(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
 class KafkaProducer:
     """An idempotent producer that is replaced when it wedges (OutOfOrderSequence, fencing, unknown producer)."""
 
-    def __init__(self, bootstrap: str, client_id: str, prefix: str) -> None:
+    def __init__(self, bootstrap: str, client_id: str, prefix: str, security: Security) -> None:
         self._bootstrap = bootstrap
         self._client_id = client_id
         self._prefix = prefix
+        self._security = security
         self._raw: Any = None
 
     async def start(self) -> None:
@@ -187,6 +194,7 @@ class KafkaProducer:
             max_batch_size=256 * 1024,
             max_request_size=MAX_RECORD_BYTES,
             request_timeout_ms=REQUEST_MS,
+            **self._security.options(),
         )
         await _started(raw)
         self._raw = raw
@@ -331,12 +339,12 @@ class KafkaConsumer:
         return TopicPartition(self._prefix + partition.topic, partition.number)
 
 
-async def create_topics(bootstrap: str, topics: Sequence[TopicSpec]) -> None:
+async def create_topics(bootstrap: str, topics: Sequence[TopicSpec], security: Security = UNSECURED) -> None:
     """Create what does not exist yet; an existing topic is left as it is.
 
     Raises: `TransientError` when the broker cannot be reached or refuses.
     """
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, **security.options())
     try:
         await admin.start()
         response = await admin.create_topics(

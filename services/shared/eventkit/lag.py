@@ -18,6 +18,7 @@ class Lag:
     """Of one member of a group. A batch in hand waits until its offsets are committed."""
 
     def __init__(self, topics: Sequence[str], clock: Clock, metrics: ConsumerMetrics) -> None:
+        self._topics = topics
         self._clock = clock
         self._metrics = metrics
         self._records: Mapping[Partition, int] = {}
@@ -53,8 +54,8 @@ class Lag:
         self._records = lags
         self._waiting = {p: at for p, at in self._waiting.items() if lags.get(p)}
         self._metrics.assigned.set(len(lags))
-        by_topic: dict[str, int] = {}
+        by_topic = dict.fromkeys(self._topics, 0)  # a topic that is no longer ours is no longer behind
         for partition, lag in lags.items():
-            by_topic[partition.topic] = by_topic.get(partition.topic, 0) + lag
+            by_topic[partition.topic] += lag
         for topic, lag in by_topic.items():
             self._metrics.lag.labels(topic).set(lag)

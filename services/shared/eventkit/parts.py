@@ -25,7 +25,9 @@ Affinity = Callable[[Envelope[Any]], str]
 """The name of what the transactions of two events may meet on."""
 
 PARTS: Final = 8
-"""Each costs a transaction, about 2.5 ms; with fewer, several processes would wait for each other."""
+"""With fewer, several processes would wait for each other."""
+STRETCH: Final = 4
+"""How many times larger a batch is that will be cut: a transaction costs about as much as 60 events, however small it is."""
 WARY_BATCHES: Final = 100
 """How many batches are cut after one that has met another."""
 
@@ -51,6 +53,11 @@ class Parts:
         self._affinity = affinity
         self.wary = 0
         """How many more batches will be cut."""
+
+    @property
+    def stretch(self) -> int:
+        """How many ordinary batches to fetch at once."""
+        return STRETCH if self._affinity and self.wary else 1
 
     def met(self) -> None:
         """A transaction had to run again."""

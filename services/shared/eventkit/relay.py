@@ -17,6 +17,7 @@ from services.shared.eventkit.lease import Lease
 from services.shared.eventkit.loops import first
 from services.shared.eventkit.metrics import EventkitMetrics
 from services.shared.eventkit.outbox import Outbox, message_of
+from services.shared.eventkit.spans import sent
 from services.shared.mongo import Document, in_snapshot
 
 log = structlog.get_logger(__name__)
@@ -89,6 +90,7 @@ class Relay:
         if self._producer is None:
             self._producer = await self._broker.producer()
         await self._producer.publish([message_of(row) for row in rows])
+        sent(rows)
         await self._outbox.rows.delete_many({"_id": {"$in": [row["_id"] for row in rows]}})
         for topic, count in Counter(row["topic"] for row in rows).items():
             self._metrics.published.labels(topic).inc(count)

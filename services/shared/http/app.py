@@ -15,6 +15,7 @@ from services import __version__
 from services.shared.http.auth import Authenticator
 from services.shared.http.body import PROBLEM_SCHEMA, Route
 from services.shared.http.context import ContextMiddleware
+from services.shared.http.draining import Draining
 from services.shared.http.health import Check, Readiness, health_routes
 from services.shared.http.metrics import HttpMetrics
 from services.shared.http.problem import HANDLERS
@@ -96,14 +97,16 @@ def create_app(
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     app.state.authenticator = authenticator
+    app.state.draining = draining = Draining()
     app.add_middleware(
         ContextMiddleware,
         metrics=HttpMetrics(registry),
+        draining=draining,
         max_in_flight=max_in_flight,
         max_body=max_body,
         body_limits=dict(body_limits or {}),
     )
-    checks = Readiness({**readiness, "tokens": authenticator.ready})
+    checks = Readiness({**readiness, "tokens": authenticator.ready}, draining)
     app.router.routes.extend(_ordered([route for router in routers for route in router.routes]))
     app.router.routes.extend(health_routes(checks, registry))
     return app

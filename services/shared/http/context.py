@@ -11,14 +11,17 @@ import structlog
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from services.shared import tracing
 from services.shared.http.correlation import (
     RequestContext,
     continued,
     current_context,
     enter,
     new_traceparent,
+    valid,
     working_for,
 )
+from services.shared.http.draining import Draining
 from services.shared.http.metrics import HttpMetrics, route_template
 from services.shared.http.problem import content_too_large, internal_error, overloaded, render
 from services.shared.ids import new_id
@@ -51,12 +54,14 @@ class ContextMiddleware:
         app: ASGIApp,
         *,
         metrics: HttpMetrics,
+        draining: Draining,
         max_in_flight: int,
         max_body: int,
         body_limits: Mapping[str, int],
     ) -> None:
         self._app = app
         self._metrics = metrics
+        self._draining = draining
         self._max_in_flight = max_in_flight
         self._max_body = max_body
         self._body_limits = body_limits
@@ -68,7 +73,7 @@ class ContextMiddleware:
             await self._app(scope, receive, send)
             return
         started = perf_counter()
-        exchange = _Exchange(scope, receive, send)
+        exchange = _Exchange(scope, receive, send, self._draining)
         enter(exchange.context)
         self._in_flight += 1
         try:
@@ -83,6 +88,8 @@ class ContextMiddleware:
             self._in_flight -= 1
             status = exchange.status or CLIENT_CLOSED_REQUEST  # cancelled before an answer
             self._metrics.observe(scope, status, perf_counter() - started)
+            if exchange.span:
+                tracing.end_request(exchange.span, scope["method"], route_template(scope), status)
 
     async def _answer(self, exchange: _Exchange) -> None:
         scope = exchange.scope
@@ -104,23 +111,29 @@ class ContextMiddleware:
 class _Exchange:
     """One request and its answer as the middleware sees them: headers read once, status noted, id echoed."""
 
-    __slots__ = ("_send", "content_length", "context", "receive", "scope", "status")
+    __slots__ = ("_draining", "_send", "content_length", "context", "receive", "scope", "span", "status")
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send, draining: Draining) -> None:
+        self._draining = draining
         self.scope = scope
         self.receive = receive
         self._send = send
         self.status = 0
         self.content_length = -1
-        request_id = traceparent = None
+        request_id = caller = None
         for name, value in scope["headers"]:
             if name == b"x-request-id":
                 request_id = value.decode() if _REQUEST_ID.fullmatch(value) else None
             elif name == b"traceparent":
-                traceparent = continued(value.decode("latin-1"))
+                caller = valid(value.decode("latin-1"))
             elif name == b"content-length" and value.isdigit() and len(value) < 20:
                 self.content_length = int(value)
-        self.context = RequestContext(request_id or new_id(), traceparent or new_traceparent())
+        self.span = None if scope["path"] in _NEVER_SHED else tracing.begin_request(caller)
+        if self.span:
+            traceparent = self.span.traceparent
+        else:
+            traceparent = continued(caller) if caller else new_traceparent()
+        self.context = RequestContext(request_id or new_id(), traceparent)
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -129,6 +142,8 @@ class _Exchange:
                 *message.get("headers", ()),
                 (b"x-request-id", self.context.request_id.encode()),
             ]
+            if self._draining.begun:  # the client's next request goes to another process
+                message["headers"].append((b"connection", b"close"))
         await self._send(message)
 
 

@@ -9,9 +9,11 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 
-_TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-[0-9a-f]{16}-([0-9a-f]{2})(-.*)?")
+_TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 _NO_TRACE = "0" * 32
-_NO_PARENT = f"-{'0' * 16}-"
+_NO_SPAN = "0" * 16
+_SAMPLED = frozenset("13579bdf")
+"""The last digit of the flags, whose lowest bit it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +52,26 @@ def working_for(context: RequestContext) -> Iterator[None]:
 
 
 def new_traceparent() -> str:
-    return f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01"
+    """Of a trace that nobody records: its flags ask no one to (W3C Trace Context, 3.2.2.5)."""
+    return f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-00"
 
 
-def continued(traceparent: str) -> str | None:
-    """The same trace with a new span id, or None when `traceparent` is not valid (W3C Trace Context, 3.2)."""
+def valid(traceparent: str) -> str | None:
+    """As version 00 says it, or None when `traceparent` is not valid (W3C Trace Context, 3.2)."""
     match = _TRACEPARENT.fullmatch(traceparent)
     if match is None:
         return None
-    version, trace_id, flags, rest = match.groups()
-    if version == "ff" or (version == "00" and rest) or trace_id == _NO_TRACE or _NO_PARENT in traceparent:
+    version, trace_id, span_id, flags, rest = match.groups()
+    if version == "ff" or (version == "00" and rest) or trace_id == _NO_TRACE or span_id == _NO_SPAN:
         return None
-    return f"00-{trace_id}-{secrets.token_hex(8)}-{flags}"
+    return f"00-{trace_id}-{span_id}-{flags}"
+
+
+def continued(traceparent: str) -> str:
+    """The same trace with a new span id; `traceparent` is `valid`."""
+    return f"{traceparent[:36]}{secrets.token_hex(8)}{traceparent[52:]}"
+
+
+def is_sampled(traceparent: str) -> bool:
+    """Whether whoever began or continued the trace records it."""
+    return traceparent[-1:] in _SAMPLED

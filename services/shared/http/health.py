@@ -13,6 +13,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from services.shared.http.draining import Draining
+
 Check = Callable[[], Awaitable[str | None]]
 """None when fine, else the reason in a few words; it is shown to anyone who asks."""
 
@@ -21,16 +23,18 @@ REMEMBER_SECONDS = 1.0
 
 
 class Readiness:
-    """Runs all checks at once, each with a deadline, and remembers the outcome for a second."""
+    """Runs all checks at once, each with a deadline, and remembers the outcome for a second. Not ready while draining."""
 
     def __init__(
         self,
         checks: Mapping[str, Check],
+        draining: Draining,
         *,
         check_seconds: float = CHECK_SECONDS,
         remember_seconds: float = REMEMBER_SECONDS,
     ) -> None:
         self._checks = dict(checks)
+        self._draining = draining
         self._check_seconds = check_seconds
         self._remember_seconds = remember_seconds
         self._lock = asyncio.Lock()
@@ -39,6 +43,8 @@ class Readiness:
 
     async def reasons(self) -> dict[str, str]:
         """Why the service is not ready, by check; empty when it is."""
+        if self._draining.begun:
+            return {"server": "stopping"}
         async with self._lock:
             if monotonic() >= self._valid_until:
                 found = await asyncio.gather(*map(self._run, self._checks.values()))

@@ -21,6 +21,9 @@ from services.shared.settings import ServiceSettings
 from tests.fixtures.rebuilding import Anew, databases, quiet, restored, taken, the_log
 from tests.integration.members.conftest import TOPIC, UNIT, Service, serving
 
+STRICT = {"validationLevel": "strict", "validationAction": "error"}
+"""What a collection's validator has by default, and says once it has been set afterwards."""
+
 
 async def move(service: Service, member_id: str, unit: str) -> None:
     answer = await service.http.post(f"/v1/members/{member_id}/move", json={"unit": unit})
@@ -108,7 +111,8 @@ async def test_a_dump_is_the_database_at_one_instant(
         assert names == set(await new.list_collection_names()) - {"rebuild"}
         for name in names:
             assert await new[name].index_information() == await old[name].index_information()
-            assert await new[name].options() == await old[name].options()
+            options, before = await new[name].options(), await old[name].options()
+            assert options == {**before, **STRICT} if "validator" in before else options == before
 
 
 @pytest.mark.parametrize("harm", ["cut", "missing", "unfinished", "stranger"])

@@ -16,8 +16,10 @@ from services.shared.http.correlation import (
     continued,
     current_context,
     new_traceparent,
+    valid,
     working_for,
 )
+from services.shared.http.draining import Draining
 from services.shared.http.health import Readiness
 from tests.unit.http.conftest import client_of, odd_router
 from tests.unit.http.test_problem import assert_problem
@@ -64,15 +66,16 @@ async def test_a_trace_is_continued_with_a_span_of_ours(anonymous):
     ],
 )
 def test_invalid_traceparents(bad):
-    assert continued(bad) is None
+    assert valid(bad) is None
 
 
 def test_a_later_version_may_say_more():
-    assert continued(f"01-{TRACE}-00f067aa0ba902b7-01-what") is not None
+    assert valid(f"01-{TRACE}-00f067aa0ba902b7-01-what") is not None
 
 
 def test_new_traces_are_valid():
-    assert continued(new_traceparent()) is not None
+    assert valid(new_traceparent()) is not None
+    assert valid(continued(new_traceparent())) is not None
 
 
 def test_working_for_is_undone():
@@ -181,16 +184,29 @@ async def test_checks_run_together_have_a_deadline_and_are_remembered():
         await asyncio.sleep(30)
         return None
 
-    readiness = Readiness({"a": slow, "b": slow}, check_seconds=0.05)
+    readiness = Readiness({"a": slow, "b": slow}, Draining(), check_seconds=0.05)
     async with asyncio.timeout(5):
         first, second = await asyncio.gather(readiness.reasons(), readiness.reasons())
     assert first == second == {"a": "no answer in 0.05 s", "b": "no answer in 0.05 s"}
     assert calls == 2
 
-    forgetful = Readiness({"a": slow}, check_seconds=0.01, remember_seconds=0)
+    forgetful = Readiness({"a": slow}, Draining(), check_seconds=0.01, remember_seconds=0)
     await forgetful.reasons()
     await forgetful.reasons()
     assert calls == 4
+
+
+async def test_a_process_on_its_way_out_is_not_ready_still_answers_and_lets_its_clients_go(make_app):
+    app = make_app()
+    async with client_of(app) as client:
+        assert (await client.get("/readyz")).status_code == 200
+        app.state.draining.begun = True
+        ready, other = await client.get("/readyz"), await client.get("/context")
+    assert (ready.status_code, ready.json()["reasons"]) == (503, {"server": "stopping"})
+    assert (other.status_code, other.headers["connection"]) == (200, "close")
+    assert (await client_of(make_app(registry=CollectorRegistry())).get("/context")).headers.get(
+        "connection"
+    ) is None
 
 
 async def test_metrics_in_both_formats(anonymous):

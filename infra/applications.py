@@ -1,0 +1,33 @@
+"""The four services as they are composed, to be asked what they publish, read and count; none connects before it is started."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+
+from fastapi import FastAPI
+
+from services.analytics import app as analytics
+from services.analytics.settings import AnalyticsSettings
+from services.groups import app as groups
+from services.groups.settings import GroupsSettings
+from services.members import app as members
+from services.members.settings import MembersSettings
+from services.notifications import app as notifications
+from services.notifications.settings import NotificationsSettings
+
+
+def applications() -> dict[str, FastAPI]:
+    """By name; each one's kernel is `app.state.kernel`."""
+    keys = {"none": base64.b64encode(bytes(96))}
+    index_key = base64.b64encode(bytes(32))
+    return {
+        "members": members.build(MembersSettings(master_keys=keys, blind_index_key=index_key)),
+        "groups": groups.build(GroupsSettings()),
+        "notifications": notifications.build(
+            NotificationsSettings(
+                master_keys=keys, members_url="", groups_url="", service_token_file=Path("unused")
+            )
+        ),
+        "analytics": analytics.build(AnalyticsSettings()),
+    }

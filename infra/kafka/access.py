@@ -1,0 +1,50 @@
+"""Who may do what in Kafka: read access.yaml, which `python -m infra.generate` writes from the services' code.
+
+A service may write its own topic and its dead letters, and read what it subscribes to. One that rebuilds itself from its own
+topic may read that too. Its consumer groups begin with its name: the one in use, a rebuild's, the one after it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import yaml
+
+ACCESS_FILE = Path(__file__).with_name("access.yaml")
+
+
+@dataclass(frozen=True, order=True)
+class Rule:
+    """Allows one operation. Reading or writing a topic, or reading a group, implies describing it; writing it is all that an
+    idempotent producer needs (KIP-679, Kafka 2.8)."""
+
+    resource: Literal["topic", "group"]
+    name: str
+    pattern: Literal["literal", "prefixed"]
+    operation: Literal["Read", "Write"]
+
+
+@dataclass(frozen=True)
+class Access:
+    """Of one service: names of topics, and what its consumer groups begin with (empty: it is in none)."""
+
+    writes: tuple[str, ...]
+    reads: tuple[str, ...]
+    group: str
+
+    def rules(self) -> list[Rule]:
+        rules = [Rule("topic", name, "literal", "Write") for name in self.writes]
+        rules += [Rule("topic", name, "literal", "Read") for name in self.reads]
+        return rules + ([Rule("group", self.group, "prefixed", "Read")] if self.group else [])
+
+
+def load_access(file: Path = ACCESS_FILE) -> dict[str, Access]:
+    """By service, which is also the name of its user."""
+    document: Mapping[str, Mapping[str, list[str] | str]] = yaml.safe_load(file.read_text())
+    return {
+        service: Access(tuple(entry["writes"]), tuple(entry["reads"]), str(entry["group"]))
+        for service, entry in document.items()
+    }

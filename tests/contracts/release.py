@@ -1,0 +1,101 @@
+"""What a release promises: its events and the APIs of its services, kept in `released/<version>/`.
+
+`make freeze` keeps today's as those of the version in pyproject.toml. What is kept never changes.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import sys
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI
+
+from services.analytics import app as analytics
+from services.analytics.settings import AnalyticsSettings
+from services.groups import app as groups
+from services.groups.settings import GroupsSettings
+from services.members import app as members
+from services.members.settings import MembersSettings
+from services.notifications import app as notifications
+from services.notifications.settings import NotificationsSettings
+from services.shared.contracts.catalogue import EVENTS
+
+RELEASED = Path(__file__).parent / "released"
+PROJECT = Path(__file__).parents[2] / "pyproject.toml"
+
+
+def _members() -> FastAPI:
+    keys, index_key = {"none": base64.b64encode(bytes(96))}, base64.b64encode(bytes(32))
+    return members.build(MembersSettings(master_keys=keys, blind_index_key=index_key))
+
+
+def _notifications() -> FastAPI:
+    settings = NotificationsSettings(
+        master_keys={"none": base64.b64encode(bytes(96))},
+        members_url="",
+        groups_url="",
+        service_token_file=Path("unused"),
+    )
+    return notifications.build(settings)
+
+
+APPS: dict[str, Callable[[], FastAPI]] = {
+    "members": _members,
+    "groups": lambda: groups.build(GroupsSettings()),
+    "notifications": _notifications,
+    "analytics": lambda: analytics.build(AnalyticsSettings()),
+}
+"""The real applications, which connect to nothing until they are started."""
+
+
+def events() -> dict[str, Any]:
+    """As `event_breaks` takes them: a field with a default is always written, and need not be there to be read."""
+    return {
+        event.event_type: {
+            "topic": event.topic,
+            "subject": event.subject_field,
+            "written": event.model_json_schema(mode="serialization"),
+            "read": event.model_json_schema(mode="validation"),
+        }
+        for event in EVENTS
+    }
+
+
+def today() -> dict[str, Any]:
+    """By file name without `.json`: `events`, and the OpenAPI document of each service."""
+    return {"events": events(), **{name: build().openapi() for name, build in APPS.items()}}
+
+
+def versions() -> list[str]:
+    """Released ones, oldest first."""
+    return sorted((path.name for path in RELEASED.iterdir()), key=lambda v: [int(n) for n in v.split(".")])
+
+
+def kept(version: str) -> dict[str, Any]:
+    return {
+        path.stem: json.loads(path.read_text(encoding="utf-8"))
+        for path in (RELEASED / version).glob("*.json")
+    }
+
+
+def freeze(directory: Path, version: str) -> None:
+    """Raises: `FileExistsError` when this version has been kept already."""
+    home = directory / version
+    home.mkdir(parents=True)
+    for name, content in today().items():
+        text = json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False)
+        (home / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    this = tomllib.loads(PROJECT.read_text(encoding="utf-8"))["project"]["version"]
+    try:
+        freeze(RELEASED, this)
+    except FileExistsError:
+        sys.exit(f"error: {this} is released already; raise the version in pyproject.toml first")
+    print(f"kept what {this} promises in {RELEASED.relative_to(PROJECT.parent)}/{this}")

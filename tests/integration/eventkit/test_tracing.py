@@ -1,0 +1,123 @@
+"""The steps of an event's trace, on a log and a store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+
+from services.shared.contracts.base import Envelope
+from services.shared.eventkit.broker import Record
+from services.shared.eventkit.consumer import Item
+from services.shared.eventkit.errors import PermanentError
+from services.shared.eventkit.outbox import Origin, UnitOfWork
+from services.shared.http.correlation import new_traceparent
+from services.shared.ids import new_id
+from services.shared.tracing import Span
+from tests.fixtures.collector import Collector, collecting, traced_to
+from tests.integration.eventkit.conftest import ORIGIN, Bench, joined
+
+
+@pytest.fixture
+def collector() -> Iterator[Collector]:
+    with collecting() as one:
+        yield one
+
+
+async def stage(bench: Bench, *origins: Origin) -> list[str]:
+    """An event of a new subject for each; their subjects."""
+    subjects = [new_id() for _ in origins]
+
+    async def body(work: UnitOfWork) -> None:
+        for subject, origin in zip(subjects, origins, strict=True):
+            work.stage(joined(subject), 1, origin)
+
+    await bench.outbox.transact(body)
+    return subjects
+
+
+async def publish(bench: Bench) -> None:
+    relay = bench.relay()
+    while await relay.publish_batch():
+        pass
+    await relay._close()
+
+
+async def test_an_event_is_sent_and_handled_under_what_staged_it_and_causes_what_its_handler_stages(
+    bench: Bench, collector: Collector
+) -> None:
+    async def passes_on(events: Sequence[Envelope[Any]], work: UnitOfWork) -> None:
+        for event in events:
+            work.stage(joined(f"after-{event.subject}"), 1, Origin.of(event))
+
+    with traced_to(collector.url):
+        [subject] = await stage(bench, ORIGIN)
+        await publish(bench)
+        records = await bench.read(bench.topic, 1)
+        await bench.consumer(passes_on).process(records)
+    [row] = await bench.outbox.rows.find({"subject": f"after-{subject}"}).to_list(None)
+    sent, handled = sorted(collector.spans, key=lambda span: span.name, reverse=True)
+    assert (sent.name, handled.name) == ("send member.joined", "process member.joined")
+    assert sent.parent == handled.parent == ORIGIN.traceparent[36:52]
+    assert row["headers"]["ce_traceparent"].decode() == f"00-{handled.trace}-{handled.id}-01"
+    assert row["headers"]["ce_correlationid"].decode() == ORIGIN.correlation_id
+    assert handled.attributes["messaging.consumer.group.name"] == bench.group
+    assert handled.attributes["messaging.destination.name"] == bench.topic
+    assert handled.attributes["messaging.message.id"] == sent.attributes["messaging.message.id"]
+
+
+async def test_in_a_batch_only_what_is_recorded_has_a_step(bench: Bench, collector: Collector) -> None:
+    unrecorded = [Origin("quiet", new_traceparent()) for _ in range(20)]
+    with traced_to(collector.url):
+        await stage(bench, *unrecorded, ORIGIN, *unrecorded)
+        await publish(bench)
+        await bench.consumer().process(await bench.read(bench.topic, 41))
+    assert await bench.effects.count_documents({}) == 41
+    assert sorted(span.name for span in collector.spans) == ["process member.joined", "send member.joined"]
+
+
+async def test_a_dead_letter_is_a_failed_step_and_the_others_are_not(
+    bench: Bench, collector: Collector
+) -> None:
+    async def fails_for_one(events: Sequence[Envelope[Any]], work: UnitOfWork) -> None:
+        if any(event.subject == bad for event in events):
+            raise PermanentError("no_such_unit", "9876543210")
+        await bench.record_effects(events, work)
+
+    with traced_to(collector.url):
+        bad, *_ = await stage(bench, *[ORIGIN] * 5)
+        await publish(bench)
+        await bench.consumer(fails_for_one).process(await bench.read(bench.topic, 5))
+    assert await bench.effects.count_documents({}) == 4
+    handled = [span for span in collector.spans if span.name == "process member.joined"]
+    assert [span.attributes.get("error.type") for span in handled if span.failed] == ["no_such_unit"]
+    assert len(handled) == 5
+    assert not any(b"9876543210" in raw for raw in collector.raw)
+
+
+async def test_off_nothing_is_done_for_each_event(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was decoded is what is applied: no look at each, no copy."""
+    await bench.publish((joined(), 1), (joined(), 1))
+    consumer = bench.consumer()
+    decoded: list[Item | None] = []
+    applied: list[Item] = []
+    read = consumer._read
+
+    def reading(record: Record) -> Item | None:
+        decoded.append(read(record))
+        return decoded[-1]
+
+    def never(_: Sequence[Item]) -> Iterator[tuple[str, Span]]:
+        raise AssertionError("looked at each event")
+        yield
+
+    async def applying(items: Sequence[Item], part: str | None) -> None:
+        applied.extend(items)
+
+    monkeypatch.setattr(consumer, "_read", reading)
+    monkeypatch.setattr(consumer, "_apply", applying)
+    monkeypatch.setattr(consumer, "_begun", never)
+    await consumer.process(await bench.read(bench.topic, 2))
+    assert len(applied) == 2
+    assert all(one is other for one, other in zip(applied, decoded, strict=True))

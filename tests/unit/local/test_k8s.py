@@ -1,0 +1,98 @@
+"""What the manifests say of the services is what the services say; infra/k8s/check.sh holds them to the API schemas."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from infra.applications import applications
+from infra.generate import BASE
+from infra.kafka.topics import load_topics
+from infra.local.services import SERVICES
+
+APPLICATIONS = applications()
+
+
+def manifests(file: str) -> list[dict[str, Any]]:
+    return list(yaml.safe_load_all((BASE / file).read_text()))
+
+
+def container(deployment: dict[str, Any]) -> dict[str, Any]:
+    containers: list[dict[str, Any]] = deployment["spec"]["template"]["spec"]["containers"]
+    [only] = containers
+    return only
+
+
+def common() -> dict[str, str]:
+    [generator] = yaml.safe_load((BASE / "kustomization.yaml").read_text())["configMapGenerator"]
+    return dict(literal.split("=", 1) for literal in generator["literals"])
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_every_variable_is_a_setting_of_the_service(service):
+    deployment = manifests(f"{service}.yaml")[0]
+    fields = type(APPLICATIONS[service].state.kernel.settings).model_fields
+    given = {*common(), *(variable["name"] for variable in container(deployment)["env"])}
+    known = {f"SANGATHAN_{name.upper()}" for name in fields} | {"SANGATHAN_SECRETS_DIR"}
+    assert given <= known
+    required = {f"SANGATHAN_{name.upper()}" for name, field in fields.items() if field.is_required()}
+    by_file = {"SANGATHAN_MASTER_KEYS", "SANGATHAN_BLIND_INDEX_KEY"}
+    assert required <= given | by_file
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_every_service_has_its_files_where_its_settings_say(service):
+    deployment = manifests(f"{service}.yaml")[0]
+    [secrets] = deployment["spec"]["template"]["spec"]["volumes"]
+    paths = {
+        item["path"]
+        for source in secrets["projected"]["sources"]
+        for item in source.get("secret", {}).get("items", ())
+    }
+    assert paths == {"sangathan_kafka_sasl_password", "kafka-ca.crt"}
+    [patch] = manifests("deployment.yaml")
+    mounts = {mount["name"]: mount["mountPath"] for mount in container(patch)["volumeMounts"]}
+    assert common()["SANGATHAN_SECRETS_DIR"] == mounts["secrets"]
+    assert common()["SANGATHAN_KAFKA_CA_FILE"] == f"{mounts['secrets']}/kafka-ca.crt"
+    assert common()["SANGATHAN_JWKS"].startswith(mounts["secrets"])
+
+
+def test_a_pod_has_longer_to_stop_than_its_service_takes():
+    [patch] = manifests("deployment.yaml")
+    pod = patch["spec"]["template"]["spec"]
+    drain = float(common()["SANGATHAN_DRAIN_SECONDS"])
+    assert drain >= 5  # for kube-proxy and ingresses to hear of it
+    seconds = max(app.state.kernel.settings.stop_seconds for app in APPLICATIONS.values())
+    assert pod["terminationGracePeriodSeconds"] > drain + seconds + 4  # uvicorn's own two, and closing
+
+
+def test_probes_ask_for_what_there_is():
+    [patch] = manifests("deployment.yaml")
+    for name, path in {
+        "startupProbe": "/livez",
+        "livenessProbe": "/livez",
+        "readinessProbe": "/readyz",
+    }.items():
+        assert container(patch)[name]["httpGet"]["path"] == path
+        for app in APPLICATIONS.values():
+            assert path in {getattr(route, "path", "") for route in app.routes}
+
+
+def test_no_more_consumers_are_made_than_there_are_partitions():
+    partitions = {topic.name: topic.partitions for topic in load_topics(3)}
+    scaled = {each["metadata"]["name"]: each["spec"] for each in manifests("scaling.yaml")}
+    assert set(scaled) == {name for name, app in APPLICATIONS.items() if app.state.kernel.consumer}
+    for spec in scaled.values():
+        topics = [trigger["metadata"]["topic"] for trigger in spec["triggers"]]
+        assert spec["maxReplicaCount"] <= max(partitions[topic] for topic in topics)
+    logins = {each["metadata"]["name"] for each in manifests("autoscaling.yaml") if "Trigger" in each["kind"]}
+    assert logins == set(scaled)
+
+
+def test_every_file_of_the_base_is_used():
+    listed = yaml.safe_load((BASE / "kustomization.yaml").read_text())
+    used = {*listed["resources"], *(patch["path"] for patch in listed["patches"]), "kustomization.yaml"}
+    assert used == {Path(file).name for file in BASE.glob("*.yaml")}
