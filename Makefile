@@ -12,6 +12,7 @@ UV_VERSION := 0.13.9
 SERVICES := members groups notifications analytics
 KAFKA_JARS := .local/kafka-jars/.resolved
 PEERS := .venv-peers
+SUPPLY := build/supply
 
 .PHONY: help
 help: ## what can be made
@@ -28,6 +29,10 @@ up: $(VENV)/.installed ## start everything here, without Docker, until Ctrl-C (A
 .PHONY: kafka
 kafka: $(VENV)/.installed $(KAFKA_JARS) ## like up, on Apache Kafka instead of the embedded broker (needs Java 17 and Maven)
 	@exec $(BIN)/python -m infra.local up --broker kafka $(ARGS)
+
+.PHONY: doctor
+doctor: $(VENV)/.installed ## say what is wrong with a deployment, and the cure: the local stack's (URL="http://a http://b", ARGS="--kafka ...")
+	@exec $(BIN)/python -m services.shared.ops doctor $(addprefix --url ,$(URL)) $(ARGS)
 
 .PHONY: test
 test: $(VENV)/.installed ## the tests that need nothing but this checkout (ARGS="-k placement")
@@ -62,7 +67,7 @@ lint: $(VENV)/.installed ## style, types and the boundaries between services
 	$(BIN)/lint-imports
 
 .PHONY: docs
-docs: $(VENV)/.installed ## write the generated part of docs/, and the dashboards
+docs: $(VENV)/.installed ## write the generated part of docs/, the dashboards, and what the doctor expects
 	$(BIN)/python docs/generate.py
 	$(BIN)/python -m infra.grafana
 	$(BIN)/python -m infra.generate
@@ -91,8 +96,17 @@ lock: ## resolve requirements.lock and the images' locks anew (UPGRADE=--upgrade
 	done
 	$(COMPILE) -c requirements.lock pyproject.toml $(IMAGE_LOCKS)/topics.in -o $(IMAGE_LOCKS)/topics.lock
 	$(COMPILE) tests/bench/peers.in -o tests/bench/peers.lock
+	$(COMPILE) infra/supply/tools.in -o infra/supply/tools.lock
 	$(COMPILE) infra/k8s/schemas/requirements.in -o infra/k8s/schemas/requirements.lock
-	@if grep -nE '://|^-|file:' requirements.lock $(IMAGE_LOCKS)/*.lock tests/bench/peers.lock infra/k8s/schemas/*.lock; then echo 'a lock names an address' >&2; exit 1; fi
+	@if grep -nE '://|^-|file:' requirements.lock $(IMAGE_LOCKS)/*.lock tests/bench/peers.lock infra/k8s/schemas/*.lock infra/supply/tools.lock; then echo 'a lock names an address' >&2; exit 1; fi
+
+.PHONY: sbom
+sbom: $(SUPPLY)/.installed ## write a bill of materials (CycloneDX) of every lock into build/sbom
+	$(BIN)/python -m infra.supply sbom
+
+.PHONY: audit
+audit: $(SUPPLY)/.installed ## look for known vulnerabilities in every lock; fails when it cannot look, too
+	$(BIN)/python -m infra.supply audit
 
 .PHONY: clean
 clean: ## remove what was built and what the local stack kept
@@ -132,4 +146,11 @@ $(PEERS)/.installed: tests/bench/peers.lock | $(VENV)/.installed
 	@exec 9<$<; flock 9; if [ $@ -nt $< ]; then exit 0; fi; \
 	echo "making $(PEERS)"; $(BIN)/python -m venv $(PEERS); \
 	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<; \
+	touch $@
+
+# What makes the bill of materials and the audit; never in an environment of ours.
+$(SUPPLY)/.installed: infra/supply/tools.lock | $(VENV)/.installed
+	@exec 9<$<; flock 9; if [ $@ -nt $< ]; then exit 0; fi; \
+	echo "making $(SUPPLY)"; $(BIN)/python -m venv $(SUPPLY); \
+	$(SUPPLY)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<; \
 	touch $@

@@ -1,4 +1,4 @@
-"""Write what infrastructure has to know about the services from their code: `python -m infra.generate`.
+"""Write what infrastructure, and the doctor, have to know about the services from their code: `python -m infra.generate`.
 
 `--check` writes nothing and fails when a file is out of date.
 """
@@ -14,6 +14,7 @@ import yaml
 from fastapi import FastAPI
 
 from infra.applications import applications
+from infra.expectations import EXPECTED_FILE, expected_json
 from infra.kafka.access import ACCESS_FILE, Rule, load_access
 from infra.kafka.topics import load_topics
 from services.analytics import restoring as analytics
@@ -135,6 +136,7 @@ FILES: dict[Path, Callable[[], str]] = {
     BASE / "kafka-topics.yaml": topics_k8s,
     BASE / "kafka-users.yaml": users_k8s,
     BASE / "scaling.yaml": scaling_k8s,
+    EXPECTED_FILE: expected_json,
 }
 
 

@@ -18,7 +18,8 @@ lint() { # lint TOOL ARGUMENT...
 
 # The lines of one stage, with a service's name put in and the image's root moved to $2.
 stage() { # stage NAME ROOT SERVICE
-  sed -n "/^FROM .* AS $1\$/,/^FROM /p" "$dockerfile" | grep -E '^(COPY|RUN) ' | grep -v -e '--from=' |
+  sed -n "/^FROM .* AS $1\$/,/^FROM /p" "$dockerfile" | sed -e ':a' -e '/\\$/{N;s/ *\\\n */ /;ta}' |
+    grep -E '^COPY |^RUN .*/(venv|app)' | grep -v -e '--from=' | # what changes the base image itself is not for this machine
     sed -e "s|\${SERVICE}|$3|g" -e "s|/venv|$2/venv|g" -e "s|/app|$2/app|g"
 }
 
@@ -37,8 +38,10 @@ image() { # image SERVICE STAGE PACKAGE...
   for part in packages common "$2"; do stage "$part" "$root" "$1" | carry_out; done
   # Every module of the package, in the image's tree alone (-I and a bare environment: nothing of the checkout).
   (cd "$root/app" && env -i "$root/venv/bin/python" -I - "${@:3}" <<'PYTHON'
-import importlib, pkgutil, sys
+import importlib, importlib.util, pkgutil, sys
 sys.path.insert(0, ".")
+for tool in ("pip", "setuptools", "wheel"):
+    assert not importlib.util.find_spec(tool), f"{tool} is in the image"
 for package in map(importlib.import_module, sys.argv[1:]):
     names = [m.name for m in pkgutil.walk_packages(package.__path__, package.__name__ + ".")]
     for name in names:

@@ -1,13 +1,16 @@
 # One image per service: docker build -f infra/docker/service.Dockerfile --build-arg SERVICE=groups .
 # It holds services/shared, the one service and that service's locked packages: nothing of the other services.
-# infra/docker/check.sh runs these same lines without Docker.
+# infra/docker/check.sh runs these same lines without Docker. The base is named by its tag: pin it by the digest that your registry serves.
 
 FROM python:3.13-slim-bookworm AS packages
 ARG SERVICE
 COPY infra/docker/requirements/${SERVICE}.lock /venv/requirements.lock
-RUN python -m venv /venv && /venv/bin/pip install --no-cache-dir --require-hashes --only-binary :all: -r /venv/requirements.lock
+RUN python -m venv /venv && /venv/bin/pip install --no-cache-dir --require-hashes --only-binary :all: -r /venv/requirements.lock \
+ && /venv/bin/pip uninstall --quiet --yes setuptools pip
 
 FROM python:3.13-slim-bookworm AS common
+# Nothing installs packages in a running container, so nothing is there that could.
+RUN rm -r /usr/local/lib/python3.13/site-packages/pip* /usr/local/lib/python3.13/ensurepip /usr/local/bin/pip*
 WORKDIR /app
 COPY --from=packages /venv /venv
 COPY services/__init__.py /app/services/__init__.py

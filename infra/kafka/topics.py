@@ -21,15 +21,12 @@ def load_topics(brokers: int, file: Path = TOPICS_FILE) -> list[TopicSpec]:
     """The topics of the file, for a cluster of `brokers` nodes: no more replicas than nodes."""
     document = yaml.safe_load(file.read_text())
     defaults = document["defaults"]
-    return [_spec(name, entry, defaults, brokers) for name, entry in document["topics"].items()]
+    return [_spec(name, entry, defaults).on(brokers) for name, entry in document["topics"].items()]
 
 
-def _spec(name: str, entry: dict[str, Any], defaults: dict[str, Any], brokers: int) -> TopicSpec:
+def _spec(name: str, entry: dict[str, Any], defaults: dict[str, Any]) -> TopicSpec:
     config = {**defaults["config"], **entry.get("config", {})}
-    replication = min(entry.get("replication", defaults["replication"]), brokers)
-    # More in-sync replicas than replicas could never be met: every acks=all write would be refused.
-    config["min.insync.replicas"] = str(min(int(config["min.insync.replicas"]), replication))
-    return TopicSpec(name, entry["partitions"], replication, config)
+    return TopicSpec(name, entry["partitions"], entry.get("replication", defaults["replication"]), config)
 
 
 async def ensure_topics(

@@ -200,7 +200,8 @@ class LocalStack:
 
     def _write_stack_json(self) -> None:
         services = {name: self.urls[name] for name in self._services}
-        facts = {"services": services, "kafka": self.kafka, "mongo": self.mongo, "token": self.token}
+        facts = {"services": services, "processes": self.urls, "kafka": self.kafka, "mongo": self.mongo}
+        facts |= {"jwks": str(self.keys.jwks), "token": self.token}
         draft = self.directory / "stack.json.draft"
         draft.touch(mode=0o600)
         draft.write_text(json.dumps(facts, indent=2) + "\n")

@@ -48,10 +48,7 @@ async def migrate(database: Database, migrations: Sequence[Migration], clock: Cl
         await asyncio.sleep(0.2)
     try:
         done = {row["_id"] async for row in database["migrations"].find({}, {"_id": 1})}
-        steps = [(f"kernel-{m.version:04d}", m) for m in KERNEL] + [
-            (f"{m.version:04d}", m) for m in migrations
-        ]
-        for key, migration in steps:
+        for key, migration in steps(migrations).items():
             if key in done:
                 continue
             await migration.apply(database)
@@ -62,6 +59,12 @@ async def migrate(database: Database, migrations: Sequence[Migration], clock: Cl
             log.info("migration.applied", version=key, step=migration.name)
     finally:
         await lock.release()
+
+
+def steps(migrations: Sequence[Migration]) -> dict[str, Migration]:
+    """The kernel's and then the service's, by the key under which each is recorded."""
+    kernel = {f"kernel-{m.version:04d}": m for m in KERNEL}
+    return kernel | {f"{m.version:04d}": m for m in migrations}
 
 
 async def create(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from bson.codec_options import CodecOptions
 from motor.motor_asyncio import (
@@ -107,9 +107,16 @@ async def transact(
         return result
 
 
-async def oplog_window(client: Client) -> tuple[str, float] | None:
-    """The replica set, and the seconds of history that its oplog will hold once full, at the pace of what is in it; None where we
-    may not read it.
+class Oplog(NamedTuple):
+    """`window`: seconds of history that it will hold once full, at the pace of what is in it; `held`: seconds that it holds so far."""
+
+    replica_set: str
+    window: float
+    held: float
+
+
+async def oplog_window(client: Client) -> Oplog | None:
+    """None where we may not read it.
 
     A secondary that is away for longer has to copy everything anew. The mere length of a young set's oplog would say nothing.
 
@@ -126,7 +133,7 @@ async def oplog_window(client: Client) -> tuple[str, float] | None:
         raise
     first, last = (row["ts"].time if row else 0 for row in ends)
     share: float = max(1.0, stats.get("maxSize", 0) / max(1, stats["size"]))
-    return name, (last - first) * share
+    return Oplog(name, window=(last - first) * share, held=last - first)
 
 
 def is_transient(error: PyMongoError) -> bool:

@@ -58,7 +58,7 @@ def oplog(client: Client, registry: CollectorRegistry) -> Look:
 
     async def look() -> None:
         if found := await oplog_window(client):
-            gauge.labels(found[0]).set(found[1])
+            gauge.labels(found.replica_set).set(found.window)
 
     return look
 

@@ -51,6 +51,7 @@ async def test_the_tour_of_the_readme_works(tmp_path: Path) -> None:
         '"pointer":"/caste"',
         "sangathan_consumer_events",
         "0 dead",
+        " well, 0 wrong, ",
     ):
         assert expected in ran.stdout, f"{expected} is not in\n{ran.stdout}"
     assert ran.stderr == ""

@@ -14,13 +14,20 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from confluent_kafka import KafkaException, TopicCollection
-from confluent_kafka.admin import AclOperation, AdminClient
+from confluent_kafka.admin import (
+    AclBinding,
+    AclOperation,
+    AclPermissionType,
+    AdminClient,
+    ResourcePatternType,
+    ResourceType,
+)
 from pymongo import MongoClient
 from pymongo.errors import OperationFailure
 
 from infra.kafka.access import Access, load_access
 from infra.kafka.topics import load_topics
-from infra.kafka.users import Users
+from infra.kafka.users import Changes, Users
 from infra.local.demo.api import Api
 from infra.local.ports import Ports
 from infra.local.processes import tail
@@ -34,6 +41,7 @@ from services.shared.eventkit.kafka import KafkaBroker
 from services.shared.eventkit.security import UNSECURED, Security
 from services.shared.settings import KafkaSettings
 from tests.journeys.joining import join
+from tests.journeys.test_doctor import doctor
 from tests.journeys.test_rebuild import command as run
 
 pytestmark = [pytest.mark.kafka, pytest.mark.heavy, pytest.mark.timeout(240)]
@@ -328,3 +336,59 @@ async def said_until(environment: dict[str, str], log: Path, word: str) -> str:
             process.terminate()
         await process.wait()
     return tail(log, 1000)
+
+
+STORES = {"topics", "replicas", "replica set", "migrations", "indexes", "vault keys", "certificates"}
+"""What the doctor says of the stores; the others here leave dead letters, and it says that too."""
+
+
+async def test_the_doctor_sees_all_as_the_administrator_and_says_what_a_service_may_not_see(
+    stack: LocalStack, secured: Secured
+) -> None:
+    visit = await doctor(stack, **secured.environment("admin"))
+    assert visit.areas("well") >= STORES, visit.wrong()
+    assert not visit.areas("blind")
+    assert "oplog" in visit.areas("well") | visit.areas("skipped")
+
+    visit = await doctor(stack, **secured.environment("groups"))
+    assert visit.code
+    assert visit.areas("blind") >= {"topics, replicas", "replica set", "indexes"}
+    assert not visit.areas("wrong") & STORES
+    own = [f["said"] for f in visit.findings if f["area"] == "indexes" and f["verdict"] == "well"]
+    assert own == ["groups has all"]
+
+
+def admit_doctor(stack: LocalStack, secured: Secured) -> dict[str, str]:
+    """A user with the rights that services/shared/README.md asks for, and its settings; blocks."""
+    everything = ResourceType.TOPIC, "*", ResourcePatternType.LITERAL, "User:doctor", "*"
+    rights = [
+        AclBinding(*everything, operation, AclPermissionType.ALLOW)
+        for operation in (AclOperation.DESCRIBE, AclOperation.DESCRIBE_CONFIGS)
+    ]
+    admin = secured.kafka()
+    settings = KafkaSettings(
+        kafka_bootstrap=stack.kafka,
+        kafka_security_protocol=admin.protocol,
+        kafka_sasl_username=admin.username,
+        kafka_sasl_password=admin.password,
+        kafka_ca_file=admin.ca_file,
+    )
+    Users(settings).apply(Changes(grant=rights, revoke=[], passwords={"doctor": "well"}))
+    roles = [{"role": "read", "db": service} for service in SERVICES]
+    with MongoClient[dict[str, Any]](secured.mongo_uri()) as client:
+        roles.append({"role": "clusterMonitor", "db": "admin"})
+        client.admin.command("createUser", "doctor", pwd="well", roles=roles)
+    return {
+        **secured.environment("doctor"),
+        "KAFKA_SASL_PASSWORD": "well",
+        "MONGO_URI": secured.mongo_uri().replace(f"admin:{secured.mongo_password}@", "doctor:well@"),
+    }
+
+
+async def test_the_rights_that_are_written_down_are_all_that_the_doctor_needs(
+    stack: LocalStack, secured: Secured
+) -> None:
+    visit = await doctor(stack, **await asyncio.to_thread(admit_doctor, stack, secured))
+    assert visit.areas("well") >= STORES, visit.wrong()
+    assert not visit.areas("blind")
+    assert "oplog" in visit.areas("well") | visit.areas("skipped")

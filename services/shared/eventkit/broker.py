@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Protocol
 
 
@@ -40,6 +40,24 @@ class TopicSpec:
     partitions: int
     replication: int
     config: Mapping[str, str] = field(default_factory=dict)
+
+    def on(self, brokers: int) -> TopicSpec:
+        """For a cluster of `brokers` nodes: no more replicas than nodes."""
+        replication = min(self.replication, brokers)
+        # More in-sync replicas than replicas could never be met: every acks=all write would be refused.
+        in_sync = min(int(self.config.get("min.insync.replicas", 1)), replication)
+        return replace(
+            self, replication=replication, config={**self.config, "min.insync.replicas": str(in_sync)}
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TopicState:
+    """A topic as a cluster has it. `leaderless` and `behind` count partitions: without a leader, with replicas out of sync."""
+
+    spec: TopicSpec
+    leaderless: int
+    behind: int
 
 
 class RebalancedError(Exception):

@@ -17,6 +17,7 @@ import typer
 from rich.progress import Progress
 
 from services.shared.clock import SystemClock
+from services.shared.doctor.command import doctor
 from services.shared.ops import show
 from services.shared.ops.ages import age
 from services.shared.ops.client import Client, Query
@@ -27,6 +28,7 @@ letters_app = typer.Typer(no_args_is_help=True, help="Records that could not be 
 fuse_app = typer.Typer(no_args_is_help=True, help="What stops a consumer when too many records die.")
 app.add_typer(letters_app, name="dead-letters")
 app.add_typer(fuse_app, name="fuse")
+app.command()(doctor)
 
 
 def _age(text: str) -> timedelta:

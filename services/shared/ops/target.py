@@ -26,7 +26,7 @@ def find(service: str, url: str | None, directory: Path) -> Target:
 
     Raises: `OpsError` when one of them is nowhere.
     """
-    stack = _stack(directory)
+    stack = read_stack(directory)
     address = url or variable(f"{service}_url") or stack.get("services", {}).get(service)
     if address is None:
         known = ", ".join(stack.get("services", ())) or "nothing runs here"
@@ -51,7 +51,11 @@ def _token() -> str | None:
         raise OpsError(f"the token file cannot be read: {error.strerror}") from None
 
 
-def _stack(directory: Path) -> dict[str, Any]:
+def read_stack(directory: Path) -> dict[str, Any]:
+    """What `<directory>/stack.json` says; nothing when no stack runs there.
+
+    Raises: `OpsError` when it cannot be read.
+    """
     try:
         facts: dict[str, Any] = json.loads((directory / "stack.json").read_text(encoding="utf-8"))
     except FileNotFoundError:

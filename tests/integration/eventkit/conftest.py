@@ -204,7 +204,7 @@ on_the_real_things_alone = pytest.mark.parametrize("backend", ["real"], indirect
 """For what asks the store more than the kernel does: the fakes speak the kernel's queries and refuse all others."""
 
 
-@pytest.fixture(params=["real", "memory"])
+@pytest.fixture(params=["real", pytest.param("memory", marks=pytest.mark.anybroker)])
 def backend(request: pytest.FixtureRequest) -> Real | Memory:
     if request.param == "memory":
         return Memory()

@@ -40,8 +40,10 @@ async def test_inside_everything_is_there_and_after_nothing(tmp_path):
     async with LocalStack(tmp_path, services=()) as stack:
         assert json.loads((tmp_path / "stack.json").read_text()) == {
             "services": {},
+            "processes": {},
             "kafka": stack.kafka,
             "mongo": stack.mongo,
+            "jwks": str(tmp_path / "secrets" / "jwks.json"),
             "token": stack.token,
         }
         assert (tmp_path / "stack.json").stat().st_mode & 0o077 == 0

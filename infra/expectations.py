@@ -1,0 +1,89 @@
+"""What the doctor expects of a deployment of this release: services/shared/doctor/expected.json, from the code and the alerting rules."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, cast
+
+import yaml
+from pymongo import IndexModel
+
+from infra.applications import applications
+from infra.kafka.topics import load_topics
+from services.shared.doctor.expected import index
+from services.shared.kernel import Kernel
+from services.shared.migrations import Migration, steps
+from services.shared.mongo import Database
+
+EXPECTED_FILE = Path(__file__).parents[1] / "services" / "shared" / "doctor" / "expected.json"
+RULES = Path(__file__).with_name("prometheus") / "rules"
+ENOUGH = 1000
+"""Brokers: the doctor itself caps replication by those that there are."""
+
+
+def expected_json() -> str:
+    """In the form of `services.shared.doctor.expected.Expected`."""
+    document = {
+        "topics": [asdict(topic) for topic in load_topics(ENOUGH)],
+        "services": {name: _service(app.state.kernel) for name, app in applications().items()},
+        "alerts": _alerts(),
+    }
+    return json.dumps(document, indent=1) + "\n"
+
+
+def _service(kernel: Kernel) -> dict[str, Any]:
+    migrations = steps(kernel.migrations)
+    recorder = asyncio.run(_recorded(migrations.values()))
+    return {
+        "reads": sorted(kernel.consumer.topics) if kernel.consumer else [],
+        "migrations": list(migrations),
+        "indexes": {name: list(made.values()) for name, made in sorted(recorder.made.items())},
+    }
+
+
+async def _recorded(migrations: Iterable[Migration]) -> _Recorder:
+    recorder = _Recorder()
+    for migration in migrations:
+        await migration.apply(cast(Database, recorder))
+    return recorder
+
+
+class _Recorder:
+    """Stands for the database that migrations are applied to, and keeps the indexes that they make, by collection and name.
+
+    A migration that does more than it knows fails here, when `make docs` is run.
+    """
+
+    def __init__(self) -> None:
+        self.made: dict[str, dict[str, Any]] = {}
+
+    async def create_collection(self, name: str, **_: Any) -> None:
+        self.made[name] = {}
+
+    def __getitem__(self, name: str) -> _RecordedCollection:
+        return _RecordedCollection(self.made[name])
+
+
+class _RecordedCollection:
+    def __init__(self, indexes: dict[str, Any]) -> None:
+        self._indexes = indexes
+
+    async def create_indexes(self, models: Iterable[IndexModel]) -> None:
+        self._indexes |= {model.document["name"]: index(model.document) for model in models}
+
+    async def drop_index(self, name: str) -> None:
+        del self._indexes[name]
+
+
+def _alerts() -> list[str]:
+    rules = [
+        rule
+        for file in RULES.glob("*.yml")
+        for group in yaml.safe_load(file.read_text())["groups"]
+        for rule in group["rules"]
+    ]
+    return sorted({rule["alert"] for rule in rules if "alert" in rule})
