@@ -70,37 +70,24 @@ class KafkaBroker:
         return producer
 
     async def consumer(self, group: str, topics: Sequence[str]) -> KafkaConsumer:
-        raw = AIOKafkaConsumer(
-            bootstrap_servers=self._bootstrap,
-            client_id=self._client_id,
+        raw = self._raw_consumer(
             group_id=self._prefix + group,
             group_instance_id=self._group_instance_id,
             auto_offset_reset="earliest",
-            enable_auto_commit=False,
             session_timeout_ms=SESSION_MS,
             heartbeat_interval_ms=SESSION_MS // 3,
             max_poll_interval_ms=300_000,
-            request_timeout_ms=REQUEST_MS,
             # Data is answered at once; this is how often an idle consumer asks again.
             fetch_max_wait_ms=500,
             max_partition_fetch_bytes=MAX_RECORD_BYTES,
             metadata_max_age_ms=30_000,
-            **self._security.options(),
         )
         raw.subscribe([self._prefix + topic for topic in topics], listener=_Assignments(self._on_assigned))
         await _started(raw)
         return KafkaConsumer(raw, self._prefix)
 
     async def read(self, places: Sequence[tuple[Partition, int]]) -> list[Record]:
-        raw = AIOKafkaConsumer(
-            bootstrap_servers=self._bootstrap,
-            client_id=self._client_id,
-            enable_auto_commit=False,
-            request_timeout_ms=REQUEST_MS,
-            fetch_max_wait_ms=100,
-            max_partition_fetch_bytes=READ_BYTES,
-            **self._security.options(),
-        )
+        raw = self._raw_consumer(fetch_max_wait_ms=100, max_partition_fetch_bytes=READ_BYTES)
         await _started(raw)
         reader = KafkaConsumer(raw, self._prefix)
         try:
@@ -135,27 +122,23 @@ class KafkaBroker:
             await KafkaConsumer(raw, self._prefix).commit(offsets)
 
     async def _partitions(self, topics: Sequence[str]) -> list[TopicPartition]:
+        """Of those topics that there are and that we may see."""
         admin = AIOKafkaAdminClient(bootstrap_servers=self._bootstrap, **self._security.options())
         try:
             await admin.start()
-            found = await admin.describe_topics([self._prefix + topic for topic in topics])
+            # Asked for all, not by name: to describe a topic that is not there may create it.
+            found = {t["topic"]: t["partitions"] for t in await admin.describe_topics()}
         except (KafkaError, OSError) as error:
             raise TransientError(f"broker unreachable: {type(error).__name__}") from error
         finally:
             await admin.close()
-        return [TopicPartition(t["topic"], p["partition"]) for t in found for p in t["partitions"]]
+        names = [self._prefix + topic for topic in topics]
+        return [TopicPartition(name, p["partition"]) for name in names for p in found.get(name, ())]
 
     @contextlib.asynccontextmanager
     async def _bystander(self, group: str, tps: Sequence[TopicPartition]) -> AsyncIterator[Any]:
         """A consumer that may ask and commit for the group without being a member of it."""
-        raw = AIOKafkaConsumer(
-            bootstrap_servers=self._bootstrap,
-            client_id=self._client_id,
-            group_id=self._prefix + group,
-            enable_auto_commit=False,
-            request_timeout_ms=REQUEST_MS,
-            **self._security.options(),
-        )
+        raw = self._raw_consumer(group_id=self._prefix + group)
         await _started(raw)
         try:
             raw.assign(tps)
@@ -165,6 +148,16 @@ class KafkaBroker:
             raise TransientError(f"broker did not answer: {type(error).__name__}") from error
         finally:
             await raw.stop()
+
+    def _raw_consumer(self, **options: Any) -> Any:
+        return AIOKafkaConsumer(
+            bootstrap_servers=self._bootstrap,
+            client_id=self._client_id,
+            enable_auto_commit=False,
+            request_timeout_ms=REQUEST_MS,
+            **self._security.options(),
+            **options,
+        )
 
 
 class _Assignments(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
