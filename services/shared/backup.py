@@ -201,13 +201,14 @@ def _fill(database: Mongo, manifest: Manifest, directory: Path, console: Console
         own = [{k: v for k, v in index.items() if k not in ("v", "ns")} for index in stored.indexes]
         if indexes := [index for index in own if index["name"] != "_id_"]:
             database.command("createIndexes", name, indexes=indexes)
+        done = 0
         with Meter(console, name) as meter:
             for done in _insert(database, name, _file(directory, name)):
                 meter.show(done, stored.count)
         if rules:  # last, since they may have become stricter after some of the documents were written
             database.command("collMod", name, **rules)
-        if (found := database[name].count_documents({})) > stored.count:
-            raise BackupError(f"{name} has {found} documents, {stored.count} were dumped")
+        if done != stored.count:
+            raise BackupError(f"{name}: {done} documents, {stored.count} were dumped")
 
 
 def _insert(database: Mongo, name: str, file: Path) -> Iterator[int]:

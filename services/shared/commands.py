@@ -106,8 +106,13 @@ def _or_one_line(settings: ServiceSettings) -> Iterator[None]:
     _quiet(settings)
     try:
         yield
-    except (BackupError, TransientError, PyMongoError) as refused:
+    except (BackupError, TransientError) as refused:
         raise SystemExit(f"error: {refused}") from None
+    except PyMongoError as refused:  # its own words may hold a document
+        said = getattr(refused, "details", None) or {}
+        raise SystemExit(
+            f"error: MongoDB: {type(refused).__name__} {said.get('codeName', '')}".rstrip()
+        ) from None
 
 
 def _tell(console: Console, manifest: Manifest) -> None:

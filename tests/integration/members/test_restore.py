@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from infra.local.keys import Keys
 from services.members.app import build
@@ -14,6 +16,7 @@ from services.members.restoring import plan
 from services.members.settings import MembersSettings
 from services.shared import backup
 from services.shared.backup import BackupError, check
+from services.shared.commands import commands
 from services.shared.contracts.members import MemberLeft
 from services.shared.eventkit.codec import decode
 from services.shared.rebuild import RebuildError
@@ -138,3 +141,28 @@ async def test_a_dump_that_is_not_whole_is_refused(
     assert check(settings, directory) if harm == "stranger" else True
     with pytest.raises(BackupError):
         check(asked, directory)
+
+
+async def test_a_command_that_fails_names_nobody(
+    settings: MembersSettings, keys: Keys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serving(settings, keys) as service:
+        await service.register(name="Suneeta Kumari")
+        directory = await taken(settings, tmp_path / "dump")
+    monkeypatch.setattr(backup, "_insert", twice(backup._insert))
+    cli = commands(lambda: settings, build)
+    anew = Anew(settings, build, plan).settings
+    words = ["restore", str(directory), "--database", anew.database, "--group", anew.group]
+    async with databases(settings):
+        answer = await asyncio.to_thread(CliRunner().invoke, cli, words)
+    assert answer.exit_code == 1
+    assert "BulkWriteError" in answer.output
+    assert "Suneeta" not in answer.output
+
+
+def twice(insert: Callable[..., Iterator[int]]) -> Callable[..., Iterator[int]]:
+    def repeated(*given: Any) -> Iterator[int]:
+        yield from insert(*given)
+        yield from insert(*given)
+
+    return repeated
