@@ -8,11 +8,9 @@ the batch, and only the record that causes it is dead-lettered.
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
@@ -20,9 +18,7 @@ import structlog
 from services.shared import tracing
 from services.shared.clock import Clock
 from services.shared.contracts.base import Envelope, Event
-from services.shared.contracts.catalogue import BY_TYPE
-from services.shared.eventkit.broker import Broker, Consumer, Partition, RebalancedError, Record
-from services.shared.eventkit.codec import decode, peek_type
+from services.shared.eventkit.broker import Broker, Consumer, RebalancedError, Record
 from services.shared.eventkit.dead_letters import DeadLetters, Death, letter_id
 from services.shared.eventkit.errors import (
     MOST_RACES,
@@ -34,6 +30,7 @@ from services.shared.eventkit.errors import (
 )
 from services.shared.eventkit.fuse import Fuse, FuseOpenError
 from services.shared.eventkit.inbox import Inbox
+from services.shared.eventkit.items import Item, first_offsets, ignored_as, read
 from services.shared.eventkit.lag import Lag
 from services.shared.eventkit.loops import first
 from services.shared.eventkit.metrics import EventkitMetrics
@@ -56,30 +53,6 @@ MOST_FAILED_FETCHES = 3
 """In a row. aiokafka ends its coordination for good when a broker that is restarting answers what it does not expect; from
 then on every `getmany` raises, whatever the broker does."""
 GAUGE_SECONDS = 1.0
-NEWER_VERSION = re.compile(r"^(?P<base>.+)\.v[1-9]\d{0,3}$")
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """A record and what became of it: an envelope, or the reason why there is none."""
-
-    record: Record
-    envelope: Envelope[Event] | None = None
-    reason: str = ""
-    detail: str = ""
-    span: Span | None = None
-    """Its handling, when its trace is recorded."""
-
-    @property
-    def inbox_id(self) -> str:
-        # An undecodable record's ce_id cannot be trusted: it could be that of a good event.
-        return self.envelope.id if self.envelope else letter_id(self.record)
-
-    def under(self, span: Span | None) -> Item:
-        """The same, so that what its handler stages is caused by `span`."""
-        if span is None or self.envelope is None:
-            return self
-        return replace(self, envelope=replace(self.envelope, traceparent=span.traceparent), span=span)
 
 
 class StoppedError(Exception):
@@ -205,7 +178,7 @@ class BatchConsumer:
             self._lag.consumed(records)
         except FuseOpenError:
             log.error("consumer.fuse_opened")
-            consumer.rewind(_first_offsets(records))
+            consumer.rewind(first_offsets(records))
         except StoppedError:
             log.info("consumer.stopped_with_batch_in_hand", records=len(records))
         except RebalancedError:
@@ -240,18 +213,10 @@ class BatchConsumer:
 
     def _read(self, record: Record) -> Item | None:
         """Decode a record; None when its type is not ours to handle."""
-        name = peek_type(record) or ""
-        known = BY_TYPE.get(name)
-        # A newer version is published beside the old one, which says the same to us.
-        newer = NEWER_VERSION.match(name) if known is None else None
-        if (known is not None and known not in self._handlers) or (newer and newer["base"] in BY_TYPE):
-            self._metrics.events.labels(known.event_type if known else "newer_version", "ignored").inc()
-            return None
-        try:
-            return Item(record, decode(record))
-        except Exception as error:
-            reason, detail = describe(error)
-            return Item(record, None, "undecodable" if reason == "handler_error" else reason, detail)
+        if (ignored := ignored_as(record, self._handlers)) is None:
+            return read(record)
+        self._metrics.events.labels(ignored, "ignored").inc()
+        return None
 
     async def _apply_parts(self, parts: deque[Part[Item]]) -> None:
         busy = 0
@@ -408,10 +373,3 @@ class BatchConsumer:
         self._gauged_at = time.monotonic()
         self._lag.looked(await consumer.lag())
         self._metrics.partitions.set(consumer.partitions())
-
-
-def _first_offsets(records: Sequence[Record]) -> dict[Partition, int]:
-    first: dict[Partition, int] = {}
-    for record in records:
-        first.setdefault(record.partition, record.offset)
-    return first

@@ -9,8 +9,8 @@ import pytest
 
 from services.shared.contracts.base import Envelope
 from services.shared.eventkit.broker import Record
-from services.shared.eventkit.consumer import Item
 from services.shared.eventkit.errors import PermanentError
+from services.shared.eventkit.items import Item
 from services.shared.eventkit.outbox import Origin, UnitOfWork
 from services.shared.http.correlation import new_traceparent
 from services.shared.ids import new_id
