@@ -1,4 +1,4 @@
-"""Kafka through aiokafka: the only module that imports it.
+"""Kafka through aiokafka: with `kafka_admin.py` the only module that imports it.
 
 aiokafka's defaults lose data (acks=1, latest, auto-commit), so every setting that matters is written out here.
 """
@@ -12,26 +12,20 @@ from typing import Any
 
 import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import (
-    ClusterAuthorizationFailedError,
     CommitFailedError,
     IllegalStateError,
     KafkaError,
-    TopicAlreadyExistsError,
-    TopicAuthorizationFailedError,
-    for_code,
 )
 
-from services.shared.eventkit.broker import Message, Partition, RebalancedError, Record, TopicSpec, TopicState
+from services.shared.eventkit.broker import Message, Partition, RebalancedError, Record
 from services.shared.eventkit.errors import TransientError
+from services.shared.eventkit.kafka_admin import REQUEST_MS, partitions_of
 from services.shared.eventkit.partitioning import partition_of
 from services.shared.eventkit.security import UNSECURED, Security
 
 log = structlog.get_logger(__name__)
 
-REQUEST_MS = 15_000
 COMMIT_SECONDS = 10.0
 SESSION_MS = 10_000
 MAX_RECORD_BYTES = 2 * 1024 * 1024
@@ -102,7 +96,8 @@ class KafkaBroker:
 
         Raises: `TransientError` when the broker does not answer.
         """
-        tps = await self._partitions(topics)
+        there = await partitions_of(self._bootstrap, [self._prefix + t for t in topics], self._security)
+        tps = [TopicPartition(name, number) for name, number in there]
         async with self._bystander(group, tps) as raw:
             ends = await raw.end_offsets(tps)
             committed = {tp: await raw.committed(tp) for tp in tps}
@@ -120,20 +115,6 @@ class KafkaBroker:
         tps = [TopicPartition(self._prefix + p.topic, p.number) for p in offsets]
         async with self._bystander(group, tps) as raw:
             await KafkaConsumer(raw, self._prefix).commit(offsets)
-
-    async def _partitions(self, topics: Sequence[str]) -> list[TopicPartition]:
-        """Of those topics that there are and that we may see."""
-        admin = AIOKafkaAdminClient(bootstrap_servers=self._bootstrap, **self._security.options())
-        try:
-            await admin.start()
-            # Asked for all, not by name: to describe a topic that is not there may create it.
-            found = {t["topic"]: t["partitions"] for t in await admin.describe_topics()}
-        except (KafkaError, OSError) as error:
-            raise TransientError(f"broker unreachable: {type(error).__name__}") from error
-        finally:
-            await admin.close()
-        names = [self._prefix + topic for topic in topics]
-        return [TopicPartition(name, p["partition"]) for name in names for p in found.get(name, ())]
 
     @contextlib.asynccontextmanager
     async def _bystander(self, group: str, tps: Sequence[TopicPartition]) -> AsyncIterator[Any]:
@@ -333,78 +314,6 @@ class KafkaConsumer:
 
     def _theirs(self, partition: Partition) -> TopicPartition:
         return TopicPartition(self._prefix + partition.topic, partition.number)
-
-
-async def create_topics(bootstrap: str, topics: Sequence[TopicSpec], security: Security = UNSECURED) -> None:
-    """Create what does not exist yet; an existing topic is left as it is.
-
-    Raises: `TransientError` when the broker cannot be reached or refuses.
-    """
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, **security.options())
-    try:
-        await admin.start()
-        response = await admin.create_topics(
-            [NewTopic(t.name, t.partitions, t.replication, topic_configs=dict(t.config)) for t in topics]
-        )
-        for name, code, *_ in response.topic_errors:
-            if code and for_code(code) is not TopicAlreadyExistsError:
-                raise TransientError(f"topic {name}: {for_code(code).__name__}")
-    except (KafkaError, OSError) as error:
-        raise TransientError(f"broker unreachable: {type(error).__name__}") from error
-    finally:
-        await admin.close()
-
-
-async def describe_topics(
-    bootstrap: str, names: Collection[str], prefix: str = "", security: Security = UNSECURED
-) -> tuple[int, list[TopicState]]:
-    """The number of brokers, and those of the topics `names` that are there. Nothing is changed.
-
-    Raises: `TransientError` when the broker cannot be reached; `PermissionError` when we may not ask.
-    """
-    admin = AIOKafkaAdminClient(
-        bootstrap_servers=bootstrap, request_timeout_ms=REQUEST_MS, **security.options()
-    )
-    try:
-        await admin.start()
-        brokers = len((await admin.describe_cluster())["brokers"])
-        # Asked for all, not by name: to describe a topic that is not there may create it.
-        ours = {prefix + name for name in names}
-        topics = [topic for topic in await admin.describe_topics() if topic["topic"] in ours]
-        configs = await _configs(admin, [topic["topic"] for topic in topics])
-        return brokers, [_state(topic, configs[topic["topic"]], prefix) for topic in topics]
-    except (ClusterAuthorizationFailedError, TopicAuthorizationFailedError) as error:
-        raise PermissionError(type(error).__name__) from error
-    except (KafkaError, OSError) as error:
-        raise TransientError(type(error).__name__) from error
-    finally:
-        await admin.close()
-
-
-async def _configs(admin: Any, names: Sequence[str]) -> dict[str, dict[str, str]]:
-    asked = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
-    found = {}
-    for response in await admin.describe_configs(asked) if asked else ():
-        for code, _, _, name, entries in response.resources:
-            if code:
-                raise for_code(code)(name)
-            found[name] = {key: value for key, value, *_ in entries}
-    return found
-
-
-def _state(topic: Mapping[str, Any], config: Mapping[str, str], prefix: str) -> TopicState:
-    partitions = topic["partitions"]
-    spec = TopicSpec(
-        topic["topic"].removeprefix(prefix),
-        len(partitions),
-        min((len(p["replicas"]) for p in partitions), default=0),
-        config,
-    )
-    return TopicState(
-        spec,
-        leaderless=sum(p["leader"] < 0 for p in partitions),
-        behind=sum(len(p["isr"]) < len(p["replicas"]) for p in partitions),
-    )
 
 
 async def _started(client: Any) -> None:
