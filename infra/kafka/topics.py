@@ -11,7 +11,7 @@ import yaml
 
 from services.shared.eventkit.broker import TopicSpec
 from services.shared.eventkit.errors import TransientError
-from services.shared.eventkit.kafka import create_topics
+from services.shared.eventkit.kafka_admin import create_topics
 from services.shared.eventkit.security import UNSECURED, Security
 
 TOPICS_FILE = Path(__file__).with_name("topics.yaml")

@@ -112,7 +112,7 @@ def _unit(event: Envelope[UnitUpserted], known: Document | None) -> Document:
 def _group(event: Envelope[AboutGroup], known: Document | None) -> Document:
     """Raises: `PermanentError` when an event that does not describe the group comes first: its beginning is missing.
 
-    `link_lost` marks a group whose link is not in the log and has to be set again.
+    `link_lost` marks a group whose link is not in the log and has to be set again; one that a dump had may be withdrawn.
     """
     said = event.data
     row: Document = {**(known or {"_id": said.group_id, "taken": 0, "state": "open", "invite_link": None})}
@@ -120,6 +120,7 @@ def _group(event: Envelope[AboutGroup], known: Document | None) -> Document:
     row.setdefault("created_at", event.time)
     if isinstance(said, GroupInviteChanged | GroupSnapshot):
         row.pop("link_lost", None)
+        row["invite_link"] = None
         if said.invite_ready:
             row["link_lost"] = True
     if not isinstance(said, GroupInviteChanged):

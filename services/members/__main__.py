@@ -5,18 +5,21 @@ from __future__ import annotations
 import asyncio
 
 from services.members.app import build
-from services.members.rotation import rotate_keys
+from services.members.restoring import plan
 from services.members.settings import MembersSettings
 from services.members.snapshots import SOURCES
+from services.members.store import MIGRATIONS, SEALED
 from services.shared.commands import commands
+from services.shared.rotation import rotate_keys
 
-cli = commands(MembersSettings.load, build, sources=SOURCES)
+cli = commands(MembersSettings.load, build, plan=plan, sources=SOURCES)
 
 
 @cli.command("rotate-keys")
 def rotate() -> None:
     """Rotate the keys of contacts."""
-    asyncio.run(rotate_keys(MembersSettings.load(), print))
+    settings = MembersSettings.load()
+    asyncio.run(rotate_keys(settings, settings.master_keys, MIGRATIONS, SEALED, print))
 
 
 if __name__ == "__main__":

@@ -1,14 +1,15 @@
 """The only queries of this service, and the shapes of its collections.
 
 `members`: `{_id, name, words, unit, gender, language, birth_year?, platforms, roles, consents, status, inviter_id?,
-joined_at, updated_at, version, contact, phone_index}`; `contact` is one sealed document `{phone, email?, handles}`,
+joined_at, updated_at, version, contact, contact_lost?, phone_index}`; `contact` is one sealed document `{phone, email?, handles}`,
 `phone_index` the keyed fingerprint of the phone, unique among active members.
+`lost`: `{_id: member id, unit, sequence, left, told?}`, whom a restored dump does not know and the log does.
 `contact_reads`: `{_id, subject, ids, via, at, request_id}`, one for each time contacts were shown to someone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -21,6 +22,7 @@ from services.shared.crypto import create_key_collection
 from services.shared.http.idempotency import COLLECTION
 from services.shared.migrations import Migration, create
 from services.shared.mongo import Collection, Database, Document, Session
+from services.shared.rotation import Sealed
 from services.shared.text import words
 
 _OPTIONAL: Final = ("birth_year", "inviter_id")
@@ -133,37 +135,68 @@ class Answers:
             await self._answers.insert_many(documents, session=session)
 
 
-class Resealing:
-    """The progress of a key rotation, and the contacts it has still to seal anew."""
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """Somebody of whom there is nothing but what was told of them; `left` if that they left is among it."""
+
+    member_id: str
+    unit: str
+    sequence: int
+    left: bool
+
+
+class Recovery:
+    """What `rebuild` does to a restored dump."""
 
     def __init__(self, database: Database) -> None:
         self._members: Collection = database["members"]
-        self._progress: Collection = database["rotations"]
+        self._lost: Collection = database["lost"]
 
-    async def unfinished(self) -> Document | None:
-        """`{key, after}` of a rotation that was interrupted: the data key, and the id it had come to."""
-        return await self._progress.find_one({"_id": "contacts"})
+    async def versions(self, ids: Sequence[str], session: Session) -> dict[str, int]:
+        rows = self._members.find({"_id": {"$in": list(ids)}}, {"version": 1}, session=session)
+        return {row["_id"]: row["version"] async for row in rows}
 
-    async def reached(self, key: Binary, after: str) -> None:
-        await self._progress.replace_one({"_id": "contacts"}, {"key": key, "after": after}, upsert=True)
+    async def change(self, changes: Mapping[str, Document], session: Session) -> None:
+        if writes := [UpdateOne({"_id": i}, {"$set": fields}) for i, fields in changes.items()]:
+            await self._members.bulk_write(writes, ordered=False, session=session)
 
-    async def finish(self) -> None:
-        await self._progress.delete_one({"_id": "contacts"})
+    async def lose_contacts(self, ids: Sequence[str], session: Session) -> None:
+        if ids:
+            what = {"$set": {"contact_lost": True}}
+            await self._members.update_many({"_id": {"$in": list(ids)}}, what, session=session)
 
-    async def batch(self, after: str, limit: int) -> list[tuple[str, Binary]]:
-        rows = self._members.find({"_id": {"$gt": after}}, {"contact": 1}).sort("_id", 1).limit(limit)
-        return [(row["_id"], row["contact"]) for row in await rows.to_list(limit)]
+    async def losses(self, ids: Sequence[str], session: Session) -> dict[str, int]:
+        """The sequence that each had reached."""
+        rows = self._lost.find({"_id": {"$in": list(ids)}}, {"sequence": 1}, session=session)
+        return {row["_id"]: row["sequence"] async for row in rows}
 
-    async def replace(self, resealed: Sequence[tuple[str, Binary, Binary]]) -> None:
-        """`(id, old, new)`; a contact that has changed meanwhile was sealed with the new key by whoever changed it."""
-        if resealed:
-            await self._members.bulk_write(
-                [
-                    UpdateOne({"_id": i, "contact": old}, {"$set": {"contact": new}})
-                    for i, old, new in resealed
-                ],
-                ordered=False,
-            )
+    async def lose(self, losses: Sequence[Loss], session: Session) -> None:
+        if losses:
+            writes = [
+                UpdateOne(
+                    {"_id": o.member_id},
+                    {"$set": {"unit": o.unit, "sequence": o.sequence, "left": o.left}},
+                    upsert=True,
+                )
+                for o in losses
+            ]
+            await self._lost.bulk_write(writes, ordered=False, session=session)
+
+    async def to_be_told(self, session: Session, limit: int = 500) -> list[Loss]:
+        """Some of those of whom nobody has heard yet that they are gone."""
+        rows = self._lost.find({"left": False, "told": None}, session=session).limit(limit)
+        return [Loss(r["_id"], r["unit"], r["sequence"], r["left"]) for r in await rows.to_list(limit)]
+
+    async def told(self, ids: Sequence[str], session: Session) -> None:
+        await self._lost.update_many({"_id": {"$in": list(ids)}}, {"$set": {"told": True}}, session=session)
+
+    async def count(self) -> tuple[int, int, int]:
+        """Members, those lost, and those whose contact is older than what was told of it."""
+        return (
+            await self._members.count_documents({}),
+            await self._lost.count_documents({"told": True}),
+            await self._members.count_documents({"contact_lost": True}),
+        )
 
 
 def document_of(member: Member) -> Document:
@@ -272,4 +305,12 @@ async def _members(database: Database) -> None:
     )
 
 
-MIGRATIONS: Final = (Migration(1, "members, keys, contact_reads", _members),)
+async def _lost(database: Database) -> None:
+    await create(database, "lost")
+
+
+SEALED: Final = (Sealed("members", "contact", "contacts"),)
+MIGRATIONS: Final = (
+    Migration(1, "members, keys, contact_reads", _members),
+    Migration(2, "lost", _lost),
+)

@@ -9,6 +9,7 @@ from services.notifications.senders.recording import COLLECTION as RECORDED
 from services.shared.crypto import create_key_collection
 from services.shared.migrations import Migration, create
 from services.shared.mongo import Database, Document
+from services.shared.rotation import Sealed
 
 CONTACTS_LIVE_SECONDS = 3600
 """Contacts are cached for an hour at most. MongoDB removes them within a minute after that (TTL monitor)."""
@@ -83,4 +84,5 @@ async def _notifications(database: Database) -> None:
     )
 
 
+SEALED = (Sealed("contacts", "sealed", "contacts"), Sealed(RECORDED, "sealed", "messages"))
 MIGRATIONS = (Migration(1, "recipients, invites, notifications, contacts, recorded messages", _first),)

@@ -1,15 +1,22 @@
-"""What every `python -m services.<name>` can do: serve, and, where it makes sense, `rebuild` and `republish`."""
+"""What every `python -m services.<name>` can do: serve, `dump` and `restore`, and, where it makes sense, `rebuild` and `republish`."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, TypeVar
 
 import typer
 from fastapi import FastAPI
+from pymongo.errors import PyMongoError
 from rich.console import Console
 
+from services.shared.backup import BackupError, Manifest
+from services.shared.backup import dump as take_dump
+from services.shared.backup import restore as fill
+from services.shared.eventkit.errors import TransientError
 from services.shared.kernel import Kernel, serve
 from services.shared.logs import configure_logs
 from services.shared.rebuild import Plan, Rebuild, RebuildError
@@ -43,6 +50,8 @@ def commands(
         """Serve until SIGTERM."""
         serve(load(), build)
 
+    _add_dump(cli, load)
+    _add_restore(cli, load)
     if plan:
         _add_rebuild(cli, load, build, plan)
     if sources:
@@ -50,13 +59,74 @@ def commands(
     return cli
 
 
+Directory = Annotated[Path, typer.Argument(help="Of the dump.")]
+NewDatabase = Annotated[str, typer.Option(help="A new database.")]
+NewGroup = Annotated[str, typer.Option(help="A new consumer group.")]
+
+
+def _add_dump(cli: typer.Typer, load: Callable[[], S]) -> None:
+    @cli.command()
+    def dump(
+        directory: Directory,
+        behind: Annotated[
+            bool,
+            typer.Option(
+                "--behind", help="The database is older than its consumer group: a restored volume."
+            ),
+        ] = False,
+    ) -> None:
+        """Write the database, as it is at one instant, into a new directory, with the place in the log it belongs to."""
+        console, settings = Console(), load()
+        with _or_one_line(settings):
+            _tell(console, take_dump(settings, directory, console, behind=behind))
+
+
+def _add_restore(cli: typer.Typer, load: Callable[[], S]) -> None:
+    @cli.command()
+    def restore(
+        directory: Directory,
+        database: NewDatabase,
+        group: NewGroup,
+        dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the dump, write nothing.")] = False,
+    ) -> None:
+        """Fill a new database from a dump. Afterwards `rebuild --resume` takes it to the present."""
+        console, settings = Console(), load()
+        with _or_one_line(settings):
+            manifest = fill(
+                settings, directory, console, database_name=database, group=group, dry_run=dry_run
+            )
+            _tell(console, manifest)
+        if not dry_run:
+            console.print(f"Go on with: rebuild --database {database} --group {group} --resume")
+
+
+@contextmanager
+def _or_one_line(settings: ServiceSettings) -> Iterator[None]:
+    """What is known to go wrong, said in one line."""
+    _quiet(settings)
+    try:
+        yield
+    except (BackupError, TransientError) as refused:
+        raise SystemExit(f"error: {refused}") from None
+    except PyMongoError as refused:  # its own words may hold a document
+        said = getattr(refused, "details", None) or {}
+        raise SystemExit(
+            f"error: MongoDB: {type(refused).__name__} {said.get('codeName', '')}".rstrip()
+        ) from None
+
+
+def _tell(console: Console, manifest: Manifest) -> None:
+    taken = f"{manifest.taken_at:%Y-%m-%d %H:%M:%S} UTC"
+    console.print(f"{manifest.service}: {manifest.documents} documents as of {taken}", highlight=False)
+
+
 def _add_rebuild(
     cli: typer.Typer, load: Callable[[], S], build: Callable[..., FastAPI], plan: Callable[[Kernel], Plan]
 ) -> None:
     @cli.command()
     def rebuild(
-        database: Annotated[str, typer.Option(help="A new database.")],
-        group: Annotated[str, typer.Option(help="A new consumer group.")],
+        database: NewDatabase,
+        group: NewGroup,
         resume: Annotated[bool, typer.Option("--resume", help="Go on with a database begun before.")] = False,
         accept_cut_off: Annotated[
             bool,

@@ -26,10 +26,17 @@ from services.shared.watching import Watch, WatchedBroker
 
 LOOK_SECONDS: Final = 30.0
 """How long a dry run waits for the broker to say where the log ends."""
+DUMP: Final = "dump"
+"""The row of the collection `rebuild` that says that the database was filled from a dump, and whether `whole`."""
 
 
 class RebuildError(Exception):
     """It cannot go on; the text says why and what to do."""
+
+
+def restoring_group(group: str) -> str:
+    """The consumer group by which `group`'s service hears its own topic."""
+    return f"{group}.restoring"
 
 
 async def _nothing() -> None: ...
@@ -38,11 +45,13 @@ async def _nothing() -> None: ...
 @dataclass(frozen=True)
 class Plan:
     """What a service adds. `restoring` handles the events of its own topic and stages nothing; `{}` for a service that
-    decides nothing. `finish` runs after it; `summary` says in lines what there is and what the log does not hold."""
+    decides nothing. `finish` runs after it; `summary` says in lines what there is and what the log does not hold.
+    `from_dump`: the log holds too little to begin with nothing."""
 
     summary: Callable[[], Awaitable[Sequence[str]]]
     restoring: Subscriptions
     finish: Callable[[], Awaitable[None]] = _nothing
+    from_dump: bool = False
 
 
 class Rebuild:
@@ -80,6 +89,7 @@ class Rebuild:
         """
         if not resume and await self.kernel.database.list_collection_names():
             raise RebuildError("the database is not empty: name another, or go on with --resume")
+        await self._check_dump()
         await self.kernel.migrate()
         if resume:
             await self.kernel.fuse.reset()
@@ -92,30 +102,35 @@ class Rebuild:
         if undecided:
             self._say(f"Restored up to now. {undecided} Then run this again with --resume.")
             return False
-        await self._drain("catching up", self._live())
+        if live := self.kernel.consumer:
+            await self._drain("catching up", live)
         await self._report()
         return True
 
     async def look(self) -> dict[str, int]:
         """Records to read, by topic; changes nothing. Raises: `RebuildError` when the broker does not say in time."""
-        phases = {self._restoring_group: self._restorer().topics, self._group: self._live().topics}
+        phases = [(restoring_group(self._group), self._restorer()), (self._group, self.kernel.consumer)]
         return {
-            topic: await self._count(group, topic) for group, topics in phases.items() for topic in topics
+            topic: await self._count(group, topic)
+            for group, consumer in phases
+            if consumer
+            for topic in consumer.topics
         }
 
     def close(self) -> None:
         self.kernel.client.close()
 
-    @property
-    def _restoring_group(self) -> str:
-        return f"{self._group}.restoring"
-
     def _restorer(self) -> BatchConsumer:
-        return self.kernel.batch_consumer(self._restoring_group, self._plan.restoring)
+        return self.kernel.batch_consumer(restoring_group(self._group), self._plan.restoring)
 
-    def _live(self) -> BatchConsumer:
-        assert self.kernel.consumer is not None
-        return self.kernel.consumer
+    async def _check_dump(self) -> None:
+        dump = await self._begun.find_one({"_id": DUMP})
+        if dump and not dump["whole"]:
+            raise RebuildError(
+                "the restore of its dump was not finished: drop the database and restore again"
+            )
+        if self._plan.from_dump and not dump:
+            raise RebuildError("the log does not hold it: restore a dump, then go on with --resume")
 
     async def _unsettled(self) -> str | None:
         """Why the service may still decide or say something that is not in the log yet, as advice; None if it cannot."""

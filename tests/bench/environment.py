@@ -25,7 +25,8 @@ from services.shared.contracts.members import MemberJoined
 from services.shared.contracts.vocabulary import Gender
 from services.shared.eventkit.broker import TopicSpec
 from services.shared.eventkit.codec import encode
-from services.shared.eventkit.kafka import KafkaBroker, create_topics
+from services.shared.eventkit.kafka import KafkaBroker
+from services.shared.eventkit.kafka_admin import create_topics
 from services.shared.ids import new_id
 from tests.fixtures.poison import POISON, TRACE
 

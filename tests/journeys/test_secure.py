@@ -34,6 +34,7 @@ from infra.local.processes import tail
 from infra.local.secured import Secured
 from infra.local.services import SERVICES
 from infra.local.stack import LocalStack
+from services.shared.commands import ONLY_RESTORED
 from services.shared.eventkit.broker import Message
 from services.shared.eventkit.errors import TransientError
 from services.shared.eventkit.kafka import KafkaBroker
@@ -41,6 +42,7 @@ from services.shared.eventkit.security import UNSECURED, Security
 from services.shared.settings import KafkaSettings
 from tests.journeys.joining import join
 from tests.journeys.test_doctor import doctor
+from tests.journeys.test_rebuild import command as run
 
 pytestmark = [pytest.mark.kafka, pytest.mark.heavy, pytest.mark.timeout(240)]
 
@@ -256,6 +258,25 @@ async def test_rights_that_drifted_are_put_back(stack: LocalStack, secured: Secu
     assert not users.compare(access, {}).describe()
     with pytest.raises(TransientError, match="TopicAuthorizationFailedError"):
         await publish(stack, secured.kafka("analytics"), "sangathan.members")
+
+
+@pytest.mark.parametrize("service", ["members", "groups"])
+async def test_a_service_dumps_and_restores_itself_with_its_own_rights(
+    stack: LocalStack, secured: Secured, tmp_path: Path, service: str
+) -> None:
+    new = f"{service}2"
+    dump, anew = str(tmp_path / "dump"), ("--database", new, "--group", new)
+    users = ("infra.mongo", "users", "--secrets", str(secured.secrets))
+    await said(stack, secured, *users, "--also", f"{service}={new}")
+    steps = (
+        (("dump", dump), 0),
+        (("restore", dump, *anew), 0),
+        (("rebuild", *anew, "--resume"), ONLY_RESTORED),  # for it runs
+    )
+    for words, expected in steps:
+        status, text = await run(stack, service, *words)
+        assert status == expected, text
+    await said(stack, secured, *users)
 
 
 async def said(stack: LocalStack, secured: Secured, *command: str) -> str:

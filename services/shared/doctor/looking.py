@@ -13,7 +13,7 @@ from services.shared.doctor.expected import Expected
 from services.shared.doctor.facts import Certificate, Log, Process, Store, Watch
 from services.shared.doctor.findings import Seen, Unseen, Verdict
 from services.shared.eventkit.errors import TransientError
-from services.shared.eventkit.kafka import describe_topics
+from services.shared.eventkit.kafka_admin import describe_topics
 from services.shared.http.keys import KeysUnavailable, key_source
 
 KAFKA_SECONDS = 20.0

@@ -1,4 +1,4 @@
-"""Kafka through aiokafka: the only module that imports it.
+"""Kafka through aiokafka: with `kafka_admin.py` the only module that imports it.
 
 aiokafka's defaults lose data (acks=1, latest, auto-commit), so every setting that matters is written out here.
 """
@@ -12,26 +12,20 @@ from typing import Any
 
 import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import (
-    ClusterAuthorizationFailedError,
     CommitFailedError,
     IllegalStateError,
     KafkaError,
-    TopicAlreadyExistsError,
-    TopicAuthorizationFailedError,
-    for_code,
 )
 
-from services.shared.eventkit.broker import Message, Partition, RebalancedError, Record, TopicSpec, TopicState
+from services.shared.eventkit.broker import Message, Partition, RebalancedError, Record
 from services.shared.eventkit.errors import TransientError
+from services.shared.eventkit.kafka_admin import REQUEST_MS, partitions_of
 from services.shared.eventkit.partitioning import partition_of
 from services.shared.eventkit.security import UNSECURED, Security
 
 log = structlog.get_logger(__name__)
 
-REQUEST_MS = 15_000
 COMMIT_SECONDS = 10.0
 SESSION_MS = 10_000
 MAX_RECORD_BYTES = 2 * 1024 * 1024
@@ -70,43 +64,81 @@ class KafkaBroker:
         return producer
 
     async def consumer(self, group: str, topics: Sequence[str]) -> KafkaConsumer:
-        raw = AIOKafkaConsumer(
-            bootstrap_servers=self._bootstrap,
-            client_id=self._client_id,
+        raw = self._raw_consumer(
             group_id=self._prefix + group,
             group_instance_id=self._group_instance_id,
             auto_offset_reset="earliest",
-            enable_auto_commit=False,
             session_timeout_ms=SESSION_MS,
             heartbeat_interval_ms=SESSION_MS // 3,
             max_poll_interval_ms=300_000,
-            request_timeout_ms=REQUEST_MS,
             # Data is answered at once; this is how often an idle consumer asks again.
             fetch_max_wait_ms=500,
             max_partition_fetch_bytes=MAX_RECORD_BYTES,
             metadata_max_age_ms=30_000,
-            **self._security.options(),
         )
         raw.subscribe([self._prefix + topic for topic in topics], listener=_Assignments(self._on_assigned))
         await _started(raw)
         return KafkaConsumer(raw, self._prefix)
 
     async def read(self, places: Sequence[tuple[Partition, int]]) -> list[Record]:
-        raw = AIOKafkaConsumer(
-            bootstrap_servers=self._bootstrap,
-            client_id=self._client_id,
-            enable_auto_commit=False,
-            request_timeout_ms=REQUEST_MS,
-            fetch_max_wait_ms=100,
-            max_partition_fetch_bytes=READ_BYTES,
-            **self._security.options(),
-        )
+        raw = self._raw_consumer(fetch_max_wait_ms=100, max_partition_fetch_bytes=READ_BYTES)
         await _started(raw)
         reader = KafkaConsumer(raw, self._prefix)
         try:
             return await reader.read(places)
         finally:
             await reader.stop()
+
+    async def marks(
+        self, group: str, topics: Sequence[str]
+    ) -> tuple[dict[Partition, int], dict[Partition, int]]:
+        """Where the group goes on in each partition that it has committed to, and where each partition ends; nothing is joined.
+
+        Raises: `TransientError` when the broker does not answer.
+        """
+        there = await partitions_of(self._bootstrap, [self._prefix + t for t in topics], self._security)
+        tps = [TopicPartition(name, number) for name, number in there]
+        async with self._bystander(group, tps) as raw:
+            ends = await raw.end_offsets(tps)
+            committed = {tp: await raw.committed(tp) for tp in tps}
+        ours = {tp: Partition(tp.topic.removeprefix(self._prefix), tp.partition) for tp in tps}
+        known = {ours[tp]: offset for tp, offset in committed.items() if offset is not None}
+        return known, {ours[tp]: offset for tp, offset in ends.items()}
+
+    async def place(self, group: str, offsets: Mapping[Partition, int]) -> None:
+        """Have the group, which must have no members, go on from these offsets.
+
+        Raises: `RebalancedError` when it has members; `TransientError` when the broker does not answer.
+        """
+        if not offsets:
+            return
+        tps = [TopicPartition(self._prefix + p.topic, p.number) for p in offsets]
+        async with self._bystander(group, tps) as raw:
+            await KafkaConsumer(raw, self._prefix).commit(offsets)
+
+    @contextlib.asynccontextmanager
+    async def _bystander(self, group: str, tps: Sequence[TopicPartition]) -> AsyncIterator[Any]:
+        """A consumer that may ask and commit for the group without being a member of it."""
+        raw = self._raw_consumer(group_id=self._prefix + group)
+        await _started(raw)
+        try:
+            raw.assign(tps)
+            async with asyncio.timeout(2 * REQUEST_MS / 1000):
+                yield raw
+        except (KafkaError, OSError, TimeoutError) as error:
+            raise TransientError(f"broker did not answer: {type(error).__name__}") from error
+        finally:
+            await raw.stop()
+
+    def _raw_consumer(self, **options: Any) -> Any:
+        return AIOKafkaConsumer(
+            bootstrap_servers=self._bootstrap,
+            client_id=self._client_id,
+            enable_auto_commit=False,
+            request_timeout_ms=REQUEST_MS,
+            **self._security.options(),
+            **options,
+        )
 
 
 class _Assignments(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
@@ -282,78 +314,6 @@ class KafkaConsumer:
 
     def _theirs(self, partition: Partition) -> TopicPartition:
         return TopicPartition(self._prefix + partition.topic, partition.number)
-
-
-async def create_topics(bootstrap: str, topics: Sequence[TopicSpec], security: Security = UNSECURED) -> None:
-    """Create what does not exist yet; an existing topic is left as it is.
-
-    Raises: `TransientError` when the broker cannot be reached or refuses.
-    """
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, **security.options())
-    try:
-        await admin.start()
-        response = await admin.create_topics(
-            [NewTopic(t.name, t.partitions, t.replication, topic_configs=dict(t.config)) for t in topics]
-        )
-        for name, code, *_ in response.topic_errors:
-            if code and for_code(code) is not TopicAlreadyExistsError:
-                raise TransientError(f"topic {name}: {for_code(code).__name__}")
-    except (KafkaError, OSError) as error:
-        raise TransientError(f"broker unreachable: {type(error).__name__}") from error
-    finally:
-        await admin.close()
-
-
-async def describe_topics(
-    bootstrap: str, names: Collection[str], prefix: str = "", security: Security = UNSECURED
-) -> tuple[int, list[TopicState]]:
-    """The number of brokers, and those of the topics `names` that are there. Nothing is changed.
-
-    Raises: `TransientError` when the broker cannot be reached; `PermissionError` when we may not ask.
-    """
-    admin = AIOKafkaAdminClient(
-        bootstrap_servers=bootstrap, request_timeout_ms=REQUEST_MS, **security.options()
-    )
-    try:
-        await admin.start()
-        brokers = len((await admin.describe_cluster())["brokers"])
-        # Asked for all, not by name: to describe a topic that is not there may create it.
-        ours = {prefix + name for name in names}
-        topics = [topic for topic in await admin.describe_topics() if topic["topic"] in ours]
-        configs = await _configs(admin, [topic["topic"] for topic in topics])
-        return brokers, [_state(topic, configs[topic["topic"]], prefix) for topic in topics]
-    except (ClusterAuthorizationFailedError, TopicAuthorizationFailedError) as error:
-        raise PermissionError(type(error).__name__) from error
-    except (KafkaError, OSError) as error:
-        raise TransientError(type(error).__name__) from error
-    finally:
-        await admin.close()
-
-
-async def _configs(admin: Any, names: Sequence[str]) -> dict[str, dict[str, str]]:
-    asked = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
-    found = {}
-    for response in await admin.describe_configs(asked) if asked else ():
-        for code, _, _, name, entries in response.resources:
-            if code:
-                raise for_code(code)(name)
-            found[name] = {key: value for key, value, *_ in entries}
-    return found
-
-
-def _state(topic: Mapping[str, Any], config: Mapping[str, str], prefix: str) -> TopicState:
-    partitions = topic["partitions"]
-    spec = TopicSpec(
-        topic["topic"].removeprefix(prefix),
-        len(partitions),
-        min((len(p["replicas"]) for p in partitions), default=0),
-        config,
-    )
-    return TopicState(
-        spec,
-        leaderless=sum(p["leader"] < 0 for p in partitions),
-        behind=sum(len(p["isr"]) < len(p["replicas"]) for p in partitions),
-    )
 
 
 async def _started(client: Any) -> None:

@@ -20,7 +20,8 @@ from services.shared.eventkit.consumer import BatchConsumer, Handler
 from services.shared.eventkit.dead_letters import DeadLetters
 from services.shared.eventkit.fuse import Fuse
 from services.shared.eventkit.inbox import Inbox
-from services.shared.eventkit.kafka import KafkaBroker, create_topics
+from services.shared.eventkit.kafka import KafkaBroker
+from services.shared.eventkit.kafka_admin import create_topics
 from services.shared.eventkit.lease import Lease
 from services.shared.eventkit.metrics import EventkitMetrics
 from services.shared.eventkit.outbox import Origin, Outbox, UnitOfWork

@@ -17,7 +17,7 @@ from services.shared.contracts.base import Envelope
 from services.shared.contracts.members import MemberJoined
 from services.shared.eventkit.broker import Message, TopicSpec
 from services.shared.eventkit.dead_letters import Filter
-from services.shared.eventkit.kafka import create_topics
+from services.shared.eventkit.kafka_admin import create_topics
 from services.shared.eventkit.outbox import UnitOfWork
 from tests.fixtures.poison import FUTURE, NULL, POISON, changed, event
 from tests.integration.eventkit.conftest import Bench, Real

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import secrets
 from base64 import b64encode
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from pymongo.errors import EncryptionError
 
 from infra.local.keys import Keys
-from services.members import rotation
-from services.members.rotation import rotate_keys
 from services.members.settings import MembersSettings
+from services.members.store import MIGRATIONS, SEALED
+from services.shared import rotation
 from services.shared.crypto import Vault, is_sealed_with
 from tests.fixtures.sealed import sealed_by_libmongocrypt
 from tests.integration.members.conftest import serving
@@ -25,13 +27,17 @@ def with_keys(settings: MembersSettings, **keys: bytes) -> MembersSettings:
     return MembersSettings(**values)
 
 
+async def rotate(settings: MembersSettings, say: Callable[[str], None], **options: Any) -> bool:
+    return await rotation.rotate_keys(settings, settings.master_keys, MIGRATIONS, SEALED, say, **options)
+
+
 async def test_rotation_of_both_keys(settings: MembersSettings, keys: Keys) -> None:
     old, new = settings.master_keys["first"], secrets.token_bytes(96)
     said: list[str] = []
     async with serving(settings, keys) as service:
         members = [await service.register(email="a@example.org") for _ in range(3)]
         before = {row["_id"]: row async for row in service.db["members"].find({})}
-        assert await rotate_keys(with_keys(settings, second=new, first=old), said.append, settle_seconds=0)
+        assert await rotate(with_keys(settings, second=new, first=old), said.append, settle_seconds=0)
         after = {row["_id"]: row async for row in service.db["members"].find({})}
         assert "data keys sealed by the current master key: 1" in said
         assert "members looked at: 3, contacts sealed anew: 3" in said
@@ -67,7 +73,7 @@ async def test_contacts_that_libmongocrypt_sealed_are_read_and_sealed_anew(
         await service.db["members"].update_one({"_id": member["id"]}, {"$set": {"contact": old}})
         assert (await service.http.get(f"/v1/members/{member['id']}")).json() == member
         said: list[str] = []
-        assert await rotate_keys(settings, said.append, settle_seconds=0)
+        assert await rotate(settings, said.append, settle_seconds=0)
         assert "members looked at: 1, contacts sealed anew: 1" in said
         new = (await service.stored(member["id"]))["contact"]
         assert (old.subtype, new.subtype) == (6, 128)
@@ -94,8 +100,8 @@ async def test_a_rotation_that_was_interrupted_continues(
     async with serving(settings, keys) as service:
         for _ in range(5):
             await service.register()
-        assert not await rotate_keys(settings, said.append, settle_seconds=0, max_batches=1)
-        assert await rotate_keys(settings, said.append, settle_seconds=0)
+        assert not await rotate(settings, said.append, settle_seconds=0, max_batches=1)
+        assert await rotate(settings, said.append, settle_seconds=0)
         assert "continuing the rotation that was interrupted" in said
         assert said[-2] == "members looked at: 3, contacts sealed anew: 3"
         assert await service.db["keys"].count_documents({}) == 2
@@ -108,7 +114,7 @@ async def test_a_running_service_reads_what_was_rotated_beside_it(
 ) -> None:
     async with serving(settings, keys) as service:
         member = await service.register()
-        await rotate_keys(settings, lambda _: None, settle_seconds=0)
+        await rotate(settings, lambda _: None, settle_seconds=0)
         assert (await service.http.get(f"/v1/members/{member['id']}")).json() == member
         other = await service.register()
         assert (await service.http.get(f"/v1/members/{other['id']}")).json() == other

@@ -34,7 +34,12 @@ def test_every_service_reads_what_it_subscribes_to():
 
 def test_a_service_that_restores_its_decisions_reads_its_own_topic():
     assert Rule("topic", "sangathan.groups", "literal", "Read") in load_access()["groups"].rules()
-    assert load_access()["members"].rules() == [Rule("topic", "sangathan.members", "literal", "Write")]
+    assert load_access()["members"].rules() == [
+        Rule("topic", "members.dlq", "literal", "Write"),
+        Rule("topic", "sangathan.members", "literal", "Write"),
+        Rule("topic", "sangathan.members", "literal", "Read"),
+        Rule("group", "members", "prefixed", "Read"),
+    ]
 
 
 def test_a_mongo_role_is_the_services_own_database_and_what_is_asked_for():

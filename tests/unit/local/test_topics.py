@@ -19,9 +19,7 @@ def test_the_log_never_expires_so_that_it_can_be_replayed():
 
 def test_every_publisher_and_every_consumer_group_has_its_topic():
     services = ("members", "groups", "notifications", "analytics")
-    expected = {f"sangathan.{name}" for name in services} | {
-        f"{name}.dlq" for name in services if name != "members"
-    }
+    expected = {f"sangathan.{name}" for name in services} | {f"{name}.dlq" for name in services}
     assert {topic.name for topic in load_topics(3)} == expected
 
 

@@ -1,0 +1,168 @@
+"""Members restored from a dump: nothing that was told of meanwhile is taken back, and who is lost is said to have left."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from infra.local.keys import Keys
+from services.members.app import build
+from services.members.restoring import plan
+from services.members.settings import MembersSettings
+from services.shared import backup
+from services.shared.backup import BackupError, check
+from services.shared.commands import commands
+from services.shared.contracts.members import MemberLeft
+from services.shared.eventkit.codec import decode
+from services.shared.rebuild import RebuildError
+from services.shared.settings import ServiceSettings
+from tests.fixtures.rebuilding import Anew, databases, quiet, restored, taken, the_log
+from tests.integration.members.conftest import TOPIC, UNIT, Service, serving
+
+STRICT = {"validationLevel": "strict", "validationAction": "error"}
+"""What a collection's validator has by default, and says once it has been set afterwards."""
+
+
+async def move(service: Service, member_id: str, unit: str) -> None:
+    answer = await service.http.post(f"/v1/members/{member_id}/move", json={"unit": unit})
+    assert answer.status_code == 200, answer.text
+
+
+@pytest.mark.heavy
+async def test_what_was_told_of_is_kept_and_who_is_lost_has_left(
+    settings: MembersSettings, keys: Keys, tmp_path: Path
+) -> None:
+    async with serving(settings, keys) as service:
+        moved, gone, changed, same = [(await service.register())["id"] for _ in range(4)]
+        await service.app.until(lambda: quiet(service.app.kernel))
+        directory = await taken(settings, tmp_path / "dump")
+        await move(service, moved, "BR-GAYA")
+        assert (await service.http.delete(f"/v1/members/{gone}")).status_code in (200, 204)
+        version = {"if-match": '"1"'}
+        change = {"phone": "+919812312312", "gender": "female"}
+        answer = await service.http.patch(f"/v1/members/{changed}", json=change, headers=version)
+        assert answer.status_code == 200, answer.text
+        late, late_and_gone = [(await service.register())["id"] for _ in range(2)]
+        assert (await service.http.delete(f"/v1/members/{late_and_gone}")).status_code in (200, 204)
+        await service.app.until(lambda: quiet(service.app.kernel))
+
+    anew = Anew(settings, build, plan)
+    async with databases(settings) as look:
+        with pytest.raises(RebuildError, match="restore a dump"):
+            await anew.run()
+        await look(anew.settings.database).client.drop_database(anew.settings.database)
+        await restored(settings, directory, anew, dry_run=True)
+        assert not await look(anew.settings.database).list_collection_names()
+        await restored(settings, directory, anew)
+        with pytest.raises(BackupError, match="not empty"):
+            await restored(settings, directory, anew)
+        assert await anew.run(resume=True)
+        assert "1 who joined after the dump are lost" in anew.said
+        assert "1 have changed their name or contact" in anew.said
+        assert await anew.run(resume=True), "twice is once"
+
+        async with serving(anew.settings, keys) as service:
+            rows = {row["_id"]: row async for row in service.db["members"].find({})}
+            said = {i: (r["unit"], r["status"], r["version"], r["gender"]) for i, r in rows.items()}
+            assert said == {
+                moved: ("BR-GAYA", "active", 2, "undisclosed"),
+                gone: (UNIT, "left", 2, "undisclosed"),
+                changed: (UNIT, "active", 2, "female"),
+                same: (UNIT, "active", 1, "undisclosed"),
+            }
+            assert [i for i, row in rows.items() if row.get("contact_lost")] == [changed]
+            shown = await service.http.get(f"/v1/members/{changed}")
+            assert shown.json()["phone"] != "+919812312312", "sealed contacts open as of the dump"
+            await move(service, moved, UNIT)
+            await service.app.until(lambda: quiet(service.app.kernel))
+        log = {e.id: e for e in map(decode, await the_log(settings, [TOPIC]))}.values()
+        assert [(e.sequence, type(e.data)) for e in log if e.subject == late][1:] == [(2, MemberLeft)]
+        assert len([e for e in log if e.subject == late_and_gone]) == 2
+        assert [e.sequence for e in log if e.subject == moved] == [1, 2, 3], (
+            "its next change is not a stale one"
+        )
+
+
+async def test_a_dump_is_the_database_at_one_instant(
+    settings: MembersSettings, keys: Keys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody joins after each collection has been read, and is in none of those that follow."""
+    anew, loop = Anew(settings, build, plan), asyncio.get_running_loop()
+    read = backup._dump_documents
+
+    def read_and_join(*given: Any) -> int:
+        count = read(*given)
+        asyncio.run_coroutine_threadsafe(service.register(), loop).result(10)
+        return count
+
+    monkeypatch.setattr(backup, "_dump_documents", read_and_join)
+    async with databases(settings) as look, serving(settings, keys) as service:
+        first = await service.register()
+        await service.app.until(lambda: quiet(service.app.kernel))
+        directory = await taken(settings, tmp_path / "dump")
+        await restored(settings, directory, anew)
+        new, old = look(anew.settings.database), look(settings.database)
+        assert await old["members"].count_documents({}) > 5
+        assert await new["members"].distinct("_id") == [first["id"]]
+        assert await new["outbox"].count_documents({}) == 0
+        names = set(await old.list_collection_names()) - {"leases"}
+        assert names == set(await new.list_collection_names()) - {"rebuild"}
+        for name in names:
+            assert await new[name].index_information() == await old[name].index_information()
+            options, before = await new[name].options(), await old[name].options()
+            assert options == {**before, **STRICT} if "validator" in before else options == before
+
+
+@pytest.mark.parametrize("harm", ["cut", "missing", "unfinished", "stranger"])
+async def test_a_dump_that_is_not_whole_is_refused(
+    settings: MembersSettings, keys: Keys, tmp_path: Path, harm: str
+) -> None:
+    async with serving(settings, keys) as service:
+        await service.register()
+        directory = await taken(settings, tmp_path / "dump")
+        with pytest.raises(BackupError, match="not empty"):
+            await taken(settings, directory)
+    file = directory / "members.bson.gz"
+    asked: ServiceSettings = settings
+    match harm:
+        case "cut":
+            file.write_bytes(file.read_bytes()[:-1])
+        case "missing":
+            file.unlink()
+        case "unfinished":
+            (directory / "manifest.json").unlink()
+        case _:
+            asked = settings.model_copy(update={"service": "groups"})
+    assert check(settings, directory) if harm == "stranger" else True
+    with pytest.raises(BackupError):
+        check(asked, directory)
+
+
+async def test_a_command_that_fails_names_nobody(
+    settings: MembersSettings, keys: Keys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serving(settings, keys) as service:
+        await service.register(name="Suneeta Kumari")
+        directory = await taken(settings, tmp_path / "dump")
+    monkeypatch.setattr(backup, "_insert", twice(backup._insert))
+    cli = commands(lambda: settings, build)
+    anew = Anew(settings, build, plan).settings
+    words = ["restore", str(directory), "--database", anew.database, "--group", anew.group]
+    async with databases(settings):
+        answer = await asyncio.to_thread(CliRunner().invoke, cli, words)
+    assert answer.exit_code == 1
+    assert "BulkWriteError" in answer.output
+    assert "Suneeta" not in answer.output
+
+
+def twice(insert: Callable[..., Iterator[int]]) -> Callable[..., Iterator[int]]:
+    def repeated(*given: Any) -> Iterator[int]:
+        yield from insert(*given)
+        yield from insert(*given)
+
+    return repeated
