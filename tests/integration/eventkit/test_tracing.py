@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
+from prometheus_client.openmetrics.exposition import generate_latest
 
 from services.shared.contracts.base import Envelope
 from services.shared.eventkit.broker import Record
@@ -65,6 +66,19 @@ async def test_an_event_is_sent_and_handled_under_what_staged_it_and_causes_what
     assert handled.attributes["messaging.consumer.group.name"] == bench.group
     assert handled.attributes["messaging.destination.name"] == bench.topic
     assert handled.attributes["messaging.message.id"] == sent.attributes["messaging.message.id"]
+
+
+async def test_the_duration_of_a_batch_names_a_trace_that_is_recorded(
+    bench: Bench, collector: Collector
+) -> None:
+    with traced_to(collector.url):
+        await stage(bench, Origin("quiet", new_traceparent()), ORIGIN)
+        await publish(bench)
+        bench.run(bench.consumer())
+        await bench.effects_are(2)
+        await bench.halt()
+    shown = generate_latest(bench.registry).decode()
+    assert f'# {{trace_id="{ORIGIN.traceparent[3:35]}"}}' in shown
 
 
 async def test_in_a_batch_only_what_is_recorded_has_a_step(bench: Bench, collector: Collector) -> None:
