@@ -59,13 +59,13 @@ async def main(options: argparse.Namespace) -> int:
                 ratios += await steady(name, env, good)
         costs = await capacity.measure(env) if CAPACITY in names else None
     if ratios:
-        report.show(ratios, options.broker)
+        report.show(ratios, options.broker, full=not options.quick)
     if costs:
         report.show_costs(costs)
     if write and ratios:
-        report.write_benchmarks(ratios, options.broker)
+        report.write_benchmarks(ratios, options.broker, full=not options.quick)
     if write and costs:
-        report.write_capacity(costs, options.broker)
+        report.write_capacity(costs, options.broker, full=not options.quick)
     return 0 if all(map(good, ratios)) else 1
 
 

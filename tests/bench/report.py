@@ -22,7 +22,7 @@ DOCS = ROOT / "docs"
 RATIO_HEAD = ("what", "ours", "baseline", "ratio", "goal", "")
 
 
-def machine(broker: str) -> str:
+def machine(broker: str, *, full: bool) -> str:
     """One line: what the figures hold for."""
     cpus = Path("/proc/cpuinfo").read_text().splitlines()
     model = next((line.partition(":")[2].strip() for line in cpus if line.startswith("model name")), "?")
@@ -33,11 +33,12 @@ def machine(broker: str) -> str:
     return (
         f"{os.cpu_count()} cores ({model}), shared by the load generator, the services, mongod and the broker; "
         f"Python {platform.python_version()}; {names[broker]}; {libraries}."
+        + ("" if full else " Sizes of `--quick`.")
     )
 
 
-def show(ratios: Sequence[Ratio], broker: str) -> None:
-    _print(RATIO_HEAD, [r.row for r in ratios], machine(broker))
+def show(ratios: Sequence[Ratio], broker: str, *, full: bool) -> None:
+    _print(RATIO_HEAD, [r.row for r in ratios], machine(broker, full=full))
 
 
 def show_costs(costs: Costs) -> None:
@@ -45,16 +46,16 @@ def show_costs(costs: Costs) -> None:
         _print(head, rows, name)
 
 
-def write_benchmarks(ratios: Sequence[Ratio], broker: str) -> None:
+def write_benchmarks(ratios: Sequence[Ratio], broker: str, *, full: bool) -> None:
     _write(
         "benchmarks.md",
-        {"ratios": _markdown(RATIO_HEAD, [r.row for r in ratios]), "machine": machine(broker)},
+        {"ratios": _markdown(RATIO_HEAD, [r.row for r in ratios]), "machine": machine(broker, full=full)},
     )
 
 
-def write_capacity(costs: Costs, broker: str) -> None:
+def write_capacity(costs: Costs, broker: str, *, full: bool) -> None:
     written = {name: _markdown(head, rows) for name, (head, rows) in tables(costs).items()}
-    _write("capacity.md", {**written, "machine": machine(broker)})
+    _write("capacity.md", {**written, "machine": machine(broker, full=full)})
 
 
 def tables(costs: Costs) -> dict[str, tuple[Row, list[Row]]]:

@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from infra.local.stack import LocalStack
 
 ROOT = Path(__file__).parents[2]
@@ -22,6 +24,7 @@ def tour() -> str:
     return "\n".join(re.findall(r"^```bash\n(.*?)^```$", after, re.MULTILINE | re.DOTALL))
 
 
+@pytest.mark.heavy
 async def test_the_tour_of_the_readme_works(tmp_path: Path) -> None:
     # A checkout as the reader has it: the stack in .local, python in .venv.
     (tmp_path / ".venv").symlink_to(sys.prefix)

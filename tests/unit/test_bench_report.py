@@ -63,10 +63,10 @@ def test_every_table_has_its_place_in_the_docs(name: str, parts: set[str]) -> No
 def test_what_is_written_replaces_what_was_measured_before(tmp_path, monkeypatch) -> None:
     (tmp_path / "capacity.md").write_text((report.DOCS / "capacity.md").read_text())
     monkeypatch.setattr(report, "DOCS", tmp_path)
-    report.write_capacity(COSTS, "kafka")
+    report.write_capacity(COSTS, "kafka", full=True)
     once = (tmp_path / "capacity.md").read_text()
     assert "| notifications | 2.00 | 1,000 | 500 |" in once
-    report.write_capacity(COSTS, "kafka")
+    report.write_capacity(COSTS, "kafka", full=True)
     assert (tmp_path / "capacity.md").read_text() == once
     assert once.count("<!-- end -->") == once.count("<!-- measured:")
 
