@@ -37,8 +37,10 @@ CONSUMERS = (1, 2, 4)
 SHARE = 0.25
 PERIOD = 0.02
 """Seconds of one turn: run, stop. Short against a transaction, so that a stop looks like slowness and not like a pause."""
-WINDOW = (0.1, 0.6)
-"""The part of the events that is timed: from when all are at work until, of four processes on six partitions, two run dry."""
+COUNT = 24_000
+WINDOW = (0.2, 0.6)
+"""The part of the events that is timed: from when all are at work, and those of groups have met and cut their batches, until, of
+four processes on six partitions, two run dry."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +55,7 @@ class Scaled:
 
 async def measure(env: Environment) -> Mapping[str, Mapping[int, Scaled]]:
     """By the consuming service, and the number of its processes."""
-    count = 16_000 if env.full else 6_000
-    return {service: {n: await drain(env, service, n, count) for n in CONSUMERS} for service in SERVICES[1:]}
+    return {service: {n: await drain(env, service, n, COUNT) for n in CONSUMERS} for service in SERVICES[1:]}
 
 
 async def drain(env: Environment, service: str, processes: int, count: int) -> Scaled:
