@@ -32,6 +32,14 @@ def _by_unit(where: str) -> list[Panel]:
                 "{{unit}}",
             ),
         ),
+        bars(
+            "Welcomes still to be sent",
+            "short",
+            Query(
+                f'topk(40, max by (unit) (sangathan_welcomes{{{where},state="queued"}}))',
+                "{{unit}}",
+            ),
+        ),
     ]
 
 
@@ -60,7 +68,7 @@ ROWS: Rows = {
         figure(
             "Welcomes sent",
             "short",
-            Query('max(sangathan_notifications_in_state{state="sent"})', "sent"),
+            Query(f'max(sangathan_welcomes{{{EVERYWHERE},state="sent"}})', "sent"),
         ),
     ],
     "Over time": [
@@ -80,7 +88,7 @@ ROWS: Rows = {
         lines(
             "Welcomes",
             "short",
-            Query("max by (state) (sangathan_notifications_in_state)", "{{state}}"),
+            Query(f"max by (state) (sangathan_welcomes{{{EVERYWHERE}}})", "{{state}}"),
         ),
         lines(
             "Waiting",

@@ -111,7 +111,7 @@ ROWS: Rows = {
             Query(f"sum(max by (gender) (sangathan_members{{{EVERYWHERE}}}))", "members"),
             Query(f"max(sangathan_seats_taken{{{EVERYWHERE}}})", "placements"),
             Query(
-                'sum(max by (state) (sangathan_notifications_in_state{state!="queued"}))',
+                f'sum(max by (state) (sangathan_welcomes{{{EVERYWHERE},state!="queued"}}))',
                 "welcomes done with",
             ),
             about="They meet when nothing is on its way.",

@@ -269,9 +269,9 @@ OWN: Mapping[str, Rows] = {
                 Query("count(max by (unit) (sangathan_seats))", "states, districts and the whole"),
             ),
             lines(
-                "Notifications by state",
+                "Welcomes by state",
                 "short",
-                Query("max by (state) (sangathan_notifications_in_state)", "{{state}}"),
+                Query('max by (state) (sangathan_welcomes{unit="*"})', "{{state}}"),
             ),
         ]
     },

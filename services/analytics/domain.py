@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 
 from services.analytics.calendar import day_of
 from services.shared.contracts.base import Envelope
-from services.shared.contracts.vocabulary import Gender, lineage
+from services.shared.contracts.vocabulary import Gender, Purpose, lineage
 
 EVERYWHERE = "*"
 """The sum over all trees, kept like a unit's."""
@@ -126,7 +126,10 @@ def groups_counted(fact: Fact) -> Iterator[Count]:
 
 
 def notifications_counted(fact: Fact) -> Iterator[Count]:
+    """By the state it is in: among all, and among the welcomes if it is one."""
     yield fact["unit"], f"notifications.by_state.{fact['state']}", 1
+    if fact["purpose"] == Purpose.WELCOME:
+        yield fact["unit"], f"welcomes.by_state.{fact['state']}", 1
 
 
 def nothing_counted(_: Fact) -> Iterator[Count]:

@@ -39,11 +39,8 @@ class BusinessGauges:
         self._taken = Gauge(
             "sangathan_seats_taken", "Seats reserved for members: placements.", ["unit"], registry=registry
         )
-        self._notifications = Gauge(
-            "sangathan_notifications_in_state",
-            "Notifications by the state they are in.",
-            ["state"],
-            registry=registry,
+        self._welcomes = Gauge(
+            "sangathan_welcomes", "Welcomes by the state they are in.", ["unit", "state"], registry=registry
         )
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -59,10 +56,6 @@ class BusinessGauges:
         totals = await self._store.totals([EVERYWHERE, *units])
         for unit, sums in totals.items():
             self._show(unit, sums)
-        for state in NOTIFICATION_STATES:
-            self._notifications.labels(state).set(
-                totals[EVERYWHERE].values[f"notifications.by_state.{state}"]
-            )
 
     def _show(self, unit: str, totals: Totals) -> None:
         values = totals.values
@@ -73,3 +66,5 @@ class BusinessGauges:
         self._groups.labels(unit).set(values["groups.total"])
         self._seats.labels(unit).set(values["groups.seats"])
         self._taken.labels(unit).set(values["groups.taken"])
+        for state in NOTIFICATION_STATES:
+            self._welcomes.labels(unit, state).set(values[f"welcomes.by_state.{state}"])

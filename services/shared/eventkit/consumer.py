@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -32,10 +32,10 @@ from services.shared.eventkit.fuse import Fuse, FuseOpenError
 from services.shared.eventkit.inbox import Inbox
 from services.shared.eventkit.items import Item, first_offsets, ignored_as, read
 from services.shared.eventkit.lag import Lag
-from services.shared.eventkit.loops import first
+from services.shared.eventkit.loops import first, together
 from services.shared.eventkit.metrics import EventkitMetrics
 from services.shared.eventkit.outbox import Outbox, UnitOfWork
-from services.shared.eventkit.parts import BusyError, Part, Parts
+from services.shared.eventkit.parts import LANES, BusyError, Cut, MetError, Part, Parts
 from services.shared.eventkit.spans import processing
 from services.shared.eventkit.waves import waves
 from services.shared.metrics import exemplar
@@ -204,7 +204,10 @@ class BatchConsumer:
             with tracing.spans(self._begun(items)) as spans:
                 self._traced = next((span.trace_id for span in spans.values()), None)
                 begun = [i.under(spans.get(letter_id(i.record))) for i in items] if spans else items
-                await self._apply_parts(self._parts.cut(begun, lambda item: item.envelope))
+                await self._apply_all(self._cut(begun))
+
+    def _cut(self, items: Sequence[Item]) -> Cut[Item]:
+        return self._parts.cut(items, lambda item: item.envelope)
 
     def _begun(self, items: Sequence[Item]) -> Iterator[tuple[str, Span]]:
         for item in items:
@@ -218,37 +221,52 @@ class BatchConsumer:
         self._metrics.events.labels(ignored, "ignored").inc()
         return None
 
-    async def _apply_parts(self, parts: deque[Part[Item]]) -> None:
-        busy = 0
+    async def _apply_all(self, cut: Cut[Item]) -> None:
+        await together([self._lane(cut) for _ in range(min(LANES, len(cut.parts)))])
+        for part in cut.last:
+            await self._apply(part)
+
+    async def _lane(self, cut: Cut[Item]) -> None:
+        """Apply one part after the other until none is left."""
+        parts, busy = cut.parts, 0
         while parts:
             part = parts.popleft()
-            if part.name and self._stop.is_set():
+            if part.lock and self._stop.is_set():
                 raise StoppedError  # a batch of many parts need not be finished: what is applied of it is in the inbox
             try:
-                await self._apply(part.items, part.name)
+                await self._apply(part)
                 busy = 0
+            except MetError:
+                self._parts.met()
+                again = self._cut(part.items)
+                parts.extendleft(again.parts)
+                cut.last.extend(again.last)
             except BusyError:
                 parts.append(part)
                 busy += 1
                 if busy >= len(parts):
                     await self._pause(backoff_seconds(0))
+            except BaseException:
+                parts.clear()  # the other lane finishes what it is at, and takes no more
+                raise
 
-    async def _apply(self, items: Sequence[Item], part: str | None = None) -> None:
+    async def _apply(self, part: Part[Item]) -> None:
         """Apply in one transaction; retry what time cures, bisect what it does not.
 
-        Raises: `BusyError` when another process is at this part; half of it may then be applied, which the inbox knows.
+        Raises: `BusyError` when another process is at this part, `MetError` when it is better cut; half of it may then be
+        applied, which the inbox knows.
         """
         attempt = 0
         while True:
             try:
-                await self._transact(items, part)
+                await self._transact(part)
                 return
-            except (FuseOpenError, BusyError):
+            except (FuseOpenError, BusyError, MetError):
                 raise
             except Exception as error:
                 verdict = classify(error)
                 if verdict is Verdict.PERMANENT or (verdict is Verdict.RACE and attempt >= MOST_RACES):
-                    await self._isolate(items, part, error, attempt + 1)
+                    await self._isolate(part, error, attempt + 1)
                     return
                 attempt += 1
                 self._metrics.retries.labels(verdict.value).inc()
@@ -256,19 +274,17 @@ class BatchConsumer:
                     "consumer.retrying", family=verdict.value, error=type(error).__name__, attempt=attempt
                 )
             await self._pause(backoff_seconds(attempt))
-            self._check_ours(items)
+            self._check_ours(part.items)
 
-    async def _isolate(
-        self, items: Sequence[Item], part: str | None, error: Exception, attempts: int
-    ) -> None:
+    async def _isolate(self, part: Part[Item], error: Exception, attempts: int) -> None:
         """Halve the batch, in order, until the record that fails stands alone."""
-        if len(items) > 1:
-            middle = len(items) // 2
-            await self._apply(items[:middle], part)
-            await self._apply(items[middle:], part)
+        if len(part.items) > 1:
+            middle = len(part.items) // 2
+            await self._apply(part._replace(items=part.items[:middle]))
+            await self._apply(part._replace(items=part.items[middle:]))
             return
         reason, detail = describe(error)
-        item = items[0]
+        item = part.items[0]
         log.error("consumer.dead_letter", letter=letter_id(item.record), reason=reason, detail=detail)
 
         death = Death(item.record, reason, detail, attempts, decodable=item.envelope is not None)
@@ -295,7 +311,7 @@ class BatchConsumer:
                 log.warning("consumer.retrying", error=type(failure).__name__, letter=letter_id(item.record))
             await self._pause(backoff_seconds(attempts))
 
-    async def _transact(self, items: Sequence[Item], part: str | None) -> None:
+    async def _transact(self, part: Part[Item]) -> None:
         """One transaction: handlers, inbox ids, staged events, and the letters of what did not decode."""
 
         runs = 0
@@ -303,9 +319,11 @@ class BatchConsumer:
         async def body(work: UnitOfWork) -> list[Item]:
             nonlocal runs
             runs += 1
-            if part is not None:
-                await self._parts.hold(part, work.session)
-            fresh = await self._fresh(items, work)
+            if runs > 1 and part.cuttable:
+                raise MetError
+            if part.lock is not None:
+                await self._parts.hold(part.lock, work.session)
+            fresh = await self._fresh(part.items, work)
             for wave in waves([i.envelope for i in fresh if i.envelope]):
                 for kind, events in wave.items():
                     await self._handlers[kind](events, work)
@@ -317,7 +335,7 @@ class BatchConsumer:
         fresh = await self._outbox.transact(body)
         if runs > 1:
             self._parts.met()
-        self._count(items, fresh)
+        self._count(part.items, fresh)
         await self._count_dead([item.reason for item in fresh if not item.envelope])
 
     async def _fresh(self, items: Sequence[Item], work: UnitOfWork) -> list[Item]:

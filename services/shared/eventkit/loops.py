@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any
 
 import structlog
 
@@ -24,6 +25,16 @@ async def first(*events: asyncio.Event, timeout: float) -> None:
     finally:
         for wait in waits:
             wait.cancel()
+
+
+async def together(runs: Sequence[Coroutine[Any, Any, None]]) -> None:
+    """Wait for all, also after one has failed; then raise the first failure."""
+    if len(runs) == 1:
+        await runs[0]
+        return
+    for outcome in await asyncio.gather(*runs, return_exceptions=True):
+        if outcome is not None:
+            raise outcome
 
 
 class Loops:

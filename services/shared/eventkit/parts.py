@@ -1,10 +1,14 @@
-"""Parts: a batch cut so that the transactions of several processes do not meet.
+"""Parts: a batch cut into transactions that do not meet, of this process and of others.
 
 Two transactions that write one document are a write conflict: MongoDB aborts the one that is later, all its work is lost, and it runs
-again. Batches of 500 events that write some hundred hot documents (the open group of a unit) always meet, so that two processes would
-drain no more than one. Once a batch has met another, therefore, those after it are cut by what they may meet on. Each part is a
-transaction of its own that first writes a document which stands for the part: who finds it taken learns so before any work is done, and
-goes on with another part meanwhile. It is a lock that ends with its transaction, so a process that dies leaves none behind.
+again. A consumer may say what the transactions of two events may meet on, their *affinity* (groups: the unit, whose open group a placement
+writes). Events of different affinity can then be applied at the same time:
+
+- **Lanes**: a process cuts its batch in two and applies both at once. While mongod is at the one, the process prepares the other.
+- **Locks**: batches of some hundred events that write some hundred hot documents always meet those of another process, so that two
+  processes would drain no more than one. Once a batch has met another, therefore, it and those after it are cut into more parts, and the
+  transaction of each first writes a document that stands for the part. Who finds it taken learns so before any work is done, and goes on
+  with another part meanwhile. It is a lock that ends with its transaction, so a process that dies leaves none behind.
 """
 
 from __future__ import annotations
@@ -24,12 +28,16 @@ from services.shared.mongo import WRITE_CONFLICT, Database, Session
 Affinity = Callable[[Envelope[Any]], str]
 """The name of what the transactions of two events may meet on."""
 
+LANES: Final = 2
+"""Transactions of one process at the same time. They share its one thread of Python, and mongod has other cores."""
+LEAST: Final = 150
+"""Events in each lane: a transaction costs about as much as 60 events, however small it is."""
 PARTS: Final = 8
-"""With fewer, several processes would wait for each other."""
+"""Parts under locks. With fewer, several processes would wait for each other."""
 STRETCH: Final = 4
-"""How many times larger a batch is that will be cut: a transaction costs about as much as 60 events, however small it is."""
+"""How many times larger a batch is that will be cut into those."""
 WARY_BATCHES: Final = 100
-"""How many batches are cut after one that has met another."""
+"""How many batches are cut under locks after one that has met another."""
 
 T = TypeVar("T")
 
@@ -38,46 +46,71 @@ class BusyError(Exception):
     """Another process is at this part."""
 
 
-class Part(NamedTuple, Generic[T]):
-    """`name` is None when there is nothing to meet on: a whole batch, or what cannot be cut."""
+class MetError(Exception):
+    """A batch without locks has met another process's: what writes so much would meet it again and again."""
 
-    name: str | None
+
+class Part(NamedTuple, Generic[T]):
+    """Items for one transaction, and the lock that it takes first."""
+
     items: Sequence[T]
+    lock: str | None = None
+    cuttable: bool = False
+    """It has no lock, and should be cut rather than run again."""
+
+
+class Cut(NamedTuple, Generic[T]):
+    """`parts` may be applied at the same time and in any order; `last`, which cannot be cut, when they are done."""
+
+    parts: deque[Part[T]]
+    last: list[Part[T]]
 
 
 class Parts:
-    """How this process cuts its batches: not at all, until one has met another's."""
+    """How this process cuts its batches: into lanes, and under locks for a while after one has met another's."""
 
     def __init__(self, database: Database, affinity: Affinity | None) -> None:
         self._locks = database["parts"]
         self._affinity = affinity
         self.wary = 0
-        """How many more batches will be cut."""
+        """How many more batches will be under locks."""
 
     @property
     def stretch(self) -> int:
         """How many ordinary batches to fetch at once."""
-        return STRETCH if self._affinity and self.wary else 1
+        if self._affinity is None:
+            return 1
+        return STRETCH if self.wary else LANES
 
     def met(self) -> None:
         """A transaction had to run again."""
         self.wary = WARY_BATCHES
 
-    def cut(self, items: Sequence[T], envelope: Callable[[T], Envelope[Any] | None]) -> deque[Part[T]]:
-        """The parts of a batch, to be applied in any order: all events of a subject are in one, in their order."""
-        if self._affinity is None or not self.wary:
-            return deque([Part(None, items)])
-        self.wary -= 1
+    def cut(self, items: Sequence[T], envelope: Callable[[T], Envelope[Any] | None]) -> Cut[T]:
+        """Events of one affinity are in one part, those of a subject in their order. What has no envelope, and subjects with several
+        events, which may differ in affinity, come last."""
+        if self._affinity is None:
+            return Cut(deque([Part(items)]), [])
+        wary = self.wary > 0
+        self.wary -= wary
+        count = PARTS if wary else min(LANES, len(items) // LEAST)
+        if count < 2:
+            return Cut(deque([Part(items, cuttable=True)]), [])
         envelopes = [envelope(item) for item in items]
         often = Counter(e.subject for e in envelopes if e)
-        parts: dict[str | None, list[T]] = {}
+        numbered: dict[int, list[T]] = {}
+        uncut: list[T] = []
         for item, event in zip(items, envelopes, strict=True):
-            alone = event is not None and often[event.subject] == 1
-            name = name_of(self._affinity(event)) if event and alone else None
-            parts.setdefault(name, []).append(item)
-        mixed = [Part(*each) for each in parts.items()]
-        random.shuffle(mixed)  # two processes then seldom want the same one
-        return deque(mixed)
+            if event is None or often[event.subject] > 1:
+                uncut.append(item)
+            else:
+                numbered.setdefault(number_of(self._affinity(event), count), []).append(item)
+        parts = [
+            Part(part, lock=str(number)) if wary else Part(part, cuttable=True)
+            for number, part in numbered.items()
+        ]
+        random.shuffle(parts)  # two processes then seldom want the same one
+        return Cut(deque(parts), [Part(uncut)] if uncut else [])
 
     async def hold(self, name: str, session: Session) -> None:
         """The first write of a part's transaction. Raises: `BusyError`."""
@@ -92,6 +125,6 @@ class Parts:
             raise
 
 
-def name_of(affinity: str) -> str:
-    """The part of all events with this affinity, the same in every process."""
-    return str(zlib.crc32(affinity.encode()) % PARTS)
+def number_of(affinity: str, count: int) -> int:
+    """Which of `count` parts all events of this affinity are in, the same in every process."""
+    return zlib.crc32(affinity.encode()) % count

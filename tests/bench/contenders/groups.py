@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 
 from services.groups.handlers import Handlers
-from services.groups.subscriptions import subscriptions
+from services.groups.subscriptions import subscriptions, unit_of
 from tests.bench.contenders.job import Job
 
 
 def run(job: Job) -> None:
-    job.kernel.subscribe(subscriptions(Handlers(job.placing)))
+    job.kernel.subscribe(subscriptions(Handlers(job.placing)), affinity=unit_of)
     assert job.kernel.consumer is not None
     asyncio.run(job.kernel.consumer.run(asyncio.Event()))

@@ -8,7 +8,7 @@ from typing import Any
 
 from services.shared.contracts.base import Envelope
 from services.shared.eventkit.outbox import UnitOfWork
-from services.shared.eventkit.parts import name_of
+from services.shared.eventkit.parts import PARTS, number_of
 from services.shared.mongo import Session, transact
 from tests.integration.eventkit.conftest import Bench, joined
 
@@ -81,6 +81,6 @@ async def test_a_part_that_another_holds_waits_and_the_others_do_not(bench: Benc
 
 def held_part() -> tuple[str, set[str]]:
     """The name of the part of the first unit, and all the units that are in it."""
-    by_unit = {unit: name_of(unit) for unit in UNITS}
+    by_unit = {unit: str(number_of(unit, PARTS)) for unit in UNITS}
     held = by_unit[UNITS[0]]
     return held, {unit for unit, name in by_unit.items() if name == held}

@@ -42,6 +42,8 @@ class Actor:
         self.name = name
         self.process = process
         self.step = "begin"
+        self.lanes: list[Actor] = []
+        """The actors that it waits for."""
         self._task = task
         self._world = world
         self._parked: asyncio.Future[None] | None = None
@@ -52,7 +54,7 @@ class Actor:
 
     @property
     def at_rest(self) -> bool:
-        return self.parked or self._task.done()
+        return self.parked or self._task.done() or any(not lane._task.done() for lane in self.lanes)
 
     async def reach(self, step: str) -> None:
         if self.process.dead:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from services.shared.contracts.base import Envelope
 from services.shared.contracts.members import MemberLeft
-from services.shared.eventkit.parts import WARY_BATCHES, Affinity, Parts
+from services.shared.eventkit.parts import LANES, LEAST, WARY_BATCHES, Affinity, Part, Parts
 from tests.fakes.mongo import MemoryClient
 from tests.fakes.store import Store
 
@@ -37,20 +37,22 @@ def wary() -> Parts:
     return parts
 
 
-def cut(parts: Parts, batch: Batch) -> dict[str | None, Batch]:
-    return {part.name: list(part.items) for part in parts.cut(batch, lambda item: item)}
+def cut(parts: Parts, batch: Batch) -> list[Part[Envelope[MemberLeft] | None]]:
+    """In the order in which they are applied; the parts that may be applied together in any."""
+    found = parts.cut(batch, lambda item: item)
+    return [*found.parts, *found.last]
 
 
 @given(batches)
 def test_nothing_is_lost_or_doubled(batch: Batch) -> None:
-    flat = [item for part in cut(wary(), batch).values() for item in part]
+    flat = [item for part in cut(wary(), batch) for item in part.items]
     assert sorted(map(id, filter(None, flat))) == sorted(map(id, filter(None, batch)))
     assert len(flat) == len(batch)
 
 
 @given(batches)
 def test_the_events_of_a_subject_are_in_one_part_in_their_order(batch: Batch) -> None:
-    parts = cut(wary(), batch).values()
+    parts = [part.items for part in cut(wary(), batch)]
     for subject in {e.subject for e in batch if e}:
         [found] = [found for part in parts if (found := [e.id for e in part if e and e.subject == subject])]
         assert found == [e.id for e in batch if e and e.subject == subject]
@@ -59,23 +61,51 @@ def test_the_events_of_a_subject_are_in_one_part_in_their_order(batch: Batch) ->
 @given(batches)
 def test_what_two_processes_may_meet_on_is_under_one_name_in_both(batch: Batch) -> None:
     under: dict[str, str] = {}
-    for name, part in [*cut(wary(), batch).items(), *cut(wary(), batch[::-1]).items()]:
-        for event in part if name else ():
+    for part in [*cut(wary(), batch), *cut(wary(), batch[::-1])]:
+        for event in part.items if part.lock else ():
             assert event is not None
-            assert under.setdefault(event.data.unit, name or "") == name
+            assert under.setdefault(event.data.unit, part.lock or "") == part.lock
 
 
-def test_a_batch_is_cut_only_for_a_while_after_one_has_met_another() -> None:
+def many(n: int = LANES * LEAST) -> Batch:
+    return [event(f"m{i}", f"BR-{i % 40}", i) for i in range(n)]
+
+
+def test_a_large_batch_is_two_lanes_that_no_affinity_is_in_both_of() -> None:
+    lanes = cut(parts_by(lambda e: e.data.unit), many())
+    assert len(lanes) == LANES
+    assert all(lane.cuttable and lane.lock is None for lane in lanes)
+    one, other = ({e.data.unit for e in lane.items if e} for lane in lanes)
+    assert one
+    assert other
+    assert not one & other
+
+
+def test_a_smaller_one_is_not_worth_two_transactions() -> None:
+    assert cut(parts_by(lambda e: e.data.unit), batch := many(LANES * LEAST - 1)) == [
+        Part(batch, cuttable=True)
+    ]
+
+
+def test_what_may_differ_in_affinity_comes_last_and_is_not_cut_again() -> None:
+    batch = [*many(), event("m1", "BR-39", 1000), None]
+    found = parts_by(lambda e: e.data.unit).cut(batch, lambda item: item)
+    assert found.last == [Part([batch[1], *batch[-2:]])]
+
+
+def test_a_batch_is_under_locks_only_for_a_while_after_one_has_met_another() -> None:
     batch: Batch = [event(s, f"BR-{s}", n) for n, s in enumerate("abcdefgh")]
     parts = parts_by(lambda e: e.data.unit)
-    assert cut(parts, batch) == {None: batch}
+    assert cut(parts, batch) == [Part(batch, cuttable=True)]
     parts.met()
-    assert all(len(cut(parts, batch)) > 1 for _ in range(WARY_BATCHES))
-    assert cut(parts, batch) == {None: batch}
+    for _ in range(WARY_BATCHES):
+        cautious = cut(parts, batch)
+        assert len(cautious) > 1
+        assert all(part.lock and not part.cuttable for part in cautious)
+    assert cut(parts, batch) == [Part(batch, cuttable=True)]
 
 
 def test_without_an_affinity_nothing_is_cut() -> None:
     parts = parts_by(None)
     parts.met()
-    batch: Batch = [event("a", "BR-1", 1), event("b", "BR-2", 2)]
-    assert cut(parts, batch) == {None: batch}
+    assert cut(parts, batch := many()) == [Part(batch)]

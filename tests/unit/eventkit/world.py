@@ -20,7 +20,7 @@ from services.shared.contracts.base import Envelope
 from services.shared.contracts.groups import GroupMemberWaiting
 from services.shared.contracts.members import MemberJoined, MemberUpdated
 from services.shared.contracts.vocabulary import Gender
-from services.shared.eventkit import consumer, dead_letters, lease, loops, outbox, relay
+from services.shared.eventkit import consumer, dead_letters, lease, loops, outbox, parts, relay
 from services.shared.eventkit.broker import Message, Record, TopicSpec
 from services.shared.eventkit.errors import PermanentError, TransientError, Verdict, classify
 from services.shared.eventkit.loops import Loop
@@ -50,7 +50,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 class World:
     def __init__(self) -> None:
         self._seconds = 0.0
-        self._ids = 0
+        self._ids = self._turn = 0
         self.store = Store(self.now)
         self.log = Log(self.now)
         self.client = client(self.store, self.step)
@@ -82,6 +82,8 @@ class World:
         for module in (outbox, dead_letters, lease):
             self._patches.setattr(module, "new_id", self.new_id)
         self._patches.setattr(consumer, "FETCH_SECONDS", 0)
+        self._patches.setattr(consumer, "together", self._together)
+        self._patches.setattr(parts, "LEAST", 1)
         self._logging = structlog.get_config()
         structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
 
@@ -119,6 +121,22 @@ class World:
         if not any(event.is_set() for event in events):
             await self.step("pause")
 
+    async def _together(self, runs: Sequence[Coroutine[Any, Any, None]]) -> None:
+        """Each is an actor of its own, so that the test can have one of them wait, fail or go on alone."""
+        whole = ACTOR.get(None)
+        if whole is None or len(runs) == 1:
+            await loops.together(runs)
+            return
+
+        async def lane(n: int, run: Coroutine[Any, Any, None]) -> None:
+            whole.lanes.append(self._enter(whole.process, f"{whole.name.partition('.')[2]}.{n}"))
+            await run
+
+        try:
+            await loops.together([lane(n, run) for n, run in enumerate(runs)])
+        finally:
+            whole.lanes.clear()
+
     def acted(self, process: Process, role: str, run: Loop) -> Loop:
         async def loop(stop: asyncio.Event) -> None:
             self._enter(process, role)
@@ -126,14 +144,15 @@ class World:
 
         return loop
 
-    def _enter(self, process: Process, role: str) -> None:
+    def _enter(self, process: Process, role: str) -> Actor:
         """Make the running task an actor; a loop that its supervisor starts again is the same task."""
         task = asyncio.current_task()
         assert task is not None
         task.add_done_callback(lambda t: t.exception())  # a Crash that nobody else will look at
         name = f"{process.name}.{role}"
-        self.actors[name] = Actor(self, process, name, task)
-        ACTOR.set(self.actors[name])
+        actor = self.actors[name] = Actor(self, process, name, task)
+        ACTOR.set(actor)
+        return actor
 
     async def handle(self, events: Sequence[Envelope[Any]], work: UnitOfWork) -> None:
         """An effect per event, a state per subject guarded by its sequence, and an event that follows."""
@@ -190,12 +209,14 @@ class World:
         self._run()
 
     def parked(self, name: str) -> Actor | None:
-        actor = self.actors.get(name)
-        return actor if actor and actor.parked else None
+        """The task of this name, or one of the lanes that it waits for: whose turn it is."""
+        found = [a for n, a in self.actors.items() if a.parked and (n == name or n.startswith(f"{name}."))]
+        return found[self._turn % len(found)] if found else None
 
     def go(self, name: str, steps: int) -> None:
         for _ in range(steps):
             if actor := self.parked(name):
+                self._turn += 1
                 actor.release()
                 self._run()
 
