@@ -251,7 +251,7 @@ class BatchConsumer:
                 raise
 
     async def _apply(self, part: Part[Item]) -> None:
-        """Apply in one transaction; retry what time cures, bisect what it does not.
+        """Apply in one transaction; retry what time cures, halve what takes too long, bisect what time does not cure.
 
         Raises: `BusyError` when another process is at this part, `MetError` when it is better cut; half of it may then be
         applied, which the inbox knows.
@@ -269,19 +269,27 @@ class BatchConsumer:
                     await self._isolate(part, error, attempt + 1)
                     return
                 attempt += 1
+                late = isinstance(error, TimeoutError)
                 self._metrics.retries.labels(verdict.value).inc()
                 log.warning(
                     "consumer.retrying", family=verdict.value, error=type(error).__name__, attempt=attempt
                 )
             await self._pause(backoff_seconds(attempt))
             self._check_ours(part.items)
+            if late and len(part.items) > 1:
+                # Whole it might outlast its deadline again and again, on a database that is merely slow.
+                await self._apply_halves(part)
+                return
+
+    async def _apply_halves(self, part: Part[Item]) -> None:
+        middle = len(part.items) // 2
+        await self._apply(part._replace(items=part.items[:middle]))
+        await self._apply(part._replace(items=part.items[middle:]))
 
     async def _isolate(self, part: Part[Item], error: Exception, attempts: int) -> None:
         """Halve the batch, in order, until the record that fails stands alone."""
         if len(part.items) > 1:
-            middle = len(part.items) // 2
-            await self._apply(part._replace(items=part.items[:middle]))
-            await self._apply(part._replace(items=part.items[middle:]))
+            await self._apply_halves(part)
             return
         reason, detail = describe(error)
         item = part.items[0]

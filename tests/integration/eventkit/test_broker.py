@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from itertools import groupby
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from services.shared.eventkit.broker import Consumer, Message, Partition, Producer, RebalancedError, Record
-from tests.integration.eventkit.conftest import Bench
+from tests.integration.eventkit.conftest import Bench, on_the_real_things_alone
 
 Join = Callable[[], Coroutine[Any, Any, Consumer]]
 
@@ -176,3 +177,27 @@ async def holds(consumer: Consumer, partitions: int) -> None:
     async with asyncio.timeout(30):
         while len(consumer.assignment()) != partitions:  # noqa: ASYNC110 (a consumer tells nobody)
             await asyncio.sleep(0.05)
+
+
+@on_the_real_things_alone
+async def test_an_idle_consumer_does_not_ask_again_and_again(bench: Bench, join: Join) -> None:
+    """The embedded broker answers a fetch for which it has nothing at once: without our pause a consumer spends a core on it."""
+    consumer = await join()
+    await take(consumer, 1, seconds=1)
+    used = time.process_time()
+    await take(consumer, 1, seconds=2)
+    assert time.process_time() - used < 0.4
+
+
+@on_the_real_things_alone
+async def test_what_comes_after_an_idle_time_is_not_kept_waiting(
+    bench: Bench, producer: Producer, join: Join
+) -> None:
+    consumer = await join()
+    await take(consumer, 1, seconds=1)
+    fetch = asyncio.create_task(take(consumer, 1))
+    await asyncio.sleep(0.3)
+    began = time.perf_counter()
+    await producer.publish(messages(bench.topic, 1, 1))
+    assert len(await fetch) == 1
+    assert time.perf_counter() - began < 0.4

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import pytest
 
 from services.shared.contracts.base import Envelope
+from services.shared.eventkit import outbox
 from services.shared.eventkit.broker import Broker, Consumer, Message, Partition, Producer, Record
 from services.shared.eventkit.codec import encode
 from services.shared.eventkit.consumer import StoppedError
@@ -15,6 +17,7 @@ from services.shared.eventkit.fuse import RUN_LENGTH, Fuse, FuseOpenError
 from services.shared.eventkit.loops import Loops
 from services.shared.eventkit.outbox import UnitOfWork
 from services.shared.ids import new_id
+from services.shared.mongo import transact
 from tests.integration.eventkit.conftest import ORIGIN, Bench, joined
 
 
@@ -159,6 +162,22 @@ async def test_a_transient_fault_is_retried_in_place(bench: Bench) -> None:
     await bench.effects_are(10)
     assert failures == 0
     assert await bench.effects.count_documents({}) == 10
+    assert await bench.dead_letters.letters.count_documents({}) == 0
+
+
+async def test_a_batch_that_outlasts_its_deadline_is_halved(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a database that is merely slow would have it tried again for ever."""
+    monkeypatch.setattr(outbox, "transact", partial(transact, seconds=1.0))
+
+    async def handler(batch: Sequence[Envelope[Any]], work: UnitOfWork) -> None:
+        await asyncio.sleep(0.15 * len(batch))
+        await bench.record_effects(batch, work)
+
+    await bench.publish(*((joined(), 1) for _ in range(16)))
+    await bench.consumer(handler).process(await bench.read(bench.topic, 16))
+    assert await bench.effects.count_documents({}) == 16
     assert await bench.dead_letters.letters.count_documents({}) == 0
 
 

@@ -13,9 +13,8 @@ from services.shared.eventkit.codec import REQUIRED_HEADERS
 from tests.unit.eventkit.verdict import always, finish
 from tests.unit.eventkit.world import PROCESSES, World
 
-MOST_EXAMPLES = 100
 PROFILE = settings(
-    max_examples=MOST_EXAMPLES,
+    max_examples=400,
     stateful_step_count=40,
     deadline=None,
     derandomize=True,
@@ -61,6 +60,8 @@ ACTORS = (
     "b1.relay",
     "b2.relay",
 )
+SUBJECTS = "xuv"
+"""The first is in another lane than the others."""
 KINDS = st.sampled_from([MemberJoined, MemberUpdated])
 OUTCOMES = st.sampled_from(["stay", "fail", "crash", "restart", "expel"])
 
@@ -74,17 +75,25 @@ class KernelMachine(RuleBasedStateMachine):
     def warm(self) -> None:
         self.world.everybody(3)
 
-    @rule(name=st.sampled_from(["a1", "a2"]), subject=st.sampled_from("xyz"), kind=KINDS)
+    @rule(name=st.sampled_from(["a1", "a2"]), subject=st.sampled_from(SUBJECTS), kind=KINDS)
     def request(self, name: str, subject: str, kind: type[MemberJoined | MemberUpdated]) -> None:
         self.world.request(name, subject, kind)
 
-    @rule(subject=st.sampled_from("xy"), kinds=st.lists(KINDS, min_size=2, max_size=4))
+    @rule(subject=st.sampled_from(SUBJECTS[:2]), kinds=st.lists(KINDS, min_size=2, max_size=4))
     def requests(self, subject: str, kinds: list[type[MemberJoined | MemberUpdated]]) -> None:
         """One after the other, each answered if nothing stands in its way."""
         for i, kind in enumerate(kinds):
             name = ("a1", "a2")[i % 2]
             self.world.request(name, subject, kind)
             self.world.go(f"{name}.request", 12)
+
+    @rule(count=st.integers(2, 6))
+    def newcomers(self, count: int) -> None:
+        """Subjects of one event each, all published before they are fetched if nothing stands in the way: what lanes are for."""
+        for _ in range(count):
+            self.world.request("a1", f"n{len(self.world.attempted)}", MemberJoined)
+            self.world.go("a1.request", 12)
+        self.world.go("a1.relay", 40)
 
     @rule(actor=st.sampled_from(ACTORS), steps=st.sampled_from([1, 3, 12, 30]))
     def go(self, actor: str, steps: int) -> None:
@@ -194,5 +203,6 @@ def _poison(world: World, kind: str) -> Message:
 
 
 @pytest.mark.timeout(300)
-def test_no_interleaving_and_no_crash_loses_doubles_or_reorders_an_effect() -> None:
-    run_state_machine_as_test(KernelMachine, settings=PROFILE)
+@pytest.mark.parametrize("examples", [80, pytest.param(PROFILE.max_examples, marks=pytest.mark.heavy)])
+def test_no_interleaving_and_no_crash_loses_doubles_or_reorders_an_effect(examples: int) -> None:
+    run_state_machine_as_test(KernelMachine, settings=settings(PROFILE, max_examples=examples))

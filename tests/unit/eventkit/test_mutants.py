@@ -1,18 +1,19 @@
 """Bugs put into the kernel on purpose: the machine must find each of them, or it guards nothing.
 
-The very same examples find nothing in the kernel as it is (test_machine.py).
+The very same examples find nothing in the kernel as it is (test_machine.py, the heavy one).
 """
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 import pytest
 from hypothesis.stateful import run_state_machine_as_test
 
-from services.shared.eventkit import consumer
+from services.shared.eventkit import consumer, loops
 from services.shared.eventkit.broker import Record
 from services.shared.eventkit.codec import decode
 from services.shared.eventkit.consumer import BatchConsumer
@@ -71,6 +72,13 @@ def delete_before_ack(patch: Patch) -> None:
         return len(rows)
 
     patch.setattr(Relay, "publish_batch", publish_batch)
+
+
+def failed_lane_forgotten(patch: Patch) -> None:
+    async def together(runs: Sequence[Coroutine[Any, Any, None]]) -> None:
+        await asyncio.gather(*runs, return_exceptions=True)
+
+    patch.setattr(loops, "together", together)
 
 
 def no_inbox(patch: Patch) -> None:
@@ -142,6 +150,7 @@ MUTANTS: dict[Callable[[Patch], None], str] = {
     commit_before_effect: "lost",
     commit_before_dead_letter: "poison without a letter",
     delete_before_ack: "sent out of order or not at all|lost|a letter is missing",
+    failed_lane_forgotten: "lost|poison without a letter",
     no_inbox: "an effect was doubled|does not come to rest",
     lease_ignored: "reads the outbox without the lease",
     published_by_id_alone: "out of order|applied after a newer event",

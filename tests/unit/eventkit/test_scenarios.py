@@ -18,7 +18,7 @@ def world() -> Iterator[World]:
     for name in ("a2", "b2"):
         world.crash(name)
     world.expire()
-    for subject in "xyz":
+    for subject in "xuv":
         world.request("a1", subject, MemberJoined)
         world.go("a1.request", 20)
     for _ in range(3):
@@ -29,12 +29,18 @@ def world() -> Iterator[World]:
     world.close()
 
 
+def in_two_lanes(world: World) -> None:
+    world.go_to("b1.consumer", "find inbox")
+    assert all(world.parked(f"b1.consumer.{n}") for n in (0, 1))
+
+
 def test_a_partition_that_was_lost_and_came_back_during_one_batch_is_not_committed_undone(
     world: World,
 ) -> None:
-    world.go_to("b1.consumer", "peer")
-    world.fail("b1.consumer")
-    assert world.actors["b1.consumer"].step == "pause"
+    in_two_lanes(world)
+    world.go_to("b1.consumer.0", "peer")
+    world.fail("b1.consumer.0")
+    assert world.actors["b1.consumer.0"].step == "pause"
     world.start("b2")
     world.go("b2.consumer", 3)
     world.go_to("b1.consumer", "commit offsets", most=10)
@@ -42,6 +48,29 @@ def test_a_partition_that_was_lost_and_came_back_during_one_batch_is_not_committ
     world.expire()
     world.go("b1.consumer", 1)
     world.crash("b1")
+    finish(world)
+
+
+@pytest.mark.parametrize("lane", [0, 1])
+def test_a_process_that_dies_between_the_commits_of_its_lanes_repeats_nothing(
+    world: World, lane: int
+) -> None:
+    in_two_lanes(world)
+    world.go_to(f"b1.consumer.{lane}", "commit done")
+    assert 0 < len(world.rows("b", "effects")) < 3
+    world.crash("b1")
+    finish(world)
+
+
+@pytest.mark.parametrize("lane", [0, 1])
+def test_a_batch_of_which_one_lane_has_ended_undone_is_not_committed(world: World, lane: int) -> None:
+    in_two_lanes(world)
+    world.go_to(f"b1.consumer.{lane}", "peer")
+    world.fail(f"b1.consumer.{lane}")
+    world.terminate("b1")
+    world.everybody(20)
+    assert 0 < len(world.rows("b", "effects")) < 3
+    assert sum(world.log.committed.values()) == 0
     finish(world)
 
 
