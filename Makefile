@@ -35,8 +35,11 @@ doctor: $(VENV)/.installed ## say what is wrong with a deployment, and the cure:
 	@exec $(BIN)/python -m services.shared.ops doctor $(addprefix --url ,$(URL)) $(ARGS)
 
 .PHONY: test
-test: $(VENV)/.installed ## the tests that need nothing but this checkout (ARGS="-k placement")
-	$(BIN)/pytest -m "not heavy and not kafka and not chaos" $(ARGS)
+test: $(VENV)/.installed ## the tests that need nothing but this checkout (ARGS="-k placement", ARGS="-n0 --pdb")
+	$(BIN)/pytest $(SPREAD) -m "not heavy and not kafka and not chaos" $(ARGS)
+
+# Over several processes, for most tests wait more than they compute; each has a MongoDB and a broker of its own.
+SPREAD := --numprocesses auto --dist loadfile
 
 HEAVY ?= heavy and not kafka and not chaos
 .PHONY: heavy
@@ -45,7 +48,7 @@ heavy: $(VENV)/.installed ## the tests that are too slow for `make test`: whole 
 
 .PHONY: onkafka
 onkafka: $(VENV)/.installed $(KAFKA_JARS) ## the integration tests and journeys on Apache Kafka, and those that need it
-	SANGATHAN_LOCAL_BROKER=kafka $(BIN)/pytest -m "(integration or journey or kafka) and not chaos and not anybroker" $(ARGS)
+	SANGATHAN_LOCAL_BROKER=kafka $(BIN)/pytest $(SPREAD) -m "(integration or journey or kafka) and not chaos and not anybroker" $(ARGS)
 
 .PHONY: chaos
 chaos: $(VENV)/.installed $(KAFKA_JARS) ## every fault in turn on Apache Kafka: the report says what was lost or doubled (SEED=7)

@@ -18,7 +18,7 @@ from services.shared.contracts.groups import (
     UnitUpserted,
 )
 from services.shared.contracts.members import MemberJoined, MemberLeft, MemberMoved
-from services.shared.contracts.notifications import NotificationSent
+from services.shared.contracts.notifications import NotificationQueued, NotificationSent
 from services.shared.contracts.vocabulary import Gender, level_of
 from services.shared.ids import new_id
 from tests.integration.analytics.conftest import Analytics
@@ -47,6 +47,20 @@ def group(code: str, *, live: bool) -> list[Envelope[Any]]:
 def seat(of: Envelope[Any]) -> Envelope[Any]:
     place = {"member_id": of.subject, "group_id": "g", "unit": of.data.unit, "kind": "general", "ordinal": 1}
     return envelope(GroupMemberAssigned(**place, invite_ready=True), 1, MONDAY)
+
+
+def notified(code: str, purpose: str = "welcome") -> list[Envelope[Any]]:
+    """Queued and sent."""
+    common = {
+        "notification_id": new_id(),
+        "member_id": "m",
+        "unit": code,
+        "purpose": purpose,
+        "template": "t",
+    }
+    queued: Event = NotificationQueued(**common, language="hi")
+    sent: Event = NotificationSent(**common, language="hi", sender="recording", attempts=1)
+    return [envelope(queued, 1, MONDAY), envelope(sent, 2, MONDAY)]
 
 
 @pytest_asyncio.fixture
@@ -338,12 +352,16 @@ class TestCoverage:
 
 
 async def test_gauges_stop_at_districts_and_announced_units(saran: Analytics) -> None:
-    await saran.feed([member("BR-MADEUP", Gender.MALE)])
+    await saran.feed(
+        [member("BR-MADEUP", Gender.MALE), *notified(BLOCKS[0]), *notified("BR-PATNA", "broadcast")]
+    )
     await saran.kernel.loops._loops["gauges"].__self__.refresh()  # type: ignore[attr-defined]
     text = (await saran.get("/metrics")).text
     assert 'sangathan_members{gender="female",unit="BR-SARAN"} 2.0' in text
     assert 'sangathan_women_share_ratio{unit="BR-SARAN"} 0.5' in text
     assert 'sangathan_seats_taken{unit="*"} 5.0' in text
-    assert 'sangathan_notifications_in_state{state="sent"} 0.0' in text
+    for unit, sent in (("*", 1), ("BR", 1), ("BR-SARAN", 1), ("BR-PATNA", 0)):
+        assert f'sangathan_welcomes{{state="sent",unit="{unit}"}} {sent}.0' in text
+        assert f'sangathan_welcomes{{state="queued",unit="{unit}"}} 0.0' in text
     assert "EKMA" not in text
     assert "MADEUP" not in text

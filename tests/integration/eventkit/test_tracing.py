@@ -13,6 +13,7 @@ from services.shared.eventkit.broker import Record
 from services.shared.eventkit.errors import PermanentError
 from services.shared.eventkit.items import Item
 from services.shared.eventkit.outbox import Origin, UnitOfWork
+from services.shared.eventkit.parts import Part
 from services.shared.http.correlation import new_traceparent
 from services.shared.ids import new_id
 from services.shared.tracing import Span
@@ -126,8 +127,8 @@ async def test_off_nothing_is_done_for_each_event(bench: Bench, monkeypatch: pyt
         raise AssertionError("looked at each event")
         yield
 
-    async def applying(items: Sequence[Item], part: str | None) -> None:
-        applied.extend(items)
+    async def applying(part: Part[Item]) -> None:
+        applied.extend(part.items)
 
     monkeypatch.setattr(consumer, "_read", reading)
     monkeypatch.setattr(consumer, "_apply", applying)

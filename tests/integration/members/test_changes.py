@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import datetime
 from typing import Any
 
 import httpx2
@@ -26,7 +27,7 @@ async def test_patch_changes_what_it_names(service: Service) -> None:
     changed = answer.json()
     assert answer.status_code == 200
     assert answer.headers["etag"] == '"2"'
-    assert changed["updated_at"] >= member["updated_at"]
+    assert datetime.fromisoformat(changed["updated_at"]) >= datetime.fromisoformat(member["updated_at"])
     same = {"name": "Asha Kumari", "birth_year": 1991, "email": None, "version": 2}
     assert changed == member | same | {"updated_at": changed["updated_at"]}
     assert (await service.http.get(f"/v1/members/{member['id']}")).json() == changed

@@ -14,6 +14,7 @@ import time_machine
 from typer.testing import CliRunner
 
 from services.shared.ops import __main__ as command
+from services.shared.ops import show
 from services.shared.ops.ages import age
 from services.shared.ops.client import Client
 from services.shared.ops.target import OpsError, Target, find
@@ -52,7 +53,11 @@ class Service:
 def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     monkeypatch.setenv("SANGATHAN_GROUPS_URL", "http://groups")
     monkeypatch.setenv("SANGATHAN_TOKEN", "token")
-    monkeypatch.setenv("COLUMNS", "200")
+    for console in (
+        show.out,
+        show.err,
+    ):  # COLUMNS is read when they are made, and that may have been long ago
+        monkeypatch.setattr(console, "_width", 200)
 
     def invoke(service: Service, *arguments: str, stdin: str = "") -> Any:
         transport = httpx2.MockTransport(service)
