@@ -7,6 +7,8 @@ the subscribers' inboxes drop the second copy.
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections import Counter
 
 import structlog
@@ -38,6 +40,8 @@ class Relay:
         self._metrics = metrics.relay
         self._max_batch = max_batch
         self._producer: Producer | None = None
+        self._empty_at = -math.inf
+        """When it last found the outbox empty (`time.monotonic`)."""
 
     async def run(self, stop: asyncio.Event) -> None:
         """Publish until `stop`, then what is left if it can be had before the caller's deadline."""
@@ -86,6 +90,7 @@ class Relay:
             return 0
         rows = await self._next_rows()
         if not rows:
+            self._empty_at = time.monotonic()
             return 0
         if self._producer is None:
             self._producer = await self._broker.producer()
@@ -114,6 +119,10 @@ class Relay:
         return sorted(batch, key=lambda row: (row["topic"], row["subject"], row["sequence"]))
 
     async def gauge(self) -> None:
+        if time.monotonic() - self._empty_at < GAUGE_SECONDS:  # an idle relay has just looked
+            self._metrics.outbox_rows.set(0)
+            self._metrics.outbox_age.set(0.0)
+            return
         self._metrics.outbox_rows.set(await self._outbox.rows.estimated_document_count())
         oldest = await self._outbox.rows.find_one({}, {"at": 1}, sort=[("_id", 1)])
         age = (self._outbox.clock.now() - oldest["at"]).total_seconds() if oldest else 0.0
