@@ -58,6 +58,10 @@ FLUSH_SECONDS = 1.0
 """What the last spans may take at the end; with `stop_seconds` and the requests in hand the exit is under 10 s."""
 
 
+class StartError(Exception):
+    """The service cannot start; `service.start_failed` in the log says why."""
+
+
 class Kernel:
     def __init__(
         self,
@@ -159,7 +163,12 @@ class Kernel:
 
         @contextlib.asynccontextmanager
         async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-            await self.migrate()
+            try:
+                await self.migrate()
+            except Exception as error:
+                log.error("service.start_failed", exc_info=error)
+                # The server writes the traceback of what reaches it into the log as a text, messages that quote data and all.
+                raise StartError(type(error).__name__) from None
             settle_garbage_collector()
             self.loops.start()
             try:

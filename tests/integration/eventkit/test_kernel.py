@@ -1,9 +1,19 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import logging
+
+import structlog
+import uvicorn
+from pymongo.errors import OperationFailure
+from uvicorn.lifespan.on import LifespanOn
 
 from infra.local.keys import Keys
 from services.shared.kernel import Kernel
+from services.shared.logs import configure_logs
+from services.shared.migrations import Migration
+from services.shared.mongo import Database
 from services.shared.settings import ServiceSettings
 from tests.fixtures.apps import base_settings
 
@@ -43,3 +53,31 @@ async def test_a_consumer_group_of_another_name_keeps_the_services_dead_letter_t
         assert kernel.consumer._group == expected
         assert kernel.dead_letters.topic == "test.dlq"
         kernel.client.close()
+
+
+async def test_why_a_service_cannot_start_is_logged_without_the_data_that_the_reason_quotes(
+    mongo_uri: str, kafka_bootstrap: str, database_name: str, keys: Keys
+) -> None:
+    settings = ServiceSettings(
+        service="test", **base_settings(mongo_uri, kafka_bootstrap, database_name, keys)
+    )
+    kernel = Kernel(settings)
+    log, root = io.StringIO(), logging.getLogger()
+    before = root.handlers[:], root.level, logging.raiseExceptions
+    configure_logs(service="test", instance="1", stream=log)
+
+    async def refused(_: Database) -> None:
+        raise OperationFailure("E11000 duplicate key { name: 'Sunita Devi' }")
+
+    app = kernel.app(description="", routers=[], migrations=[Migration(1, "refused", refused)], state={})
+    lifespan = LifespanOn(uvicorn.Config(app, log_config=None))
+    try:
+        await lifespan.startup()
+    finally:
+        root.handlers[:], root.level, logging.raiseExceptions = before
+        structlog.reset_defaults()
+        kernel.client.close()
+    assert lifespan.should_exit
+    assert "service.start_failed" in log.getvalue()
+    assert "OperationFailure" in log.getvalue()
+    assert "Sunita" not in log.getvalue()
