@@ -87,8 +87,8 @@ class Parts:
         self.wary = WARY_BATCHES
 
     def cut(self, items: Sequence[T], envelope: Callable[[T], Envelope[Any] | None]) -> Cut[T]:
-        """Events of one affinity are in one part, those of a subject in their order. What has no envelope, and subjects with several
-        events, which may differ in affinity, come last."""
+        """Events of one affinity are in one part, in their order. Subjects with several events, which may differ in affinity, come
+        last: each subject's are together and in their order, too. What has no envelope is in any part."""
         if self._affinity is None:
             return Cut(deque([Part(items)]), [])
         wary = self.wary > 0
@@ -101,10 +101,11 @@ class Parts:
         numbered: dict[int, list[T]] = {}
         uncut: list[T] = []
         for item, event in zip(items, envelopes, strict=True):
-            if event is None or often[event.subject] > 1:
+            if event is not None and often[event.subject] > 1:
                 uncut.append(item)
             else:
-                numbered.setdefault(number_of(self._affinity(event), count), []).append(item)
+                number = number_of(self._affinity(event), count) if event else 0  # it meets nothing
+                numbered.setdefault(number, []).append(item)
         parts = [
             Part(part, lock=str(number)) if wary else Part(part, cuttable=True)
             for number, part in numbered.items()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -200,3 +200,20 @@ async def bench(settings: NotificationsSettings, clock: ManualClock) -> AsyncIte
     yield made
     await made.kernel.client.drop_database(settings.database)
     made.kernel.client.close()
+
+
+Replica = Callable[[Sender], Bench]
+"""Makes another process of the service, with a sender of its own."""
+
+
+@pytest.fixture
+def replica(bench: Bench) -> Iterator[Replica]:
+    made: list[Bench] = []
+
+    def make(sender: Sender) -> Bench:
+        made.append(Bench(bench.settings, bench.clock, sender))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.kernel.client.close()
