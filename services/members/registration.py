@@ -1,8 +1,8 @@
 """Registering members: concurrent requests share one transaction, and each gets its own outcome.
 
-What a request may be refused for is looked up first, one query for the whole batch, so that a phone already taken
-fails its own request and not its neighbours'. A race with another batch aborts the transaction; the next run sees
-the winner's row.
+A batch is first written as if nobody in it had registered before, which is nearly always so: the unique indexes say when it is not.
+Then the transaction has been aborted, and the next looks up who is known, one query for the whole batch, so that a phone already
+taken fails its own request and not its neighbours'.
 """
 
 from __future__ import annotations
@@ -10,7 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from typing import Final, TypeAlias
+
+from pymongo.errors import BulkWriteError
 
 from services.members.contacts import Contacts
 from services.members.domain import Application, Contact, Member, is_plausible_birth_year, join
@@ -24,6 +27,7 @@ from services.members.refusals import (
 from services.members.store import Answers, MemberStore, document_of, record_of
 from services.shared.clock import Clock
 from services.shared.contracts.members import MemberJoined
+from services.shared.eventkit.errors import Verdict, classify
 from services.shared.eventkit.group_commit import GroupCommit
 from services.shared.eventkit.metrics import EventkitMetrics
 from services.shared.eventkit.outbox import Origin, Outbox, UnitOfWork
@@ -83,6 +87,10 @@ class _UnknownInviter:
     pass
 
 
+class _KnownError(Exception):
+    """Not all of the batch can be accepted, so who is known must be looked up."""
+
+
 _Outcome: TypeAlias = _Accepted | _Answered | _PhoneTaken | _UnknownInviter
 
 
@@ -104,7 +112,7 @@ class Registrar:
         self._clock = clock
         self._metrics = metrics
         self._registered = metrics.registrations.labels("registered")
-        self._group: GroupCommit[_Submission, _Outcome] = GroupCommit(self._commit, eventkit)
+        self._group: GroupCommit[_Submission, _Outcome] = GroupCommit(self._commit, eventkit, lanes=2)
 
     async def register(
         self, caller: Principal, application: Application, origin: Origin, request: IdempotentRequest | None
@@ -155,18 +163,28 @@ class Registrar:
 
     async def _commit(self, submissions: Sequence[_Submission]) -> list[_Outcome]:
         drafts = await self._draft(submissions)
+        try:
+            return await self._outbox.transact(partial(self._write, drafts, known=False))
+        except _KnownError:
+            pass
+        except BulkWriteError as error:
+            if classify(error) is not Verdict.RACE:
+                raise
+        return await self._outbox.transact(partial(self._write, drafts, known=True))
 
-        async def write(work: UnitOfWork) -> list[_Outcome]:
-            outcomes = await self._judge(drafts, work)
-            accepted = [outcome.draft for outcome in outcomes if isinstance(outcome, _Accepted)]
-            if accepted:
-                await self._store.insert([draft.document for draft in accepted], work.session)
-                await self._answers.insert((draft.answer for draft in accepted), work.session)
-            for draft in accepted:
-                work.stage(draft.event, draft.member.version, draft.submission.origin)
-            return outcomes
-
-        return await self._outbox.transact(write)
+    async def _write(self, drafts: Sequence[_Draft], work: UnitOfWork, *, known: bool) -> list[_Outcome]:
+        """`known`: somebody may be, so look up who. Raises without it, when somebody is after all: `BulkWriteError` (duplicate key), or
+        `_KnownError` where the answer depends on it."""
+        outcomes = await self._judge(drafts, work, known=known)
+        accepted = [outcome.draft for outcome in outcomes if isinstance(outcome, _Accepted)]
+        if not known and len(accepted) < len(drafts):
+            raise _KnownError
+        if accepted:
+            await self._store.insert([draft.document for draft in accepted], work.session)
+            await self._answers.insert((draft.answer for draft in accepted), work.session)
+        for draft in accepted:
+            work.stage(draft.event, draft.member.version, draft.submission.origin)
+        return outcomes
 
     async def _draft(self, submissions: Sequence[_Submission]) -> list[_Draft]:
         # Sealed here and not in the transaction, which may run several times.
@@ -185,11 +203,14 @@ class Registrar:
             drafts.append(_Draft(submission, member, event, document, answer))
         return drafts
 
-    async def _judge(self, drafts: Sequence[_Draft], work: UnitOfWork) -> list[_Outcome]:
+    async def _judge(self, drafts: Sequence[_Draft], work: UnitOfWork, *, known: bool) -> list[_Outcome]:
         """Each draft's outcome; what one is granted, the drafts after it find taken."""
         session = work.session
-        answered = await self._answers.find((d.answer["_id"] for d in drafts if d.answer), session)
-        taken = await self._store.active_by_phone((d.document["phone_index"] for d in drafts), session)
+        answered: dict[bytes, Document] = {}
+        taken: dict[str, tuple[str, str]] = {}
+        if known:
+            answered = await self._answers.find((d.answer["_id"] for d in drafts if d.answer), session)
+            taken = await self._store.active_by_phone((d.document["phone_index"] for d in drafts), session)
         inviters = await self._store.known(_inviters(drafts), session)
         outcomes: list[_Outcome] = []
         for draft in drafts:

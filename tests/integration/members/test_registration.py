@@ -178,6 +178,15 @@ async def test_a_refused_request_may_be_corrected_under_its_key(service: Service
     assert (await service.post(body, idempotency_key="abc")).status_code == 201
 
 
+async def test_what_was_answered_is_answered_again_though_it_would_be_refused_today(service: Service) -> None:
+    inviter = await service.register()
+    body = a_person(inviter_id=inviter["id"])
+    first = await service.post(body, idempotency_key="abc")
+    await service.db["members"].delete_one({"_id": inviter["id"]})
+    again = await service.post(body, idempotency_key="abc")
+    assert (again.status_code, again.content) == (201, first.content)
+
+
 async def test_an_inviter_must_be_a_member(service: Service) -> None:
     answer = await service.post(a_person(inviter_id=new_id()))
     assert answer.status_code == 422
