@@ -56,6 +56,7 @@ _PERSONAL = re.compile(
     """,
     re.VERBOSE,
 )
+_WORD = re.compile(r"[A-Za-z]{1,60}")
 _INDIAN_MOBILE = range(6_000_000_000, 10_000_000_000)
 _WITH_COUNTRY_CODE = range(916_000_000_000, 920_000_000_000)
 _MAX_DEPTH = 8
@@ -181,19 +182,28 @@ def _explain_exception(_: WrappedLogger, __: str, event: EventDict) -> EventDict
 
 
 def explain(error: BaseException, *, messages: bool = True) -> list[dict[str, Any]]:
-    """An exception and its causes, outermost first: `{"type", "message"?, "frames"}`.
+    """An exception and its causes, outermost first: `{"type", "code"?, "message"?, "frames"}`.
 
-    Messages of errors known to quote data are left out, and all of them when `messages` is false.
+    `code` is the word that MongoDB has for it (`AuthenticationFailed`), which quotes nothing. Messages of errors known to quote
+    data are left out, and all of them when `messages` is false.
     Frames are `file:line function`, innermost last, the last 25 of them; never source lines or variables.
     """
     links = []
     for link in _chain(error):
         entry: dict[str, Any] = {"type": type(link).__qualname__, "frames": _frames(link.__traceback__)}
+        if code := _code(link):
+            entry["code"] = code
         quoting = any(cls.__name__ in _QUOTING_ERRORS for cls in type(link).__mro__)
         if messages and not quoting and str(link):
             entry["message"] = str(link)
         links.append(entry)
     return links
+
+
+def _code(error: BaseException) -> str | None:
+    details = getattr(error, "details", None)  # of pymongo's OperationFailure
+    name = details.get("codeName") if isinstance(details, Mapping) else None
+    return name if isinstance(name, str) and _WORD.fullmatch(name) else None
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
@@ -217,7 +227,12 @@ def _exception_as_text(_: WrappedLogger, __: str, event: EventDict) -> EventDict
     links = event.get("exception")
     if isinstance(links, list):
         event["exception"] = "\n".join(
-            "\n".join([f"{link['type']}: {link.get('message', '')}", *(f"  {at}" for at in link["frames"])])
+            "\n".join(
+                [
+                    f"{link['type']}: {link.get('message', link.get('code', ''))}",
+                    *(f"  {at}" for at in link["frames"]),
+                ]
+            )
             for link in links
         )
     return event

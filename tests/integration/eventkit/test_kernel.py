@@ -67,7 +67,8 @@ async def test_why_a_service_cannot_start_is_logged_without_the_data_that_the_re
     configure_logs(service="test", instance="1", stream=log)
 
     async def refused(_: Database) -> None:
-        raise OperationFailure("E11000 duplicate key { name: 'Sunita Devi' }")
+        said = {"codeName": "DuplicateKey", "keyValue": {"name": "Sunita Devi"}}
+        raise OperationFailure("E11000 duplicate key { name: 'Sunita Devi' }", 11000, said)
 
     app = kernel.app(description="", routers=[], migrations=[Migration(1, "refused", refused)], state={})
     lifespan = LifespanOn(uvicorn.Config(app, log_config=None))
@@ -79,5 +80,6 @@ async def test_why_a_service_cannot_start_is_logged_without_the_data_that_the_re
         kernel.client.close()
     assert lifespan.should_exit
     assert "service.start_failed" in log.getvalue()
-    assert "OperationFailure" in log.getvalue()
+    assert '"type":"OperationFailure","frames"' in log.getvalue()
+    assert '"code":"DuplicateKey"' in log.getvalue()
     assert "Sunita" not in log.getvalue()
