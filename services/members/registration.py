@@ -165,10 +165,8 @@ class Registrar:
         drafts = await self._draft(submissions)
         try:
             return await self._outbox.transact(partial(self._write, drafts, known=False))
-        except _KnownError:
-            pass
-        except BulkWriteError as error:
-            if classify(error) is not Verdict.RACE:
+        except (_KnownError, BulkWriteError) as error:
+            if isinstance(error, BulkWriteError) and classify(error) is not Verdict.RACE:
                 raise
         return await self._outbox.transact(partial(self._write, drafts, known=True))
 

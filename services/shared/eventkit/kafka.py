@@ -335,7 +335,7 @@ def _be_patient(raw: Any) -> None:
         response = await send(node_id, request, **options)
         if isinstance(request, FetchRequest) and not _has_records(response):
             waited = asyncio.get_running_loop().time() - began
-            if waited < FETCH_WAIT_MS / 2000:
+            if waited * 1000 < FETCH_WAIT_MS / 2:
                 await asyncio.sleep(SOONEST_SECONDS)
         return response
 

@@ -49,6 +49,27 @@ async def test_what_two_processes_write_at_once_adds_up_and_who_lost_is_wary_of_
     assert any(each.wary for each in parts)
 
 
+async def test_a_batch_that_has_met_another_is_cut_at_once(bench: Bench) -> None:
+    """Not tried again whole: it would meet the next one too."""
+    await bench.publish(*((joined(unit=unit), 1) for unit in UNITS))
+    records = await bench.read(bench.topic, len(UNITS))
+    count, sizes = counting(bench), list[int]()
+
+    async def met(events: Sequence[Envelope[Any]], work: UnitOfWork) -> None:
+        sizes.append(len(events))
+        await bench.db["counts"].find_one({"_id": "a snapshot begins"}, session=work.session)
+        if len(sizes) == 1:
+            row = {"_id": events[0].data.unit, "n": 0}
+            await bench.db["counts"].replace_one({"_id": row["_id"]}, row, upsert=True)
+        await count(events, work)
+
+    await bench.consumer(met).process(records)
+    assert sizes[0] == len(UNITS)
+    assert len(sizes) > 2
+    assert sum(sizes[1:]) == len(UNITS)
+    assert await counts(bench) == dict.fromkeys(UNITS, 1)
+
+
 async def test_a_part_that_another_holds_waits_and_the_others_do_not(bench: Bench) -> None:
     await bench.publish(*((joined(unit=unit), 1) for unit in UNITS))
     records = await bench.read(bench.topic, len(UNITS))
