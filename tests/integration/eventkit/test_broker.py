@@ -154,6 +154,8 @@ async def test_a_partition_lost_and_got_back_may_be_committed_and_is_read_anew(
     await shared(first, second)
     await second.stop()
     await holds(first, 3)
+    # It has asked where to begin, so that the commit is no answer to that.
+    assert len(await first.positions()) == 3
     await first.commit(ends(in_hand))
     assert len(await take(first, 24)) == 24
     third = await join()
