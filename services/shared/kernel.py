@@ -21,8 +21,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from services.shared.clock import Clock, SystemClock
+from services.shared.eventkit.applier import Applier, Subscriptions
 from services.shared.eventkit.broker import Broker
-from services.shared.eventkit.consumer import BatchConsumer, Subscriptions
+from services.shared.eventkit.consumer import BatchConsumer
 from services.shared.eventkit.dead_letters import DeadLetters
 from services.shared.eventkit.errors import TransientError, Verdict, classify
 from services.shared.eventkit.fuse import Fuse
@@ -124,17 +125,22 @@ class Kernel:
     ) -> BatchConsumer:
         """A consumer over this kernel's database and log, not started."""
         return BatchConsumer(
-            group=group,
-            subscriptions=subscriptions,
+            applier=Applier(
+                group=group,
+                subscriptions=subscriptions,
+                outbox=self.outbox,
+                inbox=Inbox(self.database),
+                dead_letters=self.dead_letters,
+                fuse=self.fuse,
+                clock=self.clock,
+                metrics=self.metrics,
+                parts=Parts(self.database, affinity),
+            ),
             broker=self.broker,
-            outbox=self.outbox,
-            inbox=Inbox(self.database),
-            dead_letters=self.dead_letters,
             fuse=self.fuse,
             clock=self.clock,
             metrics=self.metrics,
             max_batch=self.settings.consumer_max_batch,
-            parts=Parts(self.database, affinity),
         )
 
     async def migrate(self) -> None:

@@ -15,8 +15,9 @@ from typing import Any, Final
 from fastapi import FastAPI
 from rich.console import Console
 
+from services.shared.eventkit.applier import Subscriptions
 from services.shared.eventkit.broker import Partition
-from services.shared.eventkit.consumer import BatchConsumer, Subscriptions
+from services.shared.eventkit.consumer import BatchConsumer
 from services.shared.eventkit.lease import Lease
 from services.shared.kernel import Kernel, broker_of
 from services.shared.mongo import Database, database

@@ -16,9 +16,9 @@ import structlog
 from services.shared.clock import Clock
 from services.shared.contracts.base import Envelope, Event
 from services.shared.contracts.catalogue import BY_TYPE
+from services.shared.eventkit.applier import Subscriptions
 from services.shared.eventkit.broker import Broker, Partition, Record
 from services.shared.eventkit.codec import MAX_VALUE_BYTES, decode
-from services.shared.eventkit.consumer import Subscriptions
 from services.shared.eventkit.dead_letters import (
     DeadLetters,
     Filter,

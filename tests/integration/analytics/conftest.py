@@ -37,7 +37,7 @@ class Analytics:
     async def feed(self, events: Sequence[Envelope[Any]]) -> None:
         """Decode, inbox, waves, handlers, one transaction: all that the consumer does with a fetched batch."""
         assert self.kernel.consumer is not None
-        await self.kernel.consumer.process([self._record(encode(event)) for event in events])
+        await self.kernel.consumer.applier.apply([self._record(encode(event)) for event in events])
         assert await self.kernel.database["dead_letters"].count_documents({}) == 0
 
     async def get(

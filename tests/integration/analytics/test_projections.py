@@ -99,7 +99,7 @@ async def test_a_handler_that_fails_half_way_changes_nothing(analytics: Analytic
     good, broken = join("BR-A"), join("BR-A")
 
     async def apply(work: Any) -> None:
-        handlers = analytics.kernel.consumer._handlers  # type: ignore[union-attr]
+        handlers = analytics.kernel.consumer.applier._handlers  # type: ignore[union-attr]
         await handlers[MemberJoined]([good, broken], work)
         raise RuntimeError("the process dies before it commits")
 

@@ -15,8 +15,9 @@ from services.shared.clock import SystemClock
 from services.shared.contracts.base import Envelope
 from services.shared.contracts.members import MemberJoined
 from services.shared.contracts.vocabulary import Gender
+from services.shared.eventkit.applier import Applier, Handler
 from services.shared.eventkit.broker import Broker, Record, TopicSpec
-from services.shared.eventkit.consumer import BatchConsumer, Handler
+from services.shared.eventkit.consumer import BatchConsumer
 from services.shared.eventkit.dead_letters import DeadLetters
 from services.shared.eventkit.fuse import Fuse
 from services.shared.eventkit.inbox import Inbox
@@ -117,16 +118,26 @@ class Bench:
         self, handler: Handler | None = None, *, group: str | None = None, parts: Parts | None = None
     ) -> BatchConsumer:
         return BatchConsumer(
+            applier=self.applier(handler, group=group, parts=parts),
+            broker=self.broker,
+            fuse=self.fuse,
+            clock=self.clock,
+            metrics=self.metrics,
+            max_batch=500,
+        )
+
+    def applier(
+        self, handler: Handler | None = None, *, group: str | None = None, parts: Parts | None = None
+    ) -> Applier:
+        return Applier(
             group=group or self.group,
             subscriptions={MemberJoined: handler or self.record_effects},
-            broker=self.broker,
             outbox=self.outbox,
             inbox=Inbox(self.db),
             dead_letters=self.dead_letters,
             fuse=self.fuse,
             clock=self.clock,
             metrics=self.metrics,
-            max_batch=500,
             parts=parts or self.parts(),
         )
 

@@ -9,9 +9,9 @@ import pytest
 
 from services.shared.contracts.base import Envelope
 from services.shared.eventkit import outbox
+from services.shared.eventkit.applier import StoppedError
 from services.shared.eventkit.broker import Broker, Consumer, Message, Partition, Producer, Record
 from services.shared.eventkit.codec import encode
-from services.shared.eventkit.consumer import StoppedError
 from services.shared.eventkit.errors import TransientError
 from services.shared.eventkit.fuse import RUN_LENGTH, Fuse, FuseOpenError
 from services.shared.eventkit.loops import Loops
@@ -53,7 +53,7 @@ async def test_every_event_is_applied_once_and_its_offsets_are_committed(bench: 
 async def test_a_crash_after_the_effect_and_before_the_commit_repeats_nothing(bench: Bench) -> None:
     await bench.publish(*((joined(), 1) for _ in range(30)))
     records = await bench.read(bench.topic, 30)
-    await bench.consumer().process(records)  # its offsets are never committed
+    await bench.applier().apply(records)  # its offsets are never committed
     bench.run(bench.consumer())
     await asyncio.sleep(1.5)
     assert await bench.effects.count_documents({}) == 30
@@ -176,7 +176,7 @@ async def test_a_batch_that_outlasts_its_deadline_is_halved(
         await bench.record_effects(batch, work)
 
     await bench.publish(*((joined(), 1) for _ in range(16)))
-    await bench.consumer(handler).process(await bench.read(bench.topic, 16))
+    await bench.applier(handler).apply(await bench.read(bench.topic, 16))
     assert await bench.effects.count_documents({}) == 16
     assert await bench.dead_letters.letters.count_documents({}) == 0
 
@@ -187,10 +187,10 @@ async def test_stopping_in_the_middle_of_retries_commits_nothing(bench: Bench) -
 
     await bench.publish((joined(), 1))
     records = await bench.read(bench.topic, 1)
-    consumer = bench.consumer(handler)
-    consumer._stop.set()
+    applier = bench.applier(handler)
+    applier._stop.set()
     with pytest.raises(StoppedError):
-        await consumer.process(records)
+        await applier.apply(records)
     stop, task = bench.run(bench.consumer(handler))
     await asyncio.sleep(1)
     stop.set()
@@ -203,7 +203,7 @@ async def test_two_consumers_of_one_event_apply_it_once(bench: Bench) -> None:
     """A zombie and its successor hold the same records."""
     await bench.publish(*((joined(), 1) for _ in range(40)))
     records = await bench.read(bench.topic, 40)
-    await asyncio.gather(*(bench.consumer().process(records) for _ in range(4)))
+    await asyncio.gather(*(bench.applier().apply(records) for _ in range(4)))
     assert await bench.effects.count_documents({}) == 40
     assert await bench.dead_letters.letters.count_documents({}) == 0
 
@@ -312,7 +312,7 @@ async def test_a_run_of_undecodable_records_opens_the_fuse(bench: Bench) -> None
     await raw(bench, *(message(headers={"ce_type": b"member.sang"}) for _ in range(RUN_LENGTH * 3)))
     records = await bench.read(bench.topic, RUN_LENGTH * 3)
     with pytest.raises(FuseOpenError):
-        await bench.consumer().process(records)
+        await bench.applier().apply(records)
     assert bench.metrics.dead_letters.buried.labels("unknown_type")._value.get() == RUN_LENGTH * 3
 
 

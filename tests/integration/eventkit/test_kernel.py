@@ -50,7 +50,7 @@ async def test_a_consumer_group_of_another_name_keeps_the_services_dead_letter_t
         kernel = Kernel(ServiceSettings(service="test", consumer_group=group, **base))
         kernel.subscribe({})
         assert kernel.consumer is not None
-        assert kernel.consumer._group == expected
+        assert kernel.consumer.applier.group == expected
         assert kernel.dead_letters.topic == "test.dlq"
         kernel.client.close()
 

@@ -100,7 +100,7 @@ async def test_open_and_settled_letters_are_counted(bench: Bench) -> None:
 
     await bench.publish(*((joined(), 1) for _ in range(3)))
     records = await bench.read(bench.topic, 3)
-    await bench.consumer(handler).process(records)
+    await bench.applier(handler).apply(records)
     stop = asyncio.Event()
     watching = asyncio.create_task(bench.dead_letters.watch(stop))
     gauges = bench.metrics.dead_letters
@@ -125,7 +125,7 @@ async def test_what_others_write_into_a_topic_makes_no_series(bench: Bench) -> N
         await raw(bench, *bad, *newer)
         records = await bench.read(bench.topic, 2 * numbers.stop)
         try:
-            await bench.consumer().process(records)
+            await bench.applier().apply(records)
         except FuseOpenError:
             await bench.fuse.reset()
         return len(generate_latest(bench.registry).splitlines())

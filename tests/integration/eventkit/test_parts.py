@@ -40,9 +40,9 @@ async def test_what_two_processes_write_at_once_adds_up_and_who_lost_is_wary_of_
     halves = [records[::2], records[1::2]]
 
     async def consume(n: int) -> None:
-        consumer = bench.consumer(counting(bench), parts=parts[n])
+        applier = bench.applier(counting(bench), parts=parts[n])
         for start in range(0, len(halves[n]), 60):
-            await consumer.process(halves[n][start : start + 60])
+            await applier.apply(halves[n][start : start + 60])
 
     await asyncio.gather(consume(0), consume(1))
     assert await counts(bench) == dict.fromkeys(UNITS, 20)
@@ -63,7 +63,7 @@ async def test_a_batch_that_has_met_another_is_cut_at_once(bench: Bench) -> None
             await bench.db["counts"].replace_one({"_id": row["_id"]}, row, upsert=True)
         await count(events, work)
 
-    await bench.consumer(met).process(records)
+    await bench.applier(met).apply(records)
     assert sizes[0] == len(UNITS)
     assert len(sizes) > 2
     assert sum(sizes[1:]) == len(UNITS)
@@ -86,7 +86,7 @@ async def test_a_part_that_another_holds_waits_and_the_others_do_not(bench: Benc
     holder = asyncio.create_task(transact(bench.client, hold, seconds=60))
     await holds.wait()
     parts.met()
-    work = asyncio.create_task(bench.consumer(counting(bench), parts=parts).process(records))
+    work = asyncio.create_task(bench.applier(counting(bench), parts=parts).apply(records))
     async with asyncio.timeout(20):
         while len(await counts(bench)) < len(UNITS) - len(theirs):  # noqa: ASYNC110 (it is in MongoDB)
             await asyncio.sleep(0.02)

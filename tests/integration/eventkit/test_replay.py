@@ -47,7 +47,7 @@ async def bury(bench: Bench, *events: tuple[MemberJoined, int]) -> Sequence[Docu
     records = await bench.read(bench.topic, len(events))
     sick = Sick(bench)
     for start in range(0, len(records), 40):
-        await bench.consumer(sick).process(records[start : start + 40])
+        await bench.applier(sick).apply(records[start : start + 40])
         bench.fuse._run = 0
     return await bench.dead_letters.find(DEAD, after=None, limit=10_000)
 
@@ -136,7 +136,7 @@ async def test_filters_by_type_reason_and_age(bench: Bench) -> None:
     await bury(bench, (joined(), 1), (joined(), 1))
     await raw(bench, message(headers={"ce_type": b"member.sang"}))
     records = await bench.read(bench.topic, 3)
-    await bench.consumer().process([r for r in records if ("ce_type", b"member.sang") in r.headers])
+    await bench.applier().apply([r for r in records if ("ce_type", b"member.sang") in r.headers])
     letters = bench.dead_letters
     newest = max(x["at"] for x in await letters.find(DEAD, after=None, limit=9))
     later = newest + timedelta(milliseconds=1)
@@ -177,7 +177,7 @@ async def withheld(bench: Bench, *, known_later: bool, monkeypatch: pytest.Monke
     (record,) = await bench.read(bench.topic, 1)
     with monkeypatch.context() as older:
         older.delitem(BY_TYPE, "member.joined")
-        await bench.consumer().process([record])
+        await bench.applier().apply([record])
     (letter,) = await bench.dead_letters.find(DEAD, after=None, limit=2)
     assert not letter["key"]
     if not known_later:
@@ -200,7 +200,7 @@ async def test_a_withheld_event_that_was_applied_under_another_offset_has_no_sec
     """A doubled relay published it twice; the second copy met the newer release."""
     letter = await withheld(bench, known_later=True, monkeypatch=monkeypatch)
     (record,) = await bench.broker.read([(Partition(letter["topic"], letter["partition"]), letter["offset"])])
-    await bench.consumer().process([record])
+    await bench.applier().apply([record])
     (outcome,) = await replay(bench)
     assert outcome.replayed == 1
     assert await bench.effects.count_documents({}) == 1

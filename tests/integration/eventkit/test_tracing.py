@@ -57,7 +57,7 @@ async def test_an_event_is_sent_and_handled_under_what_staged_it_and_causes_what
         [subject] = await stage(bench, ORIGIN)
         await publish(bench)
         records = await bench.read(bench.topic, 1)
-        await bench.consumer(passes_on).process(records)
+        await bench.applier(passes_on).apply(records)
     [row] = await bench.outbox.rows.find({"subject": f"after-{subject}"}).to_list(None)
     sent, handled = sorted(collector.spans, key=lambda span: span.name, reverse=True)
     assert (sent.name, handled.name) == ("send member.joined", "process member.joined")
@@ -87,7 +87,7 @@ async def test_in_a_batch_only_what_is_recorded_has_a_step(bench: Bench, collect
     with traced_to(collector.url):
         await stage(bench, *unrecorded, ORIGIN, *unrecorded)
         await publish(bench)
-        await bench.consumer().process(await bench.read(bench.topic, 41))
+        await bench.applier().apply(await bench.read(bench.topic, 41))
     assert await bench.effects.count_documents({}) == 41
     assert sorted(span.name for span in collector.spans) == ["process member.joined", "send member.joined"]
 
@@ -103,7 +103,7 @@ async def test_a_dead_letter_is_a_failed_step_and_the_others_are_not(
     with traced_to(collector.url):
         bad, *_ = await stage(bench, *[ORIGIN] * 5)
         await publish(bench)
-        await bench.consumer(fails_for_one).process(await bench.read(bench.topic, 5))
+        await bench.applier(fails_for_one).apply(await bench.read(bench.topic, 5))
     assert await bench.effects.count_documents({}) == 4
     handled = [span for span in collector.spans if span.name == "process member.joined"]
     assert [span.attributes.get("error.type") for span in handled if span.failed] == ["no_such_unit"]
@@ -114,10 +114,10 @@ async def test_a_dead_letter_is_a_failed_step_and_the_others_are_not(
 async def test_off_nothing_is_done_for_each_event(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was decoded is what is applied: no look at each, no copy."""
     await bench.publish((joined(), 1), (joined(), 1))
-    consumer = bench.consumer()
+    applier = bench.applier()
     decoded: list[Item | None] = []
     applied: list[Item] = []
-    read = consumer._read
+    read = applier._read
 
     def reading(record: Record) -> Item | None:
         decoded.append(read(record))
@@ -130,9 +130,9 @@ async def test_off_nothing_is_done_for_each_event(bench: Bench, monkeypatch: pyt
     async def applying(part: Part[Item]) -> None:
         applied.extend(part.items)
 
-    monkeypatch.setattr(consumer, "_read", reading)
-    monkeypatch.setattr(consumer, "_apply", applying)
-    monkeypatch.setattr(consumer, "_begun", never)
-    await consumer.process(await bench.read(bench.topic, 2))
+    monkeypatch.setattr(applier, "_read", reading)
+    monkeypatch.setattr(applier, "_apply", applying)
+    monkeypatch.setattr(applier, "_begun", never)
+    await applier.apply(await bench.read(bench.topic, 2))
     assert len(applied) == 2
     assert all(one is other for one, other in zip(applied, decoded, strict=True))

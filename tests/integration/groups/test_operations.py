@@ -19,8 +19,8 @@ OFFSETS = (9, 10, 2)
 
 async def bury(groups: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     """A `member.joined` whose handler fails, and a record of no known type, at each of `OFFSETS`."""
-    consumer = groups.kernel.consumer
-    assert consumer is not None
+    assert groups.kernel.consumer is not None
+    applier = groups.kernel.consumer.applier
 
     async def sick(*_: object) -> None:
         raise KeyError
@@ -31,10 +31,10 @@ async def bury(groups: Running, monkeypatch: pytest.MonkeyPatch) -> None:
 
     unknown = Message("sangathan.members", b"m", b"{}", (("ce_type", b"member.sang"),))
     with monkeypatch.context() as broken:
-        broken.setattr(consumer, "_handlers", {MemberJoined: sick})
+        broken.setattr(applier, "_handlers", {MemberJoined: sick})
         for offset in OFFSETS:
             good = encode(groups.envelope(joins(1)[0]))
-            await consumer.process([record(good, 0, offset), record(unknown, 1, offset)])
+            await applier.apply([record(good, 0, offset), record(unknown, 1, offset)])
 
 
 async def pages(groups: Running, **query: str) -> list[dict[str, Any]]:

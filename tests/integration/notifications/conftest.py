@@ -58,7 +58,7 @@ class Bench:
 
     async def deliver(self, *events: Envelope[Event]) -> None:
         assert self.kernel.consumer is not None
-        await self.kernel.consumer.process([self._record(encode(event)) for event in events])
+        await self.kernel.consumer.applier.apply([self._record(encode(event)) for event in events])
 
     async def dispatch(self) -> int:
         return await self.dispatcher.dispatch()

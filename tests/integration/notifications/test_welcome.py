@@ -148,7 +148,7 @@ async def test_a_link_that_comes_while_somebody_is_being_assigned_is_not_missed(
     """The two transactions overlap; under snapshot isolation each would miss the other if they did not conflict."""
     member, group = peers.add_member(), peers.add_group()
     await bench.deliver(joined(member))
-    handlers = bench.kernel.consumer._handlers  # type: ignore[union-attr]
+    handlers = bench.kernel.consumer.applier._handlers  # type: ignore[union-attr]
     other: list[asyncio.Task[None]] = []
 
     async def link_comes(work: UnitOfWork) -> None:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 from prometheus_client import CollectorRegistry
 
 from services.shared.contracts.members import MemberJoined, MemberUpdated
-from services.shared.eventkit.consumer import BatchConsumer, Subscriptions
+from services.shared.eventkit.applier import Applier, Subscriptions
+from services.shared.eventkit.consumer import BatchConsumer
 from services.shared.eventkit.dead_letters import DeadLetters
 from services.shared.eventkit.fuse import Fuse
 from services.shared.eventkit.inbox import Inbox
@@ -105,17 +106,22 @@ class Process:
         self.fuse = WatchedFuse(world, self.service)
         subscriptions: Subscriptions = {MemberJoined: world.handle, MemberUpdated: world.handle}
         self.consumer = BatchConsumer(
-            group=self.service,
-            subscriptions=subscriptions,
+            applier=Applier(
+                group=self.service,
+                subscriptions=subscriptions,
+                outbox=self.outbox,
+                inbox=Inbox(db),
+                dead_letters=DeadLetters(db, world, self.service, METRICS),
+                fuse=self.fuse,
+                clock=world,
+                metrics=METRICS,
+                parts=Parts(db, lambda event: event.subject),
+            ),
             broker=self.broker,
-            outbox=self.outbox,
-            inbox=Inbox(db),
-            dead_letters=DeadLetters(db, world, self.service, METRICS),
             fuse=self.fuse,
             clock=world,
             metrics=METRICS,
             max_batch=5,
-            parts=Parts(db, lambda event: event.subject),
         )
         self.replayer = Replayer(
             subscriptions=subscriptions,

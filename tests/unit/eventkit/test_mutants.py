@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from hypothesis.stateful import run_state_machine_as_test
 
-from services.shared.eventkit import consumer, loops
-from services.shared.eventkit.broker import Record
+from services.shared.eventkit import applier, loops
+from services.shared.eventkit.applier import Applier
+from services.shared.eventkit.broker import Consumer, Record
 from services.shared.eventkit.codec import decode
-from services.shared.eventkit.consumer import BatchConsumer
 from services.shared.eventkit.errors import Verdict
 from services.shared.eventkit.fuse import Fuse
 from services.shared.eventkit.inbox import Inbox
@@ -28,20 +28,20 @@ from tests.fakes.kafka import MemoryConsumer
 from tests.unit.eventkit.test_machine import PROFILE, KernelMachine
 
 Patch = pytest.MonkeyPatch
-PROCESS = BatchConsumer.process
+APPLY = Applier.apply
 
 
-async def _commit(self: BatchConsumer, records: Sequence[Record]) -> None:
-    assert self._consumer is not None
-    await self._consumer.commit({r.partition: r.offset + 1 for r in records})
+async def _commit(self: Applier, records: Sequence[Record]) -> None:
+    consumer: Consumer = self._assignment.__self__  # type: ignore[union-attr]  # whose partitions it asks about
+    await consumer.commit({r.partition: r.offset + 1 for r in records})
 
 
 def commit_before_effect(patch: Patch) -> None:
-    async def process(self: BatchConsumer, records: Sequence[Record]) -> None:
+    async def apply(self: Applier, records: Sequence[Record]) -> None:
         await _commit(self, records)
-        await PROCESS(self, records)
+        await APPLY(self, records)
 
-    patch.setattr(BatchConsumer, "process", process)
+    patch.setattr(Applier, "apply", apply)
 
 
 def commit_before_dead_letter(patch: Patch) -> None:
@@ -52,12 +52,12 @@ def commit_before_dead_letter(patch: Patch) -> None:
             return False
         return True
 
-    async def process(self: BatchConsumer, records: Sequence[Record]) -> None:
-        await PROCESS(self, [r for r in records if healthy(r)])
+    async def apply(self: Applier, records: Sequence[Record]) -> None:
+        await APPLY(self, [r for r in records if healthy(r)])
         await _commit(self, records)
-        await PROCESS(self, [r for r in records if not healthy(r)])
+        await APPLY(self, [r for r in records if not healthy(r)])
 
-    patch.setattr(BatchConsumer, "process", process)
+    patch.setattr(Applier, "apply", apply)
 
 
 def delete_before_ack(patch: Patch) -> None:
@@ -121,7 +121,7 @@ def one_wave(patch: Patch) -> None:
             by_type.setdefault(type(event.data), []).append(event)
         return [by_type]
 
-    patch.setattr(consumer, "waves", waves)
+    patch.setattr(applier, "waves", waves)
 
 
 def staged_after_the_commit(patch: Patch) -> None:
@@ -143,7 +143,7 @@ def not_rewound(patch: Patch) -> None:
 
 
 def transient_as_permanent(patch: Patch) -> None:
-    patch.setattr(consumer, "classify", lambda _: Verdict.PERMANENT)
+    patch.setattr(applier, "classify", lambda _: Verdict.PERMANENT)
 
 
 MUTANTS: dict[Callable[[Patch], None], str] = {

@@ -20,7 +20,7 @@ from services.shared.contracts.base import Envelope
 from services.shared.contracts.groups import GroupMemberWaiting
 from services.shared.contracts.members import MemberJoined, MemberUpdated
 from services.shared.contracts.vocabulary import Gender
-from services.shared.eventkit import consumer, dead_letters, lease, loops, outbox, parts, relay
+from services.shared.eventkit import applier, consumer, dead_letters, lease, loops, outbox, parts, relay
 from services.shared.eventkit.broker import Message, Record, TopicSpec
 from services.shared.eventkit.errors import PermanentError, TransientError, Verdict, classify
 from services.shared.eventkit.loops import Loop
@@ -76,13 +76,13 @@ class World:
             self.start(name)
 
     def _patch(self) -> None:
-        for module in (consumer, relay, loops):
+        for module in (applier, consumer, relay, loops):
             self._patches.setattr(module, "first", self._first)
         self._patches.setattr(lease, "time", SimpleNamespace(monotonic=self.monotonic))
         for module in (outbox, dead_letters, lease):
             self._patches.setattr(module, "new_id", self.new_id)
         self._patches.setattr(consumer, "FETCH_SECONDS", 0)
-        self._patches.setattr(consumer, "together", self._together)
+        self._patches.setattr(applier, "together", self._together)
         self._patches.setattr(parts, "LEAST", 1)
         self._logging = structlog.get_config()
         structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
