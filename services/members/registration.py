@@ -112,7 +112,7 @@ class Registrar:
         self._clock = clock
         self._metrics = metrics
         self._registered = metrics.registrations.labels("registered")
-        self._group: GroupCommit[_Submission, _Outcome] = GroupCommit(self._commit, eventkit, lanes=2)
+        self._group: GroupCommit[_Submission, _Outcome] = GroupCommit(self._commit, eventkit, writers=2)
 
     async def register(
         self, caller: Principal, application: Application, origin: Origin, request: IdempotentRequest | None

@@ -10,10 +10,13 @@ import asyncio
 import contextvars
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from services.shared.eventkit.errors import TransientError, Verdict, classify
 from services.shared.eventkit.metrics import EventkitMetrics
+
+WORTH_ANOTHER: Final = 32
+"""Writes that wait for which a second transaction at the same time is worth what a transaction costs by itself."""
 
 Write = TypeVar("Write")
 Result = TypeVar("Result")
@@ -22,6 +25,8 @@ Result = TypeVar("Result")
 class GroupCommit(Generic[Write, Result]):
     """`commit` applies a list of writes in one transaction and returns a result for each, or raises for all.
 
+    `writers` is how many transactions there may be at the same time: the process prepares one while mongod is at another. Those after
+    the first are for what the first cannot keep up with; a few writes are cheaper in its next one.
     When a shared transaction fails for good, each of its writes is tried alone, so one bad write fails alone.
     """
 
@@ -31,16 +36,16 @@ class GroupCommit(Generic[Write, Result]):
         metrics: EventkitMetrics,
         *,
         max_batch: int = 256,
-        lanes: int = 1,
+        writers: int = 1,
     ) -> None:
         self._commit = commit
         self._metrics = metrics
         self._max_batch = max_batch
-        self._lanes = lanes
+        self._writers = writers
         self._waiting: deque[tuple[Write, asyncio.Future[Result]]] = deque()
         self._busy = 0
-        """Lanes that will still look at what waits. Not the size of `_running`: a task leaves that only after the
-        callers it has answered run, and a write they submit next would wait for a lane that has ended."""
+        """Writers that will still look at what waits. Not the size of `_running`: a task leaves that only after the
+        callers it has answered run, and a write they submit next would wait for a writer that has ended."""
         self._running: set[asyncio.Task[None]] = set()
         self._closed = False
 
@@ -53,10 +58,10 @@ class GroupCommit(Generic[Write, Result]):
             raise TransientError("stopping")
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._waiting.append((write, future))
-        if self._busy < self._lanes:
+        if self._busy == 0 or (self._busy < self._writers and self._worth_another()):
             self._busy += 1
-            # A context of its own: a lane outlives the request that happens to start it.
-            task = asyncio.create_task(self._lane(), context=contextvars.Context())
+            # A context of its own: a writer outlives the request that happens to start it.
+            task = asyncio.create_task(self._write(), context=contextvars.Context())
             self._running.add(task)
             task.add_done_callback(self._running.discard)
         return await future
@@ -67,9 +72,12 @@ class GroupCommit(Generic[Write, Result]):
         while self._running:
             await asyncio.gather(*self._running, return_exceptions=True)
 
-    async def _lane(self) -> None:
+    def _worth_another(self) -> bool:
+        return len(self._waiting) >= WORTH_ANOTHER
+
+    async def _write(self) -> None:
         try:
-            while self._waiting:
+            while self._waiting and (self._busy == 1 or self._worth_another()):
                 batch = [self._waiting.popleft() for _ in range(min(self._max_batch, len(self._waiting)))]
                 self._metrics.commit_size.observe(len(batch))
                 await self._settle(batch)

@@ -7,7 +7,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from services.shared.eventkit.errors import TransientError
-from services.shared.eventkit.group_commit import GroupCommit
+from services.shared.eventkit.group_commit import WORTH_ANOTHER, GroupCommit
 from services.shared.eventkit.metrics import EventkitMetrics
 
 
@@ -20,11 +20,16 @@ class Ledger:
 
     def __init__(self) -> None:
         self.calls: list[list[int]] = []
+        self.most_at_once = 0
+        self._at_once = 0
         self.done: list[int] = []
 
     async def commit(self, writes: Sequence[int]) -> list[int]:
         self.calls.append(list(writes))
+        self._at_once += 1
+        self.most_at_once = max(self.most_at_once, self._at_once)
         await asyncio.sleep(0.01)
+        self._at_once -= 1
         if any(w % 2 for w in writes):
             raise ValueError(f"{len(writes)} writes")
         self.done += writes
@@ -33,7 +38,7 @@ class Ledger:
 
 async def test_concurrent_writes_share_commits_and_each_gets_its_own_result() -> None:
     ledger = Ledger()
-    group = GroupCommit(ledger.commit, metrics(), max_batch=64, lanes=1)
+    group = GroupCommit(ledger.commit, metrics(), max_batch=64, writers=1)
     results = await asyncio.gather(*(group.submit(n) for n in range(0, 400, 2)))
     assert results == [n * 10 for n in range(0, 400, 2)]
     assert sorted(ledger.done) == list(range(0, 400, 2))
@@ -48,16 +53,16 @@ async def test_a_lone_write_waits_for_nobody() -> None:
 
 
 async def test_a_caller_may_write_again_as_soon_as_it_is_answered() -> None:
-    """The lane that answered is at its end by then, and must not be waited for."""
+    """The writer that answered is at its end by then, and must not be waited for."""
     ledger = Ledger()
-    group = GroupCommit(ledger.commit, metrics(), lanes=1)
+    group = GroupCommit(ledger.commit, metrics(), writers=1)
     async with asyncio.timeout(10):
         assert [await group.submit(n) for n in range(0, 20, 2)] == [n * 10 for n in range(0, 20, 2)]
 
 
 async def test_a_bad_write_fails_alone() -> None:
     ledger = Ledger()
-    group = GroupCommit(ledger.commit, metrics(), lanes=1)
+    group = GroupCommit(ledger.commit, metrics(), writers=1)
     writes = [2, 4, 5, 6, 8]
     results = await asyncio.gather(*(group.submit(w) for w in writes), return_exceptions=True)
     assert [r for r in results if isinstance(r, int)] == [20, 40, 60, 80]
@@ -69,7 +74,7 @@ async def test_a_bad_write_fails_alone() -> None:
 async def test_a_caller_who_goes_away_takes_nothing_with_it() -> None:
     """The write was accepted, so it is committed; the others of its batch get their answers."""
     ledger = Ledger()
-    group = GroupCommit(ledger.commit, metrics(), lanes=1)
+    group = GroupCommit(ledger.commit, metrics(), writers=1)
     gone = asyncio.create_task(group.submit(2))
     stays = asyncio.create_task(group.submit(4))
     await asyncio.sleep(0)
@@ -80,10 +85,32 @@ async def test_a_caller_who_goes_away_takes_nothing_with_it() -> None:
 
 async def test_closing_finishes_what_was_accepted_and_refuses_the_rest() -> None:
     ledger = Ledger()
-    group = GroupCommit(ledger.commit, metrics(), max_batch=2, lanes=1)
+    group = GroupCommit(ledger.commit, metrics(), max_batch=2, writers=1)
     accepted = [asyncio.create_task(group.submit(n)) for n in range(0, 20, 2)]
     await asyncio.sleep(0)
     await group.close()
     with pytest.raises(TransientError):
         await group.submit(2)
     assert [await task for task in accepted] == [n * 10 for n in range(0, 20, 2)]
+
+
+@pytest.mark.parametrize(("writes", "at_once"), [(1 + WORTH_ANOTHER, 2), (WORTH_ANOTHER, 1), (500, 2)])
+async def test_a_second_transaction_runs_only_beside_a_first_that_cannot_keep_up(
+    writes: int, at_once: int
+) -> None:
+    ledger = Ledger()
+    group = GroupCommit(ledger.commit, metrics(), max_batch=64, writers=2)
+    first = asyncio.create_task(group.submit(0))
+    await asyncio.sleep(0)
+    await asyncio.gather(first, *(group.submit(2 * n) for n in range(1, writes)))
+    assert ledger.most_at_once == at_once
+    assert sorted(ledger.done) == [2 * n for n in range(writes)]
+
+
+async def test_what_a_second_writer_leaves_the_first_takes() -> None:
+    """A few are no reason for a second transaction, and are not forgotten either."""
+    ledger = Ledger()
+    group = GroupCommit(ledger.commit, metrics(), max_batch=WORTH_ANOTHER, writers=2)
+    async with asyncio.timeout(10):
+        await asyncio.gather(*(group.submit(2 * n) for n in range(2 * WORTH_ANOTHER + 3)))
+    assert sum(len(call) for call in ledger.calls) == 2 * WORTH_ANOTHER + 3
