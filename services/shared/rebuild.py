@@ -8,11 +8,13 @@ decided. Nothing is published meanwhile: what is staged goes out when the servic
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
 from fastapi import FastAPI
+from pymongo.errors import PyMongoError
 from rich.console import Console
 
 from services.shared.eventkit.applier import Subscriptions
@@ -27,6 +29,7 @@ from services.shared.watching import Watch, WatchedBroker
 
 LOOK_SECONDS: Final = 30.0
 """How long a dry run waits for the broker to say where the log ends."""
+LEASE_SECONDS: Final = 20.0
 DUMP: Final = "dump"
 """The row of the collection `rebuild` that says that the database was filled from a dump, and whether `whole`."""
 
@@ -92,6 +95,10 @@ class Rebuild:
             raise RebuildError("the database is not empty: name another, or go on with --resume")
         await self._check_dump()
         await self.kernel.migrate()
+        async with self._alone():
+            return await self._rebuild(resume=resume, accept_cut_off=accept_cut_off)
+
+    async def _rebuild(self, *, resume: bool, accept_cut_off: bool) -> bool:
         if resume:
             await self.kernel.fuse.reset()
         undecided = await self._unsettled() if self._plan.restoring else None
@@ -123,6 +130,23 @@ class Rebuild:
 
     def _restorer(self) -> BatchConsumer:
         return self.kernel.batch_consumer(restoring_group(self._group), self._plan.restoring)
+
+    @asynccontextmanager
+    async def _alone(self) -> AsyncIterator[None]:
+        """While this is the only process at the database. Two would share the consumer group, and each would take its share for all."""
+        if await Lease(self.kernel.database, "relay", seconds=0).taken():
+            raise RebuildError("a service runs on that database: stop it, or name another")
+        lease = Lease(self.kernel.database, "rebuild", seconds=LEASE_SECONDS)
+        if not await lease.hold():
+            raise RebuildError(
+                f"another rebuild is at that database: wait for it; one that was killed is forgotten after {LEASE_SECONDS:.0f} s"
+            )
+        keeping = asyncio.create_task(_keep(lease))
+        try:
+            yield
+        finally:
+            keeping.cancel()
+            await lease.release()
 
     async def _check_dump(self) -> None:
         dump = await self._begun.find_one({"_id": DUMP})
@@ -208,6 +232,14 @@ class Rebuild:
 
     def _say(self, line: str) -> None:
         self._console.print(line, soft_wrap=True, markup=False, highlight=False)
+
+
+async def _keep(lease: Lease) -> None:
+    """A hiccup of MongoDB costs one of several tries; who cannot reach it for longer does not rebuild either."""
+    while True:
+        await asyncio.sleep(LEASE_SECONDS / 4)
+        with suppress(PyMongoError):
+            await lease.hold()
 
 
 async def _note_nothing(_: Any) -> None: ...

@@ -17,6 +17,7 @@ from services.shared.contracts.base import Envelope, Event
 from services.shared.contracts.groups import TOPIC, GroupMemberAssigned, GroupMemberRemoved
 from services.shared.contracts.members import MemberLeft, MemberMoved
 from services.shared.eventkit.codec import decode
+from services.shared.eventkit.lease import Lease
 from services.shared.ids import new_id
 from services.shared.mongo import Database, Document
 from services.shared.rebuild import Rebuild, RebuildError
@@ -183,6 +184,20 @@ async def test_a_rebuild_refuses_what_is_in_use(settings: GroupsSettings) -> Non
         Rebuild(settings, build, plan, Console(), database_name=settings.database, group="other")
     with pytest.raises(RebuildError, match="uses that"):
         Rebuild(settings, build, plan, Console(), database_name="other", group="groups")
+
+
+async def test_one_rebuild_at_a_time_and_none_beside_a_service(settings: GroupsSettings) -> None:
+    await make_topics(settings)
+    anew = Anew(settings, build, plan)
+    async with databases(settings) as named:
+        for name, match in (("rebuild", "another rebuild"), ("relay", "a service runs")):
+            other = Lease(named(anew.settings.database), name, seconds=60)
+            assert await other.hold()
+            with pytest.raises(RebuildError, match=match):
+                await anew.run(resume=True)
+            await other.release()
+        assert await anew.run(resume=True)
+        assert await anew.run(resume=True), "the first has given up its lease"
 
 
 async def test_a_log_without_its_beginning_is_not_decided_on(settings: GroupsSettings, keys: Keys) -> None:
