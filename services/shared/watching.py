@@ -78,24 +78,17 @@ class WatchedBroker:
         return await self._broker.read(places)
 
 
-class WatchedConsumer:
-    def __init__(self, consumer: Consumer, watch: Watch) -> None:
+class ConsumerAround:
+    """Passes everything on to `consumer`: to be overridden where something is to be seen."""
+
+    def __init__(self, consumer: Consumer) -> None:
         self._consumer = consumer
-        self._watch = watch
 
     async def fetch(self, max_records: int, timeout: float) -> list[Record]:
-        records = await self._consumer.fetch(max_records, timeout)
-        await self._watch.fetched(self._consumer, records)
-        return records
+        return await self._consumer.fetch(max_records, timeout)
 
     async def commit(self, offsets: Mapping[Partition, int]) -> None:
-        try:
-            await self._consumer.commit(offsets)
-        except TransientError:
-            # The effect is there, and where no other batch follows nobody would commit again.
-            self._watch.committed(offsets)
-            raise
-        self._watch.committed(offsets)
+        await self._consumer.commit(offsets)
 
     def rewind(self, offsets: Mapping[Partition, int]) -> None:
         self._consumer.rewind(offsets)
@@ -114,3 +107,23 @@ class WatchedConsumer:
 
     async def stop(self) -> None:
         await self._consumer.stop()
+
+
+class WatchedConsumer(ConsumerAround):
+    def __init__(self, consumer: Consumer, watch: Watch) -> None:
+        super().__init__(consumer)
+        self._watch = watch
+
+    async def fetch(self, max_records: int, timeout: float) -> list[Record]:
+        records = await super().fetch(max_records, timeout)
+        await self._watch.fetched(self._consumer, records)
+        return records
+
+    async def commit(self, offsets: Mapping[Partition, int]) -> None:
+        try:
+            await super().commit(offsets)
+        except TransientError:
+            # The effect is there, and where no other batch follows nobody would commit again.
+            self._watch.committed(offsets)
+            raise
+        self._watch.committed(offsets)

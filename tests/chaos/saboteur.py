@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from services.notifications.settings import NotificationsSettings
 from services.shared.eventkit.broker import Broker, Consumer, Message, Partition, Producer, Record
 from services.shared.eventkit.errors import TransientError
 from services.shared.kernel import broker_of, serve
+from services.shared.watching import ConsumerAround
 
 SERVICES: Mapping[str, tuple[Any, Any]] = {
     "members": (MembersSettings, members.build),
@@ -102,35 +103,15 @@ class StruckProducer:
         await self._producer.stop()
 
 
-class StruckConsumer:
+class StruckConsumer(ConsumerAround):
     def __init__(self, consumer: Consumer, orders: Orders) -> None:
-        self._consumer, self._orders = consumer, orders
-
-    async def fetch(self, max_records: int, timeout: float) -> list[Record]:
-        return await self._consumer.fetch(max_records, timeout)
+        super().__init__(consumer)
+        self._orders = orders
 
     async def commit(self, offsets: Mapping[Partition, int]) -> None:
         self._orders.at("offsets.before")
-        await self._consumer.commit(offsets)
+        await super().commit(offsets)
         self._orders.at("offsets.after")
-
-    def rewind(self, offsets: Mapping[Partition, int]) -> None:
-        self._consumer.rewind(offsets)
-
-    def assignment(self) -> Collection[Partition]:
-        return self._consumer.assignment()
-
-    def partitions(self) -> int:
-        return self._consumer.partitions()
-
-    async def lag(self) -> dict[Partition, int]:
-        return await self._consumer.lag()
-
-    async def positions(self) -> dict[Partition, int]:
-        return await self._consumer.positions()
-
-    async def stop(self) -> None:
-        await self._consumer.stop()
 
 
 class StruckBroker:

@@ -81,7 +81,6 @@ class KafkaBroker:
             max_partition_fetch_bytes=MAX_RECORD_BYTES,
             metadata_max_age_ms=30_000,
         )
-        _be_patient(raw)
         raw.subscribe([self._prefix + topic for topic in topics], listener=_Assignments(self._on_assigned))
         await _started(raw)
         return KafkaConsumer(raw, self._prefix)
@@ -137,7 +136,7 @@ class KafkaBroker:
             await raw.stop()
 
     def _raw_consumer(self, **options: Any) -> Any:
-        return AIOKafkaConsumer(
+        raw = AIOKafkaConsumer(
             bootstrap_servers=self._bootstrap,
             client_id=self._client_id,
             enable_auto_commit=False,
@@ -145,6 +144,8 @@ class KafkaBroker:
             **self._security.options(),
             **options,
         )
+        _be_patient(raw)
+        return raw
 
 
 class _Assignments(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
@@ -325,8 +326,8 @@ class KafkaConsumer:
 def _be_patient(raw: Any) -> None:
     """Do not ask again at once where a broker answers that it has nothing without having waited for it.
 
-    Apache Kafka waits. The embedded broker does not: each idle consumer asked it 3,000 times a second, and had a core's work with
-    it. aiokafka has no setting for that, so its client is wrapped here.
+    Apache Kafka waits (`fetch_max_wait_ms`). The embedded broker does not: each idle consumer asked it 3,000 times a second, and had a
+    core's work with it. aiokafka has no setting for that, so its client is wrapped here.
     """
     send = raw._client.send
 
