@@ -110,6 +110,7 @@ class Kernel:
         """Consume the topics of these event types as the consumer group of the settings."""
         self.consumer = self.batch_consumer(self.settings.group, subscriptions, affinity)
         self.replayer = Replayer(
+            group=self.settings.group,
             subscriptions=subscriptions,
             broker=self.broker,
             outbox=self.outbox,

@@ -8,11 +8,12 @@ from its topic, where nothing expires: what did not decode when it came may do s
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 import structlog
 
+from services.shared import tracing
 from services.shared.clock import Clock
 from services.shared.contracts.base import Envelope, Event
 from services.shared.contracts.catalogue import BY_TYPE
@@ -37,8 +38,10 @@ from services.shared.eventkit.errors import (
 )
 from services.shared.eventkit.inbox import Inbox
 from services.shared.eventkit.outbox import Outbox, UnitOfWork
+from services.shared.eventkit.spans import processing
 from services.shared.eventkit.waves import waves
 from services.shared.mongo import Document
+from services.shared.tracing import Span
 
 log = structlog.get_logger(__name__)
 
@@ -68,11 +71,26 @@ class Outcome:
 @dataclass(frozen=True, slots=True)
 class _Candidate:
     letter: Document
+    record: Record
     event: Envelope[Event]
+    span: Span | None = None
+    """Its handling, when its trace is recorded."""
 
     @property
     def id(self) -> str:
         return str(self.letter["_id"])
+
+    def under(self, span: Span | None) -> _Candidate:
+        """The same, so that what its handler stages is caused by `span`."""
+        return (
+            replace(self, event=replace(self.event, traceparent=span.traceparent), span=span)
+            if span
+            else self
+        )
+
+    def ends(self, error: str) -> None:
+        if self.span:
+            self.span.end(error=error)
 
 
 @dataclass(slots=True)
@@ -85,6 +103,9 @@ class _Run:
         """The batch without the letters of stuck subjects, which are counted as held."""
         free = [candidate for candidate in batch if subject_of(candidate.letter) not in self.stuck]
         self.outcome.held += len(batch) - len(free)
+        for candidate in batch:
+            if subject_of(candidate.letter) in self.stuck:
+                candidate.ends("held")
         return free
 
 
@@ -92,6 +113,7 @@ class Replayer:
     def __init__(
         self,
         *,
+        group: str,
         subscriptions: Subscriptions,
         broker: Broker,
         outbox: Outbox,
@@ -99,6 +121,7 @@ class Replayer:
         dead_letters: DeadLetters,
         clock: Clock,
     ) -> None:
+        self._group = group
         self._handlers = subscriptions
         self._broker = broker
         self._outbox = outbox
@@ -115,7 +138,7 @@ class Replayer:
             return Outcome()
         subjects = [subject[1] for letter in letters if (subject := subject_of(letter))]
         run = _Run(by, await self._dead_letters.stuck(wanted, place_of(letters[0]), subjects))
-        await self._apply(await self._read(letters, run), run)
+        await self._handle(await self._read(letters, run), run)
         return run.outcome
 
     async def replay_one(self, letter_id_: str, *, by: str) -> None:
@@ -127,7 +150,7 @@ class Replayer:
         if letter is None or letter["state"] != "dead":
             return
         run = _Run(by, set())
-        await self._apply(await self._read([letter], run), run)
+        await self._handle(await self._read([letter], run), run)
         for failure in run.outcome.withheld:
             raise PermanentError("value_withheld", f"its record in the topic: {failure.reason}")
         for failure in run.outcome.failed:
@@ -144,7 +167,7 @@ class Replayer:
             try:
                 if record is None:
                     raise PermanentError("not_read_again", "not there, changed, or of no type that is known")
-                candidates.append(_Candidate(letter, self._decode(record)))
+                candidates.append(_Candidate(letter, record, self._decode(record)))
             except Exception as error:
                 if id_ in values:
                     await self._fail(letter, error, run)
@@ -168,6 +191,15 @@ class Replayer:
         sums = {letter["_id"]: letter["sha256"] for letter in hopeful}
         return {id_: r for id_, r in found.items() if hashlib.sha256(r.value or b"").hexdigest() == sums[id_]}
 
+    async def _handle(self, candidates: Sequence[_Candidate], run: _Run) -> None:
+        with tracing.spans(self._begun(candidates)) as spans:
+            await self._apply([c.under(spans.get(c.id)) for c in candidates], run)
+
+    def _begun(self, candidates: Sequence[_Candidate]) -> Iterator[tuple[str, Span]]:
+        for candidate in candidates:
+            if span := processing(self._group, candidate.record, candidate.event):
+                yield candidate.id, span
+
     async def _apply(self, batch: Sequence[_Candidate], run: _Run) -> None:
         """In one transaction; halved, in order, when one of them fails."""
         free = run.free(batch)
@@ -183,6 +215,7 @@ class Replayer:
                 await self._apply(free[:middle], run)
                 await self._apply(free[middle:], run)
             else:
+                free[0].ends(describe(error)[0])
                 await self._fail(free[0].letter, error, run)
 
     async def _fail(self, letter: Document, error: Exception, run: _Run) -> None:

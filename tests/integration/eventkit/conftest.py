@@ -143,6 +143,7 @@ class Bench:
 
     def replayer(self, handler: Handler | None = None) -> Replayer:
         return Replayer(
+            group=self.group,
             subscriptions={MemberJoined: handler or self.record_effects},
             broker=self.broker,
             outbox=self.outbox,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ from prometheus_client.openmetrics.exposition import generate_latest
 
 from services.shared.contracts.base import Envelope
 from services.shared.eventkit.broker import Record
+from services.shared.eventkit.dead_letters import Filter
 from services.shared.eventkit.errors import PermanentError
 from services.shared.eventkit.items import Item
 from services.shared.eventkit.outbox import Origin, UnitOfWork
@@ -18,7 +20,7 @@ from services.shared.http.correlation import new_traceparent
 from services.shared.ids import new_id
 from services.shared.tracing import Span
 from tests.fixtures.collector import Collector, collecting, traced_to
-from tests.integration.eventkit.conftest import ORIGIN, Bench, joined
+from tests.integration.eventkit.conftest import ORIGIN, Bench, joined, on_the_real_things_alone
 
 
 @pytest.fixture
@@ -109,6 +111,36 @@ async def test_a_dead_letter_is_a_failed_step_and_the_others_are_not(
     assert [span.attributes.get("error.type") for span in handled if span.failed] == ["no_such_unit"]
     assert len(handled) == 5
     assert not any(b"9876543210" in raw for raw in collector.raw)
+
+
+@on_the_real_things_alone
+async def test_a_replay_is_a_step_of_the_trace_too(bench: Bench, collector: Collector) -> None:
+    """Of the letter that is applied, of the one that fails again, and of the one that this holds back."""
+    sick: set[str] = set()
+
+    async def fails_for_some(events: Sequence[Envelope[Any]], work: UnitOfWork) -> None:
+        if any(event.subject in sick for event in events):
+            raise PermanentError("no_such_unit", "9876543210")
+        for event in events:
+            work.stage(joined(f"after-{event.subject}"), 1, Origin.of(event))
+
+    with traced_to(collector.url):
+        good, bad = await stage(bench, ORIGIN, ORIGIN)
+        await bench.publish((joined(bad), 2))
+        await publish(bench)
+        sick |= {good, bad}
+        await bench.applier(fails_for_some).apply(await bench.read(bench.topic, 3))
+        sick.remove(good)
+        letters = await bench.dead_letters.find(Filter(), after=None, limit=3)
+        outcome = await bench.replayer(fails_for_some).replay(Filter(), letters, by="ops-1")
+        assert (outcome.replayed, len(outcome.failed), outcome.held) == (1, 1, 1)
+        await publish(bench)
+    handled = [span for span in collector.spans if span.name == "process member.joined"]
+    ends = Counter(span.attributes.get("error.type", "") for span in handled)
+    assert ends == {"no_such_unit": 3 + 1, "held": 1, "": 1}
+    [applied] = [span for span in handled if not span.failed]
+    [row] = [span for span in collector.spans if span.parent == applied.id]
+    assert (row.name, row.trace) == ("send member.joined", applied.trace)
 
 
 async def test_off_nothing_is_done_for_each_event(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -124,6 +124,7 @@ class Process:
             max_batch=5,
         )
         self.replayer = Replayer(
+            group=self.service,
             subscriptions=subscriptions,
             broker=self.broker,
             outbox=self.outbox,
