@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 
@@ -57,13 +57,17 @@ class Ratio:
         verdict = "" if self.goal is None else "met" if self.met else "MISSED"
         return self.what, str(self.ours), str(self.baseline), f"{self.value:.2f}", goal, verdict
 
-    def better(self, other: Ratio) -> Ratio:
-        """The one less disturbed by the machine."""
-        return (
-            min(self, other, key=lambda r: r.value)
-            if self.at_most
-            else max(self, other, key=lambda r: r.value)
-        )
+    @property
+    def reached(self) -> float:
+        """How much of the goal, 1 at most."""
+        if self.goal is None or self.met:
+            return 1.0
+        return self.goal / self.value if self.at_most else self.value / self.goal
+
+
+def least_disturbed(runs: Sequence[Sequence[Ratio]], good: Callable[[Ratio], bool]) -> Sequence[Ratio]:
+    """Of several runs of one bench the one, whole, that the machine disturbed least: its ratios belong together."""
+    return max(runs, key=lambda run: (sum(map(good, run)), sum(ratio.reached for ratio in run)))
 
 
 def best(figures: Sequence[Figure]) -> Figure:

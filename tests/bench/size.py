@@ -17,7 +17,7 @@ from tests.bench.figures import Figure, Ratio
 
 CAPACITY = 1024
 CHUNK = 5_000
-ROUNDS = 3
+ROUNDS = 2
 WITHIN = 1.15
 LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -46,7 +46,7 @@ async def cheapest(env: Environment, members: int) -> Drained:
     """Of several drains into databases of that size, the one with the least processor time."""
     events = 10_000 if env.full else 4_000
     drained = []
-    for _ in range(ROUNDS if members < 1_000_000 else 1):
+    for _ in range(ROUNDS):
         bed = Bed(env, await new_topics(env, TOPIC))
         await bed.prepare()
         await fill_database(bed, members)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import httpx2
+from prometheus_client.parser import text_string_to_metric_families
 from pymongo import AsyncMongoClient
 
 from infra.local.processes import Child
@@ -16,6 +18,7 @@ from infra.local.services import SERVICES
 from services.shared.eventkit.broker import Message
 from services.shared.eventkit.kafka import KafkaBroker
 from tests.chaos.scene import Scene, Strike
+from tests.fixtures.poison import NULL, POISON, changed
 
 FIRE_SECONDS = 45
 FROZEN_SECONDS = 30
@@ -26,6 +29,8 @@ PRODUCERS = ("members", "groups", "notifications")
 TAKING_STEP = {"effect": SERVICES, "produce": PRODUCERS, "delete": PRODUCERS, "offsets": CONSUMERS}
 """Which services have a step: members consumes nothing, analytics publishes nothing."""
 TOPICS = ("sangathan.members", "sangathan.groups", "sangathan.notifications")
+READS = {"groups": 1, "notifications": 2, "analytics": 3}
+"""How many of these topics each consumer reads."""
 
 
 async def until(condition: Callable[[], bool], what: str, seconds: float = FIRE_SECONDS) -> None:
@@ -187,12 +192,33 @@ async def _zombie(scene: Scene, step: str) -> int:
     await order(scene, "groups", step, "SIGSTOP")
     children = processes(scene, "groups")
     [frozen] = [child for child in children if is_stopped(child.pid)]
+    [other] = [child for child in children if child is not frozen]
     try:
-        await asyncio.sleep(SESSION_SECONDS + 5)
+        await _taken_over(scene, other.name)
+        await asyncio.sleep(2)  # the other is at it
         assert is_stopped(frozen.pid), "the zombie woke up by itself"
     finally:
         frozen.signal(signal.SIGCONT)
     return 1
+
+
+async def _taken_over(scene: Scene, name: str) -> None:
+    """Until this process has all partitions and the lease of the relay."""
+    deadline = time.monotonic() + FIRE_SECONDS
+    async with httpx2.AsyncClient(trust_env=False) as client:
+        while True:
+            text = (await client.get(f"{scene.stack.urls[name]}/metrics")).text
+            has = {
+                sample.name: sample.value
+                for family in text_string_to_metric_families(text)
+                for sample in family.samples
+                if not sample.labels
+            }
+            consumer = "sangathan_consumer_assigned_partitions", "sangathan_consumer_topic_partitions"
+            if has[consumer[0]] == has[consumer[1]] and has["sangathan_relay_leader"] == 1:
+                return
+            assert time.monotonic() < deadline, f"never fired: {name} has not taken over"
+            await asyncio.sleep(0.3)
 
 
 def is_stopped(pid: int) -> bool:
@@ -204,42 +230,31 @@ def is_stopped(pid: int) -> bool:
 
 
 async def poison(scene: Scene) -> int:
-    """Bad records among the good, in every topic: each of them is one dead letter of each of its readers."""
+    """Bad records among the good, in every topic: each of them is one dead letter of each of its readers, for its reason."""
     broker = KafkaBroker(scene.stack.kafka, client_id="poisoner")
     producer = await broker.producer()
-    rounds = 5
+    rounds, reasons = 5, Counter[str]()
     for n in range(rounds):
-        await producer.publish([bad(topic, n, *record) for topic in TOPICS for record in BAD])
+        bad = [*POISON[n::rounds], ("too_large", changed(value=b"x" * 1_000_000))]
+        await producer.publish([moved(make(), topic) for topic in TOPICS for _, make in bad])
+        reasons.update(reason for reason, _ in bad)
         await asyncio.sleep(0.7)
     await producer.stop()
-    each = rounds * len(BAD)
-    scene.poisoned += each
-    for service, topics in {"groups": 1, "notifications": 2, "analytics": 3}.items():
+    scene.poisoned += reasons.total()
+    for service, topics in READS.items():
         deadline = time.monotonic() + FIRE_SECONDS
-        while True:
-            letters = [x["id"] async for x in scene.api.pages(service, "/v1/ops/dead-letters", state="dead")]
-            if len(letters) == scene.poisoned * topics:
-                break
-            assert time.monotonic() < deadline, f"{service}: {len(letters)} of {scene.poisoned * topics}"
+        while await scene.letters(service) != scene.poisoned * topics:
+            assert time.monotonic() < deadline, f"{service}: {await scene.letters(service)} letters"
             await asyncio.sleep(0.3)
-        assert len(set(letters)) == len(letters)
-    return each * len(TOPICS)
+        letters = [x async for x in scene.api.pages(service, "/v1/ops/dead-letters", state="dead")]
+        assert Counter(x["reason"] for x in letters) == {why: n * topics for why, n in reasons.items()}
+        assert len({x["id"] for x in letters}) == len(letters)
+    return reasons.total() * len(TOPICS)
 
 
-def bad(topic: str, n: int, value: bytes | None, headers: tuple[tuple[str, bytes], ...]) -> Message:
-    return Message(topic, b"%d" % n, value, headers)  # type: ignore[arg-type]  # null: we never publish it
-
-
-_OURS = (("ce_specversion", b"1.0"), ("ce_id", b"x"), ("ce_type", b"member.joined"))
-BAD: tuple[tuple[bytes | None, tuple[tuple[str, bytes], ...]], ...] = (
-    (b"{", _OURS),
-    (b"\xff\xfe", ()),
-    (b"{}", (("ce_type", b"member.crowned"),)),
-    (b"x" * 1_000_000, _OURS),
-    (b"", _OURS),
-    (None, _OURS),
-    (b"[" * 5000, _OURS),
-)
+def moved(message: Message, topic: str) -> Message:
+    value = None if message.value == NULL else message.value
+    return Message(topic, message.key, value, message.headers)  # type: ignore[arg-type]  # null: we never publish it
 
 
 # -- stops and load ----------------------------------------------------------------------------------------------

@@ -85,6 +85,11 @@ class Scene:
         assert all(line.balances for line in lines), [line for line in lines if not line.balances]
         return row
 
+    async def letters(self, service: str) -> int:
+        """Records that it has dead-lettered."""
+        total: int = (await self.api.get(service, "/v1/ops/dead-letters/summary"))["total"]
+        return total
+
     async def lines(self) -> list[Line]:
         """The books of the demo: every service's own figures."""
         return balance(

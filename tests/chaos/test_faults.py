@@ -7,7 +7,7 @@ import random
 import pytest
 
 from tests.chaos.conftest import BROKER, SEED
-from tests.chaos.faults import FAULTS, NOT_EMBEDDED
+from tests.chaos.faults import FAULTS, NOT_EMBEDDED, READS
 from tests.chaos.scene import CAPACITY, Scene
 
 ORDER = random.Random(SEED).sample(list(FAULTS), len(FAULTS))
@@ -25,4 +25,8 @@ async def test_nothing_is_lost_or_doubled(scene: Scene, fault: str) -> None:
     assert row.effects == row.accepted
     assert not scene.ledger.uncalled_for(scene.accepted)
     assert not scene.ledger.gaps()
+    # Input is effects and dead letters: no good event is among these, whatever happened to its consumer.
+    assert {name: await scene.letters(name) for name in READS} == {
+        name: scene.poisoned * topics for name, topics in READS.items()
+    }
     assert max([g["members"] async for g in scene.api.pages("groups", "/v1/groups")]) <= CAPACITY

@@ -23,6 +23,8 @@ from tests.journeys.test_poison_and_stop import load_tree
 ROOT = Path(__file__).parents[2]
 JOINED = 7
 UNKNOWN = 2
+FLOOD = 60
+"""In a row: the fuse opens at 50."""
 
 
 class Command:
@@ -56,10 +58,10 @@ class Command:
         raise AssertionError("waited in vain")
 
 
-async def poison(stack: LocalStack) -> None:
+async def poison(stack: LocalStack, count: int) -> None:
     producer = await KafkaBroker(stack.kafka, client_id="test").producer()
     headers = (("ce_type", b"member.sang"),)
-    await producer.publish([Message("sangathan.members", b"m", b"{}", headers)] * UNKNOWN)
+    await producer.publish([Message("sangathan.members", b"m", b"{}", headers)] * count)
     await producer.stop()
 
 
@@ -86,7 +88,7 @@ async def test_letters_are_found_replayed_and_discarded_by_command(tmp_path: Pat
         await load_tree(api)
         await groups.command("collMod", "placements", validator={"never": {"$exists": True}})
         accepted = await Arrivals(api).rush(people(JOINED, ["BR-GAYA"], 5), 4, lambda: None)
-        await poison(stack)
+        await poison(stack, UNKNOWN)
         await command.until_dead(JOINED + UNKNOWN)
 
         kinds = await command.documents("dead-letters", "summary")
@@ -132,3 +134,26 @@ async def test_letters_are_found_replayed_and_discarded_by_command(tmp_path: Pat
         assert (code, err) == (1, "error: groups refuses: 403 the scope ops:write is required\n")
         code, _, err = await command("fuse", "show", token="nonsense")
         assert (code, err.startswith("error: groups refuses: 401")) == (1, True)
+
+
+@pytest.mark.heavy
+@pytest.mark.timeout(180)
+async def test_an_open_fuse_is_seen_and_closed_by_command(tmp_path: Path) -> None:
+    async with (
+        LocalStack(tmp_path, services=("members", "groups")) as stack,
+        Api(stack.urls, stack.token, connections=8) as api,
+    ):
+        command = Command(stack.directory)
+        await load_tree(api)
+        await poison(stack, FLOOD)
+        await command.until_dead(FLOOD)
+        (fuse,) = await command.documents("fuse", "show")
+        assert (fuse["open"], fuse["cause"], fuse["dead"]) == (True, "run", FLOOD)
+        accepted = await Arrivals(api).rush(people(1, ["BR-GAYA"], 6), 1, lambda: None)
+        await asyncio.sleep(2)
+        assert await placed(api, accepted) == 0, "it consumes with an open fuse"
+        (fuse,) = await command.documents("fuse", "reset")
+        assert fuse["open"] is False
+        async with asyncio.timeout(20):
+            while await placed(api, accepted) == 0:  # noqa: ASYNC110 (a consumer tells nobody)
+                await asyncio.sleep(0.2)

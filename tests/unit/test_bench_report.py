@@ -9,7 +9,7 @@ import pytest
 from infra.local.services import SERVICES
 from tests.bench import plan, report
 from tests.bench.capacity import Costs, Reading
-from tests.bench.figures import Figure, Ratio, percentile
+from tests.bench.figures import Figure, Ratio, least_disturbed, percentile
 from tests.bench.scaling import Scaled
 
 A_MILLISECOND = dict.fromkeys((*SERVICES, "mongod", "Kafka"), 0.001)
@@ -39,11 +39,19 @@ def test_a_goal_is_met_or_missed(ours: float, goal: float, at_most: bool, met: b
     assert ratio.row[-1] == ("met" if met else "MISSED")
 
 
-def test_of_two_measurements_the_better_counts() -> None:
-    slow, fast = (Ratio("", Figure("", n), Figure("", 1), 1.0) for n in (1, 2))
-    assert slow.better(fast) is fast
-    low, high = (Ratio("", Figure("", n), Figure("", 1), 1.0, at_most=True) for n in (1, 2))
-    assert low.better(high) is low
+def test_of_several_runs_the_least_disturbed_counts_whole() -> None:
+    def run(drained: float, took: float) -> list[Ratio]:
+        one = Figure("", 1)
+        return [
+            Ratio("", Figure("", drained), one, 2.0),
+            Ratio("", Figure("", took), one, 1.0, at_most=True),
+            Ratio("for information", Figure("", drained * took), one, None),
+        ]
+
+    both, one, other, none = run(2, 1), run(3, 1.1), run(1.9, 0.5), run(1.9, 1.1)
+    assert least_disturbed([none, one, both, other], lambda r: r.met) is both
+    assert least_disturbed([none, other, one], lambda r: r.met) is other, "0.95 of its goal, not 0.91"
+    assert least_disturbed([none, one], lambda r: r.met) is one
 
 
 def test_percentiles_are_of_the_nearest_rank() -> None:
