@@ -14,7 +14,7 @@ import yaml
 from fastapi import FastAPI
 
 from infra.applications import applications
-from infra.expectations import EXPECTED_FILE, expected_json
+from infra.expectations import EXPECTED_FILE, RULES, expected_json
 from infra.kafka.access import ACCESS_FILE, Rule, load_access
 from infra.kafka.topics import load_topics
 from services.analytics import restoring as analytics
@@ -26,6 +26,7 @@ from services.shared.kernel import Kernel
 from services.shared.rebuild import Plan
 
 BASE = Path(__file__).with_name("k8s") / "base"
+OURS = {"app.kubernetes.io/part-of": "sangathan"}
 CLUSTER = {"strimzi.io/cluster": "kafka"}
 PARTITIONS = {topic.name: topic.partitions for topic in load_topics(3)}
 LAG = "1000"
@@ -90,7 +91,7 @@ def scaling_k8s() -> str:
     """A KEDA ScaledObject for each service that consumes, with a trigger for each topic it subscribes to."""
     kernels = {name: app.state.kernel for name, app in applications().items()}
     specs = {name: _scaling(name, kernel) for name, kernel in kernels.items() if kernel.consumer}
-    return _manifests("keda.sh/v1alpha1", "ScaledObject", specs, {"app.kubernetes.io/part-of": "sangathan"})
+    return _manifests("keda.sh/v1alpha1", "ScaledObject", specs, OURS)
 
 
 def _scaling(name: str, kernel: Kernel) -> dict[str, Any]:
@@ -123,6 +124,13 @@ def _trigger(name: str, topic: str, group: str) -> dict[str, Any]:
     return {"type": "kafka", "metadata": metadata, "authenticationRef": {"name": name}}
 
 
+def alerts_k8s() -> str:
+    """The rules of infra/prometheus, as they are, for the Prometheus operator."""
+    files = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in sorted(RULES.glob("*.yml"))]
+    groups = [group for file in files for group in file["groups"]]
+    return _manifests("monitoring.coreos.com/v1", "PrometheusRule", {"sangathan": {"groups": groups}}, OURS)
+
+
 def _manifests(api: str, kind: str, specs: dict[str, Any], labels: dict[str, str]) -> str:
     documents = [
         {"apiVersion": api, "kind": kind, "metadata": {"name": name, "labels": dict(labels)}, "spec": spec}
@@ -136,6 +144,7 @@ FILES: dict[Path, Callable[[], str]] = {
     BASE / "kafka-topics.yaml": topics_k8s,
     BASE / "kafka-users.yaml": users_k8s,
     BASE / "scaling.yaml": scaling_k8s,
+    BASE / "alerts.yaml": alerts_k8s,
     EXPECTED_FILE: expected_json,
 }
 

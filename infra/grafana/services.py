@@ -178,6 +178,11 @@ def _process(mine: str, name: str) -> Rows:
     }
 
 
+def _age_of_key(mine: str) -> Panel:
+    made = f"max(sangathan_vault_key_created_timestamp_seconds{{{mine}}})"
+    return figure("Age of the data key", "s", Query(f"time() - ({made} > 0)", "age"))
+
+
 OWN: Mapping[str, Rows] = {
     "members": {
         "Membership": [
@@ -197,11 +202,7 @@ OWN: Mapping[str, Rows] = {
                 "short",
                 *percentiles("sangathan_group_commit_writes", 'service="members"'),
             ),
-            figure(
-                "Age of the data key",
-                "s",
-                Query("time() - (max(sangathan_vault_key_created_timestamp_seconds) > 0)", "age"),
-            ),
+            _age_of_key('service="members"'),
         ]
     },
     "groups": {
@@ -259,6 +260,7 @@ OWN: Mapping[str, Rows] = {
                 "s",
                 Query("min(sangathan_service_token_expiry_timestamp_seconds) - time()", "left"),
             ),
+            _age_of_key('service="notifications"'),
         ],
     },
     "analytics": {

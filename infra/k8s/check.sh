@@ -35,7 +35,7 @@ command -v go >/dev/null || missing "there is no Go to fetch KEDA's definitions 
 module github.com/kedacore/keda/v2 config/crd/bases/keda.sh_{scaledobjects,triggerauthentications}.yaml ||
   missing "KEDA's definitions cannot be fetched"
 module github.com/prometheus-operator/prometheus-operator \
-  example/prometheus-operator-crd/monitoring.coreos.com_podmonitors.yaml || missing "the Prometheus operator's definitions cannot be fetched"
+  example/prometheus-operator-crd/monitoring.coreos.com_{podmonitors,prometheusrules}.yaml || missing "the Prometheus operator's definitions cannot be fetched"
 
 { command -v mvn && command -v java; } >/dev/null || missing "there is no Maven to fetch Strimzi's definitions with"
 quietly mvn -q -B -f schemas/pom.xml dependency:copy-dependencies -DoutputDirectory="$build/strimzi" ||
@@ -53,7 +53,7 @@ done
 
 # A check that cannot fail says nothing: a wrong field of each schema's owner must be found.
 for wrong in readOnlyRootFilesystem:/readOnlyRootFileSystem: partitions:/partition: patternType:/pattern: minReplicaCount:/minimum: \
-  secretTargetRef:/secretRef: podMetricsEndpoints:/endpoints: maxReplicas:/most: 'kind: PodDisruptionBudget/kind: Budget'; do
+  secretTargetRef:/secretRef: podMetricsEndpoints:/endpoints: expr:/expression: maxReplicas:/most: 'kind: PodDisruptionBudget/kind: Budget'; do
   sed "s/$wrong/" "$build/manifests.yaml" >"$build/wrong.yaml"
   if cmp -s "$build/manifests.yaml" "$build/wrong.yaml"; then echo "check: nothing to break: $wrong"; exit 1; fi
   if valid <"$build/wrong.yaml" >"$build/log"; then echo "check: not found: $wrong"; exit 1; fi

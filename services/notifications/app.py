@@ -26,6 +26,7 @@ from services.shared.clock import Clock
 from services.shared.crypto import Vault
 from services.shared.eventkit.broker import Broker
 from services.shared.kernel import Kernel
+from services.shared.vitals import vault_key
 
 
 def build(
@@ -40,6 +41,7 @@ def build(
     metrics = NotificationMetrics(kernel.registry)
     store, texts, due = Store(kernel.database), Texts(), asyncio.Event()
     vault = Vault(kernel.client, kernel.database, settings.master_keys)
+    kernel.vitals.add(vault_key(vault, kernel.registry))
     token = ServiceToken(settings.service_token_file)
     metrics.watch_token(token.expires_at)
     members = Peer("members", settings.members_url, token, metrics)

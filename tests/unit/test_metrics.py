@@ -13,6 +13,7 @@ import pytest
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 
+from infra.applications import applications
 from services.shared import metrics, tracing
 from services.shared.eventkit.metrics import EventkitMetrics
 from tests.fixtures.metrics import BOUNDS
@@ -27,6 +28,18 @@ def registries() -> dict[str, CollectorRegistry]:
     """Of the real applications, not started."""
     found: dict[str, CollectorRegistry] = runpy.run_path(str(GENERATOR))["_registries"]()
     return found
+
+
+def test_every_service_that_seals_tells_how_old_its_key_is(registries):
+    sealing = {
+        name for name, app in applications().items() if "master_keys" in vars(app.state.kernel.settings)
+    }
+    told = {
+        name
+        for name, registry in registries.items()
+        if "sangathan_vault_key_created_timestamp_seconds" in {metric.name for metric in registry.collect()}
+    }
+    assert told == sealing == {"members", "notifications"}
 
 
 def test_names_follow_the_conventions(registries):

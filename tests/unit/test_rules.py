@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from infra.local.services import SERVICES
 from tests.fixtures import scaled
 
 ROOT = Path(__file__).parents[2]
@@ -94,6 +95,13 @@ def test_prometheus_reads_the_rules_and_inhibitions_are_of_alerts_that_there_are
     named = re.findall(r'alertname=~?"([^"]+)"', str(routes["inhibit_rules"]))
     assert {name for names in named for name in names.split("|")} <= ALERTS.keys()
     assert {receiver["name"] for receiver in routes["receivers"]} == SEVERITIES
+
+
+def test_no_service_can_be_absent_unseen() -> None:
+    named = re.findall(r'absent\(up\{job="(\w+)", service="(\w+)"\}\)', ALERTS["ServiceAbsent"]["expr"])
+    [scrape] = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())["scrape_configs"]
+    scraped = [(scrape["job_name"], target["labels"]["service"]) for target in scrape["static_configs"]]
+    assert sorted(named) == sorted(scraped) == sorted(("sangathan", name) for name in SERVICES)
 
 
 @pytest.mark.parametrize(

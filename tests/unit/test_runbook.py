@@ -20,14 +20,23 @@ UsageError = typer.BadParameter.__bases__[0]  # typer has a click of its own, an
 OURS = ("python -m ", "ops ", "make ")
 
 
+def spans(text: str) -> list[str]:
+    """Inline code, and the lines of code blocks."""
+    blocks = re.findall(r"^ *```sh\n(.*?)^ *```", text, re.MULTILINE | re.DOTALL)
+    prose = re.sub(r"^ *```.*?^ *```", "", text, flags=re.MULTILINE | re.DOTALL)
+    return [line.strip() for block in blocks for line in block.splitlines()] + re.findall(r"`([^`]+)`", prose)
+
+
 def commands() -> list[str]:
-    """Of inline code and of code blocks, each once; `ops` written out."""
-    blocks = re.findall(r"^ *```sh\n(.*?)^ *```", TEXT, re.MULTILINE | re.DOTALL)
-    prose = re.sub(r"^ *```.*?^ *```", "", TEXT, flags=re.MULTILINE | re.DOTALL)
-    spans = [line.strip() for block in blocks for line in block.splitlines()]
-    spans += re.findall(r"`([^`]+)`", prose)
-    found = [span for span in spans if span.startswith(OURS) and "<name>" not in span]
+    """Each once; `ops` written out."""
+    found = [span for span in spans(TEXT) if span.startswith(OURS) and "<name>" not in span]
     return sorted({re.sub(r"^ops ", "python -m services.shared.ops ", span) for span in found})
+
+
+def without_server(text: str) -> list[str]:
+    """Commands of Kafka's that would not start."""
+    kafkas = [span for span in spans(text) if re.match(r"kafka-[\w-]+\.sh\b", span)]
+    return [span for span in kafkas if not re.search(r" --bootstrap-server [\w.-]+:\d+", span)]
 
 
 def application(module: str) -> typer.Typer | None:
@@ -74,6 +83,16 @@ def test_there_are_commands_and_a_wrong_one_is_seen() -> None:
     for wrong in ("restore /backup --database x", "restor /backup", "rebuild --database x --group y --force"):
         with pytest.raises(UsageError):
             parse(groups, wrong.split())
+
+
+def test_every_command_of_kafka_names_its_server() -> None:
+    assert len(re.findall(r"kafka-[\w-]+\.sh ", TEXT)) >= 3
+    assert without_server(TEXT) == []
+    for wrong in (
+        "`kafka-topics.sh --describe`",
+        "```sh\nkafka-topics.sh --bootstrap-server --describe\n```",
+    ):
+        assert without_server(f"{wrong}\n")
 
 
 def test_every_link_leads_somewhere() -> None:

@@ -12,6 +12,7 @@ from infra.applications import applications
 from infra.generate import BASE
 from infra.kafka.topics import load_topics
 from infra.local.services import SERVICES
+from tests.unit.test_rules import RULES
 
 APPLICATIONS = applications()
 
@@ -96,3 +97,22 @@ def test_every_file_of_the_base_is_used():
     listed = yaml.safe_load((BASE / "kustomization.yaml").read_text())
     used = {*listed["resources"], *(patch["path"] for patch in listed["patches"]), "kustomization.yaml"}
     assert used == {Path(file).name for file in BASE.glob("*.yaml")}
+
+
+def test_what_is_scraped_has_the_labels_that_the_rules_ask_for():
+    [monitor] = [each for each in manifests("monitoring.yaml") if each["kind"] == "PodMonitor"]
+    [endpoint] = monitor["spec"]["podMetricsEndpoints"]
+    made = {each["targetLabel"]: each for each in endpoint["relabelings"]}
+    assert made["job"] == {"targetLabel": "job", "replacement": "sangathan"}
+    assert made["service"]["sourceLabels"] == ["__meta_kubernetes_pod_label_app_kubernetes_io_name"]
+    for service in SERVICES:
+        labels = manifests(f"{service}.yaml")[0]["spec"]["template"]["metadata"]["labels"]
+        assert labels["app.kubernetes.io/name"] == service
+        assert monitor["spec"]["selector"]["matchLabels"].items() <= labels.items()
+
+
+def test_every_rule_of_prometheus_is_there_for_its_operator():
+    [manifest] = manifests("alerts.yaml")
+    assert [rule for group in manifest["spec"]["groups"] for rule in group["rules"]] == RULES
+    names = [group["name"] for group in manifest["spec"]["groups"]]
+    assert len(names) == len(set(names))  # the operator refuses two of one name
