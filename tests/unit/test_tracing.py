@@ -13,6 +13,7 @@ from collections.abc import Iterator
 import pytest
 import structlog
 from fastapi import APIRouter, FastAPI
+from prometheus_client.openmetrics.exposition import generate_latest
 
 from services.shared import tracing
 from services.shared.eventkit.spans import sent
@@ -111,6 +112,22 @@ async def test_a_callers_trace_is_gone_on_with_and_the_route_is_a_template(app, 
     }
     assert answer == {"current": TRACE, "traceparent": f"00-{TRACE}-{span.id}-01"}
     assert not any(b"asha" in raw or b"9876543210" in raw for raw in collector.raw)
+
+
+async def test_the_duration_of_a_request_names_a_trace_that_is_recorded(app, collector, registry):
+    def named() -> list[str]:
+        text = generate_latest(registry).decode()
+        return [line for line in text.splitlines() if "request_seconds_bucket" in line and "trace_id" in line]
+
+    with traced_to(collector.url, ratio=0):
+        async with client_of(app, {"traceparent": UNSAMPLED}) as client:
+            await client.get("/traces/asha")
+        assert named() == []
+        async with client_of(app, {"traceparent": SAMPLED}) as client:
+            await client.get("/traces/asha")
+    [line] = named()
+    assert f'# {{trace_id="{TRACE}"}}' in line
+    assert 'route="/traces/{who}"' in line
 
 
 async def test_what_its_caller_does_not_record_is_not_recorded(app, collector):

@@ -116,3 +116,69 @@ def test_every_rule_of_prometheus_is_there_for_its_operator():
     assert [rule for group in manifest["spec"]["groups"] for rule in group["rules"]] == RULES
     names = [group["name"] for group in manifest["spec"]["groups"]]
     assert len(names) == len(set(names))  # the operator refuses two of one name
+
+
+def test_no_pod_is_root_or_writes_its_image_and_pods_spread_over_nodes_and_zones():
+    [patch] = manifests("deployment.yaml")
+    pod, rights = patch["spec"]["template"]["spec"], container(patch)["securityContext"]
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["runAsUser"] > 0
+    assert pod["automountServiceAccountToken"] is False
+    assert (rights["allowPrivilegeEscalation"], rights["readOnlyRootFilesystem"]) == (False, True)
+    assert rights["capabilities"] == {"drop": ["ALL"]}
+    keys = {spread["topologyKey"] for spread in pod["topologySpreadConstraints"]}
+    assert keys == {"kubernetes.io/hostname", "topology.kubernetes.io/zone"}
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_drain_of_nodes_leaves_one_of_each_service(service):
+    [budget] = [m for m in manifests(f"{service}.yaml") if m["kind"] == "PodDisruptionBudget"]
+    deployment = manifests(f"{service}.yaml")[0]
+    assert budget["spec"]["selector"] == deployment["spec"]["selector"]
+    labels = deployment["spec"]["template"]["metadata"]["labels"]
+    assert budget["spec"]["selector"]["matchLabels"].items() <= labels.items()
+    assert budget["spec"].get("maxUnavailable") == 1 or budget["spec"].get("minAvailable", 0) >= 1
+
+
+NAME = "app.kubernetes.io/name"
+
+
+def named(selector: dict[str, Any] | None) -> set[str]:
+    """The services that a selector of pods names."""
+    by_label = (selector or {}).get("matchLabels", {})
+    if by_label == {"app.kubernetes.io/part-of": "sangathan"}:
+        return set(SERVICES)
+    listed = [e["values"] for e in (selector or {}).get("matchExpressions", ()) if e["key"] == NAME]
+    return {by_label.get(NAME), *(name for values in listed for name in values)} & set(SERVICES)
+
+
+def test_the_network_is_shut_but_for_the_calls_that_the_settings_know_of():
+    policies = {m["metadata"]["name"]: m["spec"] for m in manifests("network.yaml")}
+    everybody = {"matchLabels": {"app.kubernetes.io/part-of": "sangathan"}}
+    shut = {"podSelector": everybody, "policyTypes": ["Ingress", "Egress"]}
+    assert policies["sangathan-default-deny"] == shut
+    out: set[tuple[str, str]] = set()
+    into: set[tuple[str, str]] = set()
+    outside: set[tuple[str, str]] = set()
+    for policy in policies.values():
+        for direction, end, edges in (("egress", "to", out), ("ingress", "from", into)):
+            for rule in policy.get(direction, ()):
+                assert rule["ports"], "any port"
+                assert rule[end], "anybody"
+                for peer in rule[end]:
+                    assert set(peer) <= {"podSelector", "namespaceSelector"}
+                    edges |= {
+                        (us, them)
+                        for us in named(policy["podSelector"])
+                        for them in named(peer.get("podSelector"))
+                    }
+                    if "namespaceSelector" in peer:
+                        outside.add((direction, *peer["namespaceSelector"]["matchLabels"].values()))
+    known = {
+        (service, peer)
+        for service in SERVICES
+        for peer in SERVICES
+        if f"{peer}_url" in type(APPLICATIONS[service].state.kernel.settings).model_fields
+    }
+    assert out == known == {(them, us) for us, them in into}
+    assert outside == {("egress", "kube-system"), ("ingress", "ingress"), ("ingress", "monitoring")}
