@@ -32,6 +32,7 @@ from pymongo import IndexModel, ReturnDocument
 from pymongo.encryption import ClientEncryption
 from pymongo.encryption_shared import Algorithm
 from pymongo.errors import DuplicateKeyError, EncryptionError, PyMongoError
+from pymongo.read_concern import ReadConcern
 
 from services.shared.migrations import create
 from services.shared.mongo import Client, Database, Document, blocking
@@ -83,7 +84,8 @@ class Vault:
         if len(providers) < len(master_keys):
             raise ValueError("names of master keys must differ in letters or digits")
         self._master = next(iter(providers))
-        self._keys = database[COLLECTION]
+        # As libmongocrypt reads it: of a key that another process is only making, it would say that there is none.
+        self._keys = database[COLLECTION].with_options(read_concern=ReadConcern("majority"))
         self._content_keys = database[CONTENT_KEYS]
         self._machine: ClientEncryption[Document] = ClientEncryption(
             providers, f"{database.name}.{COLLECTION}", blocking(client), _READABLE
@@ -180,7 +182,9 @@ class Vault:
         try:
             return await self._run(lambda: self._machine.create_data_key(self._master, key_alt_names=[name]))
         except DuplicateKeyError:
-            row = await self._keys.find_one({"keyAltNames": name}, {"_id": 1})
+            # It changes nothing: its majority write concern waits until what it found is durable.
+            same = {"$set": {"keyAltNames": [name]}}
+            row = await self._keys.find_one_and_update({"keyAltNames": name}, same, {"_id": 1})
             assert row is not None
             made_by_another: Binary = row["_id"]
             return made_by_another

@@ -68,6 +68,26 @@ async def test_processes_that_start_at_once_share_one_data_key_and_one_content_k
         assert await vault.open((OWNER, one) for one in sealed) == [CONTACT] * 8
 
 
+async def test_a_key_that_another_process_is_only_making_is_waited_for(place: Place) -> None:
+    """It can be read before it is durable, but not by what seals with it."""
+    held = {"configureFailPoint": "disableSnapshotting"}  # nothing becomes durable with a majority
+    vaults = [place.process() for _ in range(2)]
+    await place.client.admin.command(held | {"mode": "alwaysOn"})
+    try:
+        making = [asyncio.create_task(vaults[0].seal([(OWNER, CONTACT)]))]
+        async with asyncio.timeout(10):
+            while not await place.rows("keys"):  # noqa: ASYNC110 (a database tells nobody)
+                await asyncio.sleep(0.01)
+        making.append(asyncio.create_task(vaults[1].seal([(OWNER, CONTACT)])))
+        done, _ = await asyncio.wait(making, timeout=0.5)
+        assert not done
+    finally:
+        await place.client.admin.command(held | {"mode": "off"})
+        await place.db["any"].insert_one({})  # or nothing becomes durable before the server's own next write
+    [[one], [other]] = await asyncio.gather(*making)
+    assert await vaults[0].open([(OWNER, one), (OWNER, other)]) == [CONTACT] * 2
+
+
 async def test_a_batch_comes_back_in_order(place: Place) -> None:
     batch = [(OTHER, {"n": 2}), (OWNER, {"n": 1}), (OTHER, {"n": 3})]
     sealed = await place.process().seal(batch)
