@@ -17,7 +17,7 @@ from tests.bench.figures import Figure, Ratio
 
 CAPACITY = 1024
 CHUNK = 5_000
-ROUNDS = 2
+ROUNDS = 3
 WITHIN = 1.15
 LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
 

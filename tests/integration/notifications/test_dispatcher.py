@@ -55,7 +55,7 @@ async def test_the_loop_survives_a_peer_that_is_down_and_is_woken_by_a_link(benc
         while (await bench.welcome(member)).state is not State.SENT:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
     stop.set()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(2):
         await running
 
 
