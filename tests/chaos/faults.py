@@ -10,7 +10,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import httpx2
-from prometheus_client.parser import text_string_to_metric_families
 from pymongo import AsyncMongoClient
 
 from infra.local.processes import Child
@@ -18,6 +17,7 @@ from infra.local.services import SERVICES
 from services.shared.eventkit.broker import Message
 from services.shared.eventkit.kafka import KafkaBroker
 from tests.chaos.scene import Scene, Strike
+from tests.fixtures.metrics import families
 from tests.fixtures.poison import NULL, POISON, changed
 
 FIRE_SECONDS = 45
@@ -194,8 +194,8 @@ async def _zombie(scene: Scene, step: str) -> int:
     [frozen] = [child for child in children if is_stopped(child.pid)]
     [other] = [child for child in children if child is not frozen]
     try:
+        await asyncio.sleep(SESSION_SECONDS + 5)
         await _taken_over(scene, other.name)
-        await asyncio.sleep(2)  # the other is at it
         assert is_stopped(frozen.pid), "the zombie woke up by itself"
     finally:
         frozen.signal(signal.SIGCONT)
@@ -208,14 +208,11 @@ async def _taken_over(scene: Scene, name: str) -> None:
     async with httpx2.AsyncClient(trust_env=False) as client:
         while True:
             text = (await client.get(f"{scene.stack.urls[name]}/metrics")).text
-            has = {
-                sample.name: sample.value
-                for family in text_string_to_metric_families(text)
-                for sample in family.samples
-                if not sample.labels
-            }
-            consumer = "sangathan_consumer_assigned_partitions", "sangathan_consumer_topic_partitions"
-            if has[consumer[0]] == has[consumer[1]] and has["sangathan_relay_leader"] == 1:
+            has = {s.name: s.value for family in families(text) for s in family.samples if not s.labels}
+            consumes = (
+                has["sangathan_consumer_assigned_partitions"] == has["sangathan_consumer_topic_partitions"]
+            )
+            if consumes and has["sangathan_relay_leader"] == 1:
                 return
             assert time.monotonic() < deadline, f"never fired: {name} has not taken over"
             await asyncio.sleep(0.3)
@@ -233,9 +230,10 @@ async def poison(scene: Scene) -> int:
     """Bad records among the good, in every topic: each of them is one dead letter of each of its readers, for its reason."""
     broker = KafkaBroker(scene.stack.kafka, client_id="poisoner")
     producer = await broker.producer()
-    rounds, reasons = 5, Counter[str]()
+    rounds, share, reasons = 10, 5, Counter[str]()
     for n in range(rounds):
-        bad = [*POISON[n::rounds], ("too_large", changed(value=b"x" * 1_000_000))]
+        # Not all kinds at once: so many in a row would open the fuse.
+        bad = [*POISON[n % share :: share], ("too_large", changed(value=b"x" * 1_000_000))]
         await producer.publish([moved(make(), topic) for topic in TOPICS for _, make in bad])
         reasons.update(reason for reason, _ in bad)
         await asyncio.sleep(0.7)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,17 @@ class Command:
         raise AssertionError("waited in vain")
 
 
+@asynccontextmanager
+async def at_work(directory: Path) -> AsyncIterator[tuple[LocalStack, Api, Command]]:
+    """Members and groups with a tree, and the operator's command."""
+    async with (
+        LocalStack(directory, services=("members", "groups")) as stack,
+        Api(stack.urls, stack.token, connections=8) as api,
+    ):
+        await load_tree(api)
+        yield stack, api, Command(stack.directory)
+
+
 async def poison(stack: LocalStack, count: int) -> None:
     producer = await KafkaBroker(stack.kafka, client_id="test").producer()
     headers = (("ce_type", b"member.sang"),)
@@ -76,16 +88,11 @@ async def placed(api: Api, accepted: Sequence[Accepted]) -> int:
 @pytest.mark.heavy
 @pytest.mark.timeout(180)
 async def test_letters_are_found_replayed_and_discarded_by_command(tmp_path: Path) -> None:
-    async with (
-        LocalStack(tmp_path, services=("members", "groups")) as stack,
-        Api(stack.urls, stack.token, connections=8) as api,
-    ):
-        command = Command(stack.directory)
+    async with at_work(tmp_path) as (stack, api, command):
         groups = database(connect(stack.mongo, app_name="test"), "groups")
         rules = (await groups.command("listCollections", filter={"name": "placements"}))["cursor"]
         validator = rules["firstBatch"][0]["options"]["validator"]
 
-        await load_tree(api)
         await groups.command("collMod", "placements", validator={"never": {"$exists": True}})
         accepted = await Arrivals(api).rush(people(JOINED, ["BR-GAYA"], 5), 4, lambda: None)
         await poison(stack, UNKNOWN)
@@ -139,12 +146,7 @@ async def test_letters_are_found_replayed_and_discarded_by_command(tmp_path: Pat
 @pytest.mark.heavy
 @pytest.mark.timeout(180)
 async def test_an_open_fuse_is_seen_and_closed_by_command(tmp_path: Path) -> None:
-    async with (
-        LocalStack(tmp_path, services=("members", "groups")) as stack,
-        Api(stack.urls, stack.token, connections=8) as api,
-    ):
-        command = Command(stack.directory)
-        await load_tree(api)
+    async with at_work(tmp_path) as (stack, api, command):
         await poison(stack, FLOOD)
         await command.until_dead(FLOOD)
         (fuse,) = await command.documents("fuse", "show")

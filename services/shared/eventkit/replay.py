@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import structlog
 
@@ -37,6 +37,7 @@ from services.shared.eventkit.errors import (
     describe,
 )
 from services.shared.eventkit.inbox import Inbox
+from services.shared.eventkit.items import Item
 from services.shared.eventkit.outbox import Outbox, UnitOfWork
 from services.shared.eventkit.spans import processing
 from services.shared.eventkit.waves import waves
@@ -71,26 +72,20 @@ class Outcome:
 @dataclass(frozen=True, slots=True)
 class _Candidate:
     letter: Document
-    record: Record
-    event: Envelope[Event]
-    span: Span | None = None
-    """Its handling, when its trace is recorded."""
+    item: Item
 
     @property
     def id(self) -> str:
         return str(self.letter["_id"])
 
-    def under(self, span: Span | None) -> _Candidate:
-        """The same, so that what its handler stages is caused by `span`."""
-        return (
-            replace(self, event=replace(self.event, traceparent=span.traceparent), span=span)
-            if span
-            else self
-        )
+    @property
+    def event(self) -> Envelope[Event]:
+        assert self.item.envelope is not None
+        return self.item.envelope
 
     def ends(self, error: str) -> None:
-        if self.span:
-            self.span.end(error=error)
+        if self.item.span:
+            self.item.span.end(error=error)
 
 
 @dataclass(slots=True)
@@ -101,11 +96,13 @@ class _Run:
 
     def free(self, batch: Sequence[_Candidate]) -> list[_Candidate]:
         """The batch without the letters of stuck subjects, which are counted as held."""
-        free = [candidate for candidate in batch if subject_of(candidate.letter) not in self.stuck]
-        self.outcome.held += len(batch) - len(free)
+        free = []
         for candidate in batch:
             if subject_of(candidate.letter) in self.stuck:
                 candidate.ends("held")
+            else:
+                free.append(candidate)
+        self.outcome.held += len(batch) - len(free)
         return free
 
 
@@ -167,7 +164,7 @@ class Replayer:
             try:
                 if record is None:
                     raise PermanentError("not_read_again", "not there, changed, or of no type that is known")
-                candidates.append(_Candidate(letter, record, self._decode(record)))
+                candidates.append(_Candidate(letter, Item(record, self._decode(record))))
             except Exception as error:
                 if id_ in values:
                     await self._fail(letter, error, run)
@@ -193,11 +190,12 @@ class Replayer:
 
     async def _handle(self, candidates: Sequence[_Candidate], run: _Run) -> None:
         with tracing.spans(self._begun(candidates)) as spans:
-            await self._apply([c.under(spans.get(c.id)) for c in candidates], run)
+            begun = [_Candidate(c.letter, c.item.under(spans.get(c.id))) for c in candidates]
+            await self._apply(begun if spans else candidates, run)
 
     def _begun(self, candidates: Sequence[_Candidate]) -> Iterator[tuple[str, Span]]:
         for candidate in candidates:
-            if span := processing(self._group, candidate.record, candidate.event):
+            if span := processing(self._group, candidate.item.record, candidate.event):
                 yield candidate.id, span
 
     async def _apply(self, batch: Sequence[_Candidate], run: _Run) -> None:
