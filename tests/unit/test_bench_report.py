@@ -50,7 +50,7 @@ def test_of_several_runs_the_least_disturbed_counts_whole() -> None:
 
     both, one, other, none = run(2, 1), run(3, 1.1), run(1.9, 0.5), run(1.9, 1.1)
     assert least_disturbed([none, one, both, other], lambda r: r.met) is both
-    assert least_disturbed([none, other, one], lambda r: r.met) is other, "0.95 of its goal, not 0.91"
+    assert least_disturbed([none, one, other], lambda r: r.met) is other, "0.95 of its goal, not 0.91"
     assert least_disturbed([none, one], lambda r: r.met) is one
 
 

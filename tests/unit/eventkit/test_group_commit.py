@@ -21,11 +21,15 @@ class Ledger:
     def __init__(self) -> None:
         self.calls: list[list[int]] = []
         self.most_at_once = 0
+        self.beside_another: list[int] = []
+        """How many writes there were in each that began while another ran."""
         self._at_once = 0
         self.done: list[int] = []
 
     async def commit(self, writes: Sequence[int]) -> list[int]:
         self.calls.append(list(writes))
+        if self._at_once:
+            self.beside_another.append(len(writes))
         self._at_once += 1
         self.most_at_once = max(self.most_at_once, self._at_once)
         await asyncio.sleep(0.01)
@@ -107,10 +111,15 @@ async def test_a_second_transaction_runs_only_beside_a_first_that_cannot_keep_up
     assert sorted(ledger.done) == [2 * n for n in range(writes)]
 
 
-async def test_what_a_second_writer_leaves_the_first_takes() -> None:
-    """A few are no reason for a second transaction, and are not forgotten either."""
+async def test_a_second_writer_ends_when_a_few_writes_are_left_and_the_first_takes_them() -> None:
     ledger = Ledger()
     group = GroupCommit(ledger.commit, metrics(), max_batch=WORTH_ANOTHER, writers=2)
+    writes = [asyncio.create_task(group.submit(2 * n)) for n in range(5 * WORTH_ANOTHER)]
+    for n in range(40):  # a few at a time, while the rush is worked off and after it
+        await asyncio.sleep(0.004)
+        writes += [asyncio.create_task(group.submit(1000 + 2 * n))]
     async with asyncio.timeout(10):
-        await asyncio.gather(*(group.submit(2 * n) for n in range(2 * WORTH_ANOTHER + 3)))
-    assert sum(len(call) for call in ledger.calls) == 2 * WORTH_ANOTHER + 3
+        await asyncio.gather(*writes)
+    assert ledger.most_at_once == 2
+    assert [few for few in ledger.beside_another if few < WORTH_ANOTHER] == []
+    assert sum(len(call) for call in ledger.calls) == len(writes)
