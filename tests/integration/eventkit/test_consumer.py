@@ -10,7 +10,15 @@ import pytest
 from services.shared.contracts.base import Envelope
 from services.shared.eventkit import outbox
 from services.shared.eventkit.applier import StoppedError
-from services.shared.eventkit.broker import Broker, Consumer, Message, Partition, Producer, Record
+from services.shared.eventkit.broker import (
+    Broker,
+    Consumer,
+    Message,
+    Partition,
+    Producer,
+    RebalancedError,
+    Record,
+)
 from services.shared.eventkit.codec import encode
 from services.shared.eventkit.errors import TransientError
 from services.shared.eventkit.fuse import RUN_LENGTH, Fuse, FuseOpenError
@@ -179,6 +187,35 @@ async def test_a_batch_that_outlasts_its_deadline_is_halved(
     await bench.applier(handler).apply(await bench.read(bench.topic, 16))
     assert await bench.effects.count_documents({}) == 16
     assert await bench.dead_letters.letters.count_documents({}) == 0
+
+
+async def test_a_batch_that_waits_is_left_to_who_has_its_partitions_now(bench: Bench) -> None:
+    """Whole, also what is still ours of it; and a consumer tells its applier which those are."""
+    tried = asyncio.Event()
+
+    async def handler(batch: Sequence[Envelope[Any]], work: UnitOfWork) -> None:
+        tried.set()
+        raise TransientError("peer down")
+
+    await bench.publish(*((joined(), 1) for _ in range(12)))
+    records = await bench.read(bench.topic, 12)
+    ours = {record.partition for record in records}
+    assert len(ours) > 1
+    applier = bench.applier(handler)
+    applier.heed(asyncio.Event(), lambda: ours)
+    applying = asyncio.create_task(applier.apply(records))
+    await tried.wait()
+    ours.pop()
+    with pytest.raises(RebalancedError):
+        await asyncio.wait_for(applying, 20)
+    assert await bench.effects.count_documents({}) == 0
+
+    consumer = bench.consumer(handler)
+    bench.run(consumer)
+    tried.clear()
+    await asyncio.wait_for(tried.wait(), 20)
+    assert consumer._consumer is not None
+    assert consumer.applier._assignment == consumer._consumer.assignment
 
 
 async def test_stopping_in_the_middle_of_retries_commits_nothing(bench: Bench) -> None:
