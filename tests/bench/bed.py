@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from aiokafka.admin import AIOKafkaAdminClient
 
@@ -15,14 +17,26 @@ from services.groups.settings import GroupsSettings
 from services.groups.store import MIGRATIONS
 from services.shared.clock import SystemClock
 from services.shared.contracts.members import TOPIC
+from services.shared.eventkit.broker import Message
 from services.shared.migrations import migrate
 from services.shared.mongo import Database, Document, connect, database
-from tests.bench.environment import ROOT, UNITS, Environment, fill, new_topics, process, timed_until
+from tests.bench.environment import ROOT, UNITS, Environment, fill, healthy, new_topics, process, timed_until
 from tests.bench.processor import cpu_seconds
 
 PEERS = frozenset({"quix_batch", "faust_batch"})
 """Those whose dependencies are at odds with ours: they run in a virtual environment of their own."""
 PEERS_PYTHON = ROOT / ".venv-peers" / "bin" / "python"
+
+
+class Topic(NamedTuple):
+    """What to drain, and what must be there afterwards besides the healthy events' effects."""
+
+    messages: Sequence[Message]
+    healthy: int
+    letters: int = 0
+    """Records that must be dead-lettered."""
+    skipped: int = 0
+    """Events that must be in the inbox and change nothing."""
 
 
 @dataclass(frozen=True)
@@ -69,17 +83,21 @@ class Bed:
     async def placed(self) -> int:
         return await self.db["placements"].estimated_document_count()
 
-    async def check(self, count: int, group: str, bad: int) -> None:
+    async def check(self, topic: Topic, group: str) -> None:
         """The job was really done: the offsets are committed, and by then every member has a seat, an inbox id and events;
         and each bad record is one dead letter, with an inbox id of its own."""
         await timed_until(
-            lambda: committed(self.env, self.prefix + group), count + bad, time.perf_counter(), seconds=20
+            lambda: committed(self.env, self.prefix + group),
+            len(topic.messages),
+            time.perf_counter(),
+            seconds=20,
         )
         assert await seats(self.db) == await self.placed()
-        assert await self.db["inbox"].count_documents({"at": {"$gt": self.made_at}}) == count + bad
-        assert await self.db["dead_letters"].count_documents({}) == bad
+        assert await self.db["dead_letters"].count_documents({}) == topic.letters
+        noted = await self.db["inbox"].count_documents({"at": {"$gt": self.made_at}})
+        assert noted == topic.healthy + topic.letters + topic.skipped, noted
         events = await self.db["outbox"].count_documents({"headers.ce_type": b"group.member_assigned"})
-        assert events == count, events
+        assert events == topic.healthy, events
 
     async def close(self) -> None:
         await self.client.drop_database(self.settings.database)
@@ -106,18 +124,17 @@ def contender(env: Environment, bed: Bed, name: str) -> AbstractAsyncContextMana
     return process(env, name, *command, variables=env.settings(bed.prefix), python=python)
 
 
-async def drain(
-    env: Environment, name: str, count: int, *, bed: Bed | None = None, poison_every: int = 0
-) -> Drained:
-    """From the first placement to the last, so that starting and joining the group are not measured.
+def healthy_topic(count: int) -> Topic:
+    return Topic(list(healthy(count)), count)
 
-    `poison_every`: a bad record after so many good ones; none with 0.
-    """
+
+async def drain(env: Environment, name: str, topic: Topic, *, bed: Bed | None = None) -> Drained:
+    """From the first placement to the last, so that starting and joining the group are not measured."""
     if bed is None:
         bed = Bed(env, await new_topics(env, TOPIC))
         await bed.prepare()
     before = await bed.placed()
-    await fill(env, bed.prefix, count, poison_every)
+    await fill(env, bed.prefix, topic.messages)
     async with contender(env, bed, name) as child:
 
         def used() -> tuple[float, float]:
@@ -125,9 +142,9 @@ async def drain(
 
         await timed_until(bed.placed, before + 1, time.perf_counter())
         first, began, at_first = await bed.placed(), time.perf_counter(), used()
-        seconds = await timed_until(bed.placed, before + count, began)
+        seconds = await timed_until(bed.placed, before + topic.healthy, began)
         at_last = used()
-        await bed.check(count, name, bad=count // poison_every if poison_every else 0)
+        await bed.check(topic, name)
     await bed.close()
-    events = before + count - first
+    events = before + topic.healthy - first
     return Drained(events / seconds, *((b - a) / events for a, b in zip(at_first, at_last, strict=True)))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tests.bench.bed import Drained, drain
+from tests.bench.bed import Drained, drain, healthy_topic
 from tests.bench.environment import Environment
 from tests.bench.figures import Figure, Ratio
 
@@ -33,7 +33,7 @@ async def measure(env: Environment) -> list[Ratio]:
     drained: dict[str, list[Drained]] = {name: [] for name in (OURS, *names)}
     for _ in range(3 if env.full else 2):  # in turn, so that a noisy minute hurts all
         for name, those in drained.items():
-            those.append(await drain(env, name, size(env, name)))
+            those.append(await drain(env, name, healthy_topic(size(env, name))))
     return [
         *(
             Ratio(

@@ -8,9 +8,10 @@ import secrets
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from infra.kafka.topics import load_topics
@@ -23,16 +24,18 @@ from services.shared.clock import SystemClock
 from services.shared.contracts.base import Envelope
 from services.shared.contracts.members import MemberJoined
 from services.shared.contracts.vocabulary import Gender
-from services.shared.eventkit.broker import TopicSpec
+from services.shared.eventkit.broker import Message, TopicSpec
 from services.shared.eventkit.codec import encode
 from services.shared.eventkit.kafka import KafkaBroker
 from services.shared.eventkit.kafka_admin import create_topics
 from services.shared.ids import new_id
-from tests.fixtures.poison import POISON, TRACE
+from tests.fixtures.poison import TRACE
 
 ROOT = Path(__file__).parents[2]
 UNITS = [f"BR-D{d}-B{b}" for d in range(38) for b in range(14)]
 """532 blocks, as Bihar has: joins spread over units as they do in life."""
+LARGEST_RECORD = 20 * 1024 * 1024
+"""Bytes; the poison bench has some that no topic of a deployment would take."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,8 @@ async def new_topics(env: Environment, *names: str) -> str:
     """Empty topics of their own, all or those named; their prefix."""
     prefix = f"bench{secrets.token_hex(4)}."
     topics = [t for t in load_topics(brokers=1) if not names or t.name in names]
-    await create_topics(env.kafka, [TopicSpec(prefix + t.name, t.partitions, 1) for t in topics])
+    config = {"max.message.bytes": str(LARGEST_RECORD)}
+    await create_topics(env.kafka, [TopicSpec(prefix + t.name, t.partitions, 1, config) for t in topics])
     return prefix
 
 
@@ -98,18 +102,18 @@ async def process(
         raise LocalError(f"{name} died:\n{tail(child.log_file, 20)}")
 
 
-async def fill(env: Environment, prefix: str, count: int, poison_every: int = 0) -> None:
-    """Publish `count` `member.joined`, one a member, spread over the units; a bad record after every so many."""
+def healthy(count: int) -> Iterator[Message]:
+    """`member.joined`, one a member, spread over the units."""
     clock = SystemClock()
+    for n in range(count):
+        yield encode(Envelope(new_id(), 1, clock.now(), "bench", TRACE, joined(n)))
+
+
+async def fill(env: Environment, prefix: str, messages: Iterable[Message]) -> None:
     producer = await KafkaBroker(env.kafka, client_id="bench", prefix=prefix).producer()
-    for start in range(0, count, 1000):
-        messages = []
-        for n in range(start, min(count, start + 1000)):
-            messages.append(encode(Envelope(new_id(), 1, clock.now(), "bench", TRACE, joined(n))))
-            if poison_every and n % poison_every == poison_every - 1:
-                _, bad = POISON[n // poison_every % len(POISON)]
-                messages.append(bad())
-        await producer.publish(messages)
+    waiting = iter(messages)
+    while chunk := list(islice(waiting, 1000)):
+        await producer.publish(chunk)
     await producer.stop()
 
 

@@ -26,6 +26,7 @@ from tests.bench.bed import seats, unit_rows
 from tests.bench.environment import (
     Environment,
     fill,
+    healthy,
     new_topics,
     process,
     timed_until,
@@ -72,7 +73,7 @@ async def drain(env: Environment, service: str, processes: int, count: int) -> S
             if service == "groups":
                 await db["units"].insert_many(unit_rows())
             async with slowed(children) as work:
-                await fill(env, prefix, count)
+                await fill(env, prefix, healthy(count))
                 work.set()
                 scaled = await timed(env, db, children, count)
                 if service == "groups":

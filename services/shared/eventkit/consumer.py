@@ -20,7 +20,7 @@ from services.shared.metrics import exemplar
 
 log = structlog.get_logger(__name__)
 
-FETCH_SECONDS = 0.25
+FETCH_SECONDS = 0.5
 FUSE_POLL_SECONDS = 1.0
 MOST_FAILED_FETCHES = 3
 """In a row. aiokafka ends its coordination for good when a broker that is restarting answers what it does not expect; from

@@ -33,8 +33,10 @@ MAX_RECORD_BYTES = 2 * 1024 * 1024
 READ_BYTES = 64 * 1024
 """Of a partition where single records are read: what comes after them is thrown away. A larger one comes all the same (KIP-74)."""
 READ_SECONDS = 5.0
-FETCH_WAIT_MS = 500
+FETCH_WAIT_MS = 1000
 """How long a broker holds a fetch for which it has no records."""
+PREFETCH_SECONDS = 1.0
+"""How long fetched records may wait for us before other partitions are asked for more: longer than a batch takes."""
 SOONEST_SECONDS = 0.02
 """From an empty answer that came before its time to the next fetch."""
 
@@ -83,6 +85,9 @@ class KafkaBroker:
         )
         raw.subscribe([self._prefix + topic for topic in topics], listener=_Assignments(self._on_assigned))
         await _started(raw)
+        # No setting of aiokafka's constructor. While fetched records wait for us, it would after 0.1 s ask for the other partitions
+        # alone, where perhaps nothing comes; and what is left of those records' partition is not asked for until that is answered.
+        raw._fetcher._prefetch_backoff = PREFETCH_SECONDS
         return KafkaConsumer(raw, self._prefix)
 
     async def read(self, places: Sequence[tuple[Partition, int]]) -> list[Record]:

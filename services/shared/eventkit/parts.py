@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import random
 import zlib
-from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from pymongo.errors import OperationFailure
@@ -87,8 +87,8 @@ class Parts:
         self.wary = WARY_BATCHES
 
     def cut(self, items: Sequence[T], envelope: Callable[[T], Envelope[Any] | None]) -> Cut[T]:
-        """Events of one affinity are in one part, in their order. Subjects with several events, which may differ in affinity, come
-        last: each subject's are together and in their order, too. What has no envelope is in any part."""
+        """Events of one affinity are in one part, in their order. Subjects whose events would be in several parts come last: each
+        subject's are together and in their order, too. What has no envelope is in any part."""
         if self._affinity is None:
             return Cut(deque([Part(items)]), [])
         wary = self.wary > 0
@@ -96,22 +96,27 @@ class Parts:
         count = PARTS if wary else min(LANES, len(items) // LEAST)
         if count < 2:
             return Cut(deque([Part(items, cuttable=True)]), [])
-        envelopes = [envelope(item) for item in items]
-        often = Counter(e.subject for e in envelopes if e)
         numbered: dict[int, list[T]] = {}
         uncut: list[T] = []
-        for item, event in zip(items, envelopes, strict=True):
-            if event is not None and often[event.subject] > 1:
-                uncut.append(item)
-            else:
-                number = number_of(self._affinity(event), count) if event else 0  # it meets nothing
-                numbered.setdefault(number, []).append(item)
+        for item, number in zip(items, self._numbers([envelope(item) for item in items], count), strict=True):
+            (uncut if number is None else numbered.setdefault(number, [])).append(item)
         parts = [
             Part(part, lock=str(number)) if wary else Part(part, cuttable=True)
             for number, part in numbered.items()
         ]
         random.shuffle(parts)  # two processes then seldom want the same one
         return Cut(deque(parts), [Part(uncut)] if uncut else [])
+
+    def _numbers(self, events: Sequence[Envelope[Any] | None], count: int) -> Iterator[int | None]:
+        """Of each event its part; None of those whose subject would be in several."""
+        assert self._affinity is not None
+        numbers = [number_of(self._affinity(event), count) if event else 0 for event in events]
+        home: dict[str, int | None] = {}
+        for event, number in zip(events, numbers, strict=True):
+            if event and home.setdefault(event.subject, number) != number:
+                home[event.subject] = None
+        for event, number in zip(events, numbers, strict=True):
+            yield home[event.subject] if event else number
 
     async def hold(self, name: str, session: Session) -> None:
         """The first write of a part's transaction. Raises: `BusyError`."""

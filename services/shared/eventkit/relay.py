@@ -25,8 +25,9 @@ from services.shared.mongo import Document, in_snapshot
 log = structlog.get_logger(__name__)
 
 POLL_MIN_SECONDS = 0.02
-POLL_MAX_SECONDS = 0.25
-"""How long an idle relay lets rows wait that another process of this service staged; our own wake it at once."""
+POLL_MAX_SECONDS = 1.0
+"""How long an idle relay lets rows wait that another process of this service staged; our own wake it at once. Pauses double, so
+a row never waits much longer than it has been quiet."""
 GAUGE_SECONDS = 1.0
 
 
@@ -119,7 +120,9 @@ class Relay:
         return sorted(batch, key=lambda row: (row["topic"], row["subject"], row["sequence"]))
 
     async def gauge(self) -> None:
-        if time.monotonic() - self._empty_at < GAUGE_SECONDS:  # an idle relay has just looked
+        if (
+            time.monotonic() - self._empty_at < POLL_MAX_SECONDS + GAUGE_SECONDS
+        ):  # an idle relay has just looked
             self._metrics.outbox_rows.set(0)
             self._metrics.outbox_age.set(0.0)
             return

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from services.shared.eventkit.broker import Consumer, Message, Partition, Producer, RebalancedError, Record
+from services.shared.eventkit.kafka import FETCH_WAIT_MS
 from tests.integration.eventkit.conftest import Bench, on_the_real_things_alone
 
 Join = Callable[[], Coroutine[Any, Any, Consumer]]
@@ -203,3 +204,18 @@ async def test_what_comes_after_an_idle_time_is_not_kept_waiting(
     await producer.publish(messages(bench.topic, 1, 1))
     assert len(await fetch) == 1
     assert time.perf_counter() - began < 0.4
+
+
+@on_the_real_things_alone
+async def test_a_backlog_is_not_kept_waiting_by_partitions_that_have_nothing(
+    bench: Bench, producer: Producer, join: Join
+) -> None:
+    await producer.publish(messages(bench.topic, 1, 1000))
+    consumer = await join()
+    records = await take(consumer, 1, 500)
+    await asyncio.sleep(0.15)  # a batch's time, and longer than aiokafka by itself waits for us
+    records += await take(consumer, 1000 - len(records), 1000)
+    await producer.publish(messages(bench.topic, 1, 1))
+    began = time.perf_counter()
+    assert len(await take(consumer, 1)) == 1
+    assert time.perf_counter() - began < FETCH_WAIT_MS / 1000 / 2

@@ -147,11 +147,11 @@ def transient_as_permanent(patch: Patch) -> None:
 
 
 MUTANTS: dict[Callable[[Patch], None], str] = {
-    commit_before_effect: "lost",
+    commit_before_effect: "lost|poison without a letter",
     commit_before_dead_letter: "poison without a letter",
     delete_before_ack: "sent out of order or not at all|lost|a letter is missing",
     failed_lane_forgotten: "lost|poison without a letter",
-    no_inbox: "an effect was doubled|does not come to rest",
+    no_inbox: "an effect was doubled",
     lease_ignored: "reads the outbox without the lease",
     published_by_id_alone: "out of order|applied after a newer event",
     fuse_in_memory: "started with an open fuse, and consumes",

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from services.shared.contracts.base import Envelope
 from services.shared.contracts.members import MemberLeft
-from services.shared.eventkit.parts import LANES, LEAST, WARY_BATCHES, Affinity, Part, Parts
+from services.shared.eventkit.parts import LANES, LEAST, WARY_BATCHES, Affinity, Part, Parts, number_of
 from tests.fakes.mongo import MemoryClient
 from tests.fakes.store import Store
 
@@ -86,10 +86,20 @@ def test_a_smaller_one_is_not_worth_two_transactions() -> None:
     ]
 
 
-def test_what_may_differ_in_affinity_comes_last_and_is_not_cut_again() -> None:
-    batch = [*many(), None, event("m1", "BR-39", 1000)]
+def test_a_subject_that_would_be_in_several_parts_comes_last_and_is_not_cut_again() -> None:
+    assert number_of("BR-1", LANES) != number_of("BR-39", LANES)
+    batch = [*many(), None, event("m1", "BR-39", 1000), event("m1", "BR-1", 1001)]
     found = parts_by(lambda e: e.data.unit).cut(batch, lambda item: item)
-    assert found.last == [Part([batch[1], batch[-1]])]
+    assert found.last == [Part([batch[1], *batch[-2:]])]
+
+
+def test_a_subject_whose_events_are_of_one_part_needs_no_transaction_of_its_own() -> None:
+    batch = [*many(), event("m1", "BR-1", 1000)]
+    found = parts_by(lambda e: e.data.unit).cut(batch, lambda item: item)
+    assert not found.last
+    assert [[e.id for e in part.items if e and e.subject == "m1"] for part in found.parts].count(
+        ["1", "1000"]
+    ) == 1
 
 
 def test_a_batch_is_under_locks_only_for_a_while_after_one_has_met_another() -> None:
