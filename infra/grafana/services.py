@@ -133,6 +133,7 @@ def _process(mine: str, name: str) -> Rows:
                 "Connections",
                 "short",
                 Query(f"sum by (state) (sangathan_mongo_pool_connections{{{mine}}})", "{{state}}"),
+                Query(f"max(sangathan_mongo_pool_max_connections{{{mine}}})", "may be"),
             ),
             lines("Wait for a connection", "s", *percentiles("sangathan_mongo_pool_wait_seconds", mine)),
             lines(

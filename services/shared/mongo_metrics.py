@@ -6,7 +6,10 @@ hold theirs already. The pool's events come from the driver's threads.
 
 from __future__ import annotations
 
+import math
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from pymongo.common import MAX_POOL_SIZE
 from pymongo.monitoring import (
     ConnectionCheckedInEvent,
     ConnectionCheckedOutEvent,
@@ -36,6 +39,11 @@ class MongoMetrics(ConnectionPoolListener):
             registry=registry,
         )
         self._in_use, self._idle = connections.labels("in_use"), connections.labels("idle")
+        self._most = Gauge(
+            "sangathan_mongo_pool_max_connections",
+            "Connections that there may be to one server of MongoDB (maxPoolSize); +Inf when any number may.",
+            registry=registry,
+        )
         self._wait = Histogram(
             "sangathan_mongo_pool_wait_seconds",
             "From asking for a connection to having it.",
@@ -76,7 +84,9 @@ class MongoMetrics(ConnectionPoolListener):
 
     def connection_ready(self, event: ConnectionReadyEvent) -> None: ...
 
-    def pool_created(self, event: PoolCreatedEvent) -> None: ...
+    def pool_created(self, event: PoolCreatedEvent) -> None:
+        # The event names only options that are not the driver's own.
+        self._most.set(event.options.get("maxPoolSize", MAX_POOL_SIZE) or math.inf)
 
     def pool_ready(self, event: PoolReadyEvent) -> None: ...
 

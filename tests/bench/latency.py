@@ -6,6 +6,7 @@ way, which is part of the figure. The baseline is the same hops, one member at a
 
 from __future__ import annotations
 
+import os
 import statistics
 import time
 from collections.abc import Sequence
@@ -19,7 +20,11 @@ from services.shared.contracts.notifications import TOPIC
 from tests.bench.environment import Environment, timed_until
 from tests.bench.figures import Figure, Ratio, percentile
 from tests.bench.load import Answer
+from tests.bench.processor import cpu_seconds
 from tests.bench.whole import EVENTS_COUNTED, Whole, whole
+
+QUIET_RATES = (2.0, 5.0, 20.0)
+"""Joins a second: what latency is while the cores have time left, and where that ends."""
 
 
 class Journey(NamedTuple):
@@ -43,6 +48,7 @@ async def measure(env: Environment) -> list[Ratio]:
     async with whole(env) as stack:
         await stack.join(sustained // 4)  # warms up
         at_rest = await one_by_one(stack, alone)
+        quiet = {rate: await busy_at_rate(stack, rate, seconds / 2) for rate in QUIET_RATES}
         peak = sustained / await stack.join(sustained)
         loaded = await at_rate(stack, peak / 2, seconds)
     hops = [
@@ -59,6 +65,15 @@ async def measure(env: Environment) -> list[Ratio]:
     last = Figure(f"at {peak / 2:,.0f} joins/s; p99", percentile(totals, 99), "ms")
     what = "POST to welcome recorded to counted"
     return [
+        *(
+            Ratio(
+                what,
+                Figure(f"at {rate:g} joins/s, {busy:.0%} of the cores busy; p50", p50, "ms"),
+                baseline,
+                None,
+            )
+            for rate, (p50, busy) in quiet.items()
+        ),
         Ratio(what, half, baseline, 1.5, at_most=True),
         Ratio(what, last, half, 4.0, at_most=True),
         *(
@@ -87,10 +102,24 @@ async def one_by_one(stack: Whole, count: int) -> list[Journey]:
 
 
 async def at_rate(stack: Whole, rate: float, seconds: float) -> list[Journey]:
+    return await journeys(stack, await posted(stack, rate, seconds))
+
+
+async def posted(stack: Whole, rate: float, seconds: float) -> list[Answer]:
+    """The answers, when all that they began is counted."""
     count, before = int(rate * seconds), await stack.counted()
     load = await stack.post(count, rate=rate, keep=True)
     await timed_until(stack.counted, before + EVENTS_COUNTED * count, time.perf_counter())
-    return await journeys(stack, load.answers or [])
+    return list(load.answers or [])
+
+
+async def busy_at_rate(stack: Whole, rate: float, seconds: float) -> tuple[float, float]:
+    """The median of the whole way in milliseconds, and the share of all cores that services, mongod and broker had."""
+    pids = [child.pid for child in stack.stack.processes.values()]
+    before, began = sum(map(cpu_seconds, pids)), time.perf_counter()
+    answers = await posted(stack, rate, seconds)
+    busy = (sum(map(cpu_seconds, pids)) - before) / (time.perf_counter() - began) / (os.cpu_count() or 1)
+    return statistics.median(j.whole for j in await journeys(stack, answers)) * 1000, busy
 
 
 async def journeys(stack: Whole, answers: Sequence[Answer]) -> list[Journey]:

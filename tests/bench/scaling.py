@@ -39,6 +39,7 @@ SHARE = 0.25
 PERIOD = 0.02
 """Seconds of one turn: run, stop. Short against a transaction, so that a stop looks like slowness and not like a pause."""
 COUNT = 24_000
+ROUNDS = 2
 WINDOW = (0.2, 0.6)
 """The part of the events that is timed: from when all are at work, and those of groups have met and cut their batches, until, of
 four processes on six partitions, two run dry."""
@@ -55,8 +56,14 @@ class Scaled:
 
 
 async def measure(env: Environment) -> Mapping[str, Mapping[int, Scaled]]:
-    """By the consuming service, and the number of its processes."""
-    return {service: {n: await drain(env, service, n, COUNT) for n in CONSUMERS} for service in SERVICES[1:]}
+    """By the consuming service, and the number of its processes: of `ROUNDS` drains, taken in turn, the fastest, whole."""
+    cells = [(service, n) for service in SERVICES[1:] for n in CONSUMERS]
+    drained: dict[tuple[str, int], list[Scaled]] = {cell: [] for cell in cells}
+    for _ in range(ROUNDS):
+        for cell in cells:
+            drained[cell].append(await drain(env, *cell, COUNT))
+    fastest = {cell: max(those, key=lambda scaled: scaled.rate) for cell, those in drained.items()}
+    return {service: {n: fastest[service, n] for n in CONSUMERS} for service in SERVICES[1:]}
 
 
 async def drain(env: Environment, service: str, processes: int, count: int) -> Scaled:

@@ -25,7 +25,8 @@ ANY_BROKER = frozenset(
         "tracing",
     )
 )
-"""Of these, what is shown does not depend on the broker: they are not run on a second one."""
+"""Of these, what is shown does not depend on the broker, so that one is enough: in CI Apache Kafka. They are not in `make onkafka`, whose
+tests run side by side: some of them measure time."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

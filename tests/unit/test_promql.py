@@ -52,7 +52,7 @@ def test_an_alert_asks_for_labels_that_there_are_and_speaks_of_those_of_the_answ
     [
         "sangathan_nothing",
         'sangathan_dead_letters_total{cause="invalid_data"}',
-        'sangathan_mongo_pool_connections{state="inuse"} > 90',
+        'sangathan_mongo_pool_connections{state="inuse"} > 9',
         'sum(rate(sangathan_http_requests_total{route=~"/v1/members|/live"}[5m]))',
         "sum by (topics) (sangathan_consumer_lag_seconds)",
         "sum by (service, reason) (sum by (service) (sangathan_dead_letters_total)) or vector(0)",

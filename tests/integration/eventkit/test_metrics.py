@@ -182,6 +182,7 @@ async def test_mongodb_is_watched(mongo_uri: str, database_name: str, bench: Ben
 
     assert value("transaction_retries_total") >= 1
     assert value("pool_wait_seconds_count") >= 4
+    assert value("pool_max_connections") == 100, "the driver's own number"
     assert value("pool_connections", state="in_use") == 0
     assert value("pool_connections", state="idle") >= 1
     await client.drop_database(database_name)

@@ -112,7 +112,7 @@ import asyncio, sys
 from infra.local.__main__ import _run, console
 from infra.local.stack import LocalStack
 from infra.local.status import watch
-stack = LocalStack(sys.argv[1], services=())
+stack = LocalStack(sys.argv[1], services=(), broker="embedded")
 _run(stack, lambda: watch(stack, console))
 """
 
