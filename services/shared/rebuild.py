@@ -83,6 +83,7 @@ class Rebuild:
         self._group = group
         self._console = console
         self._begun = self.kernel.database["rebuild"]
+        self._lease = Lease(self.kernel.database, "rebuild", seconds=LEASE_SECONDS)
 
     async def run(self, *, resume: bool = False, accept_cut_off: bool = False) -> bool:
         """True when the service may start on it; False when it was only restored, because the service still runs.
@@ -112,6 +113,7 @@ class Rebuild:
             return False
         if live := self.kernel.consumer:
             await self._drain("catching up", live)
+        await self._check_alone()
         await self._report()
         return True
 
@@ -136,17 +138,26 @@ class Rebuild:
         """While this is the only process at the database. Two would share the consumer group, and each would take its share for all."""
         if await Lease(self.kernel.database, "relay", seconds=0).taken():
             raise RebuildError("a service runs on that database: stop it, or name another")
-        lease = Lease(self.kernel.database, "rebuild", seconds=LEASE_SECONDS)
-        if not await lease.hold():
+        if not await self._lease.hold():
             raise RebuildError(
                 f"another rebuild is at that database: wait for it; one that was killed is forgotten after {LEASE_SECONDS:.0f} s"
             )
-        keeping = asyncio.create_task(_keep(lease))
+        keeping = asyncio.create_task(_keep(self._lease))
         try:
             yield
         finally:
             keeping.cancel()
-            await lease.release()
+            await self._lease.release()
+
+    async def _check_alone(self) -> None:
+        """Raises: `RebuildError` when this process was paused for longer than its lease, and another has begun meanwhile."""
+        if self._lease.held:
+            return
+        with suppress(PyMongoError):
+            if not await self._lease.hold():
+                raise RebuildError(
+                    "another rebuild of that database began while this one was paused: leave it to that one"
+                )
 
     async def _check_dump(self) -> None:
         dump = await self._begun.find_one({"_id": DUMP})
@@ -178,6 +189,7 @@ class Rebuild:
             with Meter(self._console, what) as meter:
                 while not (watch.done.is_set() or running.done() or self.kernel.fuse.open):
                     await asyncio.wait({running}, timeout=0.1)
+                    await self._check_alone()
                     meter.show(*watch.progress())
         finally:
             stop.set()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 from rich.console import Console
@@ -13,14 +15,17 @@ from services.groups.app import build
 from services.groups.restoring import plan
 from services.groups.settings import GroupsSettings
 from services.groups.snapshots import SOURCES
+from services.shared import rebuild
+from services.shared.clock import SystemClock
 from services.shared.contracts.base import Envelope, Event
 from services.shared.contracts.groups import TOPIC, GroupMemberAssigned, GroupMemberRemoved
 from services.shared.contracts.members import MemberLeft, MemberMoved
 from services.shared.eventkit.codec import decode
 from services.shared.eventkit.lease import Lease
 from services.shared.ids import new_id
-from services.shared.mongo import Database, Document
-from services.shared.rebuild import Rebuild, RebuildError
+from services.shared.kernel import Kernel
+from services.shared.mongo import Database, Document, blocking
+from services.shared.rebuild import Plan, Rebuild, RebuildError
 from tests.fixtures.apps import Running, base_settings, make_topics, started
 from tests.fixtures.rebuilding import Anew, begin_at_the_end, databases, quiet, republish, the_log, without
 from tests.integration.groups.test_placement import UNIT, joins, placed, tree
@@ -198,6 +203,30 @@ async def test_one_rebuild_at_a_time_and_none_beside_a_service(settings: GroupsS
             await other.release()
         assert await anew.run(resume=True)
         assert await anew.run(resume=True), "the first has given up its lease"
+
+
+async def test_a_rebuild_that_was_paused_leaves_it_to_the_one_that_has_begun_since(
+    settings: GroupsSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rebuild, "LEASE_SECONDS", 0.6)
+    await make_topics(settings)
+
+    def paused_at_the_end(kernel: Kernel) -> Plan:
+        async def finish() -> None:
+            time.sleep(0.8)  # noqa: ASYNC251 (nothing in this process runs, its lease is not renewed)
+            leases = blocking(kernel.client)[kernel.settings.database]["leases"]
+            until = SystemClock().now() + timedelta(seconds=60)
+            leases.update_one({"_id": "rebuild"}, {"$set": {"holder": "another", "expires_at": until}})
+
+        return replace(plan(kernel), finish=finish)
+
+    anew = Anew(settings, build, paused_at_the_end)
+    async with databases(settings) as named:
+        with pytest.raises(RebuildError, match="another rebuild of that database began"):
+            await anew.run()
+        row = await named(anew.settings.database)["leases"].find_one({"_id": "rebuild"})
+        assert row
+        assert row["holder"] == "another", "what is not ours is not given back"
 
 
 async def test_a_log_without_its_beginning_is_not_decided_on(settings: GroupsSettings, keys: Keys) -> None:
