@@ -120,9 +120,7 @@ class Relay:
         return sorted(batch, key=lambda row: (row["topic"], row["subject"], row["sequence"]))
 
     async def gauge(self) -> None:
-        if (
-            time.monotonic() - self._empty_at < POLL_MAX_SECONDS + GAUGE_SECONDS
-        ):  # an idle relay has just looked
+        if time.monotonic() - self._empty_at < POLL_MAX_SECONDS + GAUGE_SECONDS:  # it has just looked
             self._metrics.outbox_rows.set(0)
             self._metrics.outbox_age.set(0.0)
             return
