@@ -59,6 +59,7 @@ def test_an_alert_asks_for_labels_that_there_are_and_speaks_of_those_of_the_answ
         "histogram_quantile(0.9, sum by (service) (rate(sangathan_http_request_seconds_bucket[5m])))",
         "sum by (service) (sangathan_fuse_open) and sangathan_fuse_open",
         "sangathan_fuse_open and on (topic) sangathan_consumer_lag_seconds",
+        "sangathan_fuse_open + ignoring (instance) sangathan_consumer_lag_seconds",
     ],
 )
 def test_what_would_be_answered_with_nothing_is_found(expression, known) -> None:
@@ -72,6 +73,15 @@ def test_what_would_be_answered_with_nothing_is_found(expression, known) -> None
         ("time() - sangathan_build_info > 3", {"job", "service", "instance", "version", "python"}),
         ("sum without (instance, job) (sangathan_fuse_open)", {"service"}),
         ("sum(sangathan_fuse_open) or vector(0)", set()),
+        (
+            "sangathan_fuse_open and on (service) sangathan_consumer_lag_seconds",
+            {"service", "job", "instance"},
+        ),
+        ("sangathan_fuse_open > on (service) sangathan_consumer_lag_seconds", {"service"}),
+        (
+            "sangathan_consumer_lag_seconds - ignoring (topic) sangathan_fuse_open",
+            {"service", "job", "instance"},
+        ),
         ('absent(up{service="members"})', {"service", "job", "instance"}),
     ],
 )
