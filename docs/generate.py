@@ -90,7 +90,7 @@ def metrics_md() -> str:
 
 
 def _registries() -> dict[str, CollectorRegistry]:
-    return {name: app.state.kernel.registry for name, app in applications().items()}
+    return {name: app.state.runtime.registry for name, app in applications().items()}
 
 
 def _metrics_of(registry: CollectorRegistry) -> list[str]:

@@ -18,7 +18,7 @@ from services.notifications.settings import NotificationsSettings
 
 
 def applications() -> dict[str, FastAPI]:
-    """By name; each one's kernel is `app.state.kernel`."""
+    """By name; each one's runtime is `app.state.runtime`."""
     keys = {"none": base64.b64encode(bytes(96))}
     index_key = base64.b64encode(bytes(32))
     return {

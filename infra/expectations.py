@@ -1,4 +1,4 @@
-"""What the doctor expects of a deployment of this release: services/shared/doctor/expected.json, from the code and the alerting rules."""
+"""What the doctor expects of a deployment of this release: services/shared/operations/doctor/expected.json, from the code and the alerting rules."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ from pymongo import IndexModel
 
 from infra.applications import applications
 from infra.kafka.topics import load_topics
-from services.shared.doctor.expected import index
-from services.shared.kernel import Kernel
-from services.shared.migrations import Migration, steps
-from services.shared.mongo import Database
+from services.shared.database import Database, Migration
+from services.shared.database.migrations import steps
+from services.shared.operations.doctor.expected import index
+from services.shared.runtime import Runtime
 
-EXPECTED_FILE = Path(__file__).parents[1] / "services" / "shared" / "doctor" / "expected.json"
+EXPECTED_FILE = Path(__file__).parents[1] / "services" / "shared" / "operations" / "doctor" / "expected.json"
 RULES = Path(__file__).with_name("prometheus") / "rules"
 ENOUGH = 1000
 """Brokers: the doctor itself caps replication by those that there are."""
 
 
 def expected_json() -> str:
-    """In the form of `services.shared.doctor.expected.Expected`."""
+    """In the form of `services.shared.operations.doctor.expected.Expected`."""
     document = {
         "topics": [asdict(topic) for topic in load_topics(ENOUGH)],
-        "services": {name: _service(app.state.kernel) for name, app in applications().items()},
+        "services": {name: _service(app.state.runtime) for name, app in applications().items()},
         "alerts": _alerts(),
     }
     return json.dumps(document, indent=1) + "\n"
 
 
-def _service(kernel: Kernel) -> dict[str, Any]:
-    migrations = steps(kernel.migrations)
+def _service(runtime: Runtime) -> dict[str, Any]:
+    migrations = steps(runtime.migrations)
     recorder = asyncio.run(_recorded(migrations.values()))
     return {
-        "reads": sorted(kernel.consumer.topics) if kernel.consumer else [],
+        "reads": sorted(runtime.consumer.topics) if runtime.consumer else [],
         "migrations": list(migrations),
         "indexes": {name: list(made.values()) for name, made in sorted(recorder.made.items())},
     }

@@ -9,10 +9,9 @@ from typing import Any
 
 import yaml
 
-from services.shared.eventkit.broker import TopicSpec
-from services.shared.eventkit.errors import TransientError
-from services.shared.eventkit.kafka_admin import create_topics
-from services.shared.eventkit.security import UNSECURED, Security
+from services.shared.config.kafka_security import UNSECURED, Security
+from services.shared.faults import TransientError
+from services.shared.messaging import TopicSpec, create_topics
 
 TOPICS_FILE = Path(__file__).with_name("topics.yaml")
 

@@ -28,9 +28,9 @@ from confluent_kafka.admin import (
 )
 
 from infra.kafka.access import Access, Rule
-from services.shared.eventkit.errors import TransientError
-from services.shared.eventkit.security import MECHANISM
-from services.shared.settings import KafkaSettings
+from services.shared.config.kafka_security import MECHANISM
+from services.shared.config.settings import KafkaSettings
+from services.shared.faults import TransientError
 
 REQUEST_SECONDS = 15
 ITERATIONS = 8192

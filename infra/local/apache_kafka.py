@@ -15,7 +15,7 @@ from infra.local.keys import write_private
 from infra.local.ports import HOST, accepts
 from infra.local.processes import Child
 from infra.local.secured import ADMIN, NODE, Secured
-from services.shared.eventkit.security import MECHANISM
+from services.shared.config.kafka_security import MECHANISM
 
 # A small heap and one collector thread: several nodes share a developer's machine with everything else. `exit on out of memory`
 # lets the runner restart a node that would otherwise linger half-dead.

@@ -34,8 +34,8 @@ from infra.kafka.users import PASSWORD_FILE, Users, read_passwords
 from infra.local.keys import write_private
 from infra.local.ports import HOST
 from infra.mongo.users import SERVICES, URI_FILE, Document, apply, read_accounts
-from services.shared.eventkit.security import Security
-from services.shared.settings import KafkaSettings
+from services.shared.config.kafka_security import Security
+from services.shared.config.settings import KafkaSettings
 
 ADMIN = "admin"
 NODE = "kafka"

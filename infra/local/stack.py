@@ -21,8 +21,8 @@ from infra.local.processes import Child
 from infra.local.secured import Secured
 from infra.local.services import SERVICES, Command, Surroundings, module, replicas, service, url
 from infra.local.workdir import hold
-from services.shared.eventkit.errors import TransientError
-from services.shared.eventkit.security import UNSECURED
+from services.shared.config.kafka_security import UNSECURED
+from services.shared.faults import TransientError
 
 
 class LocalStack:

@@ -13,7 +13,7 @@ from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
 from infra.mongo.users import SERVICES, Document, apply, compare, read_accounts
-from services.shared.settings import MongoSettings
+from services.shared.config.settings import MongoSettings
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from services.analytics.app import build
 from services.analytics.restoring import plan
 from services.analytics.settings import AnalyticsSettings
-from services.shared.commands import commands
+from services.shared.operations.commands import commands
 
 cli = commands(AnalyticsSettings.load, build, plan=plan)
 

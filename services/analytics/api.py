@@ -12,13 +12,13 @@ from services.analytics.domain import EVERYWHERE
 from services.analytics.figures import Figures
 from services.analytics.schemas import CoveragePage, Metric, Overview, Timeseries
 from services.shared.contracts.vocabulary import UnitCode, UnitLevel
-from services.shared.http.auth import Principal, require
+from services.shared.http.auth import Identity, require
 from services.shared.http.body import JSON, Route, problems
 from services.shared.http.pagination import Paging
 
 router = APIRouter(prefix="/v1", tags=["analytics"], route_class=Route, responses=problems(404))
 
-Reader = Annotated[Principal, Depends(require("analytics:read"))]
+Reader = Annotated[Identity, Depends(require("analytics:read"))]
 Unit = Annotated[
     UnitCode | None, Query(description="The unit and all below it; without one, all that the caller may see.")
 ]
@@ -31,9 +31,9 @@ def _figures(request: Request) -> Figures:
     return figures
 
 
-def _seen(caller: Principal, unit: str | None) -> str:
+def _seen(caller: Identity, unit: str | None) -> str:
     """The unit asked for, or all that the caller may see. Raises: the 404 problem for a unit outside."""
-    return caller.narrowed(unit) or EVERYWHERE
+    return caller.visible_root(unit) or EVERYWHERE
 
 
 @router.get("/overview", response_model=Overview)

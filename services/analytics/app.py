@@ -12,21 +12,21 @@ from services.analytics.settings import AnalyticsSettings
 from services.analytics.store import MIGRATIONS, Store
 from services.analytics.subscriptions import subscriptions
 from services.shared.clock import Clock
-from services.shared.eventkit.broker import Broker
-from services.shared.kernel import Kernel
+from services.shared.messaging import Broker
+from services.shared.runtime import Runtime
 
 
 def build(
     settings: AnalyticsSettings, *, clock: Clock | None = None, broker: Broker | None = None
 ) -> FastAPI:
-    kernel = Kernel(settings, clock=clock, broker=broker)
-    store = Store(kernel.database)
-    kernel.subscribe(subscriptions(Projector(store)))
-    gauges = BusinessGauges(kernel.registry, store, seconds=settings.gauges_seconds)
-    kernel.loop("gauges", gauges.run)
-    return kernel.app(
+    runtime = Runtime(settings, clock=clock, broker=broker)
+    store = Store(runtime.database)
+    runtime.subscribe(subscriptions(Projector(store)))
+    gauges = BusinessGauges(runtime.registry, store, seconds=settings.gauges_seconds)
+    runtime.loop("gauges", gauges.run)
+    return runtime.app(
         description="What the events add up to: overview, time series and coverage of every unit.",
         routers=[router],
         migrations=MIGRATIONS,
-        state={"figures": Figures(store, kernel.clock)},
+        state={"figures": Figures(store, runtime.clock)},
     )

@@ -9,8 +9,7 @@ from services.analytics.domain import Changes, Fact, Kind, Statement, learn, lea
 from services.analytics.statements import Flows, no_flows
 from services.analytics.store import Store
 from services.shared.contracts.base import Envelope
-from services.shared.eventkit.applier import Handler
-from services.shared.eventkit.outbox import UnitOfWork
+from services.shared.messaging import Handler, UnitOfWork
 
 
 class Projector:

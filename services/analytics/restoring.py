@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from services.analytics.domain import KINDS
-from services.shared.kernel import Kernel
-from services.shared.rebuild import Plan
+from services.shared.operations.rebuild import Plan
+from services.shared.runtime import Runtime
 
 
-def plan(kernel: Kernel) -> Plan:
+def plan(runtime: Runtime) -> Plan:
     async def summary() -> Sequence[str]:
-        counts = [(kind.name, await kernel.database[kind.name].estimated_document_count()) for kind in KINDS]
+        counts = [(kind.name, await runtime.database[kind.name].estimated_document_count()) for kind in KINDS]
         return [", ".join(f"{count} {name}" for name, count in counts)]
 
     return Plan(summary=summary, restoring={})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.shared.settings import ServiceSettings
+from services.shared.config.settings import ServiceSettings
 
 
 class AnalyticsSettings(ServiceSettings):

@@ -21,8 +21,7 @@ from pymongo import IndexModel, InsertOne, ReplaceOne, UpdateOne
 
 from services.analytics.domain import EVERYWHERE, KINDS, UNITS, Changes, Fact, Kind
 from services.shared.contracts.vocabulary import LEVELS, UnitLevel, subtree
-from services.shared.migrations import Migration, create
-from services.shared.mongo import Collection, Database, Document, Session, in_snapshot
+from services.shared.database import Collection, Database, Document, Migration, Session, create, in_snapshot
 
 SLOTS = 16
 CHUNK = 1000

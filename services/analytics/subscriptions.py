@@ -6,7 +6,7 @@ from services.analytics import statements as say
 from services.analytics.domain import GROUPS, MEMBERS, NOTIFICATIONS, PLACEMENTS, UNITS
 from services.analytics.handlers import Projector
 from services.shared.contracts import groups, members, notifications
-from services.shared.eventkit.applier import Subscriptions
+from services.shared.messaging import Subscriptions
 
 
 def subscriptions(projector: Projector) -> Subscriptions:

@@ -6,7 +6,7 @@ from services.groups.app import build
 from services.groups.restoring import plan
 from services.groups.settings import GroupsSettings
 from services.groups.snapshots import SOURCES
-from services.shared.commands import commands
+from services.shared.operations.commands import commands
 
 cli = commands(GroupsSettings.load, build, plan=plan, sources=SOURCES)
 

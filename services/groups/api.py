@@ -27,17 +27,17 @@ from services.groups.schemas import (
 from services.groups.store import Store
 from services.groups.units import Units
 from services.shared.contracts.vocabulary import GroupKind, UnitCode, level_of
-from services.shared.eventkit.outbox import Origin
-from services.shared.http.auth import Principal, require
+from services.shared.http.auth import Identity, require
 from services.shared.http.body import JSON, Route, problems
 from services.shared.http.etag import IfMatch, etag
 from services.shared.http.pagination import Page, Paging
 from services.shared.http.problem import FieldError, Problem, bad_request, invalid, not_found
+from services.shared.messaging import Origin
 
 router = APIRouter(prefix="/v1", route_class=Route)
 
-Reader = Annotated[Principal, Depends(require("groups:read"))]
-Writer = Annotated[Principal, Depends(require("groups:write"))]
+Reader = Annotated[Identity, Depends(require("groups:read"))]
+Writer = Annotated[Identity, Depends(require("groups:write"))]
 Code = Annotated[UnitCode, Path(description="A unit code, such as BR-SARAN.")]
 GroupId = Annotated[Id, Path(alias="id")]
 
@@ -61,7 +61,7 @@ def _groups(request: Request) -> Groups:
 @router.put("/units/{code}", responses={200: {"model": UnitOut}, 201: {"model": UnitOut}, **problems(409)})
 async def put_unit(request: Request, code: Code, body: UnitIn, caller: Writer) -> Response:
     """Create a unit (201) or change it (200). Its parent must exist."""
-    caller.ensure_sees(code)
+    caller.check_access(code)
     row = _row(code, body)
     unit, created = await _units(request).put(row, Origin.here())
     headers = {"ETag": etag(unit["version"])} | ({"Location": f"/v1/units/{code}"} if created else {})
@@ -70,7 +70,7 @@ async def put_unit(request: Request, code: Code, body: UnitIn, caller: Writer) -
 
 @router.get("/units/{code}", response_model=UnitOut)
 async def get_unit(request: Request, code: Code, caller: Reader) -> Response:
-    caller.ensure_sees(code)
+    caller.check_access(code)
     unit = (await _store(request).units([code])).get(code)
     if unit is None:
         raise not_found()
@@ -80,7 +80,7 @@ async def get_unit(request: Request, code: Code, caller: Reader) -> Response:
 @router.get("/units/{code}/children", response_model=Page[UnitOut])
 async def get_children(request: Request, code: Code, paging: Paging, caller: Reader) -> Response:
     """The units directly below, in the order of their codes."""
-    caller.ensure_sees(code)
+    caller.check_access(code)
     if not await _store(request).units([code]):
         raise not_found()
     window = paging.window("units", {"parent": code}, (str,))
@@ -109,7 +109,7 @@ async def import_units(
         text = (await request.body()).decode("utf-8")
     except UnicodeDecodeError as error:
         raise bad_request("not-utf8", "the file is not UTF-8") from error
-    outcome = await _units(request).load(text, caller.may_touch, Origin.here(), dry_run=dry_run)
+    outcome = await _units(request).load(text, caller.can_access, Origin.here(), dry_run=dry_run)
     return JSON(
         {
             "dry_run": dry_run,
@@ -130,7 +130,7 @@ async def list_groups(
     kind: Annotated[GroupKind | None, Query()] = None,
     state: Annotated[GroupState | None, Query()] = None,
 ) -> Response:
-    root = caller.narrowed(unit)
+    root = caller.visible_root(unit)
     window = paging.window("groups", {"unit": root, "kind": kind, "state": state}, (str, str))
     after = cast("tuple[str, str] | None", window.after)
     rows = await _store(request).list_groups(root, kind, state, after, window.limit + 1)
@@ -142,7 +142,7 @@ async def list_groups(
 async def resolve_groups(request: Request, body: ResolveIn, caller: Reader) -> Response:
     """Many groups by their ids; those unknown or outside the caller's units are `missing`."""
     found = await _store(request).groups(body.ids)
-    items = [group_out(row) for row in found if caller.may_touch(row["unit"])]
+    items = [group_out(row) for row in found if caller.can_access(row["unit"])]
     seen = {item["id"] for item in items}
     return JSON({"items": items, "missing": [i for i in body.ids if i not in seen]})
 
@@ -185,14 +185,14 @@ async def get_placements(
 ) -> Response:
     """Where a member is placed, and in what state."""
     placement = await _store(request).placement(member_id)
-    if placement is None or not caller.may_touch(placement["unit"]):
+    if placement is None or not caller.can_access(placement["unit"]):
         raise not_found()
     return JSON({"items": [placement_out(placement)]})
 
 
-async def _visible_group(request: Request, group_id: str, caller: Principal) -> dict[str, Any]:
+async def _visible_group(request: Request, group_id: str, caller: Identity) -> dict[str, Any]:
     group = await _store(request).group(group_id)
-    if group is None or not caller.may_touch(group["unit"]):
+    if group is None or not caller.can_access(group["unit"]):
         raise not_found()
     return group
 

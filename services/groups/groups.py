@@ -9,11 +9,11 @@ from services.groups.store import Store
 from services.shared.clock import Clock
 from services.shared.contracts.base import Event
 from services.shared.contracts.groups import GroupFilled, GroupInviteChanged, GroupUpdated
-from services.shared.eventkit.outbox import Origin, Outbox, UnitOfWork
-from services.shared.http.auth import Principal
+from services.shared.database import Document
+from services.shared.http.auth import Identity
 from services.shared.http.etag import precondition_failed
 from services.shared.http.problem import FieldError, invalid, not_found
-from services.shared.mongo import Document
+from services.shared.messaging import Origin, Outbox, UnitOfWork
 
 
 class Groups:
@@ -23,7 +23,7 @@ class Groups:
         self._clock = clock
 
     async def change(
-        self, id_: str, changes: dict[str, Any], expected: int, caller: Principal, origin: Origin
+        self, id_: str, changes: dict[str, Any], expected: int, caller: Identity, origin: Origin
     ) -> Document:
         """Apply a merge patch to version `expected`; the group as it is now.
 
@@ -32,7 +32,7 @@ class Groups:
 
         async def body(work: UnitOfWork) -> Document:
             group = await self._store.group(id_, work.session)
-            if group is None or not caller.may_touch(group["unit"]):
+            if group is None or not caller.can_access(group["unit"]):
                 raise not_found()
             if group["version"] != expected:
                 raise precondition_failed()

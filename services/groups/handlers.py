@@ -8,7 +8,7 @@ from services.groups.domain import Change
 from services.groups.placing import Asked, Placing
 from services.shared.contracts.base import Envelope
 from services.shared.contracts.members import MemberJoined, MemberLeft, MemberMoved, MemberSnapshot
-from services.shared.eventkit.outbox import Origin, UnitOfWork
+from services.shared.messaging import Origin, UnitOfWork
 
 
 class Handlers:

@@ -20,8 +20,8 @@ from services.shared.contracts.groups import (
     GroupMemberRemoved,
     GroupMemberWaiting,
 )
-from services.shared.eventkit.outbox import Origin, UnitOfWork
 from services.shared.ids import new_id
+from services.shared.messaging import Origin, UnitOfWork
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,12 +25,11 @@ from services.shared.contracts.groups import (
     UnitUpserted,
 )
 from services.shared.contracts.vocabulary import GroupKind
-from services.shared.eventkit.errors import PermanentError
-from services.shared.eventkit.inbox import Inbox
-from services.shared.eventkit.outbox import UnitOfWork
-from services.shared.kernel import Kernel
-from services.shared.mongo import Document
-from services.shared.rebuild import Plan
+from services.shared.database import Document
+from services.shared.faults import PermanentError
+from services.shared.messaging import Inbox, UnitOfWork
+from services.shared.operations.rebuild import Plan
+from services.shared.runtime import Runtime
 
 AboutGroup = GroupCreated | GroupUpdated | GroupFilled | GroupInviteChanged | GroupSnapshot
 AboutPlacement = GroupMemberAssigned | GroupMemberWaiting | GroupMemberRemoved | PlacementSnapshot
@@ -66,9 +65,9 @@ class Restoring:
         await self._inbox.add([i for i in ids if i not in seen], self._clock.now(), work.session)
 
 
-def plan(kernel: Kernel) -> Plan:
-    store = Store(kernel.database, kernel.clock)
-    handlers = Restoring(store, Inbox(kernel.database), kernel.clock)
+def plan(runtime: Runtime) -> Plan:
+    store = Store(runtime.database, runtime.clock)
+    handlers = Restoring(store, Inbox(runtime.database), runtime.clock)
     about_groups = (GroupCreated, GroupUpdated, GroupFilled, GroupInviteChanged, GroupSnapshot)
     about_placements = (GroupMemberAssigned, GroupMemberWaiting, GroupMemberRemoved, PlacementSnapshot)
     return Plan(

@@ -10,8 +10,8 @@ from pydantic import AfterValidator, BaseModel, Field, model_validator
 
 from services.groups.domain import GroupState, PlacementState
 from services.shared.contracts.vocabulary import UnitCode, UnitLevel, level_of
+from services.shared.database import Document
 from services.shared.http.body import Body
-from services.shared.mongo import Document
 from services.shared.text import Name, refuse
 
 WomenTarget = Annotated[float | None, Field(ge=0, le=1, description="Share of women aimed at, from 0 to 1.")]

@@ -6,8 +6,8 @@ from typing import Final
 
 from services.groups.units import unit_upserted
 from services.shared.contracts.groups import GroupSnapshot, PlacementSnapshot, UnitUpserted
-from services.shared.mongo import Document
-from services.shared.republish import Source
+from services.shared.database import Document
+from services.shared.operations.republish import Source
 
 
 def unit(row: Document) -> tuple[UnitUpserted, int]:

@@ -17,8 +17,7 @@ from pymongo import ASCENDING, IndexModel, InsertOne, ReplaceOne, UpdateOne
 from services.groups.domain import Group, GroupState, Placement, PlacementState, Seating, group_name
 from services.shared.clock import Clock
 from services.shared.contracts.vocabulary import GroupKind, subtree
-from services.shared.migrations import Migration, create
-from services.shared.mongo import Database, Document, Session
+from services.shared.database import Database, Document, Migration, Session, create
 
 CHUNK = 1000
 """Groups read at once where all of them are."""

@@ -7,7 +7,7 @@ from typing import Any
 from services.groups.handlers import Handlers
 from services.shared.contracts.base import Envelope
 from services.shared.contracts.members import MemberJoined, MemberLeft, MemberMoved, MemberSnapshot
-from services.shared.eventkit.applier import Subscriptions
+from services.shared.messaging import Subscriptions
 
 
 def subscriptions(handlers: Handlers) -> Subscriptions:

@@ -16,10 +16,10 @@ from services.groups.schemas import UnitName, UnitRow
 from services.groups.store import Store
 from services.shared.contracts.groups import UnitUpserted
 from services.shared.contracts.vocabulary import parent_of
-from services.shared.eventkit.outbox import Origin, Outbox, UnitOfWork
+from services.shared.database import Document
 from services.shared.http.problem import FieldError, Problem
 from services.shared.http.validation import field_error
-from services.shared.mongo import Document
+from services.shared.messaging import Origin, Outbox, UnitOfWork
 
 COLUMNS = ("code", "level", "name_en", "name_hi", "women_target")
 MOST_ERRORS = 100
@@ -62,7 +62,7 @@ class Units:
         return unit, bool(outcome.created)
 
     async def load(
-        self, text: str, may_touch: Callable[[str], bool], origin: Origin, *, dry_run: bool
+        self, text: str, can_access: Callable[[str], bool], origin: Origin, *, dry_run: bool
     ) -> Outcome:
         """Create or change the units of a CSV text with the columns `COLUMNS`, parents in it or in the tree.
 
@@ -70,7 +70,7 @@ class Units:
 
         Raises: `Problem` 422 with a pointer `/rows/<line>/<column>` for each bad field.
         """
-        rows = await self._checked(text, may_touch)
+        rows = await self._checked(text, can_access)
         outcome = Outcome()
         by_code = {row.code: row for row in rows}
         for codes in chunks(sorted(by_code, key=lambda c: (c.count("-"), c)), TRANSACTION_UNITS):
@@ -97,13 +97,13 @@ class Units:
     async def _compare(self, rows: Sequence[UnitRow]) -> Outcome:
         return _compare(rows, await self._store.units([row.code for row in rows]))[0]
 
-    async def _checked(self, text: str, may_touch: Callable[[str], bool]) -> list[UnitRow]:
+    async def _checked(self, text: str, can_access: Callable[[str], bool]) -> list[UnitRow]:
         rows, errors = parse(text)
         lines = dict(zip((row.code for row in rows.values()), rows, strict=False))
         for line, row in rows.items():
             if lines[row.code] != line:
                 errors.append(FieldError(f"/rows/{line}/code", "appears twice"))
-            if not may_touch(row.code):
+            if not can_access(row.code):
                 errors.append(FieldError(f"/rows/{line}/code", "is outside your units"))
         parents = {p for row in rows.values() if (p := parent_of(row.code)) and p not in lines}
         known: Mapping[str, Any] = await self._store.units(parents) if parents else {}

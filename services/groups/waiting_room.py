@@ -14,9 +14,9 @@ from services.groups.domain import Change
 from services.groups.metrics import GroupsMetrics
 from services.groups.placing import Asked, Placing
 from services.groups.store import Store
-from services.shared.eventkit.errors import Verdict, classify
-from services.shared.eventkit.loops import first
-from services.shared.eventkit.outbox import Origin, Outbox, UnitOfWork
+from services.shared.faults import FaultFamily, classify
+from services.shared.loops import first
+from services.shared.messaging import Origin, Outbox, UnitOfWork
 
 log = structlog.get_logger(__name__)
 
@@ -45,7 +45,7 @@ class WaitingRoom:
                     pass
                 self._metrics.waiting.set(await self._store.count_waiting())
             except Exception as error:
-                if classify(error) is Verdict.PERMANENT:
+                if classify(error) is FaultFamily.PERMANENT:
                     raise
                 log.warning("waiting_room.retrying", error=type(error).__name__)
             await first(stop, self._hinted, timeout=self._seconds)

@@ -9,8 +9,8 @@ from services.members.restoring import plan
 from services.members.settings import MembersSettings
 from services.members.snapshots import SOURCES
 from services.members.store import MIGRATIONS, SEALED
-from services.shared.commands import commands
-from services.shared.rotation import rotate_keys
+from services.shared.operations.commands import commands
+from services.shared.operations.rotation import rotate_keys
 
 cli = commands(MembersSettings.load, build, plan=plan, sources=SOURCES)
 

@@ -21,18 +21,18 @@ from services.members.schemas import (
 )
 from services.members.store import Record
 from services.members.views import contact_view, member_view
-from services.shared.eventkit.outbox import Origin
-from services.shared.http.auth import Principal, require
+from services.shared.http.auth import Identity, require
 from services.shared.http.body import JSON, Route, problems
 from services.shared.http.etag import IfMatch, etag, expected_version
 from services.shared.http.idempotency import Idempotent
 from services.shared.http.pagination import Page, Paging
+from services.shared.messaging import Origin
 
 router = APIRouter(prefix="/v1/members", tags=["members"], route_class=Route)
 
-Reader = Annotated[Principal, Depends(require("members:read"))]
-Writer = Annotated[Principal, Depends(require("members:write"))]
-ContactReader = Annotated[Principal, Depends(require(CONTACTS_SCOPE))]
+Reader = Annotated[Identity, Depends(require("members:read"))]
+Writer = Annotated[Identity, Depends(require("members:write"))]
+ContactReader = Annotated[Identity, Depends(require(CONTACTS_SCOPE))]
 Id = Annotated[str, Path(max_length=64)]
 
 
@@ -114,7 +114,7 @@ async def leave(request: Request, caller: Writer, id: Id) -> Response:
     return Response(status_code=204)
 
 
-async def _changed(request: Request, caller: Principal, record: Record) -> Response:
+async def _changed(request: Request, caller: Identity, record: Record) -> Response:
     [shown] = await _members(request).directory.show(caller, [record], "change")
     return _one(shown)
 

@@ -14,33 +14,32 @@ from services.members.registration import Registrar
 from services.members.settings import MembersSettings
 from services.members.store import MIGRATIONS, Answers, MemberStore
 from services.shared.clock import Clock
-from services.shared.crypto import Vault
-from services.shared.eventkit.broker import Broker
-from services.shared.kernel import Kernel
-from services.shared.vitals import vault_key
+from services.shared.encryption import Vault
+from services.shared.messaging import Broker
+from services.shared.runtime import Runtime, vault_key
 
 DESCRIPTION = "Who is a member: registration, consent, unit and contact, and the events that tell the others."
 
 
 def build(settings: MembersSettings, *, clock: Clock | None = None, broker: Broker | None = None) -> FastAPI:
-    kernel = Kernel(settings, clock=clock, broker=broker)
-    vault = Vault(kernel.client, kernel.database, settings.master_keys)
-    kernel.vitals.add(vault_key(vault, kernel.registry))
-    metrics = MembersMetrics(kernel.registry)
-    store = MemberStore(kernel.database)
+    runtime = Runtime(settings, clock=clock, broker=broker)
+    vault = Vault(runtime.client, runtime.database, settings.master_keys)
+    runtime.slow_gauges.add(vault_key(vault, runtime.registry))
+    metrics = MembersMetrics(runtime.registry)
+    store = MemberStore(runtime.database)
     contacts = Contacts(vault, BlindIndex(settings.blind_index_key))
-    directory = Directory(store, contacts, kernel.clock, metrics)
+    directory = Directory(store, contacts, runtime.clock, metrics)
     registrar = Registrar(
-        kernel.outbox,
+        runtime.outbox,
         store,
-        Answers(kernel.database),
+        Answers(runtime.database),
         contacts,
-        kernel.clock,
+        runtime.clock,
         metrics,
-        kernel.metrics,
+        runtime.metrics,
     )
-    membership = Membership(kernel.outbox, store, directory, contacts, kernel.clock, metrics)
-    return kernel.app(
+    membership = Membership(runtime.outbox, store, directory, contacts, runtime.clock, metrics)
+    return runtime.app(
         description=DESCRIPTION,
         routers=[router],
         migrations=MIGRATIONS,

@@ -9,7 +9,7 @@ from bson.binary import Binary
 from services.members.domain import Contact
 from services.members.phones import BlindIndex
 from services.members.store import Record
-from services.shared.crypto import Vault
+from services.shared.encryption import Vault
 
 
 class Contacts:

@@ -10,10 +10,10 @@ from services.members.domain import Contact, Member
 from services.members.metrics import MembersMetrics
 from services.members.store import MemberStore, Record, Search
 from services.shared.clock import Clock
-from services.shared.http.auth import Principal
-from services.shared.http.correlation import current_context
+from services.shared.http.auth import Identity
 from services.shared.http.problem import not_found
 from services.shared.ids import new_id
+from services.shared.observability.correlation import current_context
 
 CONTACTS_SCOPE = "contacts:read"
 
@@ -33,34 +33,34 @@ class Directory:
         self._clock = clock
         self._metrics = metrics
 
-    async def find(self, caller: Principal, member_id: str) -> Record:
+    async def find(self, caller: Identity, member_id: str) -> Record:
         """Raises: `Problem` 404, also for a member outside the caller's subtree."""
         record = await self._store.find(member_id)
         if record is None:
             raise not_found()
-        caller.ensure_sees(record.member.unit)
+        caller.check_access(record.member.unit)
         return record
 
-    async def get(self, caller: Principal, member_id: str) -> Shown:
+    async def get(self, caller: Identity, member_id: str) -> Shown:
         """Raises: `Problem` 404."""
         [shown] = await self.show(caller, [await self.find(caller, member_id)], "get")
         return shown
 
-    async def page(self, caller: Principal, search: Search, after: str | None, limit: int) -> list[Record]:
+    async def page(self, caller: Identity, search: Search, after: str | None, limit: int) -> list[Record]:
         """At most `limit` members after the id `after`.
 
         Raises: `Problem` 404 for a unit outside the caller's subtree.
         """
-        return await self._store.page(replace(search, root=caller.narrowed(search.root)), after, limit)
+        return await self._store.page(replace(search, root=caller.visible_root(search.root)), after, limit)
 
     async def resolve(
-        self, caller: Principal, ids: Sequence[str]
+        self, caller: Identity, ids: Sequence[str]
     ) -> tuple[list[tuple[Member, Contact]], list[str]]:
         """The contacts of those members, in the order asked and once each, and the ids of which there are none."""
         found = {
             record.member.id: record
             for record in await self._store.find_many(ids)
-            if caller.may_touch(record.member.unit)
+            if caller.can_access(record.member.unit)
         }
         asked = list(dict.fromkeys(ids))
         records = [found[each] for each in asked if each in found]
@@ -68,14 +68,14 @@ class Directory:
         pairs = [(record.member, contact) for record, contact in zip(records, contacts, strict=True)]
         return pairs, [each for each in asked if each not in found]
 
-    async def show(self, caller: Principal, records: Sequence[Record], via: str) -> list[Shown]:
+    async def show(self, caller: Identity, records: Sequence[Record], via: str) -> list[Shown]:
         """With contacts for a caller who may read them. `via` is a word for the record of the read."""
-        if not caller.has(CONTACTS_SCOPE):
+        if not caller.has_scope(CONTACTS_SCOPE):
             return [Shown(record.member, None) for record in records]
         contacts = await self._open(caller, records, via)
         return [Shown(record.member, contact) for record, contact in zip(records, contacts, strict=True)]
 
-    async def _open(self, caller: Principal, records: Sequence[Record], via: str) -> list[Contact]:
+    async def _open(self, caller: Identity, records: Sequence[Record], via: str) -> list[Contact]:
         if not records:
             return []
         context = current_context()

@@ -21,9 +21,9 @@ from services.members.refusals import (
 )
 from services.members.store import MemberStore, Record
 from services.shared.clock import Clock
-from services.shared.eventkit.outbox import Origin, Outbox, UnitOfWork
-from services.shared.http.auth import Principal
+from services.shared.http.auth import Identity
 from services.shared.http.etag import precondition_failed
+from services.shared.messaging import Origin, Outbox, UnitOfWork
 
 _TRIES: Final = 5
 
@@ -46,7 +46,7 @@ class Membership:
         self._metrics = metrics
 
     async def update(
-        self, caller: Principal, member_id: str, version: int, changes: Changes, origin: Origin
+        self, caller: Identity, member_id: str, version: int, changes: Changes, origin: Origin
     ) -> Record:
         """The member after `changes`, which were based on `version`; unchanged when they change nothing.
 
@@ -77,13 +77,13 @@ class Membership:
         return Record(member, sealed)
 
     async def move(
-        self, caller: Principal, member_id: str, version: int | None, unit: str, origin: Origin
+        self, caller: Identity, member_id: str, version: int | None, unit: str, origin: Origin
     ) -> Record:
         """The member in `unit`, which must be in the caller's subtree as the old one must.
 
         Raises: `Problem` 404, 409 (has left), 412 (stale version).
         """
-        if not caller.may_touch(unit):
+        if not caller.can_access(unit):
             raise unit_not_found()
         for _ in range(_TRIES):
             record = await self._find(caller, member_id, version)
@@ -98,7 +98,7 @@ class Membership:
                 return Record(moved[0], record.contact)
         raise busy()
 
-    async def leave(self, caller: Principal, member_id: str, origin: Origin) -> None:
+    async def leave(self, caller: Identity, member_id: str, origin: Origin) -> None:
         """The phone is free again; the contact stays, sealed, until it is erased. Leaving twice is leaving.
 
         Raises: `Problem` 404.
@@ -113,7 +113,7 @@ class Membership:
                 return
         raise busy()
 
-    async def _find(self, caller: Principal, member_id: str, version: int | None = None) -> Record:
+    async def _find(self, caller: Identity, member_id: str, version: int | None = None) -> Record:
         record = await self._directory.find(caller, member_id)
         if version is not None and record.member.version != version:
             raise precondition_failed()
@@ -137,11 +137,11 @@ class Membership:
 
         return await self._outbox.transact(write)
 
-    async def _phone_taken(self, caller: Principal, contact: Contact) -> Exception:
+    async def _phone_taken(self, caller: Identity, contact: Contact) -> Exception:
         index = self._contacts.phone_index(contact)
         holder = (await self._store.active_by_phone([index])).get(index)
         if holder is None:  # they left between our write and this look
             return busy()
         member_id, unit = holder
-        visible = caller.has("members:read") and caller.may_touch(unit)
+        visible = caller.has_scope("members:read") and caller.can_access(unit)
         return phone_already_registered(member_id if visible else None)

@@ -27,14 +27,12 @@ from services.members.refusals import (
 from services.members.store import Answers, MemberStore, document_of, record_of
 from services.shared.clock import Clock
 from services.shared.contracts.members import MemberJoined
-from services.shared.eventkit.errors import Verdict, classify
-from services.shared.eventkit.group_commit import GroupCommit
-from services.shared.eventkit.metrics import EventkitMetrics
-from services.shared.eventkit.outbox import Origin, Outbox, UnitOfWork
-from services.shared.http.auth import Principal
+from services.shared.database import Document
+from services.shared.faults import FaultFamily, classify
+from services.shared.http.auth import Identity
 from services.shared.http.idempotency import Answer, IdempotentRequest, check, to_document
 from services.shared.ids import new_id
-from services.shared.mongo import Document
+from services.shared.messaging import GroupCommit, MessagingMetrics, Origin, Outbox, UnitOfWork
 
 _CREATED: Final = Answer(201, {}, b"")
 """What an idempotency row says beside the member: the answer is written anew from the member as first stored."""
@@ -103,7 +101,7 @@ class Registrar:
         contacts: Contacts,
         clock: Clock,
         metrics: MembersMetrics,
-        eventkit: EventkitMetrics,
+        eventkit: MessagingMetrics,
     ) -> None:
         self._outbox = outbox
         self._store = store
@@ -115,13 +113,13 @@ class Registrar:
         self._group: GroupCommit[_Submission, _Outcome] = GroupCommit(self._commit, eventkit, writers=2)
 
     async def register(
-        self, caller: Principal, application: Application, origin: Origin, request: IdempotentRequest | None
+        self, caller: Identity, application: Application, origin: Origin, request: IdempotentRequest | None
     ) -> Registered:
         """The new member, or the one this same request made before; durable with its event on return.
 
         Raises: `Problem` 404 (unit), 409 (phone), 422 (birth year, inviter, key used for another body).
         """
-        if not caller.may_touch(application.unit):
+        if not caller.can_access(application.unit):
             raise unit_not_found()
         year = application.birth_year
         if year is not None and not is_plausible_birth_year(year, self._clock.now()):
@@ -136,7 +134,7 @@ class Registrar:
         await self._group.close()
 
     async def _answer(
-        self, caller: Principal, request: IdempotentRequest | None, outcome: _Outcome
+        self, caller: Identity, request: IdempotentRequest | None, outcome: _Outcome
     ) -> Registered:
         match outcome:
             case _Accepted(draft):
@@ -146,7 +144,7 @@ class Registrar:
                 return await self._replay(request, row)
             case _PhoneTaken(member_id, unit):
                 self._metrics.registrations.labels("phone_taken").inc()
-                visible = caller.has("members:read") and caller.may_touch(unit)
+                visible = caller.has_scope("members:read") and caller.can_access(unit)
                 raise phone_already_registered(member_id if visible else None)
             case _UnknownInviter():
                 self._metrics.registrations.labels("unknown_inviter").inc()
@@ -166,7 +164,7 @@ class Registrar:
         try:
             return await self._outbox.transact(partial(self._write, drafts, known=False))
         except (_KnownError, BulkWriteError) as error:
-            if isinstance(error, BulkWriteError) and classify(error) is not Verdict.RACE:
+            if isinstance(error, BulkWriteError) and classify(error) is not FaultFamily.RACE:
                 raise
         return await self._outbox.transact(partial(self._write, drafts, known=True))
 

@@ -19,19 +19,19 @@ from services.shared.contracts.members import (
     MemberSnapshot,
     MemberUpdated,
 )
-from services.shared.eventkit.outbox import Origin, UnitOfWork
-from services.shared.kernel import Kernel
-from services.shared.mongo import Document
-from services.shared.rebuild import Plan
+from services.shared.database import Document
+from services.shared.messaging import Origin, UnitOfWork
+from services.shared.operations.rebuild import Plan
+from services.shared.runtime import Runtime
 
 Told = MemberJoined | MemberUpdated | MemberMoved | MemberLeft | MemberSnapshot
 KINDS: Final = (MemberJoined, MemberUpdated, MemberMoved, MemberLeft, MemberSnapshot)
 
 
 class Restoring:
-    def __init__(self, kernel: Kernel) -> None:
-        self._recovery = Recovery(kernel.database)
-        self._outbox = kernel.outbox
+    def __init__(self, runtime: Runtime) -> None:
+        self._recovery = Recovery(runtime.database)
+        self._outbox = runtime.outbox
 
     async def members(self, events: Sequence[Envelope[Told]], work: UnitOfWork) -> None:
         subjects = [event.subject for event in events]
@@ -69,8 +69,8 @@ class Restoring:
         ]
 
 
-def plan(kernel: Kernel) -> Plan:
-    restoring = Restoring(kernel)
+def plan(runtime: Runtime) -> Plan:
+    restoring = Restoring(runtime)
     return Plan(
         summary=restoring.summary,
         restoring=dict.fromkeys(KINDS, restoring.members),

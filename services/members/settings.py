@@ -6,8 +6,8 @@ from typing import Annotated
 
 from pydantic import Base64Bytes, Field
 
-from services.shared.crypto import MasterKeys
-from services.shared.settings import ServiceSettings
+from services.shared.config.settings import ServiceSettings
+from services.shared.encryption import MasterKeys
 
 
 class MembersSettings(ServiceSettings):

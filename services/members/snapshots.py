@@ -6,8 +6,8 @@ from typing import Final
 
 from services.members.domain import Consent, agreed_channels
 from services.shared.contracts.members import MemberSnapshot
-from services.shared.mongo import Document
-from services.shared.republish import Source
+from services.shared.database import Document
+from services.shared.operations.republish import Source
 
 _SAID: Final = (
     "unit",

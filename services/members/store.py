@@ -18,11 +18,10 @@ from pymongo import IndexModel, UpdateOne
 
 from services.members.domain import Consent, Member, Role, Status
 from services.shared.contracts.vocabulary import subtree
-from services.shared.crypto import create_key_collection
+from services.shared.database import Collection, Database, Document, Migration, Session, create
+from services.shared.encryption import create_key_collection
 from services.shared.http.idempotency import COLLECTION
-from services.shared.migrations import Migration, create
-from services.shared.mongo import Collection, Database, Document, Session
-from services.shared.rotation import Sealed
+from services.shared.operations.rotation import Sealed
 from services.shared.text import words
 
 _OPTIONAL: Final = ("birth_year", "inviter_id")
@@ -120,7 +119,7 @@ class MemberStore:
 
 
 class Answers:
-    """Rows of the kernel's collection `idempotency`, each with the `member` document that its request made."""
+    """Rows of the runtime's collection `idempotency`, each with the `member` document that its request made."""
 
     def __init__(self, database: Database) -> None:
         self._answers: Collection = database[COLLECTION]

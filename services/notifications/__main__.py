@@ -9,8 +9,8 @@ from services.notifications.migrations import MIGRATIONS, SEALED
 from services.notifications.restoring import plan
 from services.notifications.settings import NotificationsSettings
 from services.notifications.snapshots import SOURCES
-from services.shared.commands import commands
-from services.shared.rotation import rotate_keys
+from services.shared.operations.commands import commands
+from services.shared.operations.rotation import rotate_keys
 
 cli = commands(NotificationsSettings.load, build, plan=plan, sources=SOURCES)
 

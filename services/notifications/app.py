@@ -23,10 +23,9 @@ from services.notifications.store import Store
 from services.notifications.subscriptions import subscriptions
 from services.notifications.texts import Texts
 from services.shared.clock import Clock
-from services.shared.crypto import Vault
-from services.shared.eventkit.broker import Broker
-from services.shared.kernel import Kernel
-from services.shared.vitals import vault_key
+from services.shared.encryption import Vault
+from services.shared.messaging import Broker
+from services.shared.runtime import Runtime, vault_key
 
 
 def build(
@@ -37,36 +36,36 @@ def build(
     sender: Sender | None = None,
 ) -> FastAPI:
     """`sender` replaces the one that the settings name."""
-    kernel = Kernel(settings, clock=clock, broker=broker)
-    metrics = NotificationMetrics(kernel.registry)
-    store, texts, due = Store(kernel.database), Texts(), asyncio.Event()
-    vault = Vault(kernel.client, kernel.database, settings.master_keys)
-    kernel.vitals.add(vault_key(vault, kernel.registry))
+    runtime = Runtime(settings, clock=clock, broker=broker)
+    metrics = NotificationMetrics(runtime.registry)
+    store, texts, due = Store(runtime.database), Texts(), asyncio.Event()
+    vault = Vault(runtime.client, runtime.database, settings.master_keys)
+    runtime.slow_gauges.add(vault_key(vault, runtime.registry))
     token = ServiceToken(settings.service_token_file)
     metrics.watch_token(token.expires_at)
     members = Peer("members", settings.members_url, token, metrics)
     groups = Peer("groups", settings.groups_url, token, metrics)
-    sender = sender or _sender(settings, kernel, vault)
+    sender = sender or _sender(settings, runtime, vault)
 
     dispatcher = Dispatcher(
         store=store,
-        outbox=kernel.outbox,
+        outbox=runtime.outbox,
         contacts=ContactBook(
-            store, vault, MembersApi(members), kernel.clock, metrics, seconds=settings.contact_seconds
+            store, vault, MembersApi(members), runtime.clock, metrics, seconds=settings.contact_seconds
         ),
         groups=GroupsApi(groups),
         composer=Composer(texts, sender.name),
         sender=sender,
         policy=RetryPolicy(settings.send_tries, settings.send_retry_seconds),
-        clock=kernel.clock,
+        clock=runtime.clock,
         metrics=metrics,
         due=due,
         max_batch=settings.dispatch_batch,
         claim_seconds=settings.claim_seconds,
     )
-    kernel.loop("dispatcher", dispatcher.run)
-    kernel.subscribe(subscriptions(Handlers(store, texts, kernel.clock, metrics, due)))
-    return kernel.app(
+    runtime.loop("dispatcher", dispatcher.run)
+    runtime.subscribe(subscriptions(Handlers(store, texts, runtime.clock, metrics, due)))
+    return runtime.app(
         description="Every message to a member: with consent, in their language, once, and why it was or was not sent.",
         routers=[router],
         migrations=MIGRATIONS,
@@ -75,7 +74,7 @@ def build(
     )
 
 
-def _sender(settings: NotificationsSettings, kernel: Kernel, vault: Vault) -> Sender:
+def _sender(settings: NotificationsSettings, runtime: Runtime, vault: Vault) -> Sender:
     if settings.sender == "console":
         return ConsoleSender()
-    return RecordingSender(kernel.database, vault, kernel.clock)
+    return RecordingSender(runtime.database, vault, runtime.clock)

@@ -14,7 +14,7 @@ from services.notifications.peers import Contact, MembersApi
 from services.notifications.recipients import Recipient
 from services.notifications.store import Store
 from services.shared.clock import Clock
-from services.shared.crypto import Vault
+from services.shared.encryption import Vault
 
 
 class ContactBook:

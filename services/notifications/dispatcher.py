@@ -31,13 +31,13 @@ from services.notifications.peers import GroupsApi
 from services.notifications.recipients import Recipient
 from services.notifications.senders.base import Message, Sender
 from services.notifications.store import Store
-from services.shared import tracing
 from services.shared.clock import Clock
-from services.shared.eventkit.errors import Verdict, backoff_seconds, classify
-from services.shared.eventkit.loops import first
-from services.shared.eventkit.outbox import Origin, Outbox, UnitOfWork
-from services.shared.http.correlation import RequestContext, working_for
-from services.shared.tracing import Span, SpanKind, Spans
+from services.shared.faults import FaultFamily, backoff_seconds, classify
+from services.shared.loops import first
+from services.shared.messaging import Origin, Outbox, UnitOfWork
+from services.shared.observability import tracing
+from services.shared.observability.correlation import RequestContext, working_for
+from services.shared.observability.tracing import Span, SpanKind, Spans
 
 log = structlog.get_logger(__name__)
 
@@ -92,7 +92,7 @@ class Dispatcher:
                 await self._gauge()
                 failures = 0
             except Exception as error:
-                if classify(error) is Verdict.PERMANENT:
+                if classify(error) is FaultFamily.PERMANENT:
                     raise
                 failures += 1
                 log.warning("dispatch.retrying", error=type(error).__name__, failures=failures)

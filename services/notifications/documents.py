@@ -6,7 +6,7 @@ from dataclasses import asdict, fields
 
 from services.notifications.domain import Attempt, Cause, Notification, OutcomeClass, State
 from services.notifications.recipients import Recipient
-from services.shared.mongo import Document
+from services.shared.database import Document
 
 _PLAIN = tuple(f.name for f in fields(Notification) if f.name not in ("id", "state", "attempts", "cause"))
 _RECIPIENT = tuple(f.name for f in fields(Recipient) if f.name not in ("member_id", "channels"))

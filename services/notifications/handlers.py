@@ -19,8 +19,8 @@ from services.shared.clock import Clock
 from services.shared.contracts.base import Envelope, Event
 from services.shared.contracts.groups import GroupInviteChanged, GroupMemberAssigned, GroupSnapshot
 from services.shared.contracts.members import MemberLeft, MemberUpdated
-from services.shared.eventkit.outbox import Origin, UnitOfWork
 from services.shared.ids import new_id
+from services.shared.messaging import Origin, UnitOfWork
 
 
 class Handlers:

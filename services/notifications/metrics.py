@@ -8,7 +8,7 @@ from datetime import datetime
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from services.notifications.domain import Notification
-from services.shared.eventkit.metrics import SIZES
+from services.shared.messaging import SIZES
 
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 HELD_FOR = ("no_group", "no_invite")

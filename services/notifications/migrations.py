@@ -6,10 +6,9 @@ from pymongo import ASCENDING, IndexModel
 
 from services.notifications.domain import WELCOME, State
 from services.notifications.senders.recording import COLLECTION as RECORDED
-from services.shared.crypto import create_key_collection
-from services.shared.migrations import Migration, create
-from services.shared.mongo import Database, Document
-from services.shared.rotation import Sealed
+from services.shared.database import Database, Document, Migration, create
+from services.shared.encryption import create_key_collection
+from services.shared.operations.rotation import Sealed
 
 CONTACTS_LIVE_SECONDS = 3600
 """Contacts are cached for an hour at most. MongoDB removes them within a minute after that (TTL monitor)."""

@@ -22,9 +22,9 @@ from joserfc.errors import JoseError
 from pydantic import BaseModel, ValidationError
 
 from services.notifications.metrics import NotificationMetrics
-from services.shared import tracing
 from services.shared.contracts.vocabulary import Channel
-from services.shared.eventkit.errors import TransientError
+from services.shared.faults import TransientError
+from services.shared.observability import tracing
 
 log = structlog.get_logger(__name__)
 

@@ -20,9 +20,9 @@ from services.shared.contracts.notifications import (
     NotificationSnapshot,
     NotificationSuppressed,
 )
-from services.shared.eventkit.outbox import UnitOfWork
-from services.shared.kernel import Kernel
-from services.shared.rebuild import Plan
+from services.shared.messaging import UnitOfWork
+from services.shared.operations.rebuild import Plan
+from services.shared.runtime import Runtime
 
 Told = (
     NotificationQueued | NotificationSuppressed | NotificationSent | NotificationFailed | NotificationSnapshot
@@ -50,8 +50,8 @@ class Restoring:
         await self._store.save([n for n in told if n.id in known], work.session)
 
 
-def plan(kernel: Kernel) -> Plan:
-    store = Store(kernel.database)
+def plan(runtime: Runtime) -> Plan:
+    store = Store(runtime.database)
     handlers = Restoring(store)
 
     async def summary() -> Sequence[str]:

@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from services.shared.crypto import MasterKeys
-from services.shared.settings import ServiceSettings
+from services.shared.config.settings import ServiceSettings
+from services.shared.encryption import MasterKeys
 
 
 class NotificationsSettings(ServiceSettings):

@@ -6,8 +6,8 @@ from typing import Final
 
 from services.notifications.domain import State
 from services.shared.contracts.notifications import NotificationSnapshot
-from services.shared.mongo import Document
-from services.shared.republish import Source
+from services.shared.database import Document
+from services.shared.operations.republish import Source
 
 _SAID: Final = (
     "member_id",

@@ -28,8 +28,8 @@ from services.notifications.documents import (
 from services.notifications.domain import WELCOME, Notification, State
 from services.notifications.recipients import Recipient
 from services.shared.contracts.vocabulary import subtree
+from services.shared.database import Database, Document, Session
 from services.shared.ids import new_id
-from services.shared.mongo import Database, Document, Session
 
 
 @dataclass(frozen=True, slots=True)

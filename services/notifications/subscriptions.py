@@ -17,7 +17,7 @@ from services.shared.contracts.members import (
     MemberSnapshot,
     MemberUpdated,
 )
-from services.shared.eventkit.applier import Subscriptions
+from services.shared.messaging import Subscriptions
 
 
 def subscriptions(handlers: Handlers) -> Subscriptions:

@@ -17,9 +17,8 @@ from services.groups.settings import GroupsSettings
 from services.groups.store import MIGRATIONS
 from services.shared.clock import SystemClock
 from services.shared.contracts.members import TOPIC
-from services.shared.eventkit.broker import Message
-from services.shared.migrations import migrate
-from services.shared.mongo import Database, Document, connect, database
+from services.shared.database import Database, Document, connect, database, migrate
+from services.shared.messaging import Message
 from tests.bench.environment import ROOT, UNITS, Environment, fill, healthy, new_topics, process, timed_until
 from tests.bench.processor import cpu_seconds
 

@@ -24,11 +24,8 @@ from services.shared.clock import SystemClock
 from services.shared.contracts.base import Envelope
 from services.shared.contracts.members import MemberJoined
 from services.shared.contracts.vocabulary import Gender
-from services.shared.eventkit.broker import Message, TopicSpec
-from services.shared.eventkit.codec import encode
-from services.shared.eventkit.kafka import KafkaBroker
-from services.shared.eventkit.kafka_admin import create_topics
 from services.shared.ids import new_id
+from services.shared.messaging import KafkaBroker, Message, TopicSpec, create_topics, encode
 from tests.fixtures.poison import TRACE
 
 ROOT = Path(__file__).parents[2]

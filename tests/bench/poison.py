@@ -12,8 +12,8 @@ from dataclasses import replace
 from itertools import cycle
 from typing import NamedTuple
 
-from services.shared.eventkit.broker import Message
 from services.shared.ids import new_id
+from services.shared.messaging import Message
 from tests.bench.bed import Drained, Topic, drain, healthy_topic
 from tests.bench.consume import OURS
 from tests.bench.environment import Environment, healthy

@@ -15,13 +15,8 @@ from prometheus_client import CollectorRegistry
 
 from services.groups.settings import GroupsSettings
 from services.shared.clock import SystemClock
-from services.shared.eventkit.kafka import KafkaBroker
-from services.shared.eventkit.lease import Lease
-from services.shared.eventkit.metrics import EventkitMetrics
-from services.shared.eventkit.outbox import Origin, Outbox, UnitOfWork
-from services.shared.eventkit.relay import Relay
-from services.shared.migrations import migrate
-from services.shared.mongo import connect, database
+from services.shared.database import Lease, connect, database, migrate
+from services.shared.messaging import KafkaBroker, MessagingMetrics, Origin, Outbox, Relay, UnitOfWork
 from tests.bench import ingest
 from tests.bench.environment import Environment, joined, new_topics
 from tests.bench.figures import Figure, Ratio, best
@@ -58,7 +53,7 @@ async def publish(env: Environment, count: int) -> float:
         outbox,
         KafkaBroker(env.kafka, client_id="bench", prefix=prefix),
         Lease(db, "relay", seconds=settings.lease_seconds),
-        EventkitMetrics(CollectorRegistry()),
+        MessagingMetrics(CollectorRegistry()),
         max_batch=settings.relay_max_batch,
     )
     stop = asyncio.Event()

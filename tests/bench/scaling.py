@@ -21,7 +21,7 @@ from aiokafka.errors import GroupCoordinatorNotAvailableError
 from infra.local.ports import Ports
 from infra.local.processes import Child
 from infra.local.services import SERVICES, Surroundings, answers, replicas
-from services.shared.mongo import Database, connect, database
+from services.shared.database import Database, connect, database
 from tests.bench.bed import seats, unit_rows
 from tests.bench.environment import (
     Environment,

@@ -12,16 +12,16 @@ from fastapi import APIRouter, Depends, FastAPI, Response
 from services.members.app import build
 from services.members.schemas import Registration
 from services.members.settings import MembersSettings
-from services.shared.http.auth import Principal, require
+from services.shared.http.auth import Identity, require
 from services.shared.http.body import JSON, Route
-from services.shared.kernel import serve
+from services.shared.runtime import serve
 
 nothing = APIRouter(prefix="/v1/bench", route_class=Route)
 
 
 @nothing.post("/nothing", status_code=201)
 async def do_nothing(
-    caller: Annotated[Principal, Depends(require("members:write"))], body: Registration
+    caller: Annotated[Identity, Depends(require("members:write"))], body: Registration
 ) -> Response:
     return JSON({"unit": body.unit}, 201)
 

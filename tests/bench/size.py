@@ -10,8 +10,8 @@ from itertools import islice
 from services.groups.domain import GroupState, PlacementState
 from services.shared.contracts.members import TOPIC
 from services.shared.contracts.vocabulary import GroupKind
+from services.shared.database import Client, Collection, Document, connect
 from services.shared.ids import new_id
-from services.shared.mongo import Client, Collection, Document, connect
 from tests.bench.bed import Bed, Drained, drain, healthy_topic
 from tests.bench.environment import UNITS, Environment, new_topics
 from tests.bench.figures import Figure, Ratio

@@ -14,7 +14,7 @@ from infra.local.demo.quiet import settle
 from infra.local.ports import HOST
 from infra.local.services import SERVICES
 from infra.local.stack import LocalStack
-from services.shared.mongo import Client, Collection, connect
+from services.shared.database import Client, Collection, connect
 from tests.bench.environment import UNITS, Environment, timed_until
 from tests.bench.ingest import bodies
 from tests.bench.load import Load, post

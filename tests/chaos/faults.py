@@ -14,8 +14,7 @@ from pymongo import AsyncMongoClient
 
 from infra.local.processes import Child
 from infra.local.services import SERVICES
-from services.shared.eventkit.broker import Message
-from services.shared.eventkit.kafka import KafkaBroker
+from services.shared.messaging import KafkaBroker, Message
 from tests.chaos.scene import Scene, Strike
 from tests.fixtures.metrics import families
 from tests.fixtures.poison import NULL, POISON, changed

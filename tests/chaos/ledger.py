@@ -12,10 +12,8 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from services.shared.contracts.catalogue import EVENTS
-from services.shared.eventkit.broker import Consumer, Record
-from services.shared.eventkit.codec import decode
-from services.shared.eventkit.errors import TransientError
-from services.shared.eventkit.kafka import KafkaBroker
+from services.shared.faults import TransientError
+from services.shared.messaging import Consumer, KafkaBroker, Record, decode
 
 WELCOME_ENDS = ("notification.sent", "notification.suppressed", "notification.failed")
 ONCE = {"member.joined": "joined", "group.member_assigned": "placed"} | dict.fromkeys(

@@ -24,10 +24,10 @@ from services.members import app as members
 from services.members.settings import MembersSettings
 from services.notifications import app as notifications
 from services.notifications.settings import NotificationsSettings
-from services.shared.eventkit.broker import Broker, Consumer, Message, Partition, Producer, Record
-from services.shared.eventkit.errors import TransientError
-from services.shared.kernel import broker_of, serve
-from services.shared.watching import ConsumerAround
+from services.shared.faults import TransientError
+from services.shared.messaging import Broker, Consumer, Message, Partition, Producer, Record
+from services.shared.operations.catch_up import ConsumerDecorator
+from services.shared.runtime import broker_of, serve
 
 SERVICES: Mapping[str, tuple[Any, Any]] = {
     "members": (MembersSettings, members.build),
@@ -103,7 +103,7 @@ class StruckProducer:
         await self._producer.stop()
 
 
-class StruckConsumer(ConsumerAround):
+class StruckConsumer(ConsumerDecorator):
     def __init__(self, consumer: Consumer, orders: Orders) -> None:
         super().__init__(consumer)
         self._orders = orders

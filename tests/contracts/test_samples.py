@@ -20,8 +20,8 @@ from services.analytics.subscriptions import subscriptions as analytics
 from services.groups.subscriptions import subscriptions as groups
 from services.notifications.subscriptions import subscriptions as notifications
 from services.shared.contracts.catalogue import BY_TYPE, EVENTS
-from services.shared.eventkit.broker import Partition, Record
-from services.shared.eventkit.codec import RAW_JSON, as_we_write, by_the_library, decode, encode
+from services.shared.messaging import Partition, Record, decode, encode
+from services.shared.messaging.codec import RAW_JSON, as_we_write, by_the_library
 
 SAMPLES = Path(__file__).parent / "samples"
 FILES = sorted(SAMPLES.glob("*.json"))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from services.shared.mongo import Document
+from services.shared.database import Document
 
 MISSING: Any = object()
 Update = Mapping[str, Any] | Sequence[Mapping[str, Any]]

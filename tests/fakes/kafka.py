@@ -8,8 +8,8 @@ import zlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 
-from services.shared.eventkit.broker import Message, Partition, RebalancedError, Record, TopicSpec
-from services.shared.eventkit.errors import TransientError
+from services.shared.faults import TransientError
+from services.shared.messaging import Message, Partition, RebalancedError, Record, TopicSpec
 from tests.fakes import Step, unhindered
 
 POLL_SECONDS = 0.005

@@ -11,8 +11,7 @@ from pymongo import ReplaceOne
 from pymongo.errors import AutoReconnect, BulkWriteError, DuplicateKeyError, OperationFailure, PyMongoError
 from pymongo.results import UpdateResult
 
-from services.shared import mongo
-from services.shared.mongo import Document
+from services.shared.database import Document, mongo
 from tests.fakes import Step, unhindered
 from tests.fakes.expressions import Update, matches, project, updated
 from tests.fakes.store import (

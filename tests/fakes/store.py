@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 from pymongo.errors import DuplicateKeyError, OperationFailure
 
-from services.shared.eventkit.errors import DUPLICATE_KEY
-from services.shared.mongo import Document
+from services.shared.database import Document
+from services.shared.faults import DUPLICATE_KEY
 
 WRITE_CONFLICT, NO_SUCH_TRANSACTION = 112, 251  # error_codes.yml of MongoDB
 TRANSIENT = "TransientTransactionError"

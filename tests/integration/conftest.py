@@ -1,4 +1,4 @@
-"""Marks what stands here: one service or the kernel, on a real MongoDB and a real broker."""
+"""Marks what stands here: one service or the runtime, on a real MongoDB and a real broker."""
 
 from __future__ import annotations
 

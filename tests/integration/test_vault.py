@@ -14,10 +14,10 @@ import pytest_asyncio
 from bson.binary import Binary
 from pymongo.errors import EncryptionError, PyMongoError
 
-from services.shared import crypto
-from services.shared.crypto import Vault, create_key_collection, is_sealed_with
-from services.shared.eventkit.errors import Verdict, classify
-from services.shared.mongo import Client, Database, Document, connect, database
+from services.shared.database import Client, Database, Document, connect, database
+from services.shared.encryption import vault as crypto
+from services.shared.encryption.vault import Vault, create_key_collection, is_sealed_with
+from services.shared.faults import FaultFamily, classify
 from tests.fixtures.sealed import sealed_by_libmongocrypt
 
 OWNER: Final = "01970000-0000-7000-8000-000000000001"
@@ -224,7 +224,7 @@ async def test_a_database_that_is_away_for_a_moment_is_a_passing_fault(
             await vault.open([(OWNER, sealed)])
     finally:
         await place.client.admin.command("configureFailPoint", "failCommand", mode="off")
-    assert classify(caught.value) is Verdict.TRANSIENT
+    assert classify(caught.value) is FaultFamily.TRANSIENT
     assert await vault.open([(OWNER, sealed)]) == [CONTACT]
 
 

@@ -22,8 +22,8 @@ from infra.local.demo.arrivals import Arrivals
 from infra.local.demo.invites import InviteLinks
 from infra.local.demo.people import people
 from infra.local.errors import LocalError
-from services.shared.eventkit.kafka import KafkaBroker
-from tests.fixtures.alerting import Watch, alertmanager, watched
+from services.shared.messaging import KafkaBroker
+from tests.fixtures.alerting import CatchUp, alertmanager, watched
 from tests.fixtures.poison import changed
 from tests.journeys.test_poison_and_stop import load_tree
 from tests.unit.test_rules import RULES
@@ -55,26 +55,26 @@ pytestmark = [
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def watch(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Watch]:
+async def watch(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[CatchUp]:
     async with watched(tmp_path_factory.mktemp("alerts")) as running:
         await load_tree(running.api)
         yield running
 
 
-async def join(watch: Watch) -> None:
+async def join(watch: CatchUp) -> None:
     """One more member."""
     accepted = await Arrivals(watch.api).rush(islice(crowd, 1), 1, lambda: None)
     assert len(accepted) == 1
 
 
-async def test_a_welcome_held_for_want_of_an_invite_link(watch: Watch) -> None:
+async def test_a_welcome_held_for_want_of_an_invite_link(watch: CatchUp) -> None:
     await join(watch)
     await watch.fires("WelcomesHeld", severity="ticket", reason="no_invite")
     assert await InviteLinks(watch.api).give() == 1
     await watch.resolves("WelcomesHeld")
 
 
-async def test_a_frozen_broker(watch: Watch) -> None:
+async def test_a_frozen_broker(watch: CatchUp) -> None:
     watch.stack.processes["kafka"].signal(signal.SIGSTOP)
     try:
         await join(watch)
@@ -84,7 +84,7 @@ async def test_a_frozen_broker(watch: Watch) -> None:
     await watch.resolves("OutboxStuck", service="members")
 
 
-async def test_transactions_that_mongodb_aborts(watch: Watch) -> None:
+async def test_transactions_that_mongodb_aborts(watch: CatchUp) -> None:
     """Groups tries its batch again and again, for as long as it takes."""
     data = {
         "failCommands": ["commitTransaction"],
@@ -103,7 +103,7 @@ async def test_transactions_that_mongodb_aborts(watch: Watch) -> None:
     await watch.resolves("ConsumerStalled", service="groups")
 
 
-async def test_records_that_nobody_can_apply(watch: Watch) -> None:
+async def test_records_that_nobody_can_apply(watch: CatchUp) -> None:
     producer = await KafkaBroker(watch.stack.kafka, client_id="test").producer()
     await producer.publish([broken() for _ in range(POISONED)])
     await producer.stop()
@@ -122,20 +122,20 @@ async def test_records_that_nobody_can_apply(watch: Watch) -> None:
         await watch.resolves(alert)
 
 
-async def test_a_service_that_is_gone(watch: Watch) -> None:
+async def test_a_service_that_is_gone(watch: CatchUp) -> None:
     await watch.stack.processes["analytics"].stop()
     await watch.fires("ServiceDown", severity="page", service="analytics")
     await watch.stack.start_again("analytics", {})
     await watch.resolves("ServiceDown", service="analytics")
 
 
-async def test_a_system_that_is_well_again_has_no_alert(watch: Watch) -> None:
+async def test_a_system_that_is_well_again_has_no_alert(watch: CatchUp) -> None:
     await join(watch)
     await asyncio.sleep(10)
     assert [alert["labels"] for alert in await watch.alertmanager.alerts()] == []
 
 
-async def test_what_the_rules_speak_of_is_there_in_a_system_that_is_well(watch: Watch) -> None:
+async def test_what_the_rules_speak_of_is_there_in_a_system_that_is_well(watch: CatchUp) -> None:
     """An alert on a series that does not exist is silent for ever."""
     names = set().union(*(re.findall(r"(?<!:)\bsangathan_\w+\b(?!:)", rule["expr"]) for rule in RULES))
     absent = [name for name in names if not await watch.prometheus.query(f"last_over_time({name}[10m])")]

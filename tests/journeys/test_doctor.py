@@ -18,13 +18,11 @@ from bson.binary import Binary
 
 from infra.local.stack import LocalStack
 from services.shared.clock import SystemClock
-from services.shared.doctor import expected, stores
-from services.shared.doctor.access import Access
-from services.shared.doctor.facts import Store, Stored
-from services.shared.eventkit.broker import Message
-from services.shared.eventkit.fuse import Fuse
-from services.shared.eventkit.kafka import KafkaBroker
-from services.shared.mongo import Client, connect, database
+from services.shared.database import Client, connect, database
+from services.shared.messaging import Fuse, KafkaBroker, Message
+from services.shared.operations.doctor import expected, stores
+from services.shared.operations.doctor.access import Access
+from services.shared.operations.doctor.facts import Store, Stored
 
 ROOT = Path(__file__).parents[2]
 

@@ -19,8 +19,7 @@ from infra.local.services import SERVICES
 from infra.local.stack import LocalStack
 from services.shared.contracts.base import Envelope, Event
 from services.shared.contracts.catalogue import EVENTS
-from services.shared.eventkit.codec import decode
-from services.shared.eventkit.kafka import KafkaBroker
+from services.shared.messaging import KafkaBroker, decode
 
 JOINS = 500
 AT_ONCE = 32

@@ -16,9 +16,8 @@ from infra.local.demo.api import Api
 from infra.local.demo.arrivals import Accepted, Arrivals
 from infra.local.demo.people import people
 from infra.local.stack import LocalStack
-from services.shared.eventkit.broker import Message
-from services.shared.eventkit.kafka import KafkaBroker
-from services.shared.mongo import connect, database
+from services.shared.database import connect, database
+from services.shared.messaging import KafkaBroker, Message
 from tests.journeys.test_poison_and_stop import load_tree
 
 ROOT = Path(__file__).parents[2]

@@ -17,8 +17,7 @@ from infra.local.demo.people import people
 from infra.local.demo.tree import codes
 from infra.local.stack import LocalStack
 from services.shared.contracts.members import TOPIC
-from services.shared.eventkit.broker import Partition
-from services.shared.eventkit.kafka import KafkaBroker
+from services.shared.messaging import KafkaBroker, Partition
 from tests.journeys.joining import import_units
 from tests.journeys.test_kill import settled
 from tests.journeys.test_restore import links_given

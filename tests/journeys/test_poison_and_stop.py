@@ -14,8 +14,7 @@ from infra.local.demo.api import Api
 from infra.local.demo.arrivals import Arrivals
 from infra.local.demo.people import people
 from infra.local.stack import LocalStack
-from services.shared.eventkit.broker import Message
-from services.shared.eventkit.kafka import KafkaBroker
+from services.shared.messaging import KafkaBroker, Message
 from tests.journeys.test_kill import read
 
 UNITS = "code,level,name_en,name_hi\nBR,state,Bihar,बिहार\nBR-GAYA,district,Gaya,गया\n"

@@ -18,9 +18,9 @@ from infra.local.demo.invites import InviteLinks
 from infra.local.demo.people import Person, people
 from infra.local.demo.tree import codes, read_tree
 from infra.local.stack import LocalStack
-from services.shared.commands import ONLY_RESTORED
+from services.shared.config.settings import ServiceSettings
 from services.shared.contracts.catalogue import EVENTS
-from services.shared.settings import ServiceSettings
+from services.shared.operations.commands import ONLY_RESTORED
 from tests.fixtures.rebuilding import the_log as records_of
 from tests.journeys.test_kill import settled, the_log
 

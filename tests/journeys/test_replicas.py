@@ -88,7 +88,7 @@ async def through(
 
 
 async def check_that_work_was_shared(api: Api) -> None:
-    """A replica that has no partition would prove nothing by its death."""
+    """A replica that has no partition would prove nothing by its failure."""
     for service in SERVICES:
         if service == "members":
             continue

@@ -34,12 +34,11 @@ from infra.local.processes import tail
 from infra.local.secured import Secured
 from infra.local.services import SERVICES
 from infra.local.stack import LocalStack
-from services.shared.commands import ONLY_RESTORED
-from services.shared.eventkit.broker import Message
-from services.shared.eventkit.errors import TransientError
-from services.shared.eventkit.kafka import KafkaBroker
-from services.shared.eventkit.security import UNSECURED, Security
-from services.shared.settings import KafkaSettings
+from services.shared.config.kafka_security import UNSECURED, Security
+from services.shared.config.settings import KafkaSettings
+from services.shared.faults import TransientError
+from services.shared.messaging import KafkaBroker, Message
+from services.shared.operations.commands import ONLY_RESTORED
 from tests.journeys.joining import join
 from tests.journeys.test_doctor import doctor
 from tests.journeys.test_rebuild import command as run

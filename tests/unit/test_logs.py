@@ -13,8 +13,8 @@ import structlog
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.shared.http.correlation import RequestContext, working_for
-from services.shared.logs import REDACTED, configure_logs, explain, redact
+from services.shared.observability.correlation import RequestContext, working_for
+from services.shared.observability.logs import REDACTED, configure_logs, explain, redact
 
 PERSONAL = [
     "+919812345678",

@@ -14,8 +14,8 @@ from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 
 from infra.applications import applications
-from services.shared import metrics, tracing
-from services.shared.eventkit.metrics import EventkitMetrics
+from services.shared.messaging import MessagingMetrics
+from services.shared.observability import metrics, tracing
 from tests.fixtures.metrics import BOUNDS
 
 GENERATOR = Path(__file__).parents[2] / "docs" / "generate.py"
@@ -32,7 +32,7 @@ def registries() -> dict[str, CollectorRegistry]:
 
 def test_every_service_that_seals_tells_how_old_its_key_is(registries):
     sealing = {
-        name for name, app in applications().items() if "master_keys" in vars(app.state.kernel.settings)
+        name for name, app in applications().items() if "master_keys" in vars(app.state.runtime.settings)
     }
     told = {
         name
@@ -107,7 +107,7 @@ def test_promtool_finds_no_fault(registries):
 
 def test_a_sample_names_its_trace_where_there_is_one(monkeypatch):
     registry = CollectorRegistry()
-    eventkit = EventkitMetrics(registry)
+    eventkit = MessagingMetrics(registry)
 
     eventkit.consumer.batch_seconds.observe(0.2, metrics.exemplar())
     assert "trace_id" not in generate_openmetrics(registry).decode()

@@ -8,8 +8,8 @@ import pytest
 from pydantic import ValidationError
 
 from services.groups.__main__ import cli
-from services.shared.eventkit.security import Security
-from services.shared.settings import ServiceSettings
+from services.shared.config.kafka_security import Security
+from services.shared.config.settings import ServiceSettings
 
 PASSWORD = {"kafka_sasl_username": "groups", "kafka_sasl_password": "hunter2-hunter2"}
 

@@ -15,14 +15,21 @@ import structlog
 from fastapi import APIRouter, FastAPI
 from prometheus_client.openmetrics.exposition import generate_latest
 
-from services.shared import tracing
-from services.shared.eventkit.spans import sent
+from services.shared.config.settings import ServiceSettings
 from services.shared.http.body import Route
 from services.shared.http.context import RequestContext, current_context, working_for
-from services.shared.kernel import serve
-from services.shared.logs import configure_logs
-from services.shared.settings import ServiceSettings
-from services.shared.tracing import SpanKind, begin, calling, current_trace_id, spans, stop_tracing
+from services.shared.messaging.spans import sent
+from services.shared.observability import tracing
+from services.shared.observability.logs import configure_logs
+from services.shared.observability.tracing import (
+    SpanKind,
+    begin,
+    calling,
+    current_trace_id,
+    spans,
+    stop_tracing,
+)
+from services.shared.runtime import serve
 from tests.fixtures.collector import Collector, collecting, traced_to
 from tests.unit.http.conftest import authenticator, client_of, clock, jwks_path, key, make_app, registry
 
@@ -76,9 +83,9 @@ async def test_off_nothing_is_recorded_and_nothing_is_done_per_event(app):
 
 
 def test_off_the_sdk_is_not_loaded():
-    look = "import sys, services.shared.kernel; print(*sys.modules)"
+    look = "import sys, services.shared.runtime.runtime; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", look], check=True, capture_output=True, text=True).stdout
-    assert "services.shared.tracing" in loaded
+    assert "services.shared.observability.tracing" in loaded
     assert "opentelemetry.sdk" not in loaded
     assert "opentelemetry.exporter" not in loaded
 

@@ -10,8 +10,8 @@ from pymongo import UpdateOne
 from services.notifications.domain import Outcome, OutcomeClass
 from services.notifications.senders.base import Message
 from services.shared.clock import Clock
-from services.shared.crypto import Vault
-from services.shared.mongo import Database
+from services.shared.database import Database
+from services.shared.encryption import Vault
 
 COLLECTION: Final = "recorded_messages"
 

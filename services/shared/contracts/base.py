@@ -1,10 +1,10 @@
-"""What every event is: a frozen model, a type name, a topic, a subject; and the envelope that carries it."""
+"""Events: frozen models with a type name, a topic and a subject; and the envelope that carries one."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -39,6 +39,21 @@ class Event(BaseModel):
 
 
 E_co = TypeVar("E_co", bound=Event, covariant=True)
+State = TypeVar("State")
+
+
+class Numbered(NamedTuple):
+    """An event with its subject's sequence after it."""
+
+    event: Event
+    sequence: int
+
+
+class Step(NamedTuple, Generic[State]):
+    """The answer of a domain function: the new state, and the events that tell of the change; none if there is none."""
+
+    state: State
+    events: tuple[Numbered, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

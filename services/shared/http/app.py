@@ -50,7 +50,13 @@ _PROBLEM = {
 
 
 class ServiceApp(FastAPI):
-    """FastAPI whose documented errors are problems."""
+    """FastAPI whose documented errors are problems, and which knows how to authenticate and whether it is stopping."""
+
+    authenticator: Authenticator
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.draining = Draining()
 
     def openapi(self) -> dict[str, Any]:
         schema = super().openapi()
@@ -71,7 +77,7 @@ def create_app(
     max_body: int = MAX_BODY,
     max_in_flight: int = MAX_IN_FLIGHT,
     body_limits: Mapping[str, int] | None = None,
-) -> FastAPI:
+) -> ServiceApp:
     """The service's application.
 
     Routers must be `APIRouter(route_class=Route)`. Their routes are taken over one by one, not included:
@@ -96,8 +102,8 @@ def create_app(
         # Ours is in the middleware; FastAPI's would export the invalid values of requests.
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
-    app.state.authenticator = authenticator
-    app.state.draining = draining = Draining()
+    app.authenticator = authenticator
+    draining = app.draining
     app.add_middleware(
         ContextMiddleware,
         metrics=HttpMetrics(registry),

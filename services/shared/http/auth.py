@@ -1,4 +1,4 @@
-"""Who calls, and what they may touch: JSON Web Tokens (RFC 7519) verified once and then remembered."""
+"""Authentication: JSON Web Tokens (RFC 7519), verified once and then remembered, become identities."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ import re
 import warnings
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 from fastapi.openapi.models import HTTPBearer
@@ -19,9 +18,9 @@ from joserfc.errors import ExpiredTokenError, InvalidClaimError, JoseError, Miss
 from starlette.requests import Request
 
 from services.shared.clock import Clock
-from services.shared.contracts.vocabulary import in_subtree
 from services.shared.http.keys import KeySource, KeysUnavailable, VerificationKey, key_source
-from services.shared.http.problem import Problem, not_found
+from services.shared.http.problem import Problem
+from services.shared.identity import Identity
 
 # RFC 9864 renames "EdDSA" to "Ed25519"; issuers still say EdDSA, and our keys admit no other curve.
 warnings.filterwarnings("ignore", message="EdDSA is deprecated", category=SecurityWarning)
@@ -34,46 +33,10 @@ REMEMBER_SECONDS = 3600
 """A token that lives longer than this is verified again."""
 MAX_REMEMBERED = 4096
 MAX_TOKEN_CHARS = 8192
-ALL_UNITS = "*"
 
 _UNIT = re.compile(r"\*|[A-Z0-9]{1,12}(-[A-Z0-9]{1,12}){0,3}")
-_PRINCIPAL = "sangathan.principal"
+_IDENTITY = "sangathan.identity"
 _EPOCH = datetime.min.replace(tzinfo=UTC)
-
-
-@dataclass(frozen=True, slots=True)
-class Principal:
-    """A verified caller. `unit` is the root of the subtree it may touch: `*` all, None nothing."""
-
-    subject: str
-    scopes: frozenset[str]
-    unit: str | None
-
-    def has(self, scope: str) -> bool:
-        """Whether `scope` was granted, itself or by a wildcard: `groups:*` grants `groups:read`."""
-        return scope in self.scopes or f"{scope.partition(':')[0]}:*" in self.scopes
-
-    def may_touch(self, unit: str) -> bool:
-        if self.unit is None:
-            return False
-        return self.unit == ALL_UNITS or in_subtree(unit, self.unit)
-
-    def ensure_sees(self, unit: str) -> None:
-        """Raises the 404 problem for a unit outside the subtree, as if it were not there."""
-        if not self.may_touch(unit):
-            raise not_found()
-
-    def narrowed(self, unit: str | None) -> str | None:
-        """The subtree a listing covers: `unit` if the caller sees it, else all the caller may touch (None: no limit).
-
-        Raises the 404 problem for a unit outside, and for a caller that may touch nothing.
-        """
-        if unit is not None:
-            self.ensure_sees(unit)
-            return unit
-        if self.unit is None:
-            raise not_found()
-        return None if self.unit == ALL_UNITS else self.unit
 
 
 class Authenticator:
@@ -93,15 +56,15 @@ class Authenticator:
             exp={"essential": True},
         )
         self._keys: Mapping[str, VerificationKey] = {}
-        self._remembered: OrderedDict[str, tuple[Principal, datetime]] = OrderedDict()
+        self._remembered: OrderedDict[str, tuple[Identity, datetime]] = OrderedDict()
         self._looked_at = _EPOCH
         self._look_again = _EPOCH
         self._refreshing: asyncio.Task[None] | None = None
         self.keys_unreadable = False
         """Whether the last look at the key set failed."""
 
-    async def authenticate(self, token: str) -> Principal:
-        """The caller that `token` speaks for.
+    async def authenticate(self, token: str) -> Identity:
+        """The identity that `token` proves.
 
         Raises:
             Problem: 401 with the reason, or 503 when there is no key to verify with.
@@ -162,21 +125,21 @@ class Authenticator:
                 self._remembered.clear()
         self._look_again = self._looked_at + timedelta(seconds=wait)
 
-    async def _verify(self, token: str, now: datetime) -> Principal:
+    async def _verify(self, token: str, now: datetime) -> Identity:
         key = await self._key_for(token, now)
         try:
             claims = jwt.decode(token, key.key, algorithms=[key.algorithm]).claims
             self._claims.validate(claims)
         except (JoseError, ValueError, TypeError, RecursionError) as error:
             raise unauthenticated(_reason(error)) from error
-        principal = _principal(claims)
+        identity = _identity(claims)
         since = now.timestamp()
         # Compared before anything is subtracted: "exp" may be an integer too large for a float.
         until = min(claims["exp"] + LEEWAY_SECONDS, since + REMEMBER_SECONDS)
-        self._remembered[token] = (principal, now + timedelta(seconds=until - since))
+        self._remembered[token] = (identity, now + timedelta(seconds=until - since))
         if len(self._remembered) > MAX_REMEMBERED:
             self._remembered.popitem(last=False)
-        return principal
+        return identity
 
     async def _key_for(self, token: str, now: datetime) -> VerificationKey:
         kid = _key_id(token)
@@ -233,15 +196,21 @@ def _reason(error: Exception) -> str:
             return "the token cannot be verified"
 
 
-def _principal(claims: Mapping[str, Any]) -> Principal:
+def _identity(claims: Mapping[str, Any]) -> Identity:
     scope, unit = claims.get("scope", ""), claims.get("unit")
     if not isinstance(scope, str) or not (unit is None or (isinstance(unit, str) and _UNIT.fullmatch(unit))):
         raise unauthenticated("a claim of the token is missing or not acceptable")
-    return Principal(claims["sub"], frozenset(scope.split()), unit)
+    return Identity(claims["sub"], frozenset(scope.split()), unit)
+
+
+class Authenticated(Protocol):
+    """The application that a request came to, as far as this module needs it."""
+
+    authenticator: Authenticator
 
 
 class Require(SecurityBase):
-    """A dependency that yields the Principal: 401 without a good token, 403 without the scope.
+    """A dependency that yields the caller's identity: 401 without a good token, 403 without the scope.
 
     It is its own OpenAPI security scheme, which spares every request a nested dependency.
     """
@@ -251,30 +220,30 @@ class Require(SecurityBase):
         self.scheme_name = "bearer"
         self.model = HTTPBearer(bearerFormat="JWT")
 
-    async def __call__(self, request: Request) -> Principal:
-        principal: Principal | None = request.scope.get(_PRINCIPAL)
-        if principal is None:
-            principal = await _authenticate(request)
-            request.scope[_PRINCIPAL] = principal
-        if not principal.has(self.scope):
+    async def __call__(self, request: Request) -> Identity:
+        identity: Identity | None = request.scope.get(_IDENTITY)
+        if identity is None:
+            identity = await _authenticate(request)
+            request.scope[_IDENTITY] = identity
+        if not identity.has_scope(self.scope):
             raise _forbidden(self.scope)
-        return principal
+        return identity
 
 
-async def _authenticate(request: Request) -> Principal:
+async def _authenticate(request: Request) -> Identity:
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token:
         raise unauthenticated()
-    authenticator: Authenticator = request.app.state.authenticator
-    return await authenticator.authenticate(token.strip())
+    app: Authenticated = request.app
+    return await app.authenticator.authenticate(token.strip())
 
 
 def require(scope: str) -> Require:
-    """`Annotated[Principal, Depends(require("members:write"))]`."""
+    """A parameter of a route: `Annotated[Identity, Depends(require("members:write"))]`."""
     return Require(scope)
 
 
 def subject_of(request: Request) -> str:
     """The caller's subject once a `require` has passed; "" on routes without one."""
-    principal: Principal | None = request.scope.get(_PRINCIPAL)
-    return principal.subject if principal is not None else ""
+    identity: Identity | None = request.scope.get(_IDENTITY)
+    return identity.subject if identity is not None else ""

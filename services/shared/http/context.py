@@ -11,8 +11,12 @@ import structlog
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from services.shared import tracing
-from services.shared.http.correlation import (
+from services.shared.http.draining import Draining
+from services.shared.http.metrics import HttpMetrics, route_template
+from services.shared.http.problem import content_too_large, internal_error, overloaded, render
+from services.shared.ids import new_id
+from services.shared.observability import tracing
+from services.shared.observability.correlation import (
     RequestContext,
     continued,
     current_context,
@@ -21,11 +25,7 @@ from services.shared.http.correlation import (
     valid,
     working_for,
 )
-from services.shared.http.draining import Draining
-from services.shared.http.metrics import HttpMetrics, route_template
-from services.shared.http.problem import content_too_large, internal_error, overloaded, render
-from services.shared.ids import new_id
-from services.shared.logs import explain
+from services.shared.observability.logs import explain
 
 __all__ = ["ContextMiddleware", "RequestContext", "current_context", "enter", "working_for"]
 

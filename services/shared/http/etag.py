@@ -12,6 +12,7 @@ from typing import Annotated
 from fastapi import Depends
 from starlette.requests import Request
 
+from services.shared.errors import StaleVersionError
 from services.shared.http.problem import Problem, bad_request
 
 _OURS = re.compile(r'"(0|[1-9][0-9]{0,17})"')
@@ -23,17 +24,12 @@ def etag(version: int) -> str:
     return f'"{version}"'
 
 
-def precondition_failed() -> Problem:
-    """412: the object has changed since the caller read it."""
-    detail = "the object has changed; read it again"
-    return Problem(412, "stale-version", "Precondition failed", detail)
-
-
 def expected_version(if_match: str | None) -> int:
     """The version that `If-Match` names.
 
     Raises:
-        Problem: 428 when missing or `*`, 412 for a weak or foreign tag, 400 for anything else.
+        Problem: 428 when missing or `*`, 400 when it is no entity tag.
+        StaleVersionError: for a weak or foreign tag.
     """
     value = (if_match or "").strip()
     if value in ("", "*"):
@@ -42,7 +38,7 @@ def expected_version(if_match: str | None) -> int:
     if match := _OURS.fullmatch(value):
         return int(match[1])
     if _ENTITY_TAG.fullmatch(value):
-        raise precondition_failed()
+        raise StaleVersionError
     raise bad_request("invalid-if-match", 'If-Match must be one entity tag, such as "7"')
 
 

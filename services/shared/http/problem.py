@@ -8,9 +8,8 @@ parameter's name. No answer repeats a value that the caller sent, except the pat
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any, Literal
+from typing import Any, Final
 from urllib.parse import quote
 
 import orjson
@@ -21,27 +20,25 @@ from starlette.responses import Response
 from starlette.routing import Match
 from starlette.types import Scope
 
-from services.shared.http.correlation import current_context
-from services.shared.http.validation import field_error, is_malformed_json
+from services.shared.errors import (
+    ConflictError,
+    FieldError,
+    InvalidError,
+    KeyReusedError,
+    NotFoundError,
+    ServiceError,
+    StaleVersionError,
+)
+from services.shared.observability.correlation import current_context
+from services.shared.validation import field_error, is_malformed_json
 
 PROBLEM_JSON = "application/problem+json"
 
-Location = Literal["body", "query", "path", "header", "cookie"]
-
-
-@dataclass(frozen=True, slots=True)
-class FieldError:
-    """One bad field. `detail` must not contain the value."""
-
-    pointer: str
-    detail: str
-    location: Location = "body"
-
 
 class Problem(Exception):
-    """Raise it anywhere below a route; `slug` becomes the type `urn:sangathan:problem:<slug>`.
+    """An error of HTTP itself: a token, a header, a size. `slug` becomes the type `urn:sangathan:problem:<slug>`.
 
-    `extra` are extension members (RFC 9457, 3.2), such as the id of what a request conflicts with.
+    Services raise `ServiceError`s instead, which `problem_of` maps. `extra` are extension members (RFC 9457, 3.2).
     """
 
     def __init__(
@@ -65,23 +62,12 @@ class Problem(Exception):
         self.extra = dict(extra or {})
 
 
-def not_found(detail: str | None = None) -> Problem:
-    """404, also for what exists outside the caller's subtree: the two must look the same."""
-    return Problem(404, "not-found", "Not found", detail)
-
-
-def conflict(
-    slug: str, detail: str, *, extra: Mapping[str, str | int | bool | None] | None = None
-) -> Problem:
-    return Problem(409, slug, "Conflict", detail, extra=extra)
-
-
 def bad_request(slug: str, detail: str) -> Problem:
     return Problem(400, slug, "Bad request", detail)
 
 
 def invalid(errors: Iterable[FieldError]) -> Problem:
-    """422 for fields that break a rule only the service can check."""
+    """422 for fields that break a rule."""
     return Problem(422, "invalid-fields", "The request has invalid fields", errors=tuple(errors))
 
 
@@ -125,6 +111,32 @@ def render(problem: Problem, scope: Scope) -> Response:
     return Response(orjson.dumps(document), problem.status, headers=problem.headers, media_type=PROBLEM_JSON)
 
 
+_OF_SERVICES: Final[Mapping[type[ServiceError], tuple[int, str]]] = {
+    NotFoundError: (404, "Not found"),
+    ConflictError: (409, "Conflict"),
+    StaleVersionError: (412, "Precondition failed"),
+    InvalidError: (422, "The request has invalid fields"),
+    KeyReusedError: (422, "Idempotency key reused"),
+}
+
+
+def problem_of(error: ServiceError) -> Problem:
+    """The problem document of what a service refused: the one place where its errors become statuses."""
+    status, title = next(_OF_SERVICES[kind] for kind in type(error).__mro__ if kind in _OF_SERVICES)
+    return Problem(
+        status,
+        error.reason,
+        error.title or title,
+        error.detail or None,
+        errors=error.fields,
+        extra=error.extra,
+    )
+
+
+async def _on_service_error(request: Request, error: ServiceError) -> Response:
+    return render(problem_of(error), request.scope)
+
+
 async def _on_problem(request: Request, problem: Problem) -> Response:
     return render(problem, request.scope)
 
@@ -133,7 +145,7 @@ async def _on_invalid_request(request: Request, error: RequestValidationError) -
     found = error.errors()
     if is_malformed_json(found):
         return render(bad_request("malformed-json", "the body is not valid JSON"), request.scope)
-    return render(invalid(FieldError(*field_error(each)) for each in found[:MAX_ERRORS]), request.scope)
+    return render(invalid(map(field_error, found[:MAX_ERRORS])), request.scope)
 
 
 async def _on_http_exception(request: Request, error: HTTPException) -> Response:
@@ -160,6 +172,7 @@ MAX_ERRORS = 50
 
 HANDLERS: dict[int | type[Exception], Callable[[Request, Any], Coroutine[Any, Any, Response]]] = {
     Problem: _on_problem,
+    ServiceError: _on_service_error,
     RequestValidationError: _on_invalid_request,
     HTTPException: _on_http_exception,
 }

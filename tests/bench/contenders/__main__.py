@@ -12,7 +12,7 @@ import sys
 
 import uvloop
 
-from services.shared.kernel import settle_garbage_collector
+from services.shared.runtime.runtime import settle_garbage_collector
 from tests.bench.contenders.job import Job
 
 

@@ -10,6 +10,6 @@ from tests.bench.contenders.job import Job
 
 
 def run(job: Job) -> None:
-    job.kernel.subscribe(subscriptions(Handlers(job.placing)), affinity=unit_of)
-    assert job.kernel.consumer is not None
-    asyncio.run(job.kernel.consumer.run(asyncio.Event()))
+    job.runtime.subscribe(subscriptions(Handlers(job.placing)), affinity=unit_of)
+    assert job.runtime.consumer is not None
+    asyncio.run(job.runtime.consumer.run(asyncio.Event()))

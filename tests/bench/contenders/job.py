@@ -17,11 +17,8 @@ from services.groups.settings import GroupsSettings
 from services.groups.store import Store
 from services.shared.contracts.base import Envelope
 from services.shared.contracts.members import TOPIC
-from services.shared.eventkit.broker import Record
-from services.shared.eventkit.codec import decode
-from services.shared.eventkit.inbox import Inbox
-from services.shared.eventkit.outbox import Origin, UnitOfWork
-from services.shared.kernel import Kernel
+from services.shared.messaging import Inbox, Origin, Record, UnitOfWork, decode
+from services.shared.runtime import Runtime
 
 BATCH = 500
 """Events a transaction of those that batch, as our own consumer's."""
@@ -33,16 +30,16 @@ class Job:
 
     def __init__(self, name: str) -> None:
         self.settings = GroupsSettings.load()
-        self.kernel = Kernel(self.settings)
+        self.runtime = Runtime(self.settings)
         self.placing = Placing(
-            Store(self.kernel.database, self.kernel.clock),
+            Store(self.runtime.database, self.runtime.clock),
             GroupsMetrics(CollectorRegistry()),
             capacity=self.settings.group_capacity,
         )
         self.bootstrap = self.settings.kafka_bootstrap
         self.topic = self.settings.kafka_prefix + TOPIC
         self.group = self.settings.kafka_prefix + name
-        self._inbox = Inbox(self.kernel.database)
+        self._inbox = Inbox(self.runtime.database)
 
     async def apply(self, records: Sequence[Record]) -> None:
         """One transaction. What is in the inbox already is passed over."""
@@ -55,6 +52,6 @@ class Job:
                 return
             asked = [Asked(Change(e.subject, e.sequence, e.data.unit), Origin.of(e)) for e in new]
             await self.placing.apply(asked, work)
-            await self._inbox.add([e.id for e in new], self.kernel.clock.now(), work.session)
+            await self._inbox.add([e.id for e in new], self.runtime.clock.now(), work.session)
 
-        await self.kernel.outbox.transact(body)
+        await self.runtime.outbox.transact(body)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from services.shared.contracts.members import TOPIC
-from services.shared.eventkit.broker import Partition, Record
+from services.shared.messaging import Partition, Record
 
 
 def of_aiokafka(raw: Any) -> Record:

@@ -18,10 +18,9 @@ from services.analytics.settings import AnalyticsSettings
 from services.analytics.store import MIGRATIONS
 from services.shared.clock import ManualClock
 from services.shared.contracts.base import Envelope
-from services.shared.eventkit.broker import Message, Partition, Record
-from services.shared.eventkit.codec import encode
-from services.shared.kernel import Kernel
-from services.shared.migrations import migrate
+from services.shared.database import migrate
+from services.shared.messaging import Message, Partition, Record, encode
+from services.shared.runtime import Runtime
 from tests.fixtures.apps import base_settings
 
 
@@ -30,15 +29,15 @@ class Analytics:
 
     def __init__(self, app: FastAPI, keys: Keys) -> None:
         self.app = app
-        self.kernel: Kernel = app.state.kernel
+        self.runtime: Runtime = app.state.runtime
         self._keys = keys
         self._offsets = itertools.count()
 
     async def feed(self, events: Sequence[Envelope[Any]]) -> None:
         """Decode, inbox, waves, handlers, one transaction: all that the consumer does with a fetched batch."""
-        assert self.kernel.consumer is not None
-        await self.kernel.consumer.applier.apply([self._record(encode(event)) for event in events])
-        assert await self.kernel.database["dead_letters"].count_documents({}) == 0
+        assert self.runtime.consumer is not None
+        await self.runtime.consumer.applier.apply([self._record(encode(event)) for event in events])
+        assert await self.runtime.database["dead_letters"].count_documents({}) == 0
 
     async def get(
         self, path: str, *, by: str | None = "*", scope: str = "analytics:read", **query: str
@@ -72,7 +71,7 @@ async def analytics(
 ) -> AsyncIterator[Analytics]:
     settings = AnalyticsSettings(**base_settings(mongo_uri, "127.0.0.1:9", database_name, keys))
     made = Analytics(build(settings, clock=clock), keys)
-    await migrate(made.kernel.database, MIGRATIONS, clock)
+    await migrate(made.runtime.database, MIGRATIONS, clock)
     yield made
-    await made.kernel.client.drop_database(database_name)
-    made.kernel.client.close()
+    await made.runtime.client.drop_database(database_name)
+    made.runtime.client.close()

@@ -355,7 +355,7 @@ async def test_gauges_stop_at_districts_and_announced_units(saran: Analytics) ->
     await saran.feed(
         [member("BR-MADEUP", Gender.MALE), *notified(BLOCKS[0]), *notified("BR-PATNA", "broadcast")]
     )
-    await saran.kernel.loops._loops["gauges"].__self__.refresh()  # type: ignore[attr-defined]
+    await saran.runtime.loops._loops["gauges"].__self__.refresh()  # type: ignore[attr-defined]
     text = (await saran.get("/metrics")).text
     assert 'sangathan_members{gender="female",unit="BR-SARAN"} 2.0' in text
     assert 'sangathan_women_share_ratio{unit="BR-SARAN"} 0.5' in text

@@ -13,8 +13,8 @@ from services.shared.contracts.base import Envelope
 from services.shared.contracts.groups import UnitUpserted
 from services.shared.contracts.members import MemberJoined, MemberLeft, MemberMoved
 from services.shared.contracts.vocabulary import Gender
+from services.shared.database import Document
 from services.shared.ids import new_id
-from services.shared.mongo import Document
 from tests.integration.analytics.conftest import Analytics
 from tests.unit.analytics.streams import BEGIN, envelope, recount, streams, units
 
@@ -67,7 +67,7 @@ async def test_a_batch_takes_the_same_queries_whatever_its_size(analytics: Analy
 
 async def opcounters(analytics: Analytics) -> int:
     """Commands served so far: find, insert, update (a bulk of one kind is one) and getMore."""
-    status: Document = await analytics.kernel.client.admin.command("serverStatus")
+    status: Document = await analytics.runtime.client.admin.command("serverStatus")
     names = ("find", "insert", "update", "getMore", "aggregate")
     return sum(status["metrics"]["commands"][name]["total"] for name in names)
 
@@ -79,7 +79,7 @@ async def test_counters_of_two_processes_add_up(analytics: Analytics) -> None:
         projector._slot = slot
         await analytics.feed([join("BR-A"), join("BR-B")])
     for collection, rows in (("counters", "BR#"), ("days", f"BR#{BEGIN:%Y-%m-%d}#")):
-        found = await analytics.kernel.database[collection].distinct("_id", {"unit": "BR"})
+        found = await analytics.runtime.database[collection].distinct("_id", {"unit": "BR"})
         assert sorted(found) == [f"{rows}11", f"{rows}3"]
     assert (await figures(analytics, "BR"))["members"]["total"] == 4
 
@@ -99,12 +99,12 @@ async def test_a_handler_that_fails_half_way_changes_nothing(analytics: Analytic
     good, broken = join("BR-A"), join("BR-A")
 
     async def apply(work: Any) -> None:
-        handlers = analytics.kernel.consumer.applier._handlers  # type: ignore[union-attr]
+        handlers = analytics.runtime.consumer.applier._handlers  # type: ignore[union-attr]
         await handlers[MemberJoined]([good, broken], work)
         raise RuntimeError("the process dies before it commits")
 
     with pytest.raises(RuntimeError):
-        await analytics.kernel.outbox.transact(apply)
+        await analytics.runtime.outbox.transact(apply)
     assert not await store.knows("BR-A")
     await analytics.feed([good, broken])
     assert (await figures(analytics, "BR-A"))["members"]["total"] == 2

@@ -86,7 +86,7 @@ async def learnt(analytics: Running, events: Sequence[Envelope[Any]]) -> None:
     ids = list({event.id for event in events})
 
     async def applied() -> bool:
-        return await analytics.kernel.database["inbox"].count_documents({"_id": {"$in": ids}}) == len(ids)
+        return await analytics.runtime.database["inbox"].count_documents({"_id": {"$in": ids}}) == len(ids)
 
     await analytics.until(applied)
     await asyncio.sleep(1)

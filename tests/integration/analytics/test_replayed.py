@@ -74,7 +74,7 @@ def notification(a: str, b: str) -> list[Event]:
 async def figures(analytics: Analytics, root: str) -> dict[str, Any]:
     overview: dict[str, Any] = await analytics.ok("/v1/overview", unit=root)
     days: dict[str, int] = {}
-    async for row in analytics.kernel.database["days"].find({"unit": root}):
+    async for row in analytics.runtime.database["days"].find({"unit": root}):
         for subject, values in row["values"].items():
             for metric, n in values.items():
                 days[f"{row['day']} {subject}.{metric}"] = n
@@ -89,11 +89,11 @@ async def test_figures_are_those_of_the_newest_events(analytics: Analytics, stor
     choices = subsets(len(story("X", "Y")))
     roots = ["BR", *(f"T{n}" for n in range(len(choices)))]
     await analytics.feed([envelope(UnitUpserted(unit=root, level="state"), 1) for root in roots])
-    await live_through(analytics.kernel, history("BR"))
+    await live_through(analytics.runtime, history("BR"))
     expected = await figures(analytics, "BR")
     assert any(expected["days"].values()) or story is group
     for root, dead in zip(roots[1:], choices, strict=True):
-        await live_through(analytics.kernel, history(root), dead)
+        await live_through(analytics.runtime, history(root), dead)
         assert await figures(analytics, root) == expected, dead
 
 
@@ -102,11 +102,11 @@ async def test_gaps_in_the_sequence_are_applied_and_repeats_of_a_sequence_are_no
 ) -> None:
     joined, updated, moved, _ = member("BR-A", "BR-B")
     events = [envelope(event, n) for event, n in ((joined, 3), (updated, 5), (moved, 9))]
-    await live_through(analytics.kernel, events)
+    await live_through(analytics.runtime, events)
     settled = await figures(analytics, "BR")
     assert settled["members"]["total"] == 1
     elsewhere = MemberMoved(member_id=moved.subject, from_unit="BR-B", unit="BR-A")
     repeats = [envelope(joined, 3), envelope(updated, 5), envelope(elsewhere, 9)]
-    await live_through(analytics.kernel, repeats)
+    await live_through(analytics.runtime, repeats)
     assert await figures(analytics, "BR") == settled
     assert (await figures(analytics, "BR-A"))["members"]["total"] == 0

@@ -70,7 +70,7 @@ async def test_a_tree_with_an_error_is_refused_whole(groups: Running, text: str,
     assert answer.status_code == 422
     assert answer.headers["content-type"] == "application/problem+json"
     assert pointer in [e["pointer"] for e in answer.json()["errors"]]
-    assert await groups.kernel.database["units"].count_documents({}) == 0
+    assert await groups.runtime.database["units"].count_documents({}) == 0
 
 
 async def test_a_tree_that_is_no_text_is_refused(groups: Running) -> None:

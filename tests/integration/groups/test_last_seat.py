@@ -12,9 +12,9 @@ from services.groups.domain import Change, Group
 from services.groups.metrics import GroupsMetrics
 from services.groups.placing import Asked, Placing
 from services.groups.store import Store
-from services.shared.eventkit.outbox import Origin, UnitOfWork
+from services.shared.database import Session
 from services.shared.ids import new_id
-from services.shared.mongo import Session
+from services.shared.messaging import Origin, UnitOfWork
 from tests.fixtures.apps import TRACEPARENT, Running
 from tests.integration.groups.test_placement import UNIT, seats, tree
 
@@ -43,7 +43,7 @@ async def test_two_transactions_that_see_the_same_last_seat_both_place_and_never
     groups: Running,
 ) -> None:
     await tree(groups, UNIT)
-    store = MeetingStore(groups.kernel.database, groups.kernel.clock)
+    store = MeetingStore(groups.runtime.database, groups.runtime.clock)
     placing = Placing(store, GroupsMetrics(CollectorRegistry()), capacity=CAPACITY)
     runs = 0
 
@@ -55,7 +55,7 @@ async def test_two_transactions_that_see_the_same_last_seat_both_place_and_never
             runs += 1
             await placing.apply(asked, work)
 
-        await groups.kernel.outbox.transact(body)
+        await groups.runtime.outbox.transact(body)
 
     await place(CAPACITY - 1)
     for number in range(1, ROUNDS + 1):
@@ -68,5 +68,5 @@ async def test_two_transactions_that_see_the_same_last_seat_both_place_and_never
             (number + 1, 1),
         ]
         await place(CAPACITY - 2)
-    placed = groups.kernel.database["placements"]
+    placed = groups.runtime.database["placements"]
     assert await placed.count_documents({"state": "assigned"}) == ROUNDS * CAPACITY + CAPACITY - 1

@@ -1,4 +1,4 @@
-"""The operations API of a consumer; what a replay does is told in tests/integration/eventkit/test_replay.py."""
+"""The operations API of a consumer; what a replay does is told in tests/integration/messaging/test_replay.py."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from services.shared.contracts.members import MemberJoined
-from services.shared.eventkit.broker import Message, Partition, Record
-from services.shared.eventkit.codec import encode
+from services.shared.messaging import Message, Partition, Record, encode
 from tests.fixtures.apps import Running
 from tests.integration.groups.test_placement import joins
 
@@ -19,8 +18,8 @@ OFFSETS = (9, 10, 2)
 
 async def bury(groups: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     """A `member.joined` whose handler fails, and a record of no known type, at each of `OFFSETS`."""
-    assert groups.kernel.consumer is not None
-    applier = groups.kernel.consumer.applier
+    assert groups.runtime.consumer is not None
+    applier = groups.runtime.consumer.applier
 
     async def sick(*_: object) -> None:
         raise KeyError
@@ -83,7 +82,7 @@ async def test_a_bulk_replay_goes_page_by_page(groups: Running, monkeypatch: pyt
     replayed = await pages(groups, state="replayed")
     assert {x["settled_by"] for x in replayed} == {"ops-7"}
     assert all(x["settled_at"] for x in replayed)
-    assert await groups.kernel.database["placements"].count_documents({}) == 3
+    assert await groups.runtime.database["placements"].count_documents({}) == 3
 
 
 async def test_a_bulk_discard_keeps_who_and_why(groups: Running, monkeypatch: pytest.MonkeyPatch) -> None:

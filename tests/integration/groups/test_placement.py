@@ -38,13 +38,13 @@ async def tree(groups: Running, *codes: str) -> None:
 
 async def seats(groups: Running, unit: str = UNIT) -> list[tuple[int, int, str]]:
     """(ordinal, seats taken, state) of a unit's groups."""
-    rows = await groups.kernel.database["groups"].find({"unit": unit}).sort("ordinal", 1).to_list(None)
+    rows = await groups.runtime.database["groups"].find({"unit": unit}).sort("ordinal", 1).to_list(None)
     return [(row["ordinal"], row["taken"], row["state"]) for row in rows]
 
 
 async def placed(groups: Running, count: int, state: str = "assigned") -> None:
     async def enough() -> bool:
-        return await groups.kernel.database["placements"].count_documents({"state": state}) == count
+        return await groups.runtime.database["placements"].count_documents({"state": state}) == count
 
     await groups.until(enough)
 
@@ -73,7 +73,7 @@ async def test_a_freed_seat_of_the_lowest_ordinal_is_taken_first(groups: Running
     members = joins(7)
     await groups.publish(*members)
     await placed(groups, 7)
-    first = await groups.kernel.database["placements"].find_one({"ordinal": 1})
+    first = await groups.runtime.database["placements"].find_one({"ordinal": 1})
     assert first is not None
     await groups.publish(MemberLeft(member_id=first["_id"], unit=UNIT))
     await placed(groups, 1, "left")
@@ -138,10 +138,10 @@ async def test_two_instances_racing_for_the_last_seats_never_exceed_capacity(
     """The same unit's joins lie in all partitions, so both consumers seat members in the same groups at once."""
     await tree(groups, UNIT)
     settings = GroupsSettings(
-        **base_settings(mongo_uri, kafka_bootstrap, groups.kernel.settings.database, keys), group_capacity=5
+        **base_settings(mongo_uri, kafka_bootstrap, groups.runtime.settings.database, keys), group_capacity=5
     )
     async with running(build, settings, keys=keys, admin_scopes=["groups:*"]) as second:
-        assert second.kernel.consumer is not None
+        assert second.runtime.consumer is not None
         for _ in range(20):
             await groups.publish(*joins(10))
             await asyncio.sleep(0.02)
@@ -150,6 +150,6 @@ async def test_two_instances_racing_for_the_last_seats_never_exceed_capacity(
         assert [row[1] for row in rows] == [5] * 40
         assert [row[0] for row in rows] == list(range(1, 41))
         counted = Counter(
-            row["group_id"] for row in await groups.kernel.database["placements"].find({}).to_list(None)
+            row["group_id"] for row in await groups.runtime.database["placements"].find({}).to_list(None)
         )
         assert set(counted.values()) == {5}

@@ -15,17 +15,16 @@ from services.groups.app import build
 from services.groups.restoring import plan
 from services.groups.settings import GroupsSettings
 from services.groups.snapshots import SOURCES
-from services.shared import rebuild
 from services.shared.clock import SystemClock
 from services.shared.contracts.base import Envelope, Event
 from services.shared.contracts.groups import TOPIC, GroupMemberAssigned, GroupMemberRemoved
 from services.shared.contracts.members import MemberLeft, MemberMoved
-from services.shared.eventkit.codec import decode
-from services.shared.eventkit.lease import Lease
+from services.shared.database import Database, Document, Lease, blocking
 from services.shared.ids import new_id
-from services.shared.kernel import Kernel
-from services.shared.mongo import Database, Document, blocking
-from services.shared.rebuild import Plan, Rebuild, RebuildError
+from services.shared.messaging import decode
+from services.shared.operations import rebuild
+from services.shared.operations.rebuild import Plan, Rebuild, RebuildError
+from services.shared.runtime import Runtime
 from tests.fixtures.apps import Running, base_settings, make_topics, started
 from tests.fixtures.rebuilding import Anew, begin_at_the_end, databases, quiet, republish, the_log, without
 from tests.integration.groups.test_placement import UNIT, joins, placed, tree
@@ -57,14 +56,14 @@ async def live_through(groups: Running) -> list[str]:
     )
     await placed(groups, 2, "left")
     await placed(groups, 3, "waiting_unit")
-    group = await groups.kernel.database["groups"].find_one({"unit": UNIT, "ordinal": 1})
+    group = await groups.runtime.database["groups"].find_one({"unit": UNIT, "ordinal": 1})
     assert group is not None
     change = {"invite_link": "https://example.org/join", "capacity": 8}
     answer = await groups.http.patch(
         f"/v1/groups/{group['_id']}", json=change, headers={"if-match": f'"{group["version"]}"'}
     )
     assert answer.status_code == 200, answer.text
-    await groups.until(lambda: quiet(groups.kernel))
+    await groups.until(lambda: quiet(groups.runtime))
     return ids
 
 
@@ -86,7 +85,7 @@ async def test_what_was_decided_is_restored_and_only_the_rest_is_decided(
         async with started(build, settings, keys=keys, admin_scopes=["groups:*"]) as groups:
             ids = await live_through(groups)
             await republish(settings, SOURCES)
-            await groups.until(lambda: quiet(groups.kernel))
+            await groups.until(lambda: quiet(groups.runtime))
             assert not await anew.run(), "the service runs, so it may still decide"
             assert await after["placements"].count_documents({}) == 15
         decided = {e.id for e in await events(settings)}
@@ -108,7 +107,7 @@ async def test_what_was_decided_is_restored_and_only_the_rest_is_decided(
         assert staged == touched, "nothing is said again, and nothing is published yet"
 
         async with started(build, anew.settings, keys=keys, admin_scopes=["groups:*"]) as groups:
-            await groups.until(lambda: quiet(groups.kernel))
+            await groups.until(lambda: quiet(groups.runtime))
             answer = await groups.http.get("/v1/groups")
             assert all(group["name"]["en"] for group in answer.json()["items"])
         log = await events(settings)
@@ -129,7 +128,7 @@ async def test_half_an_answer_in_the_log_is_completed(settings: GroupsSettings, 
             (member,) = joins(1)
             await groups.publish(member)
             await placed(groups, 1)
-            await groups.until(lambda: quiet(groups.kernel))
+            await groups.until(lambda: quiet(groups.runtime))
         assigned = next(e for e in await events(settings) if isinstance(e.data, GroupMemberAssigned))
         moved = groups.envelope(MemberMoved(member_id=member.member_id, from_unit=UNIT, unit=ELSEWHERE))
         removal = half(assigned, moved)
@@ -155,7 +154,7 @@ async def test_events_of_before_member_sequence_are_not_answered_again(
     async with databases(settings) as named:
         async with started(build, settings, keys=keys, admin_scopes=["groups:*"]) as groups:
             await tree(groups, UNIT, ELSEWHERE)
-            await groups.until(lambda: quiet(groups.kernel))
+            await groups.until(lambda: quiet(groups.runtime))
         (member,) = joins(1)
         joined = groups.envelope(member)
         moved = groups.envelope(MemberMoved(member_id=member.member_id, from_unit=UNIT, unit=ELSEWHERE))
@@ -211,14 +210,14 @@ async def test_a_rebuild_that_was_paused_leaves_it_to_the_one_that_has_begun_sin
     monkeypatch.setattr(rebuild, "LEASE_SECONDS", 0.6)
     await make_topics(settings)
 
-    def paused_at_the_end(kernel: Kernel) -> Plan:
+    def paused_at_the_end(runtime: Runtime) -> Plan:
         async def finish() -> None:
             time.sleep(0.8)  # noqa: ASYNC251 (nothing in this process runs, its lease is not renewed)
-            leases = blocking(kernel.client)[kernel.settings.database]["leases"]
+            leases = blocking(runtime.client)[runtime.settings.database]["leases"]
             until = SystemClock().now() + timedelta(seconds=60)
             leases.update_one({"_id": "rebuild"}, {"$set": {"holder": "another", "expires_at": until}})
 
-        return replace(plan(kernel), finish=finish)
+        return replace(plan(runtime), finish=finish)
 
     anew = Anew(settings, build, paused_at_the_end)
     async with databases(settings) as named:
@@ -235,7 +234,7 @@ async def test_a_log_without_its_beginning_is_not_decided_on(settings: GroupsSet
     async with databases(settings):
         async with started(build, settings, keys=keys, admin_scopes=["groups:*"]) as groups:
             await tree(groups, UNIT)
-            await groups.until(lambda: quiet(groups.kernel))
+            await groups.until(lambda: quiet(groups.runtime))
         restorer = anew.settings.model_copy(update={"consumer_group": f"{anew.settings.group}.restoring"})
         await begin_at_the_end(restorer, [TOPIC])
         with pytest.raises(RebuildError, match="not read from its first record"):

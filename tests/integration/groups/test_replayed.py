@@ -33,7 +33,7 @@ def history(groups: Running, stays: bool) -> list[Envelope[Any]]:
 
 async def state(groups: Running, member: str) -> tuple[Any, ...]:
     """Where the member is, and how many seats are taken in all."""
-    database = groups.kernel.database
+    database = groups.runtime.database
     placement = await database["placements"].find_one({"_id": member})
     assert placement is not None
     where = [placement[name] for name in ("unit", "group_id", "ordinal", "state", "member_sequence")]
@@ -46,25 +46,25 @@ async def test_a_member_is_where_the_newest_event_says(groups: Running, stays: b
     csv = {"content-type": "text/csv"}
     assert (await groups.http.post("/v1/units/imports", content=UNITS.encode(), headers=csv)).is_success
     first = history(groups, stays)
-    await live_through(groups.kernel, first)
+    await live_through(groups.runtime, first)
     expected = await state(groups, first[0].subject)
-    await groups.kernel.database["placements"].delete_many({})
-    await groups.kernel.database["groups"].update_many({}, {"$set": {"taken": 0, "state": "open"}})
+    await groups.runtime.database["placements"].delete_many({})
+    await groups.runtime.database["groups"].update_many({}, {"$set": {"taken": 0, "state": "open"}})
     for dead in subsets(len(first)):
         again = history(groups, stays)
-        await live_through(groups.kernel, again, dead)
+        await live_through(groups.runtime, again, dead)
         assert await state(groups, again[0].subject) == expected, dead
-        await groups.kernel.database["placements"].delete_many({})
-        await groups.kernel.database["groups"].update_many({}, {"$set": {"taken": 0, "state": "open"}})
+        await groups.runtime.database["placements"].delete_many({})
+        await groups.runtime.database["groups"].update_many({}, {"$set": {"taken": 0, "state": "open"}})
 
 
 async def test_gaps_in_the_sequence_are_applied_and_repeats_of_a_sequence_are_not(groups: Running) -> None:
     csv = {"content-type": "text/csv"}
     assert (await groups.http.post("/v1/units/imports", content=UNITS.encode(), headers=csv)).is_success
     events = [replace(e, sequence=e.sequence * 3) for e in history(groups, stays=True)]
-    await live_through(groups.kernel, events)
+    await live_through(groups.runtime, events)
     settled = await state(groups, events[0].subject)
     assert settled[0] == "BR-A"
     elsewhere = MemberMoved(member_id=events[0].subject, from_unit="BR-A", unit="BR-B")
-    await live_through(groups.kernel, [groups.envelope(elsewhere, e.sequence) for e in events])
+    await live_through(groups.runtime, [groups.envelope(elsewhere, e.sequence) for e in events])
     assert await state(groups, events[0].subject) == settled

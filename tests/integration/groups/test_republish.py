@@ -9,7 +9,7 @@ from services.shared.contracts.base import Envelope, Event
 from services.shared.contracts.groups import TOPIC, GroupSnapshot, PlacementSnapshot
 from services.shared.contracts.members import MemberSnapshot
 from services.shared.contracts.vocabulary import Gender
-from services.shared.eventkit.codec import decode
+from services.shared.messaging import decode
 from tests.fixtures.apps import Running
 from tests.fixtures.rebuilding import quiet, republish, the_log
 from tests.integration.groups.test_placement import UNIT, joins, placed, seats, tree
@@ -17,8 +17,8 @@ from tests.integration.groups.test_rebuild import UNKNOWN, live_through
 
 
 async def published(groups: Running) -> list[Envelope[Event]]:
-    await groups.until(lambda: quiet(groups.kernel))
-    return [decode(record) for record in await the_log(groups.kernel.settings, [TOPIC])]
+    await groups.until(lambda: quiet(groups.runtime))
+    return [decode(record) for record in await the_log(groups.runtime.settings, [TOPIC])]
 
 
 def snapshot(member: str, sequence: int, unit: str = UNIT, *, left: bool = False) -> MemberSnapshot:
@@ -35,10 +35,10 @@ def snapshot(member: str, sequence: int, unit: str = UNIT, *, left: bool = False
 async def test_snapshots_say_what_is_there_with_the_sequence_it_has(groups: Running) -> None:
     await live_through(groups)
     before = await published(groups)
-    told = await republish(groups.kernel.settings, SOURCES, batch=4)
+    told = await republish(groups.runtime.settings, SOURCES, batch=4)
     log = await published(groups)
     again = [e for e in log if e not in before]
-    database = groups.kernel.database
+    database = groups.runtime.database
     assert told == {
         "unit.upserted": 3,
         "group.snapshot": await database["groups"].count_documents({}),
@@ -52,22 +52,22 @@ async def test_snapshots_say_what_is_there_with_the_sequence_it_has(groups: Runn
     ready = {e.subject for e in again if isinstance(e.data, GroupSnapshot) and e.data.invite_ready}
     assert ready == {g["_id"] async for g in database["groups"].find({"invite_link": {"$ne": None}})}
     assert len(ready) == 1
-    raw = await the_log(groups.kernel.settings, [TOPIC])
+    raw = await the_log(groups.runtime.settings, [TOPIC])
     assert not [r for r in raw if b"example.org" in (r.value or b"")]
 
 
 async def test_only_a_unit_or_only_the_rest_is_told_when_asked(groups: Running) -> None:
     await live_through(groups)
-    await groups.until(lambda: quiet(groups.kernel))
-    told = await republish(groups.kernel.settings, SOURCES, unit="BR-SIWAN")
+    await groups.until(lambda: quiet(groups.runtime))
+    told = await republish(groups.runtime.settings, SOURCES, unit="BR-SIWAN")
     assert told == {"unit.upserted": 1, "group.snapshot": 1, "placement.snapshot": 1}
-    assert await republish(groups.kernel.settings, SOURCES, after="units:BR-SARAN") == {
+    assert await republish(groups.runtime.settings, SOURCES, after="units:BR-SARAN") == {
         "unit.upserted": 1,
         "group.snapshot": 4,
         "placement.snapshot": 15,
     }
-    ids = [p["_id"] async for p in groups.kernel.database["placements"].find({}).sort("_id", 1)]
-    told = await republish(groups.kernel.settings, SOURCES, after=f"placements:{ids[4]}")
+    ids = [p["_id"] async for p in groups.runtime.database["placements"].find({}).sort("_id", 1)]
+    told = await republish(groups.runtime.settings, SOURCES, after=f"placements:{ids[4]}")
     assert told == {"placement.snapshot": 10}
 
 

@@ -10,9 +10,9 @@ from infra.local.keys import Keys
 from services.groups.app import build
 from services.groups.restoring import plan
 from services.groups.settings import GroupsSettings
-from services.shared.backup import BackupError
-from services.shared.mongo import Document
-from services.shared.rebuild import RebuildError
+from services.shared.database import Document
+from services.shared.operations.backup import BackupError
+from services.shared.operations.rebuild import RebuildError
 from tests.fixtures.apps import Running, make_topics, started
 from tests.fixtures.rebuilding import Anew, databases, quiet, restored, taken
 from tests.integration.groups.test_placement import UNIT, joins, placed, tree
@@ -26,7 +26,7 @@ LINK, OTHER_LINK = "https://example.org/join", "https://example.org/join-2"
 
 
 async def change(groups: Running, ordinal: int, **fields: object) -> None:
-    row = await groups.kernel.database["groups"].find_one({"unit": UNIT, "ordinal": ordinal})
+    row = await groups.runtime.database["groups"].find_one({"unit": UNIT, "ordinal": ordinal})
     assert row is not None
     headers = {"if-match": f'"{row["version"]}"'}
     answer = await groups.http.patch(f"/v1/groups/{row['_id']}", json=fields, headers=headers)
@@ -50,12 +50,12 @@ async def test_a_dump_and_the_log_since(settings: GroupsSettings, keys: Keys, tm
             for ordinal in (1, 2):
                 await change(groups, ordinal, invite_link=LINK)
             await change(groups, 1, name={"en": "Our own name", "hi": "हमारा नाम"})
-            await groups.until(lambda: quiet(groups.kernel))
+            await groups.until(lambda: quiet(groups.runtime))
             dump = await taken(settings, tmp_path / "dump")
             await change(groups, 2, invite_link=OTHER_LINK)
             await groups.publish(*joins(6))
             await placed(groups, 18)
-            await groups.until(lambda: quiet(groups.kernel))
+            await groups.until(lambda: quiet(groups.runtime))
         lived = await content(before, "placements", "since")
         await before.client.drop_database(settings.database)
         await groups.publish(*joins(1))

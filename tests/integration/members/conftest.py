@@ -16,7 +16,7 @@ from infra.local.keys import Keys
 from services.members.app import build
 from services.members.settings import MembersSettings
 from services.shared.contracts.base import Envelope, Event
-from services.shared.mongo import Database, Document
+from services.shared.database import Database, Document
 from tests.fixtures.apps import Running, base_settings, running
 
 UNIT = "BR-SARAN-MARHAURA-101"
@@ -39,7 +39,7 @@ class Service:
     def __init__(self, app: Running) -> None:
         self.app = app
         self.http = app.http
-        self.db: Database = app.kernel.database
+        self.db: Database = app.runtime.database
 
     async def register(self, **changes: Any) -> Document:
         answer = await self.post(a_person(**changes))

@@ -11,8 +11,8 @@ import pytest_asyncio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from services.shared.database import Document
 from services.shared.ids import new_id
-from services.shared.mongo import Document
 from tests.integration.members.conftest import UNIT, Service
 
 PATH = "/v1/members"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from services.members.snapshots import SOURCES
 from services.shared.contracts.members import MemberSnapshot
-from services.shared.eventkit.codec import decode
+from services.shared.messaging import decode
 from tests.fixtures.rebuilding import quiet, republish, the_log
 from tests.integration.members.conftest import TOPIC, UNIT, Service
 
@@ -27,9 +27,9 @@ async def test_the_log_learns_how_everyone_is_and_nobodys_name(service: Service)
     answer = await service.http.post(f"/v1/members/{moved}/move", json=move)
     assert answer.status_code == 200, answer.text
     assert (await service.http.delete(f"/v1/members/{gone}")).status_code in (200, 204)
-    settings = service.app.kernel.settings
+    settings = service.app.runtime.settings
     assert await republish(settings, SOURCES, batch=2) == {"member.snapshot": 3}
-    await service.app.until(lambda: quiet(service.app.kernel))
+    await service.app.until(lambda: quiet(service.app.runtime))
 
     log = await the_log(settings, [TOPIC])
     told = [e for e in map(decode, log) if isinstance(e.data, MemberSnapshot)]

@@ -14,13 +14,13 @@ from infra.local.keys import Keys
 from services.members.app import build
 from services.members.restoring import plan
 from services.members.settings import MembersSettings
-from services.shared import backup
-from services.shared.backup import BackupError, check
-from services.shared.commands import commands
+from services.shared.config.settings import ServiceSettings
 from services.shared.contracts.members import MemberLeft
-from services.shared.eventkit.codec import decode
-from services.shared.rebuild import RebuildError
-from services.shared.settings import ServiceSettings
+from services.shared.messaging import decode
+from services.shared.operations import backup
+from services.shared.operations.backup import BackupError, check
+from services.shared.operations.commands import commands
+from services.shared.operations.rebuild import RebuildError
 from tests.fixtures.rebuilding import Anew, databases, quiet, restored, taken, the_log
 from tests.integration.members.conftest import TOPIC, UNIT, Service, serving
 
@@ -39,7 +39,7 @@ async def test_what_was_told_of_is_kept_and_who_is_lost_has_left(
 ) -> None:
     async with serving(settings, keys) as service:
         moved, gone, changed, same = [(await service.register())["id"] for _ in range(4)]
-        await service.app.until(lambda: quiet(service.app.kernel))
+        await service.app.until(lambda: quiet(service.app.runtime))
         directory = await taken(settings, tmp_path / "dump")
         await move(service, moved, "BR-GAYA")
         assert (await service.http.delete(f"/v1/members/{gone}")).status_code in (200, 204)
@@ -49,7 +49,7 @@ async def test_what_was_told_of_is_kept_and_who_is_lost_has_left(
         assert answer.status_code == 200, answer.text
         late, late_and_gone = [(await service.register())["id"] for _ in range(2)]
         assert (await service.http.delete(f"/v1/members/{late_and_gone}")).status_code in (200, 204)
-        await service.app.until(lambda: quiet(service.app.kernel))
+        await service.app.until(lambda: quiet(service.app.runtime))
 
     anew = Anew(settings, build, plan)
     async with databases(settings) as look:
@@ -79,7 +79,7 @@ async def test_what_was_told_of_is_kept_and_who_is_lost_has_left(
             shown = await service.http.get(f"/v1/members/{changed}")
             assert shown.json()["phone"] != "+919812312312", "sealed contacts open as of the dump"
             await move(service, moved, UNIT)
-            await service.app.until(lambda: quiet(service.app.kernel))
+            await service.app.until(lambda: quiet(service.app.runtime))
         log = {e.id: e for e in map(decode, await the_log(settings, [TOPIC]))}.values()
         assert [(e.sequence, type(e.data)) for e in log if e.subject == late][1:] == [(2, MemberLeft)]
         assert len([e for e in log if e.subject == late_and_gone]) == 2
@@ -103,7 +103,7 @@ async def test_a_dump_is_the_database_at_one_instant(
     monkeypatch.setattr(backup, "_dump_documents", read_and_join)
     async with databases(settings) as look, serving(settings, keys) as service:
         first = await service.register()
-        await service.app.until(lambda: quiet(service.app.kernel))
+        await service.app.until(lambda: quiet(service.app.runtime))
         directory = await taken(settings, tmp_path / "dump")
         await restored(settings, directory, anew)
         new, old = look(anew.settings.database), look(settings.database)

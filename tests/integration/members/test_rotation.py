@@ -13,8 +13,8 @@ from pymongo.errors import EncryptionError
 from infra.local.keys import Keys
 from services.members.settings import MembersSettings
 from services.members.store import MIGRATIONS, SEALED
-from services.shared import rotation
-from services.shared.crypto import Vault, is_sealed_with
+from services.shared.encryption.vault import Vault, is_sealed_with
+from services.shared.operations import rotation
 from tests.fixtures.sealed import sealed_by_libmongocrypt
 from tests.integration.members.conftest import serving
 
@@ -48,7 +48,7 @@ async def test_rotation_of_both_keys(settings: MembersSettings, keys: Keys) -> N
             assert row == before[member_id]
 
         # What only the old master key opened, only the new one opens now; a second rotation finds all behind again.
-        client, db = service.app.kernel.client, service.db
+        client, db = service.app.runtime.client, service.db
         vault = Vault(client, db, {"second": new})
         newest = await vault.current_key()
         sealed = [(await service.stored(member["id"]))["contact"] for member in members]
@@ -68,7 +68,7 @@ async def test_contacts_that_libmongocrypt_sealed_are_read_and_sealed_anew(
         contact = {"phone": member["phone"], "email": member["email"], "handles": {}}
         [key] = await service.db["keys"].distinct("_id")
         old = await sealed_by_libmongocrypt(
-            service.app.kernel.client, service.db, settings.master_keys, key, contact
+            service.app.runtime.client, service.db, settings.master_keys, key, contact
         )
         await service.db["members"].update_one({"_id": member["id"]}, {"$set": {"contact": old}})
         assert (await service.http.get(f"/v1/members/{member['id']}")).json() == member

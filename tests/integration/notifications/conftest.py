@@ -26,13 +26,12 @@ from services.shared.contracts.base import Envelope, Event
 from services.shared.contracts.groups import GroupInviteChanged, GroupMemberAssigned, GroupMemberRemoved
 from services.shared.contracts.members import MemberJoined, MemberLeft, MemberMoved, MemberUpdated
 from services.shared.contracts.vocabulary import Gender
-from services.shared.crypto import Vault
-from services.shared.eventkit.broker import Message, Partition, Record
-from services.shared.eventkit.codec import decode, encode
-from services.shared.eventkit.outbox import message_of
+from services.shared.database import migrate
+from services.shared.encryption import Vault
 from services.shared.ids import new_id
-from services.shared.kernel import Kernel
-from services.shared.migrations import migrate
+from services.shared.messaging import Message, Partition, Record, decode, encode
+from services.shared.messaging.publishing.outbox import message_of
+from services.shared.runtime import Runtime
 from tests.fixtures.apps import TRACEPARENT, base_settings
 from tests.integration.notifications.peers import Peers, serving
 
@@ -50,15 +49,15 @@ class Bench:
         self.settings = settings
         self.clock = clock
         self.app = build(settings, clock=clock, sender=sender)
-        self.kernel: Kernel = self.app.state.kernel
+        self.runtime: Runtime = self.app.state.runtime
         self.store: Store = self.app.state.store
         self.dispatcher: Dispatcher = self.app.state.dispatcher
-        self.database = self.kernel.database
+        self.database = self.runtime.database
         self._offset = 0
 
     async def deliver(self, *events: Envelope[Event]) -> None:
-        assert self.kernel.consumer is not None
-        await self.kernel.consumer.applier.apply([self._record(encode(event)) for event in events])
+        assert self.runtime.consumer is not None
+        await self.runtime.consumer.applier.apply([self._record(encode(event)) for event in events])
 
     async def dispatch(self) -> int:
         return await self.dispatcher.dispatch()
@@ -71,7 +70,7 @@ class Bench:
 
     async def events(self, subject: str) -> list[Envelope[Event]]:
         """What was staged about it, in the order of sequence."""
-        rows = await self.kernel.outbox.rows.find({"subject": subject}).sort("sequence", 1).to_list(None)
+        rows = await self.runtime.outbox.rows.find({"subject": subject}).sort("sequence", 1).to_list(None)
         return [decode(self._record(message_of(row))) for row in rows]
 
     async def recorded(self, notification_id: str) -> dict[str, Any] | None:
@@ -79,7 +78,7 @@ class Bench:
         row = await self.database["recorded_messages"].find_one({"_id": notification_id})
         if row is None:
             return None
-        vault = Vault(self.kernel.client, self.database, self.settings.master_keys)
+        vault = Vault(self.runtime.client, self.database, self.settings.master_keys)
         opened = await vault.open([(notification_id, row["sealed"])])
         await vault.close()
         return {**row, **opened[0]}
@@ -198,8 +197,8 @@ async def bench(settings: NotificationsSettings, clock: ManualClock) -> AsyncIte
     made = Bench(settings, clock)
     await migrate(made.database, MIGRATIONS, clock)
     yield made
-    await made.kernel.client.drop_database(settings.database)
-    made.kernel.client.close()
+    await made.runtime.client.drop_database(settings.database)
+    made.runtime.client.close()
 
 
 Replica = Callable[[Sender], Bench]
@@ -216,4 +215,4 @@ def replica(bench: Bench) -> Iterator[Replica]:
 
     yield make
     for one in made:
-        one.kernel.client.close()
+        one.runtime.client.close()

@@ -60,7 +60,7 @@ async def test_a_process_that_died_between_sending_and_recording_doubles_nothing
         raise ConnectionFailure("gone")
 
     with monkeypatch.context() as patched:
-        patched.setattr(bench.kernel.outbox, "transact", dies)
+        patched.setattr(bench.runtime.outbox, "transact", dies)
         with pytest.raises(ConnectionFailure):
             await bench.dispatch()
     n = await bench.welcome(member)

@@ -19,8 +19,8 @@ from services.notifications.settings import NotificationsSettings
 from services.shared.clock import ManualClock
 from services.shared.contracts.base import Envelope, Event
 from services.shared.contracts.vocabulary import Channel
+from services.shared.database import migrate
 from services.shared.ids import new_id
-from services.shared.migrations import migrate
 from tests.fixtures.apps import base_settings
 from tests.integration.notifications.conftest import (
     MASTER_KEYS,
@@ -134,8 +134,8 @@ async def bench(
     )
     await migrate(made.database, MIGRATIONS, made.clock)
     yield made
-    await made.kernel.client.drop_database(database)
-    made.kernel.client.close()
+    await made.runtime.client.drop_database(database)
+    made.runtime.client.close()
 
 
 @settings(

@@ -22,11 +22,8 @@ from services.notifications.domain import State
 from services.notifications.settings import NotificationsSettings
 from services.shared.clock import ManualClock
 from services.shared.contracts.base import Envelope, Event
-from services.shared.eventkit.broker import Record, TopicSpec
-from services.shared.eventkit.codec import encode
-from services.shared.eventkit.kafka import KafkaBroker
-from services.shared.eventkit.kafka_admin import create_topics
 from services.shared.ids import new_id
+from services.shared.messaging import KafkaBroker, Record, TopicSpec, create_topics, encode
 from tests.integration.notifications.conftest import MASTER_KEYS, START, Bench, assigned, invite, joined
 from tests.integration.notifications.peers import Peers, link_of
 

@@ -17,8 +17,8 @@ from services.shared.contracts.groups import GroupSnapshot, PlacementSnapshot
 from services.shared.contracts.members import MemberSnapshot
 from services.shared.contracts.notifications import TOPIC
 from services.shared.contracts.vocabulary import Gender
-from services.shared.eventkit.codec import decode
-from services.shared.mongo import Database, Document
+from services.shared.database import Database, Document
+from services.shared.messaging import decode
 from tests.fixtures.apps import Running, make_topics, started
 from tests.fixtures.rebuilding import Anew, begin_at_the_end, databases, quiet, republish, the_log, without
 from tests.integration.notifications.conftest import (
@@ -56,8 +56,8 @@ async def welcomes(database: Database) -> dict[str, Document]:
 
 async def in_states(app: Running, **wanted: int) -> None:
     async def there() -> bool:
-        found = Counter(row["state"] for row in (await welcomes(app.kernel.database)).values())
-        return dict(found) == wanted and await quiet(app.kernel)
+        found = Counter(row["state"] for row in (await welcomes(app.runtime.database)).values())
+        return dict(found) == wanted and await quiet(app.runtime)
 
     await app.until(there, 20)
 
@@ -86,9 +86,9 @@ async def test_a_rebuild_sends_nothing_twice_and_goes_on_with_the_rest(
             peers.down = {"members"}
             await app.publish(joined(cut), assigned(cut, ready))
             await app.until(lambda: _has(app, cut))
-            await app.until(lambda: quiet(app.kernel))
+            await app.until(lambda: quiet(app.runtime))
             await republish(connected, SOURCES)
-            await app.until(lambda: quiet(app.kernel))
+            await app.until(lambda: quiet(app.runtime))
         old = await welcomes(before)
         await app.publish(joined(new), assigned(new, ready))
         assert await anew.run()
@@ -125,7 +125,7 @@ async def recipients(database: Database, but: str = "") -> list[Document]:
 
 
 async def _has(app: Running, member: str) -> bool:
-    return await app.kernel.database["notifications"].count_documents({"member_id": member}) == 1
+    return await app.runtime.database["notifications"].count_documents({"member_id": member}) == 1
 
 
 async def test_after_a_loss_snapshots_teach_and_welcome_nobody(

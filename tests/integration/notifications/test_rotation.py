@@ -8,8 +8,8 @@ import pytest
 from pymongo.errors import EncryptionError
 
 from services.notifications.migrations import MIGRATIONS, SEALED
-from services.shared import rotation
-from services.shared.crypto import Vault
+from services.shared.encryption import Vault
+from services.shared.operations import rotation
 from tests.integration.notifications.conftest import START, Bench
 
 
@@ -17,7 +17,7 @@ async def test_what_is_sealed_is_sealed_anew(bench: Bench, monkeypatch: pytest.M
     monkeypatch.setattr(rotation, "BATCH", 2)
     old = bench.settings.master_keys
     anew = {"second": secrets.token_bytes(96), **old}
-    client, database = bench.kernel.client, bench.database
+    client, database = bench.runtime.client, bench.database
     vault = Vault(client, database, old)
     ids = ["a", "b", "c"]
     sealed = await vault.seal((id_, {"text": id_}) for id_ in ids)

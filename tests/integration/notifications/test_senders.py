@@ -14,7 +14,7 @@ from services.notifications.senders.base import Message, Sender
 from services.notifications.senders.console import ConsoleSender
 from services.notifications.senders.recording import RecordingSender
 from services.shared.clock import ManualClock
-from services.shared.crypto import Vault
+from services.shared.encryption import Vault
 from services.shared.ids import new_id
 from tests.integration.notifications.conftest import Bench
 
@@ -42,7 +42,7 @@ async def subject(request: pytest.FixtureRequest, bench: Bench, clock: ManualClo
         stream = io.StringIO()
         yield Subject(ConsoleSender(stream), stream)
         return
-    vault = Vault(bench.kernel.client, bench.database, bench.settings.master_keys)
+    vault = Vault(bench.runtime.client, bench.database, bench.settings.master_keys)
     yield Subject(RecordingSender(bench.database, vault, clock), bench=bench)
     await vault.close()
 
@@ -86,7 +86,7 @@ async def test_has_the_name_that_the_settings_know(subject: Subject):
 
 
 async def test_recording_keeps_the_first_of_a_repeat_and_seals_the_text(bench: Bench, clock: ManualClock):
-    vault = Vault(bench.kernel.client, bench.database, bench.settings.master_keys)
+    vault = Vault(bench.runtime.client, bench.database, bench.settings.master_keys)
     sender = RecordingSender(bench.database, vault, clock)
     first = message("first")
     again = Message(first.id, first.member_id, "sms", "en", PHONE, "again")

@@ -6,8 +6,8 @@ import asyncio
 from typing import Any
 
 from services.notifications.domain import State
-from services.shared.eventkit.outbox import UnitOfWork
 from services.shared.ids import new_id
+from services.shared.messaging import UnitOfWork
 from tests.integration.notifications.conftest import (
     Bench,
     assigned,
@@ -148,7 +148,7 @@ async def test_a_link_that_comes_while_somebody_is_being_assigned_is_not_missed(
     """The two transactions overlap; under snapshot isolation each would miss the other if they did not conflict."""
     member, group = peers.add_member(), peers.add_group()
     await bench.deliver(joined(member))
-    handlers = bench.kernel.consumer.applier._handlers  # type: ignore[union-attr]
+    handlers = bench.runtime.consumer.applier._handlers  # type: ignore[union-attr]
     other: list[asyncio.Task[None]] = []
 
     async def link_comes(work: UnitOfWork) -> None:
@@ -159,10 +159,10 @@ async def test_a_link_that_comes_while_somebody_is_being_assigned_is_not_missed(
         event = assigned(member, group)
         await handlers[type(event.data)]([event], work)
         if not other:
-            other.append(asyncio.create_task(bench.kernel.outbox.transact(link_comes)))
+            other.append(asyncio.create_task(bench.runtime.outbox.transact(link_comes)))
             await asyncio.sleep(0.3)
 
-    await bench.kernel.outbox.transact(assign)
+    await bench.runtime.outbox.transact(assign)
     await other[0]
     assert (await bench.welcome(member)).held_for is None
 

@@ -9,19 +9,28 @@ from functools import partial
 
 import pytest
 
-from services.shared.doctor import checks_services as services
-from services.shared.doctor import checks_stores as stores
-from services.shared.doctor import checks_trust as trust
-from services.shared.doctor.expected import Expected, Service
-from services.shared.doctor.facts import Certificate, Keyring, Log, Member, Process, Rule, Stored, Watch
-from services.shared.doctor.findings import Fault
-from services.shared.eventkit.broker import TopicSpec, TopicState
+from services.shared.messaging import TopicSpec, TopicState
+from services.shared.operations.doctor import checks_services as services
+from services.shared.operations.doctor import checks_stores as stores
+from services.shared.operations.doctor import checks_trust as trust
+from services.shared.operations.doctor.expected import Expected, Service
+from services.shared.operations.doctor.facts import (
+    CatchUp,
+    Certificate,
+    Keyring,
+    Log,
+    Member,
+    Process,
+    Rule,
+    Stored,
+)
+from services.shared.operations.doctor.findings import Fault
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
 SPEC = TopicSpec("t", 6, 3, {"retention.ms": "-1", "min.insync.replicas": "2"})
 UNIQUE = {"key": [["unit", 1], ["_id", 1]], "unique": True}
-PLACES = Service(reads=["t"], migrations=["kernel-0001", "0001"], indexes={"places": [UNIQUE]})
+PLACES = Service(reads=["t"], migrations=["messaging-0001", "core-0001"], indexes={"places": [UNIQUE]})
 EXPECTED = Expected([SPEC], {"groups": PLACES}, alerts=["OutboxStuck"])
 
 
@@ -116,7 +125,7 @@ def log(spec: TopicSpec = SPEC, brokers: int = 3, leaderless: int = 0, behind: i
 
 TOPICS = partial(stores.topics, expected=EXPECTED)
 SHORT = replace(SPEC, config={**SPEC.config, "retention.ms": "604800000"})
-STORED = Stored("groups", {"places"}, {"places": [UNIQUE]}, {"kernel-0001", "0001"}, None)
+STORED = Stored("groups", {"places"}, {"places": [UNIQUE]}, {"messaging-0001", "core-0001"}, None)
 MIGRATED = partial(stores.migrations, expected=PLACES)
 INDEXED = partial(stores.indexes, expected=PLACES)
 KEYRING = partial(stores.keyring, service="groups", now=NOW)
@@ -156,7 +165,7 @@ def test_stores_that_are_well(check, facts):
         (stores.members, [PRIMARY, Member("b", "(not reachable/healthy)", None)], "b is (not reachable"),
         (stores.members, [PRIMARY, Member("b", "SECONDARY", 11)], "b is 11 s behind"),
         (stores.oplog, 3600.0, "holds 1.0 h"),
-        (MIGRATED, replace(STORED, migrations={"kernel-0001"}), "groups lacks migrations: 0001"),
+        (MIGRATED, replace(STORED, migrations={"messaging-0001"}), "groups lacks migrations: core-0001"),
         (INDEXED, replace(STORED, collections=()), "groups.places does not exist"),
         (
             INDEXED,
@@ -179,7 +188,7 @@ def test_the_cure_of_a_missing_index_is_its_command():
     )
 
 
-WATCH = Watch([Rule("OutboxStuck")], down={}, alertmanagers=["http://a"])
+WATCH = CatchUp([Rule("OutboxStuck")], down={}, alertmanagers=["http://a"])
 CERTIFICATES = partial(trust.certificates, now=NOW)
 RULES = partial(trust.rules, expected=EXPECTED)
 

@@ -20,16 +20,16 @@ from typer.testing import CliRunner
 
 from infra.local.ports import HOST, Ports
 from services.shared.clock import SystemClock
-from services.shared.doctor import expected, looking, over_http
-from services.shared.doctor.access import Access, find
-from services.shared.doctor.examination import examination
-from services.shared.doctor.facts import Process, Store
-from services.shared.doctor.findings import Finding, Unseen, Verdict, exit_code
-from services.shared.doctor.over_tls import Endpoint, certificate
-from services.shared.doctor.stores import judged
-from services.shared.mongo import Oplog
-from services.shared.ops.__main__ import app
-from services.shared.ops.target import OpsError
+from services.shared.database.mongo import Oplog
+from services.shared.operations.cli.app import app
+from services.shared.operations.cli.target import OpsError
+from services.shared.operations.doctor import expected, looking, over_http
+from services.shared.operations.doctor.access import Access, find
+from services.shared.operations.doctor.examination import examination
+from services.shared.operations.doctor.facts import Process, Store
+from services.shared.operations.doctor.findings import Finding, Unseen, Verdict, exit_code
+from services.shared.operations.doctor.over_tls import Endpoint, certificate
+from services.shared.operations.doctor.stores import judged
 
 EXPECTED = expected.load()
 NOW = datetime(2026, 11, 24, 12, 0, 0, 500_000, tzinfo=UTC)

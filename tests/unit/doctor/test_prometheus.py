@@ -14,10 +14,10 @@ from infra.local.binaries import find_alertmanager, find_prometheus
 from infra.local.errors import LocalError
 from infra.local.ports import HOST, Ports
 from infra.local.prometheus import Prometheus
-from services.shared.doctor import checks_trust as trust
-from services.shared.doctor import expected, over_http
-from services.shared.doctor.facts import Watch
-from services.shared.doctor.findings import Unseen
+from services.shared.operations.doctor import checks_trust as trust
+from services.shared.operations.doctor import expected, over_http
+from services.shared.operations.doctor.facts import CatchUp
+from services.shared.operations.doctor.findings import Unseen
 
 ROOT = Path(__file__).parents[3]
 RULES = sorted((ROOT / "infra" / "prometheus" / "rules").glob("*.yml"))
@@ -32,7 +32,7 @@ def there_is_one() -> None:
         pytest.skip(f"NOT TESTED: what the doctor sees of a real Prometheus ({missing})")
 
 
-async def evaluated(url: str) -> Watch:
+async def evaluated(url: str) -> CatchUp:
     """Once every rule has been evaluated and every target scraped."""
     async with over_http.client() as http:
         for _ in range(100):

@@ -18,7 +18,7 @@ from starlette.responses import StreamingResponse
 
 from services.shared.clock import ManualClock
 from services.shared.http.app import create_app
-from services.shared.http.auth import Authenticator, Principal, require
+from services.shared.http.auth import Authenticator, Identity, require
 from services.shared.http.body import JSON, Body, Route, problems
 from services.shared.http.context import current_context
 from services.shared.http.etag import IfMatch, etag
@@ -49,8 +49,8 @@ class Thing(Body):
     subject: str
 
 
-Writer = Annotated[Principal, Depends(require("things:write"))]
-Reader = Annotated[Principal, Depends(require("things:read"))]
+Writer = Annotated[Identity, Depends(require("things:write"))]
+Reader = Annotated[Identity, Depends(require("things:read"))]
 
 
 def things_router() -> APIRouter:
@@ -65,7 +65,7 @@ def things_router() -> APIRouter:
 
     @router.get("/things/{id}")
     async def read(id: str, principal: Reader, unit: str = "BR-PAT") -> dict[str, Any]:
-        principal.ensure_sees(unit)
+        principal.check_access(unit)
         return {"id": id}
 
     @router.patch("/things/{id}")

@@ -15,7 +15,7 @@ import pytest
 from joserfc import jwt
 from joserfc.jwk import ECKey, Key, OctKey, OKPKey, RSAKey
 
-from services.shared.http.auth import ALL_UNITS, MAX_REMEMBERED, Authenticator, Principal
+from services.shared.http.auth import ALL_UNITS, MAX_REMEMBERED, Authenticator, Identity
 from services.shared.http.keys import KeysUnavailable, UrlKeys, parse_keys
 from services.shared.http.problem import Problem
 from tests.unit.http.conftest import START, client_of
@@ -45,12 +45,12 @@ async def refused(authenticator: Authenticator, token: str) -> Problem:
 
 async def test_a_good_token(authenticator, token):
     principal = await authenticator.authenticate(token(unit="BR-PAT", scope="things:read ops:*"))
-    assert principal == Principal("user-1", frozenset({"things:read", "ops:*"}), "BR-PAT")
+    assert principal == Identity("user-1", frozenset({"things:read", "ops:*"}), "BR-PAT")
 
 
 async def test_no_scope_and_no_unit(authenticator, token):
     principal = await authenticator.authenticate(token(unit=None, scope=None))
-    assert principal == Principal("user-1", frozenset(), None)
+    assert principal == Identity("user-1", frozenset(), None)
 
 
 async def test_audience_may_be_a_list(authenticator, token):
@@ -336,22 +336,22 @@ def test_keys_of_other_kinds_are_passed_over(key):
     ],
 )
 def test_subtree(unit, target, allowed):
-    principal = Principal("s", frozenset(), unit)
-    assert principal.may_touch(target) is allowed
+    principal = Identity("s", frozenset(), unit)
+    assert principal.can_access(target) is allowed
     if allowed:
-        principal.ensure_sees(target)
+        principal.check_access(target)
     else:
         with pytest.raises(Problem) as refusal:
-            principal.ensure_sees(target)
+            principal.check_access(target)
         assert refusal.value.status == 404
 
 
 def test_wildcard_scopes():
-    principal = Principal("s", frozenset({"groups:*", "members:read"}), ALL_UNITS)
-    assert principal.has("groups:write")
-    assert principal.has("members:read")
-    assert not principal.has("members:write")
-    assert not principal.has("groupsx:write")
+    principal = Identity("s", frozenset({"groups:*", "members:read"}), ALL_UNITS)
+    assert principal.has_scope("groups:write")
+    assert principal.has_scope("members:read")
+    assert not principal.has_scope("members:write")
+    assert not principal.has_scope("groupsx:write")
 
 
 @pytest.mark.parametrize("header", [None, "", "Basic eDp5", "Bearer", "Bearer ", "Token x"])

@@ -11,7 +11,9 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from services.shared.http.body import Route
-from services.shared.http.correlation import (
+from services.shared.http.draining import Draining
+from services.shared.http.health import Readiness
+from services.shared.observability.correlation import (
     RequestContext,
     continued,
     current_context,
@@ -19,8 +21,6 @@ from services.shared.http.correlation import (
     valid,
     working_for,
 )
-from services.shared.http.draining import Draining
-from services.shared.http.health import Readiness
 from tests.unit.http.conftest import client_of, odd_router
 from tests.unit.http.test_problem import assert_problem
 

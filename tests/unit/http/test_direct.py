@@ -7,7 +7,7 @@ from typing import Annotated
 import pytest
 from fastapi import APIRouter, Depends, Query, Request
 
-from services.shared.http.auth import Principal, require
+from services.shared.http.auth import Identity, require
 from services.shared.http.body import Body, Route
 from tests.unit.http.conftest import Reader, Writer, client_of
 from tests.unit.http.test_problem import assert_problem
@@ -54,7 +54,7 @@ def router() -> APIRouter:
     inner = APIRouter(prefix="/inner", route_class=Route)
 
     @inner.get("/{id}")
-    async def included(id: str, who: Annotated[Principal, Depends(require("things:write"))]) -> list[str]:
+    async def included(id: str, who: Annotated[Identity, Depends(require("things:write"))]) -> list[str]:
         return [id, who.subject]
 
     outer.include_router(inner)

@@ -12,11 +12,11 @@ import pytest
 import structlog
 from fastapi import APIRouter
 from pydantic import ValidationError
+from services.shared.http.validation import field_error
 
 from services.shared.http.body import PROBLEM_SCHEMA
 from services.shared.http.problem import FieldError, Problem, invalid, render
-from services.shared.http.validation import field_error
-from services.shared.logs import configure_logs
+from services.shared.observability.logs import configure_logs
 from tests.unit.http.conftest import NewThing, client_of
 
 PROBLEM_JSON = "application/problem+json"

@@ -28,7 +28,7 @@ def test_no_service_may_take_part_in_the_groups_of_another():
 def test_every_service_reads_what_it_subscribes_to():
     access = load_access()
     for name, app in applications().items():
-        consumer = app.state.kernel.consumer
+        consumer = app.state.runtime.consumer
         assert set(consumer.topics if consumer else ()) <= set(access[name].reads)
 
 

@@ -9,8 +9,7 @@ from pymongo import AsyncMongoClient
 
 from infra.local.errors import LocalError
 from infra.local.stack import LocalStack
-from services.shared.eventkit.broker import Message
-from services.shared.eventkit.kafka import KafkaBroker
+from services.shared.messaging import KafkaBroker, Message
 
 kafka = pytest.mark.kafka
 

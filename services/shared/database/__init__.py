@@ -1,0 +1,42 @@
+"""MongoDB: connections and transactions, collections and their migrations, leases, documents and their codec."""
+
+from __future__ import annotations
+
+from services.shared.database.codec import Codec
+from services.shared.database.leases import Lease
+from services.shared.database.metrics import MongoMetrics
+from services.shared.database.migrations import Migration, check_ids, create, migrate
+from services.shared.database.mongo import (
+    Client,
+    Collection,
+    Database,
+    Document,
+    Session,
+    blocking,
+    connect,
+    database,
+    in_snapshot,
+    oplog_window,
+    transact,
+)
+
+__all__ = [
+    "Client",
+    "Codec",
+    "Collection",
+    "Database",
+    "Document",
+    "Lease",
+    "Migration",
+    "MongoMetrics",
+    "Session",
+    "blocking",
+    "check_ids",
+    "connect",
+    "create",
+    "database",
+    "in_snapshot",
+    "migrate",
+    "oplog_window",
+    "transact",
+]

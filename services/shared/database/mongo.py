@@ -1,0 +1,122 @@
+"""MongoDB access: the only module that imports motor.
+
+motor's vendor has moved on to PyMongo's own async API; on the day of the swap only this file changes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, NamedTuple, TypeAlias, TypeVar
+
+from bson.codec_options import CodecOptions
+from motor.motor_asyncio import (
+    AsyncIOMotorClient,
+    AsyncIOMotorClientSession,
+    AsyncIOMotorCollection,
+    AsyncIOMotorDatabase,
+)
+from pymongo import MongoClient
+from pymongo.errors import InvalidOperation, OperationFailure
+from pymongo.monitoring import ConnectionPoolListener
+from pymongo.read_concern import ReadConcern
+from pymongo.write_concern import WriteConcern
+
+Document: TypeAlias = dict[str, Any]
+Client: TypeAlias = "AsyncIOMotorClient[Document]"
+Database: TypeAlias = "AsyncIOMotorDatabase[Document]"
+Collection: TypeAlias = "AsyncIOMotorCollection[Document]"
+Session: TypeAlias = AsyncIOMotorClientSession
+T = TypeVar("T")
+
+TRANSACTION_SECONDS = 8.0
+"""Our own deadline around `with_transaction`, whose built-in one is 120 s: longer than a request lives."""
+
+UNAUTHORIZED_CODE = 13
+
+
+def connect(uri: str, *, app_name: str, listeners: Sequence[ConnectionPoolListener] = ()) -> Client:
+    """Open a client whose writes wait for a majority and whose dates are UTC-aware.
+
+    Raises nothing here: the first operation reports an unreachable server.
+    """
+    return AsyncIOMotorClient(
+        uri,
+        tz_aware=True,
+        appname=app_name,
+        w="majority",
+        serverSelectionTimeoutMS=5000,
+        retryWrites=True,
+        event_listeners=list(listeners),
+    )
+
+
+def database(client: Client, name: str) -> Database:
+    return client.get_database(
+        name,
+        codec_options=CodecOptions(document_class=dict, tz_aware=True),
+        write_concern=WriteConcern(w="majority"),
+    )
+
+
+def blocking(client: Client) -> MongoClient[Document]:
+    """The synchronous client inside, with the same connections: libmongocrypt reads its keys from a thread."""
+    inside: MongoClient[Document] = client.delegate
+    return inside
+
+
+def in_snapshot(collection: Collection) -> Collection:
+    """The same collection read at one majority-committed instant (MongoDB >= 5.0, outside transactions too)."""
+    return collection.with_options(read_concern=ReadConcern("snapshot"))
+
+
+async def transact(
+    client: Client, body: Callable[[Session], Coroutine[Any, Any, T]], *, seconds: float = TRANSACTION_SECONDS
+) -> T:
+    """Run `body` in one transaction, again when MongoDB says that a retry is safe.
+
+    `body` may run several times and must keep no state between runs.
+
+    Raises: whatever `body` raises (the transaction is aborted); `TimeoutError` after `seconds`.
+    """
+    async with asyncio.timeout(seconds) as deadline, await client.start_session() as session:
+        try:
+            result: T = await session.with_transaction(
+                body, read_concern=ReadConcern("snapshot"), write_concern=WriteConcern(w="majority")
+            )
+        except InvalidOperation as error:
+            # The deadline fell into an abort: motor, cancelled, aborts again what its thread has just aborted.
+            if deadline.expired():
+                raise TimeoutError from error
+            raise
+        return result
+
+
+class Oplog(NamedTuple):
+    """`window`: seconds of history that it will hold once full, at its recent pace; `held`: seconds held so far."""
+
+    replica_set: str
+    window: float
+    held: float
+
+
+async def oplog_window(client: Client) -> Oplog | None:
+    """How far back the oplog of the replica set reaches; None where we may not read it.
+
+    A secondary that is away for longer has to copy everything anew. The length of a young set's oplog alone would
+    say nothing, hence `window`.
+
+    Raises: `pymongo.errors.PyMongoError`.
+    """
+    local = client.get_database("local")
+    try:
+        name = (await client.admin.command("hello"))["setName"]
+        stats = await local.command("collStats", "oplog.rs")
+        ends = [await local["oplog.rs"].find_one({}, {"ts": 1}, sort=[("$natural", way)]) for way in (1, -1)]
+    except OperationFailure as error:
+        if error.code == UNAUTHORIZED_CODE:
+            return None
+        raise
+    first, last = (row["ts"].time if row else 0 for row in ends)
+    share: float = max(1.0, stats.get("maxSize", 0) / max(1, stats["size"]))
+    return Oplog(name, window=(last - first) * share, held=last - first)

@@ -1,0 +1,17 @@
+"""Encryption at rest: a vault seals small documents, each bound to the id of the document that it is stored in."""
+
+from __future__ import annotations
+
+from bson.binary import Binary
+
+from services.shared.encryption.vault import (
+    MasterKeys,
+    Vault,
+    create_key_collection,
+    is_sealed_with,
+)
+
+Ciphertext = Binary
+"""A sealed document as MongoDB stores it."""
+
+__all__ = ["Ciphertext", "MasterKeys", "Vault", "create_key_collection", "is_sealed_with"]

@@ -1,0 +1,232 @@
+"""Encryption at rest: a `Vault` seals small documents, each bound to the id of the document that it is stored in.
+
+An envelope of three keys. A *master* key, known only to the service's secrets, seals *data* keys (collection `keys`); a data
+key seals one *content* key (`content_keys`): both by MongoDB's explicit client-side encryption. Documents are sealed with the
+content key by AES-256-GCM. Two rotations:
+
+- a new *master* key re-seals the data keys, and no document changes;
+- a new *data* key, with a content key of its own, becomes the current one, and its service seals its documents anew
+  (`is_sealed_with` tells which).
+
+The nonces are random: a content key may seal 2^32 documents (NIST SP 800-38D, 8.3), then the data key must be rotated.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import time
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from typing import Annotated, Final, TypeVar
+
+import bson
+from bson.binary import USER_DEFINED_SUBTYPE, UUID_SUBTYPE, Binary
+from bson.codec_options import CodecOptions
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from pydantic import AfterValidator, Base64Bytes, Field
+from pymongo import IndexModel, ReturnDocument
+from pymongo.encryption import ClientEncryption
+from pymongo.encryption_shared import Algorithm
+from pymongo.errors import DuplicateKeyError, EncryptionError, PyMongoError
+from pymongo.read_concern import ReadConcern
+
+from services.shared.database import Client, Database, Document, blocking, create
+
+T = TypeVar("T")
+
+COLLECTION: Final = "keys"
+CONTENT_KEYS: Final = "content_keys"
+"""`{_id: data key's id, sealed: the content key under it}`; a collection of its own because libmongocrypt reads no key
+document with a field that it does not know."""
+
+REFRESH_SECONDS: Final = 60.0
+"""How long a running process may go on sealing with the data key before the newest."""
+
+MASTER_KEY_BYTES: Final = 96
+_NAME: Final = "data-"
+_FORM: Final = b"\x80"
+_KEY_END: Final = 17
+_NONCE_END: Final = 29
+"""A sealed document: one byte of form, 16 of data key id, 12 of nonce, the ciphertext with its tag of 16."""
+
+_LIBMONGOCRYPT: Final = 6
+"""The BSON binary subtype of what libmongocrypt sealed (BSON specification: "encrypted BSON value")."""
+
+_READABLE: Final = CodecOptions(document_class=dict, tz_aware=True)
+
+
+def _of_the_right_length(keys: dict[str, bytes]) -> dict[str, bytes]:
+    if not keys or any(len(key) != MASTER_KEY_BYTES for key in keys.values()):
+        raise ValueError(f"must name at least one key, each of {MASTER_KEY_BYTES} bytes")
+    return keys
+
+
+MasterKeys = Annotated[dict[str, Base64Bytes], AfterValidator(_of_the_right_length), Field(repr=False)]
+"""A setting: `{"<name>": "<base64 of 96 bytes>", ...}`, the current one first."""
+
+
+class Vault:
+    """Seals and opens documents of one service, in batches.
+
+    `master_keys` maps a name to 96 secret bytes; the first is current, the others only open what they sealed.
+    Every method raises `pymongo.errors.PyMongoError` when a key collection cannot be read.
+
+    Raises: `ValueError` for two names that differ in punctuation only.
+    """
+
+    def __init__(self, client: Client, database: Database, master_keys: Mapping[str, bytes]) -> None:
+        providers = {_provider(name): {"key": key} for name, key in master_keys.items()}
+        if len(providers) < len(master_keys):
+            raise ValueError("names of master keys must differ in letters or digits")
+        self._master = next(iter(providers))
+        # As libmongocrypt reads it: of a key that another process is only making, it would say that there is none.
+        self._keys = database[COLLECTION].with_options(read_concern=ReadConcern("majority"))
+        self._content_keys = database[CONTENT_KEYS]
+        self._machine: ClientEncryption[Document] = ClientEncryption(
+            providers, f"{database.name}.{COLLECTION}", blocking(client), _READABLE
+        )
+        # One thread, so that the machine is not closed under a call that it is still at.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="vault")
+        self._ciphers: dict[bytes, AESGCM] = {}
+        self._current: Binary | None = None
+        self._look_again = 0.0
+
+    async def seal(self, documents: Iterable[tuple[str, Document]]) -> list[Binary]:
+        """One ciphertext for each `(owner, document)`, in order. `owner` is the id of the document it will be stored in."""
+        key = bytes(await self.current_key())
+        cipher = await self._cipher(key)
+        return [_seal(cipher, key, owner, document) for owner, document in documents]
+
+    async def open(self, sealed: Iterable[tuple[str, Binary]]) -> list[Document]:
+        """The document in each `(owner, ciphertext)`, in order.
+
+        Raises: `pymongo.errors.EncryptionError` when one was tampered with or belongs to another owner, or its
+        master key is not configured.
+        """
+        return [await self._open(owner, one) for owner, one in sealed]
+
+    async def current_key(self) -> Binary:
+        """The id of the newest data key; the first call on a new database makes one."""
+        now = time.monotonic()
+        if self._current is None or now >= self._look_again:
+            newest = await self._newest()
+            self._current = newest[1] if newest else await self._make(1)
+            self._look_again = now + REFRESH_SECONDS
+        return self._current
+
+    async def current_key_at(self) -> datetime | None:
+        """When the newest data key was made; None before the first."""
+        newest = await self._newest()
+        row = newest and await self._keys.find_one({"_id": newest[1]}, {"creationDate": 1})
+        made: datetime | None = row["creationDate"] if row else None
+        return made
+
+    async def rotate_master(self) -> int:
+        """Seal every data key with the current master key; returns how many were not."""
+        behind = {"masterKey.provider": {"$ne": self._master}}
+        result = await self._run(lambda: self._machine.rewrap_many_data_key(behind, self._master))
+        return result.bulk_write_result.modified_count if result.bulk_write_result else 0
+
+    async def rotate_data_key(self) -> Binary:
+        """Make a new data key and return its id. Other processes follow within `REFRESH_SECONDS`."""
+        newest = await self._newest()
+        self._current = await self._make(newest[0] + 1 if newest else 1)
+        self._look_again = time.monotonic() + REFRESH_SECONDS
+        return self._current
+
+    async def close(self) -> None:
+        await self._run(self._machine.close)
+        self._thread.shutdown(wait=False)
+
+    async def _open(self, owner: str, sealed: Binary) -> Document:
+        if sealed.subtype == _LIBMONGOCRYPT:
+            # As libmongocrypt sealed it before there were content keys; not bound to its owner.
+            document: Document = await self._run(lambda: self._machine.decrypt(sealed))
+            return document
+        return _open(await self._cipher(sealed[1:_KEY_END]), owner, sealed)
+
+    async def _cipher(self, key: bytes) -> AESGCM:
+        """That of the content key of this data key. Whoever needs it first makes it; everybody uses that one."""
+        if key not in self._ciphers:
+            candidate = await self._run(lambda: self._seal_key(os.urandom(32), key))
+            # An upsert although it is mostly there: its majority write concern waits until what it found is durable.
+            row = await self._content_keys.find_one_and_update(
+                {"_id": Binary(key, UUID_SUBTYPE)},
+                {"$setOnInsert": {"sealed": candidate}},
+                upsert=True,
+                return_document=ReturnDocument.AFTER,
+            )
+            self._ciphers[key] = AESGCM(await self._run(lambda: self._machine.decrypt(row["sealed"])))
+        return self._ciphers[key]
+
+    def _seal_key(self, content_key: bytes, key: bytes) -> Binary:
+        how = Algorithm.AEAD_AES_256_CBC_HMAC_SHA_512_Random
+        return self._machine.encrypt(content_key, how, key_id=Binary(key, UUID_SUBTYPE))
+
+    async def _newest(self) -> tuple[int, Binary] | None:
+        numbered = [
+            (int(name.removeprefix(_NAME)), row["_id"])
+            async for row in self._keys.find({}, {"keyAltNames": 1})
+            for name in row["keyAltNames"]
+        ]
+        return max(numbered, key=lambda each: each[0], default=None)
+
+    async def _make(self, number: int) -> Binary:
+        """The data key of this number, by whoever came first: its name is unique."""
+        name = f"{_NAME}{number}"
+        try:
+            return await self._run(lambda: self._machine.create_data_key(self._master, key_alt_names=[name]))
+        except DuplicateKeyError:
+            # It changes nothing: its majority write concern waits until what it found is durable.
+            same = {"$set": {"keyAltNames": [name]}}
+            row = await self._keys.find_one_and_update({"keyAltNames": name}, same, {"_id": 1})
+            assert row is not None
+            made_by_another: Binary = row["_id"]
+            return made_by_another
+
+    async def _run(self, work: Callable[[], T]) -> T:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        except EncryptionError as error:
+            # It wraps what went wrong with the key collection, and hides that from those who retry.
+            if isinstance(error.cause, PyMongoError):
+                raise error.cause from error
+            raise
+
+
+def is_sealed_with(key: Binary, sealed: Binary) -> bool:
+    """Whether `sealed` is under the content key of this data key, told without opening it."""
+    return sealed[:_KEY_END] == _FORM + key
+
+
+def _seal(cipher: AESGCM, key: bytes, owner: str, document: Document) -> Binary:
+    head, nonce = _FORM + key, os.urandom(_NONCE_END - _KEY_END)
+    sealed = cipher.encrypt(nonce, bson.encode(document), head + owner.encode())
+    return Binary(head + nonce + sealed, USER_DEFINED_SUBTYPE)
+
+
+def _open(cipher: AESGCM, owner: str, sealed: bytes) -> Document:
+    """Raises: `EncryptionError`"""
+    head, nonce = sealed[:_KEY_END], sealed[_KEY_END:_NONCE_END]
+    try:
+        document = cipher.decrypt(nonce, sealed[_NONCE_END:], head + owner.encode())
+    except (InvalidTag, ValueError) as error:  # ValueError: too short for a nonce
+        raise EncryptionError(error) from error
+    return bson.decode(document, _READABLE)
+
+
+def _provider(name: str) -> str:
+    """A named KMS provider, whose name libmongocrypt limits to letters, digits and `_`."""
+    return "local:" + re.sub(r"[^A-Za-z0-9]", "_", name)
+
+
+async def create_key_collection(database: Database) -> None:
+    """A migration step: a data key's name is unique, so that two processes cannot both make "the first"."""
+    unique = IndexModel(
+        "keyAltNames", unique=True, partialFilterExpression={"keyAltNames": {"$exists": True}}
+    )
+    await create(database, COLLECTION, indexes=[unique])

@@ -1,0 +1,49 @@
+"""The identity on whose behalf something is done, and the units that it may touch.
+
+A route gets it from the caller's token, a job keeps it from the request that started it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from services.shared.contracts.vocabulary import in_subtree
+from services.shared.errors import NotFoundError
+
+ALL_UNITS: Final = "*"
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """`unit` is the root of the subtree that the identity has access to: `*` all units, None none."""
+
+    subject: str
+    scopes: frozenset[str]
+    unit: str | None
+
+    def has_scope(self, scope: str) -> bool:
+        """Whether `scope` was granted, itself or by a wildcard: `groups:*` grants `groups:read`."""
+        return scope in self.scopes or f"{scope.partition(':')[0]}:*" in self.scopes
+
+    def can_access(self, unit: str) -> bool:
+        if self.unit is None:
+            return False
+        return self.unit == ALL_UNITS or in_subtree(unit, self.unit)
+
+    def check_access(self, unit: str) -> None:
+        """Raises: `NotFoundError` for a unit outside the subtree, as if it did not exist."""
+        if not self.can_access(unit):
+            raise NotFoundError
+
+    def accessible_root(self, unit: str | None) -> str | None:
+        """The subtree that a listing covers: `unit` if given, else all that is accessible (None: no limit).
+
+        Raises: `NotFoundError` for a unit outside the subtree, and for an identity without access to any unit.
+        """
+        if unit is not None:
+            self.check_access(unit)
+            return unit
+        if self.unit is None:
+            raise NotFoundError
+        return None if self.unit == ALL_UNITS else self.unit

@@ -1,0 +1,73 @@
+"""Events between services: published exactly as committed, applied exactly once. The facade of this package.
+
+Import from here, never from inside: `publishing` (outbox, relay, group commit), `consuming` (consumer, applier, inbox,
+waves, sub-batches, fuse, lag), `dead_letters` (store, replay) and `kafka` are free to change.
+"""
+
+from __future__ import annotations
+
+from services.shared.messaging.broker import (
+    Broker,
+    Consumer,
+    Message,
+    Partition,
+    Producer,
+    RebalancedError,
+    Record,
+    TopicSpec,
+    TopicState,
+)
+from services.shared.messaging.codec import decode, encode
+from services.shared.messaging.consuming.applier import Applier, Handler, Subscriptions
+from services.shared.messaging.consuming.consumer import BatchConsumer
+from services.shared.messaging.consuming.fuse import Fuse
+from services.shared.messaging.consuming.inbox import Inbox
+from services.shared.messaging.consuming.sub_batches import Affinity, Splitter
+from services.shared.messaging.dead_letters.replay import Replayer
+from services.shared.messaging.dead_letters.store import DeadLetters, Filter, Place, letter_id, place_of
+from services.shared.messaging.kafka.admin import create_topics, describe_topics
+from services.shared.messaging.kafka.client import KafkaBroker
+from services.shared.messaging.metrics import SIZES, MessagingMetrics
+from services.shared.messaging.migrations import MIGRATIONS
+from services.shared.messaging.publishing.group_commit import GroupCommit
+from services.shared.messaging.publishing.outbox import Origin, Outbox, UnitOfWork
+from services.shared.messaging.publishing.relay import Relay
+
+__all__ = [
+    "MIGRATIONS",
+    "SIZES",
+    "Affinity",
+    "Applier",
+    "BatchConsumer",
+    "Broker",
+    "Consumer",
+    "DeadLetters",
+    "Filter",
+    "Fuse",
+    "GroupCommit",
+    "Handler",
+    "Inbox",
+    "KafkaBroker",
+    "Message",
+    "MessagingMetrics",
+    "Origin",
+    "Outbox",
+    "Partition",
+    "Place",
+    "Producer",
+    "RebalancedError",
+    "Record",
+    "Relay",
+    "Replayer",
+    "Splitter",
+    "Subscriptions",
+    "TopicSpec",
+    "TopicState",
+    "UnitOfWork",
+    "create_topics",
+    "decode",
+    "describe_topics",
+    "encode",
+    "letter_id",
+    "place_of",
+]

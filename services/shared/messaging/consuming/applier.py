@@ -1,0 +1,314 @@
+"""The applier: applies a batch of records to the database, each of them exactly once.
+
+The effect happens once, because the inbox ids are written in the transaction of the effect. A transient fault is
+retried in place while the partitions wait. A permanent one is isolated by bisecting the batch, and only the record
+that causes it is dead-lettered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Container, Iterator, Mapping, Sequence
+from typing import Any
+
+import structlog
+
+from services.shared.clock import Clock
+from services.shared.contracts.base import Envelope, Event
+from services.shared.faults import MAX_RACES, FaultFamily, backoff_seconds, classify, describe
+from services.shared.loops import run_together, wait_first
+from services.shared.messaging.bisection import bisect
+from services.shared.messaging.broker import Partition, RebalancedError, Record
+from services.shared.messaging.consuming.decoding import DecodedRecord, decode_record, ignored_type
+from services.shared.messaging.consuming.fuse import Fuse, FuseOpenError
+from services.shared.messaging.consuming.inbox import Inbox
+from services.shared.messaging.consuming.sub_batches import (
+    CONCURRENCY,
+    ContentionError,
+    LockedError,
+    Split,
+    Splitter,
+    SubBatch,
+)
+from services.shared.messaging.consuming.waves import waves
+from services.shared.messaging.dead_letters.store import DeadLetters, FailedRecord, letter_id
+from services.shared.messaging.metrics import MessagingMetrics
+from services.shared.messaging.publishing.outbox import Outbox, UnitOfWork
+from services.shared.messaging.spans import processing
+from services.shared.observability import tracing
+from services.shared.observability.tracing import Span
+
+log = structlog.get_logger(__name__)
+
+Handler = Callable[[Sequence[Envelope[Any]], UnitOfWork], Awaitable[None]]
+"""Handles a batch of one event type in which each subject occurs once, inside the transaction it is given."""
+Subscriptions = Mapping[type[Event], Handler]
+
+
+class StoppedError(Exception):
+    """Stopping, with a batch in hand that could not be applied; it will be delivered again."""
+
+
+class _TooSlowError(Exception):
+    """A transaction outlasted its deadline: as a whole it might do so again and again on a slow database."""
+
+
+class _FailedError(Exception):
+    """Retrying does not help any more. Its cause is the fault of the last of `attempts`."""
+
+    def __init__(self, attempts: int) -> None:
+        super().__init__(attempts)
+        self.attempts = attempts
+
+
+class Applier:
+    """Outside a consumer (in tests) nothing stops it and every partition counts as its own."""
+
+    def __init__(
+        self,
+        *,
+        group: str,
+        subscriptions: Subscriptions,
+        outbox: Outbox,
+        inbox: Inbox,
+        dead_letters: DeadLetters,
+        fuse: Fuse,
+        clock: Clock,
+        metrics: MessagingMetrics,
+        splitter: Splitter,
+    ) -> None:
+        self.group = group
+        self.topics = sorted({event.topic for event in subscriptions})
+        self.traced: str | None = None
+        """A recorded trace of the last batch."""
+        self._handlers = subscriptions
+        self._outbox = outbox
+        self._inbox = inbox
+        self._dead_letters = dead_letters
+        self._fuse = fuse
+        self._clock = clock
+        self._metrics = metrics.consumer
+        self._buried = metrics.dead_letters.buried
+        self._splitter = splitter
+        self._stop = asyncio.Event()
+        self._assignment: Callable[[], Container[Partition]] | None = None
+
+    def bind(self, stop: asyncio.Event, assignment: Callable[[], Container[Partition]]) -> None:
+        """From now on give up when `stop` is set, and give up a batch when one of its partitions is unassigned."""
+        self._stop, self._assignment = stop, assignment
+
+    @property
+    def batches_per_fetch(self) -> int:
+        """How many ordinary batches to fetch at once."""
+        return self._splitter.batches_per_fetch
+
+    async def apply(self, records: Sequence[Record]) -> None:
+        """Apply every record exactly once or dead-letter it.
+
+        Raises: `FuseOpenError`, `StoppedError`, `RebalancedError`; the offsets must then not be committed.
+        """
+        self.traced = None
+        decoded = []
+        for record in records:
+            one = self._decode(record)
+            if one is not None:
+                decoded.append(one)
+        if decoded:
+            with tracing.spans(self._begun(decoded)) as spans:
+                self.traced = next((span.trace_id for span in spans.values()), None)
+                begun = [d.under(spans.get(letter_id(d.record))) for d in decoded] if spans else decoded
+                await self._apply_all(self._split(begun))
+
+    def _split(self, records: Sequence[DecodedRecord]) -> Split[DecodedRecord]:
+        return self._splitter.split(records, lambda record: record.envelope)
+
+    def _begun(self, records: Sequence[DecodedRecord]) -> Iterator[tuple[str, Span]]:
+        for decoded in records:
+            if decoded.envelope and (span := processing(self.group, decoded.record, decoded.envelope)):
+                yield letter_id(decoded.record), span
+
+    def _decode(self, record: Record) -> DecodedRecord | None:
+        """None when the record's type is not ours to handle."""
+        if (ignored := ignored_type(record, self._handlers)) is None:
+            return decode_record(record)
+        self._metrics.events.labels(ignored, "ignored").inc()
+        return None
+
+    async def _apply_all(self, split: Split[DecodedRecord]) -> None:
+        await run_together([self._apply_some(split) for _ in range(min(CONCURRENCY, len(split.concurrent)))])
+        for sub_batch in split.last:
+            await self._apply(sub_batch)
+
+    async def _apply_some(self, split: Split[DecodedRecord]) -> None:
+        """Apply one sub-batch after the other until none is left."""
+        waiting, locked = split.concurrent, 0
+        while waiting:
+            sub_batch = waiting.popleft()
+            if sub_batch.lock and self._stop.is_set():
+                raise StoppedError  # of a batch with locks, the inbox knows which sub-batches are applied
+            try:
+                await self._apply(sub_batch)
+                locked = 0
+            except ContentionError:
+                self._splitter.note_contention()
+                again = self._split(sub_batch.records)
+                waiting.extendleft(again.concurrent)
+                split.last.extend(again.last)
+            except LockedError:
+                waiting.append(sub_batch)
+                locked += 1
+                if locked >= len(waiting):
+                    await self._pause(backoff_seconds(0))
+            except BaseException:
+                waiting.clear()  # the concurrent run finishes the sub-batch it is applying, and takes no more
+                raise
+
+    async def _apply(self, sub_batch: SubBatch[DecodedRecord]) -> None:
+        """Apply in one transaction; retry transient faults, halve what is too slow, isolate what fails for good.
+
+        Raises: `LockedError` when another process holds this sub-batch, `ContentionError` when it is better split; half
+        of it may then be applied, which the inbox knows.
+        """
+
+        async def attempt(records: Sequence[DecodedRecord]) -> None:
+            await self._apply_or_fail(sub_batch._replace(records=records))
+
+        await bisect(
+            sub_batch.records,
+            attempt,
+            self._isolate,
+            splits=lambda e: isinstance(e, _FailedError | _TooSlowError),
+        )
+
+    async def _apply_or_fail(self, sub_batch: SubBatch[DecodedRecord]) -> None:
+        """Raises: `_FailedError`, `_TooSlowError`, and what must end the batch."""
+        attempt = 0
+        while True:
+            try:
+                await self._transact(sub_batch)
+                return
+            except (FuseOpenError, LockedError, ContentionError):
+                raise
+            except Exception as error:
+                family = classify(error)
+                if family is FaultFamily.PERMANENT or (family is FaultFamily.RACE and attempt >= MAX_RACES):
+                    raise _FailedError(attempt + 1) from error
+                attempt += 1
+                late = isinstance(error, TimeoutError)
+                self._metrics.retries.labels(family.value).inc()
+                log.warning(
+                    "consumer.retrying", family=family.value, error=type(error).__name__, attempt=attempt
+                )
+            await self._pause(backoff_seconds(attempt))
+            self._check_ours(sub_batch.records)
+            if late and len(sub_batch.records) > 1:
+                raise _TooSlowError
+
+    async def _isolate(self, decoded: DecodedRecord, error: Exception) -> None:
+        """Dead-letter the one record that fails."""
+        assert isinstance(error, _FailedError)  # a single record is never too slow: it is tried again
+        cause, attempts = error.__cause__ or error, error.attempts
+        reason, detail = describe(cause)
+        log.error("consumer.dead_letter", letter=letter_id(decoded.record), reason=reason, detail=detail)
+        failed = FailedRecord(
+            decoded.record, reason, detail, attempts, decodable=decoded.envelope is not None
+        )
+
+        async def bury(work: UnitOfWork) -> bool:
+            if not await self._fresh([decoded], work):
+                return False
+            await self._inbox.add([decoded.inbox_id], self._clock.now(), work.session)
+            await self._dead_letters.bury(work, [failed])
+            return True
+
+        while True:
+            try:
+                if await self._outbox.transact(bury):
+                    if decoded.span:
+                        decoded.span.end(error=reason)
+                    await self._count_dead([reason])
+                return
+            except FuseOpenError:
+                raise
+            except Exception as failure:
+                if classify(failure) is FaultFamily.PERMANENT:
+                    raise
+                log.warning(
+                    "consumer.retrying", error=type(failure).__name__, letter=letter_id(decoded.record)
+                )
+            await self._pause(backoff_seconds(attempts))
+
+    async def _transact(self, sub_batch: SubBatch[DecodedRecord]) -> None:
+        """One transaction: handlers, inbox ids, staged events, and the letters of records that did not decode."""
+
+        runs = 0
+
+        async def body(work: UnitOfWork) -> list[DecodedRecord]:
+            nonlocal runs
+            runs += 1
+            if runs > 1 and sub_batch.splittable:
+                raise ContentionError
+            if sub_batch.lock is not None:
+                await self._splitter.lock(sub_batch.lock, work.session)
+            fresh = await self._fresh(sub_batch.records, work)
+            for wave in waves([d.envelope for d in fresh if d.envelope]):
+                for kind, events in wave.items():
+                    await self._handlers[kind](events, work)
+            await self._inbox.add([d.inbox_id for d in fresh], self._clock.now(), work.session)
+            undecodable = [FailedRecord(d.record, d.reason, d.detail) for d in fresh if not d.envelope]
+            await self._dead_letters.bury(work, undecodable)
+            return fresh
+
+        fresh = await self._outbox.transact(body)
+        if runs > 1:
+            self._splitter.note_contention()
+        self._count(sub_batch.records, fresh)
+        await self._count_dead([decoded.reason for decoded in fresh if not decoded.envelope])
+
+    async def _fresh(self, records: Sequence[DecodedRecord], work: UnitOfWork) -> list[DecodedRecord]:
+        """The records that are not done yet, each once."""
+        by_id: dict[str, DecodedRecord] = {}
+        for decoded in records:
+            by_id.setdefault(decoded.inbox_id, decoded)
+        seen = await self._inbox.seen(list(by_id), work.session)
+        return [decoded for id_, decoded in by_id.items() if id_ not in seen]
+
+    async def _pause(self, seconds: float) -> None:
+        """Raises: `StoppedError` when stopping, before or during the pause."""
+        await wait_first(self._stop, timeout=seconds)
+        if self._stop.is_set():
+            raise StoppedError
+
+    def _check_ours(self, records: Sequence[DecodedRecord]) -> None:
+        """Leave the batch to its new owners when a rebalance took some of it away while we waited.
+
+        Dropping only that share would lose it: if the partition came back before the commit, its offset would be
+        committed too. The rest is delivered again, since a rebalance starts at the committed offsets.
+
+        Raises: `RebalancedError`.
+        """
+        if self._assignment is None:
+            return
+        ours = self._assignment()
+        if any(decoded.record.partition not in ours for decoded in records):
+            raise RebalancedError
+
+    def _count(self, records: Sequence[DecodedRecord], fresh: Sequence[DecodedRecord]) -> None:
+        applied = [d.envelope for d in fresh if d.envelope]
+        for type_, count in Counter(event.type for event in applied).items():
+            self._metrics.events.labels(type_, "applied").inc(count)
+        if len(records) > len(fresh):
+            self._metrics.events.labels("any", "duplicate").inc(len(records) - len(fresh))
+        if applied:
+            oldest = min(event.time for event in applied)
+            self._metrics.delay.observe(max(0.0, (self._clock.now() - oldest).total_seconds()))
+            self._fuse.count(alive=len(applied))
+
+    async def _count_dead(self, reasons: Sequence[str]) -> None:
+        for reason in reasons:
+            self._buried.labels(reason).inc()
+            self._metrics.events.labels("any", "dead").inc()
+        if reasons and self._fuse.count(dead=len(reasons)):
+            await self._fuse.trip()
+            raise FuseOpenError

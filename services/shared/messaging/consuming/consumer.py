@@ -1,0 +1,156 @@
+"""The batch consumer: fetch, apply, commit offsets.
+
+Delivery is at least once; the applier makes sure that the effect happens exactly once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import structlog
+
+from services.shared.clock import Clock
+from services.shared.faults import FaultFamily, TransientError, backoff_seconds, classify
+from services.shared.loops import wait_first
+from services.shared.messaging.broker import Broker, Consumer, RebalancedError
+from services.shared.messaging.consuming.applier import Applier, StoppedError
+from services.shared.messaging.consuming.decoding import first_offsets
+from services.shared.messaging.consuming.fuse import Fuse, FuseOpenError
+from services.shared.messaging.consuming.lag import Lag
+from services.shared.messaging.metrics import MessagingMetrics
+from services.shared.observability.metrics import exemplar
+
+log = structlog.get_logger(__name__)
+
+FETCH_SECONDS = 0.5
+FUSE_POLL_SECONDS = 1.0
+MAX_FAILED_FETCHES = 3
+"""In a row. aiokafka ends its coordination for good when a restarting broker answers what it does not expect; from
+then on every `getmany` raises, whatever the broker does."""
+GAUGE_SECONDS = 1.0
+
+
+class BatchConsumer:
+    def __init__(
+        self,
+        *,
+        applier: Applier,
+        broker: Broker,
+        fuse: Fuse,
+        clock: Clock,
+        metrics: MessagingMetrics,
+        max_batch: int,
+    ) -> None:
+        self.applier = applier
+        self.topics = applier.topics
+        self._broker = broker
+        self._fuse = fuse
+        self._metrics = metrics.consumer
+        self._lag = Lag(self.topics, clock, self._metrics)
+        self._max_batch = max_batch
+        self._consumer: Consumer | None = None
+        self._stop = asyncio.Event()
+        self._failed_fetches = 0
+        self._fuse_read_at = 0.0
+        self._gauged_at = 0.0
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Consume until `stop`; the batch in hand is finished and its offsets are committed.
+
+        Raises, for the supervisor to log and restart: what cannot be classified as transient outside a batch; and
+        `TransientError` when fetches fail again and again, since only a new connection cures a client that has died inside.
+        """
+        self._stop = stop
+        self._failed_fetches = 0
+        await self._fuse.refresh()
+        self._metrics.partitions.set(len(self.topics))  # at least; the broker knows
+        self._consumer = await self._broker.consumer(self.applier.group, self.topics)
+        self.applier.bind(stop, self._consumer.assignment)
+        try:
+            while not stop.is_set():
+                await self._refresh_fuse()
+                if self._fuse.open:
+                    await self._peek(self._consumer)
+                    await wait_first(stop, timeout=FUSE_POLL_SECONDS)
+                else:
+                    await self._take(self._consumer)
+        finally:
+            consumer, self._consumer = self._consumer, None
+            self._metrics.assigned.set(0)
+            await consumer.stop()
+
+    def unready(self) -> str | None:
+        """Why this consumer is not working, or None."""
+        if self._fuse.open:
+            return "fuse open: too many dead letters"
+        return None if self._consumer is not None else "not connected to the broker"
+
+    async def _refresh_fuse(self) -> None:
+        """Read the shared state once a second: another process may have opened the fuse, or an operator closed it."""
+        now = asyncio.get_running_loop().time()
+        if now - self._fuse_read_at < FUSE_POLL_SECONDS:
+            return
+        self._fuse_read_at = now
+        try:
+            await self._fuse.refresh()
+        except Exception as error:
+            if classify(error) is FaultFamily.PERMANENT:
+                raise
+            log.warning("consumer.fuse_unread", error=type(error).__name__)
+        self._metrics.fuse_open.set(self._fuse.open)
+
+    async def _peek(self, consumer: Consumer) -> None:
+        """Learn since when records wait behind the open fuse, without taking any: a restart has forgotten it."""
+        if self._lag.known:
+            return
+        await self._gauge(consumer)
+        lags, positions = await consumer.lag(), await consumer.positions()
+        heads = [(p, positions[p]) for p, lag in lags.items() if lag and p in positions]
+        try:
+            self._lag.fetched(await self._broker.read(heads) if heads else [])
+        except TransientError as error:
+            log.warning("consumer.peek_failed", error=str(error))
+
+    async def _take(self, consumer: Consumer) -> None:
+        """Fetch one batch, apply it, commit its offsets."""
+        try:
+            records = await consumer.fetch(self._max_batch * self.applier.batches_per_fetch, FETCH_SECONDS)
+        except TransientError as error:
+            self._failed_fetches += 1
+            log.warning("consumer.fetch_failed", error=str(error), failures=self._failed_fetches)
+            if self._failed_fetches == MAX_FAILED_FETCHES:
+                raise
+            await wait_first(self._stop, timeout=backoff_seconds(5))
+            return
+        self._failed_fetches = 0
+        await self._gauge(consumer)
+        if not records:
+            return
+        began = time.perf_counter()
+        self._metrics.batch_size.observe(len(records))
+        self._lag.fetched(records)
+        try:
+            await self.applier.apply(records)
+            await consumer.commit({r.partition: r.offset + 1 for r in records})
+            self._metrics.progress.set_to_current_time()
+            self._lag.consumed(records)
+        except FuseOpenError:
+            log.error("consumer.fuse_opened")
+            consumer.rewind(first_offsets(records))
+        except StoppedError:
+            log.info("consumer.stopped_with_batch_in_hand", records=len(records))
+        except RebalancedError:
+            log.info("consumer.rebalanced", records=len(records))
+        except (
+            TransientError
+        ) as error:  # a later commit covers this one; the inbox covers a restart before it
+            log.warning("consumer.commit_failed", error=str(error))
+        self._metrics.batch_seconds.observe(time.perf_counter() - began, exemplar(self.applier.traced))
+
+    async def _gauge(self, consumer: Consumer) -> None:
+        if time.monotonic() - self._gauged_at < GAUGE_SECONDS:
+            return
+        self._gauged_at = time.monotonic()
+        self._lag.looked(await consumer.lag())
+        self._metrics.partitions.set(consumer.partitions())

@@ -1,0 +1,79 @@
+"""The fuse: too many dead letters mean that we are broken, not the records, so the consumer stops.
+
+The state is in MongoDB, so a restart does not go on draining the topic; `reset` (API or command) closes it again.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from services.shared.clock import Clock
+from services.shared.database import Database, Document
+
+WINDOW = 400
+RUN_LENGTH = 50
+
+
+class FuseOpenError(Exception):
+    """Consumption has stopped; what is in hand must not be committed."""
+
+
+class Fuse:
+    """Opens after `run_length` dead letters in a row, or when `ratio` of the last `window` records died."""
+
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        *,
+        ratio: float = 0.5,
+        window: int = WINDOW,
+        run_length: int = RUN_LENGTH,
+    ) -> None:
+        self._fuses = database["fuses"]
+        self._clock = clock
+        self._ratio = ratio
+        self._run_length = run_length
+        self._run = 0
+        self._recent: deque[bool] = deque(maxlen=window)
+        self.open = False
+
+    def count(self, *, alive: int = 0, dead: int = 0) -> bool:
+        """Take note of outcomes; True when the fuse must open now."""
+        self._recent.extend([False] * alive)
+        self._recent.extend([True] * dead)
+        self._run = self._run + dead if not alive else dead
+        window = self._recent.maxlen or WINDOW
+        return self._run >= self._run_length or (
+            len(self._recent) == window and sum(self._recent) > self._ratio * window
+        )
+
+    async def trip(self) -> None:
+        """Open it, and note why for `state`."""
+        self.open = True
+        ran = self._run >= self._run_length
+        dead, of = (self._run, self._run) if ran else (sum(self._recent), len(self._recent))
+        await self._write({"open": True, "cause": "run" if ran else "ratio", "dead": dead, "of": of})
+
+    async def refresh(self) -> bool:
+        """Read the shared state; whether it is open."""
+        state = await self._fuses.find_one({"_id": "consumer"})
+        is_open = bool(state and state["open"])
+        if self.open and not is_open:
+            self._recent.clear()
+            self._run = 0
+        self.open = is_open
+        return is_open
+
+    async def state(self) -> Document:
+        """`{open, since, cause, dead, of}`: `dead` of the last `of` records died; the last three are None while closed."""
+        state = await self._fuses.find_one({"_id": "consumer"}) or {}
+        why = {name: state.get(name) for name in ("cause", "dead", "of")}
+        return {"open": bool(state.get("open")), "since": state.get("at"), **why}
+
+    async def reset(self) -> None:
+        await self._write({"open": False})
+        await self.refresh()
+
+    async def _write(self, state: Document) -> None:
+        await self._fuses.replace_one({"_id": "consumer"}, {**state, "at": self._clock.now()}, upsert=True)

@@ -1,0 +1,253 @@
+"""Replay: dead letters applied after all, in the order of the log, each once however often it is asked for.
+
+A letter is marked as replayed in the transaction of its effect. Many share one transaction; one that fails again is
+found by halving, stays dead, and holds the later letters of its subject back. A letter without a value is read again
+from its topic, where nothing expires: what did not decode when it came may do so in a newer release.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import structlog
+
+from services.shared.clock import Clock
+from services.shared.contracts.base import Envelope, Event
+from services.shared.contracts.catalogue import BY_TYPE
+from services.shared.database import Document
+from services.shared.faults import (
+    MAX_RACES,
+    FaultFamily,
+    PermanentError,
+    TransientError,
+    classify,
+    describe,
+)
+from services.shared.messaging.bisection import bisect
+from services.shared.messaging.broker import Broker, Partition, Record
+from services.shared.messaging.codec import MAX_VALUE_BYTES, decode
+from services.shared.messaging.consuming.applier import Subscriptions
+from services.shared.messaging.consuming.decoding import DecodedRecord
+from services.shared.messaging.consuming.inbox import Inbox
+from services.shared.messaging.consuming.waves import waves
+from services.shared.messaging.dead_letters.store import (
+    DeadLetters,
+    Filter,
+    letter_id,
+    place_of,
+    record_of,
+    subject_of,
+)
+from services.shared.messaging.publishing.outbox import Outbox, UnitOfWork
+from services.shared.messaging.spans import processing
+from services.shared.observability import tracing
+from services.shared.observability.tracing import Span
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A letter that stays dead, and why."""
+
+    id: str
+    reason: str
+    detail: str
+
+
+@dataclass(slots=True)
+class ReplayReport:
+    """The result of one call: each of its letters is counted in exactly one field."""
+
+    replayed: int = 0
+    failed: list[Failure] = field(default_factory=list)
+    """Letters that failed again."""
+    withheld: list[Failure] = field(default_factory=list)
+    """Letters whose values were not kept and whose records still do not decode."""
+    held: int = 0
+    """Letters held back because an earlier letter of their subject failed again."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    letter: Document
+    item: DecodedRecord
+
+    @property
+    def id(self) -> str:
+        return str(self.letter["_id"])
+
+    @property
+    def event(self) -> Envelope[Event]:
+        assert self.item.envelope is not None
+        return self.item.envelope
+
+    def end_span(self, error: str) -> None:
+        if self.item.span:
+            self.item.span.end(error=error)
+
+
+@dataclass(slots=True)
+class _Run:
+    by: str
+    stuck: set[tuple[str, str]]
+    report: ReplayReport = field(default_factory=ReplayReport)
+
+    def free(self, batch: Sequence[_Candidate]) -> list[_Candidate]:
+        """The batch without the letters of stuck subjects, which are counted as held."""
+        free = []
+        for candidate in batch:
+            if subject_of(candidate.letter) in self.stuck:
+                candidate.end_span("held")
+            else:
+                free.append(candidate)
+        self.report.held += len(batch) - len(free)
+        return free
+
+
+class Replayer:
+    def __init__(
+        self,
+        *,
+        group: str,
+        subscriptions: Subscriptions,
+        broker: Broker,
+        outbox: Outbox,
+        inbox: Inbox,
+        dead_letters: DeadLetters,
+        clock: Clock,
+    ) -> None:
+        self._group = group
+        self._handlers = subscriptions
+        self._broker = broker
+        self._outbox = outbox
+        self._inbox = inbox
+        self._dead_letters = dead_letters
+        self._clock = clock
+
+    async def replay(self, wanted: Filter, letters: Sequence[Document], *, by: str) -> ReplayReport:
+        """Apply `letters`, a run, in order, of those that match `wanted`. Safe to repeat.
+
+        Raises: `TransientError` when MongoDB or the broker does not answer; what was applied until then stands.
+        """
+        if not letters:
+            return ReplayReport()
+        subjects = [subject[1] for letter in letters if (subject := subject_of(letter))]
+        run = _Run(by, await self._dead_letters.stuck(wanted, place_of(letters[0]), subjects))
+        await self._handle(await self._read(letters, run), run)
+        return run.report
+
+    async def replay_one(self, letter_id_: str, *, by: str) -> None:
+        """Apply one letter now, whatever became of others; nothing if it is not dead (any more).
+
+        Raises: `PermanentError` with the reason when it fails again or there is nothing to apply; `TransientError`.
+        """
+        letter = await self._dead_letters.get(letter_id_)
+        if letter is None or letter["state"] != "dead":
+            return
+        run = _Run(by, set())
+        await self._handle(await self._read([letter], run), run)
+        for failure in run.report.withheld:
+            raise PermanentError("value_withheld", f"its record in the topic: {failure.reason}")
+        for failure in run.report.failed:
+            raise PermanentError(failure.reason, failure.detail)
+
+    async def _read(self, letters: Sequence[Document], run: _Run) -> list[_Candidate]:
+        """The letters that decode; the others go to the outcome."""
+        values = await self._dead_letters.values([letter["_id"] for letter in letters])
+        again = await self._read_again([letter for letter in letters if letter["_id"] not in values])
+        candidates = []
+        for letter in letters:
+            id_ = letter["_id"]
+            record = record_of(letter, values[id_]) if id_ in values else again.get(id_)
+            try:
+                if record is None:
+                    raise PermanentError("not_read_again", "not there, changed, or of no type that is known")
+                candidates.append(_Candidate(letter, DecodedRecord(record, self._decode(record))))
+            except Exception as error:
+                if id_ in values:
+                    await self._fail(letter, error, run)
+                else:
+                    run.report.withheld.append(Failure(id_, *describe(error)))
+        return candidates
+
+    def _decode(self, record: Record) -> Envelope[Event]:
+        event = decode(record)
+        if type(event.data) not in self._handlers:
+            raise PermanentError("not_subscribed", "this service does not handle the type")
+        return event
+
+    async def _read_again(self, letters: Sequence[Document]) -> dict[str, Record]:
+        """Records of letters without a value, as far as they may decode now and are what they were."""
+        hopeful = [x for x in letters if x["type"] in BY_TYPE and 0 < x["bytes"] <= MAX_VALUE_BYTES]
+        if not hopeful:
+            return {}
+        places = [(Partition(letter["topic"], letter["partition"]), letter["offset"]) for letter in hopeful]
+        found = {letter_id(record): record for record in await self._broker.read(places)}
+        sums = {letter["_id"]: letter["sha256"] for letter in hopeful}
+        return {id_: r for id_, r in found.items() if hashlib.sha256(r.value or b"").hexdigest() == sums[id_]}
+
+    async def _handle(self, candidates: Sequence[_Candidate], run: _Run) -> None:
+        with tracing.spans(self._begun(candidates)) as spans:
+            begun = [_Candidate(c.letter, c.item.under(spans.get(c.id))) for c in candidates]
+            await self._apply(begun if spans else candidates, run)
+
+    def _begun(self, candidates: Sequence[_Candidate]) -> Iterator[tuple[str, Span]]:
+        for candidate in candidates:
+            if span := processing(self._group, candidate.item.record, candidate.event):
+                yield candidate.id, span
+
+    async def _apply(self, batch: Sequence[_Candidate], run: _Run) -> None:
+        """Apply in one transaction; find the letter that fails by halving, in order."""
+
+        async def attempt(candidates: Sequence[_Candidate]) -> None:
+            if free := run.free(candidates):
+                run.report.replayed += await self._transact(free, run.by)
+
+        async def isolate(candidate: _Candidate, error: Exception) -> None:
+            candidate.end_span(describe(error)[0])
+            await self._fail(candidate.letter, error, run)
+
+        await bisect(batch, attempt, isolate, splits=lambda error: not isinstance(error, TransientError))
+
+    async def _fail(self, letter: Document, error: Exception, run: _Run) -> None:
+        failure = Failure(letter["_id"], *describe(error))
+        log.error("replay.failed", letter=failure.id, reason=failure.reason, detail=failure.detail)
+        if subject := subject_of(letter):
+            run.stuck.add(subject)
+        run.report.failed.append(failure)
+        await self._dead_letters.failed_again(failure.id)
+
+    async def _transact(self, batch: Sequence[_Candidate], by: str) -> int:
+        """How many were dead until now. Raises: `TransientError`; what a handler raises, with nothing written."""
+
+        async def body(work: UnitOfWork) -> int:
+            return await self._effects(batch, by, work)
+
+        for _ in range(MAX_RACES):
+            try:
+                return await self._outbox.transact(body)
+            except Exception as error:
+                verdict = classify(error)
+                if verdict is FaultFamily.TRANSIENT:
+                    raise TransientError("replay") from error
+                if verdict is FaultFamily.PERMANENT:
+                    raise
+        raise PermanentError("duplicate_key", "met another writer every time")
+
+    async def _effects(self, batch: Sequence[_Candidate], by: str, work: UnitOfWork) -> int:
+        dead = await self._dead_letters.still_dead([c.id for c in batch], work.session)
+        mine = [c for c in batch if c.id in dead]
+        await self._dead_letters.settle(list(dead), "replayed", by=by, work=work)
+        # The id of a kept one is in the inbox because the letter put it there. Any other is there because it was applied.
+        await self._inbox.forget([c.event.id for c in mine if c.letter["key"] is not None], work.session)
+        events = {c.event.id: c.event for c in mine}
+        done = await self._inbox.seen(list(events), work.session)
+        fresh = [event for id_, event in events.items() if id_ not in done]
+        for wave in waves(fresh):
+            for kind, same in wave.items():
+                await self._handlers[kind](same, work)
+        await self._inbox.add([event.id for event in fresh], self._clock.now(), work.session)
+        return len(mine)

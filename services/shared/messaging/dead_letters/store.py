@@ -1,0 +1,261 @@
+"""Dead letters: records that no retry can help, kept where operators can list, inspect, replay and discard them.
+
+A letter is written in the transaction that marks its record as done, and reaches the topic `<group>.dlq` through the
+outbox: so it exists once, and before its offset is committed. A value that does not fit its contract may hold
+anything, personal data too, so it is not copied: the letter names the record's place, size and SHA-256.
+
+Letters are ordered as the log is: by topic, partition and offset.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from typing import Final, TypeAlias
+
+from bson.binary import Binary
+from pymongo import ReplaceOne
+
+from services.shared.clock import Clock
+from services.shared.database import Collection, Database, Document, Session
+from services.shared.ids import new_id
+from services.shared.loops import Pace, Turn, poll_loop
+from services.shared.messaging.broker import Message, Partition, Record
+from services.shared.messaging.codec import peek
+from services.shared.messaging.metrics import MessagingMetrics
+from services.shared.messaging.publishing.outbox import UnitOfWork
+
+KEPT_HEADERS = (
+    "ce_specversion",
+    "ce_id",
+    "ce_source",
+    "ce_type",
+    "ce_subject",
+    "ce_time",
+    "ce_sequence",
+    "ce_correlationid",
+    "ce_causationid",
+    "ce_traceparent",
+    "content-type",
+)
+HEADER_CHARACTERS = 128
+COUNT_SECONDS = 10.0
+STATES: Final = ("dead", "replayed", "discarded")
+MAX_KINDS: Final = 500
+"""Pairs of type and reason in a summary: a type is whatever a header says, so their number has no bound."""
+
+Place: TypeAlias = tuple[str, int, int]
+"""`(topic, partition, offset)`, by which letters are ordered."""
+IN_ORDER: Final = [("topic", 1), ("partition", 1), ("offset", 1)]
+
+
+@dataclass(frozen=True, slots=True)
+class FailedRecord:
+    """A record that could not be applied, and why. `decodable`: its value fits its contract, so it may be kept."""
+
+    record: Record
+    reason: str
+    detail: str
+    attempts: int = 1
+    decodable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Matches letters by everything given; `since` is included, `until` is not."""
+
+    type: str | None = None
+    reason: str | None = None
+    state: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+    def query(self, after: Place | None = None) -> Document:
+        # All states are named rather than none, so that the one index serves every listing.
+        query: Document = {"state": self.state or {"$in": list(STATES)}}
+        query |= {k: v for k, v in (("type", self.type), ("reason", self.reason)) if v is not None}
+        age = {k: v for k, v in (("$gte", self.since), ("$lt", self.until)) if v is not None}
+        if age:
+            query["at"] = age
+        if after is not None:
+            topic, partition, offset = after
+            query["$or"] = [
+                {"topic": {"$gt": topic}},
+                {"topic": topic, "partition": {"$gt": partition}},
+                {"topic": topic, "partition": partition, "offset": {"$gt": offset}},
+            ]
+        return query
+
+
+def letter_id(record: Record) -> str:
+    """`topic:partition:offset`, the one name that every record has."""
+    return f"{record.partition.topic}:{record.partition.number}:{record.offset}"
+
+
+def place_of(letter: Document) -> Place:
+    return letter["topic"], letter["partition"], letter["offset"]
+
+
+def subject_of(letter: Document) -> tuple[str, str] | None:
+    """Topic and subject of the event; None when its headers do not name a subject."""
+    subject = letter["headers"].get("ce_subject")
+    return (letter["topic"], subject) if subject else None
+
+
+class DeadLetters:
+    def __init__(self, database: Database, clock: Clock, group: str, metrics: MessagingMetrics) -> None:
+        self.letters: Collection = database["dead_letters"]
+        self.topic = f"{group}.dlq"
+        self._clock = clock
+        self._metrics = metrics.dead_letters
+
+    async def watch(self, stop: asyncio.Event) -> None:
+        """Keep the gauge of open letters: counted here, since operators settle letters in any process."""
+        await poll_loop("dead_letters", self._gauge, stop, Pace.every(COUNT_SECONDS))
+
+    async def _gauge(self) -> Turn:
+        self._metrics.open.set(await self.count(Filter(state="dead")))
+        return Turn.NOTHING
+
+    async def bury(self, work: UnitOfWork, failures: Sequence[FailedRecord]) -> None:
+        """Keep the records with their causes and stage their copies for the dead-letter topic."""
+        letters = [self._letter(failure) for failure in failures]
+        if not letters:
+            return
+        writes = [ReplaceOne({"_id": letter["_id"]}, letter, upsert=True) for letter in letters]
+        await self.letters.bulk_write(writes, ordered=False, session=work.session)
+        for letter in letters:
+            work.stage_message(self._message(letter), new_id(), 0, letter["at"])
+
+    async def find(self, wanted: Filter, *, after: Place | None, limit: int) -> Sequence[Document]:
+        """Letters in order, without their values."""
+        found = self.letters.find(wanted.query(after), {"value": 0})
+        return await found.sort(IN_ORDER).limit(limit).to_list(None)
+
+    async def count(self, wanted: Filter, *, after: Place | None = None) -> int:
+        return await self.letters.count_documents(wanted.query(after))
+
+    async def summary(self, wanted: Filter) -> Sequence[Document]:
+        """`{type, reason, count, oldest, newest}` of each kind of letter, the most frequent first."""
+        kind: Document = {"type": "$type", "reason": "$reason"}
+        figures: Document = {"count": {"$sum": 1}, "oldest": {"$min": "$at"}, "newest": {"$max": "$at"}}
+        pipeline: Sequence[Document] = [
+            {"$match": wanted.query()},
+            {"$group": {"_id": kind, **figures}},
+            {"$sort": {"count": -1, "_id": 1}},
+            {"$limit": MAX_KINDS},
+        ]
+        rows = await self.letters.aggregate(pipeline).to_list(None)
+        return [{**row.pop("_id"), **row} for row in rows]
+
+    async def get(self, id_: str) -> Document | None:
+        """The letter with its value."""
+        return await self.letters.find_one({"_id": id_})
+
+    async def values(self, ids: Sequence[str]) -> dict[str, bytes]:
+        """The values that were kept, by the ids of their letters."""
+        found = self.letters.find({"_id": {"$in": list(ids)}, "value": {"$ne": None}}, {"value": 1})
+        return {row["_id"]: bytes(row["value"]) async for row in found}
+
+    async def still_dead(self, ids: Sequence[str], session: Session) -> set[str]:
+        found = self.letters.find({"_id": {"$in": list(ids)}, "state": "dead"}, {"_id": 1}, session=session)
+        return {row["_id"] async for row in found}
+
+    async def stuck(self, wanted: Filter, before: Place, subjects: Sequence[str]) -> set[tuple[str, str]]:
+        """Those of the subjects, by topic, that have a letter `before` this place whose replay has failed."""
+        topic, partition, offset = before
+        earlier: Document = {
+            "headers.ce_subject": {"$in": list(subjects)},
+            "retried_at": {"$exists": True},
+            "$or": [
+                {"topic": {"$lt": topic}},
+                {"topic": topic, "partition": {"$lt": partition}},
+                {"topic": topic, "partition": partition, "offset": {"$lt": offset}},
+            ],
+        }
+        found = self.letters.find({**wanted.query(), **earlier}, {"topic": 1, "headers.ce_subject": 1})
+        return {(row["topic"], row["headers"]["ce_subject"]) async for row in found}
+
+    async def settle(
+        self,
+        ids: Sequence[str],
+        state: str,
+        *,
+        by: str,
+        note: str | None = None,
+        work: UnitOfWork | None = None,
+    ) -> int:
+        """Mark those that are still dead as `replayed` or `discarded`, in `work` if given, and by whom; how many that is."""
+        fields = {"state": state, "settled_at": self._clock.now(), "settled_by": by, "note": note}
+        result = await self.letters.update_many(
+            {"_id": {"$in": list(ids)}, "state": "dead"},
+            {"$set": fields},
+            session=work.session if work else None,
+        )
+        count = partial(self._metrics.settled.labels(state).inc, result.modified_count)
+        work.after_commit(count) if work else count()
+        return int(result.modified_count)
+
+    async def failed_again(self, id_: str) -> None:
+        """Note a replay that failed."""
+        await self.letters.update_one(
+            {"_id": id_}, {"$inc": {"attempts": 1}, "$set": {"retried_at": self._clock.now()}}
+        )
+
+    def _letter(self, failure: FailedRecord) -> Document:
+        record, value = failure.record, failure.record.value or b""
+        # Headers of an undecodable record may be as strange as its value: only ours, cut to size, printable.
+        headers = {h: _printable(text) for h in KEPT_HEADERS if (text := peek(record, h)) is not None}
+        return {
+            "_id": letter_id(record),
+            "event_id": headers.get("ce_id"),
+            "type": headers.get("ce_type"),
+            "reason": failure.reason,
+            "detail": failure.detail,
+            "attempts": failure.attempts,
+            "topic": record.partition.topic,
+            "partition": record.partition.number,
+            "offset": record.offset,
+            "timestamp": record.timestamp,
+            "key": Binary(record.key) if failure.decodable and record.key else None,
+            "headers": headers,
+            "value": Binary(value) if failure.decodable else None,
+            "bytes": len(value),
+            "sha256": hashlib.sha256(value).hexdigest(),
+            "state": "dead",
+            "at": self._clock.now(),
+        }
+
+    def _message(self, letter: Document) -> Message:
+        extra = ("reason", "detail", "attempts", "topic", "partition", "offset", "sha256", "bytes")
+        headers = [(name, value.encode()) for name, value in letter["headers"].items()]
+        headers += [(f"dlq_{name}", str(letter[name]).encode()) for name in extra]
+        return Message(
+            self.topic,
+            bytes(letter["key"] or letter["_id"].encode()),
+            bytes(letter["value"] or b""),
+            tuple(headers),
+        )
+
+
+def record_of(letter: Document, value: bytes) -> Record:
+    """The record as it was read. Only for a letter whose value was kept."""
+    return Record(
+        Partition(letter["topic"], letter["partition"]),
+        letter["offset"],
+        bytes(letter["key"]),
+        value,
+        tuple((name, value.encode()) for name, value in letter["headers"].items()),
+        letter["timestamp"],
+    )
+
+
+def _printable(text: str) -> str:
+    cut = text[:HEADER_CHARACTERS]
+    if cut.isascii() and cut.isprintable():
+        return cut
+    return "".join(c if c.isascii() and c.isprintable() else "?" for c in cut)

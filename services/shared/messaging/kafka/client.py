@@ -1,0 +1,333 @@
+"""Kafka through aiokafka; only this package imports it.
+
+aiokafka's defaults lose data (acks=1, latest, auto-commit), so every setting that matters is written out here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from typing import Any
+
+import structlog
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.errors import (
+    CommitFailedError,
+    IllegalStateError,
+    KafkaError,
+)
+
+from services.shared.config.kafka_security import UNSECURED, Security
+from services.shared.faults import TransientError
+from services.shared.messaging.broker import Message, Partition, RebalancedError, Record
+from services.shared.messaging.kafka import patches
+from services.shared.messaging.kafka.admin import REQUEST_MS, partitions_of
+from services.shared.messaging.kafka.partitioning import partition_of
+
+log = structlog.get_logger(__name__)
+
+COMMIT_SECONDS = 10.0
+SESSION_MS = 10_000
+MAX_RECORD_BYTES = 2 * 1024 * 1024
+READ_BYTES = 64 * 1024
+"""Of a partition where single records are read: what comes after them is thrown away. A larger one comes all the same (KIP-74)."""
+READ_SECONDS = 5.0
+FETCH_WAIT_MS = 1000
+"""How long a broker holds a fetch for which it has no records."""
+
+
+class KafkaBroker:
+    """Connections to one cluster. `client_id` names this process in the broker's logs and quotas.
+
+    `prefix` stands before every topic and consumer group on the wire, so that several deployments (or tests) can
+    share a cluster; nothing above this module sees it. `on_assigned` is called after every rebalance of a consumer.
+    """
+
+    def __init__(
+        self,
+        bootstrap: str,
+        *,
+        client_id: str,
+        prefix: str = "",
+        group_instance_id: str = "",
+        on_assigned: Callable[[], None] = lambda: None,
+        security: Security = UNSECURED,
+    ) -> None:
+        self._bootstrap = bootstrap
+        self._client_id = client_id
+        self._prefix = prefix
+        self._group_instance_id = group_instance_id or None
+        self._on_assigned = on_assigned
+        self._security = security
+
+    async def producer(self) -> KafkaProducer:
+        producer = KafkaProducer(self._bootstrap, self._client_id, self._prefix, self._security)
+        await producer.start()
+        return producer
+
+    async def consumer(self, group: str, topics: Sequence[str]) -> KafkaConsumer:
+        raw = self._raw_consumer(
+            group_id=self._prefix + group,
+            group_instance_id=self._group_instance_id,
+            auto_offset_reset="earliest",
+            session_timeout_ms=SESSION_MS,
+            heartbeat_interval_ms=SESSION_MS // 3,
+            max_poll_interval_ms=300_000,
+            # Data is answered at once; this is how often an idle consumer asks again.
+            fetch_max_wait_ms=FETCH_WAIT_MS,
+            max_partition_fetch_bytes=MAX_RECORD_BYTES,
+            metadata_max_age_ms=30_000,
+        )
+        raw.subscribe([self._prefix + topic for topic in topics], listener=_Assignments(self._on_assigned))
+        await _started(raw)
+        patches.keep_prefetching(raw)
+        return KafkaConsumer(raw, self._prefix)
+
+    async def read(self, places: Sequence[tuple[Partition, int]]) -> list[Record]:
+        raw = self._raw_consumer(fetch_max_wait_ms=100, max_partition_fetch_bytes=READ_BYTES)
+        await _started(raw)
+        reader = KafkaConsumer(raw, self._prefix)
+        try:
+            return await reader.read(places)
+        finally:
+            await reader.stop()
+
+    async def marks(
+        self, group: str, topics: Sequence[str]
+    ) -> tuple[dict[Partition, int], dict[Partition, int]]:
+        """Where the group goes on in each partition that it has committed to, and where each partition ends; nothing is joined.
+
+        Raises: `TransientError` when the broker does not answer.
+        """
+        there = await partitions_of(self._bootstrap, [self._prefix + t for t in topics], self._security)
+        tps = [TopicPartition(name, number) for name, number in there]
+        async with self._bystander(group, tps) as raw:
+            ends = await raw.end_offsets(tps)
+            committed = {tp: await raw.committed(tp) for tp in tps}
+        ours = {tp: Partition(tp.topic.removeprefix(self._prefix), tp.partition) for tp in tps}
+        known = {ours[tp]: offset for tp, offset in committed.items() if offset is not None}
+        return known, {ours[tp]: offset for tp, offset in ends.items()}
+
+    async def place(self, group: str, offsets: Mapping[Partition, int]) -> None:
+        """Have the group, which must have no members, go on from these offsets.
+
+        Raises: `RebalancedError` when it has members; `TransientError` when the broker does not answer.
+        """
+        if not offsets:
+            return
+        tps = [TopicPartition(self._prefix + p.topic, p.number) for p in offsets]
+        async with self._bystander(group, tps) as raw:
+            await KafkaConsumer(raw, self._prefix).commit(offsets)
+
+    @contextlib.asynccontextmanager
+    async def _bystander(self, group: str, tps: Sequence[TopicPartition]) -> AsyncIterator[Any]:
+        """A consumer that may ask and commit for the group without being a member of it."""
+        raw = self._raw_consumer(group_id=self._prefix + group)
+        await _started(raw)
+        try:
+            raw.assign(tps)
+            async with asyncio.timeout(2 * REQUEST_MS / 1000):
+                yield raw
+        except (KafkaError, OSError, TimeoutError) as error:
+            raise TransientError(f"broker did not answer: {type(error).__name__}") from error
+        finally:
+            await raw.stop()
+
+    def _raw_consumer(self, **options: Any) -> Any:
+        raw = AIOKafkaConsumer(
+            bootstrap_servers=self._bootstrap,
+            client_id=self._client_id,
+            enable_auto_commit=False,
+            request_timeout_ms=REQUEST_MS,
+            **self._security.options(),
+            **options,
+        )
+        patches.wait_for_records(raw, FETCH_WAIT_MS)
+        return raw
+
+
+class _Assignments(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
+    def __init__(self, on_assigned: Callable[[], None]) -> None:
+        self._on_assigned = on_assigned
+
+    def on_partitions_revoked(self, revoked: object) -> None: ...
+
+    def on_partitions_assigned(self, assigned: object) -> None:
+        self._on_assigned()
+
+
+class KafkaProducer:
+    """An idempotent producer that is replaced when it wedges (OutOfOrderSequence, fencing, unknown producer)."""
+
+    def __init__(self, bootstrap: str, client_id: str, prefix: str, security: Security) -> None:
+        self._bootstrap = bootstrap
+        self._client_id = client_id
+        self._prefix = prefix
+        self._security = security
+        self._raw: Any = None
+
+    async def start(self) -> None:
+        raw = AIOKafkaProducer(
+            bootstrap_servers=self._bootstrap,
+            client_id=self._client_id,
+            acks="all",
+            enable_idempotence=True,
+            linger_ms=0,
+            max_batch_size=256 * 1024,
+            max_request_size=MAX_RECORD_BYTES,
+            request_timeout_ms=REQUEST_MS,
+            **self._security.options(),
+        )
+        await _started(raw)
+        self._raw = raw
+
+    async def publish(self, messages: Sequence[Message]) -> None:
+        if self._raw is None:
+            await self.start()
+        try:
+            await asyncio.gather(*[ack async for ack in self._sent(messages)])
+        except (KafkaError, OSError) as error:
+            await self._discard()
+            raise TransientError(f"publish failed: {type(error).__name__}") from error
+
+    async def _sent(self, messages: Sequence[Message]) -> AsyncIterator[asyncio.Future[Any]]:
+        """Hand the messages over, a batch of records at a time, each with the future of its acknowledgement.
+
+        aiokafka's `send` takes 30 us a record, most of it in coroutines and futures of the record's own. One partition's
+        batches are sent one after another, so its order is that of `messages`.
+        """
+        partitions = {t: await self._partitions(t) for t in {m.topic for m in messages}}
+        filling: dict[Partition, Any] = {}
+        for m in messages:
+            at = Partition(m.topic, partition_of(m.key, partitions[m.topic]))
+            batch = filling.get(at)
+            if batch is None or not _append(batch, m):
+                if batch is not None:
+                    yield await self._send_batch(at, batch)
+                filling[at] = batch = self._raw.create_batch()
+                _append(batch, m)
+        for at, batch in filling.items():
+            yield await self._send_batch(at, batch)
+
+    async def _partitions(self, topic: str) -> int:
+        return len(await self._raw.partitions_for(self._prefix + topic))
+
+    async def _send_batch(self, at: Partition, batch: Any) -> asyncio.Future[Any]:
+        ack: asyncio.Future[Any] = await self._raw.send_batch(
+            batch, self._prefix + at.topic, partition=at.number
+        )
+        return ack
+
+    async def stop(self) -> None:
+        if self._raw is not None:
+            await self._raw.stop()
+            self._raw = None
+
+    async def _discard(self) -> None:
+        """Any failure ends this producer: its sequence numbers may be out of step with the broker's."""
+        raw, self._raw = self._raw, None
+        with contextlib.suppress(KafkaError, OSError, TimeoutError):
+            await asyncio.wait_for(raw.stop(), timeout=5)
+
+
+def _append(batch: Any, message: Message) -> bool:
+    """Whether there was room: an empty batch takes any message."""
+    headers = list(message.headers)
+    return batch.append(timestamp=None, key=message.key, value=message.value, headers=headers) is not None
+
+
+class KafkaConsumer:
+    """One member of a consumer group."""
+
+    def __init__(self, raw: Any, prefix: str) -> None:
+        self._raw = raw
+        self._prefix = prefix
+
+    async def fetch(self, max_records: int, timeout: float) -> list[Record]:
+        try:
+            batches = await self._raw.getmany(timeout_ms=int(timeout * 1000), max_records=max_records)
+        except (KafkaError, OSError) as error:
+            raise TransientError(f"fetch failed: {type(error).__name__}") from error
+        return [self._record(tp, r) for tp, records in batches.items() for r in records]
+
+    async def commit(self, offsets: Mapping[Partition, int]) -> None:
+        # aiokafka retries a commit forever, so it is bounded here; CommitFailedError and IllegalStateError both
+        # mean that the group was rebalanced under us.
+        try:
+            await asyncio.wait_for(
+                self._raw.commit({self._theirs(p): offset for p, offset in offsets.items()}),
+                COMMIT_SECONDS,
+            )
+        except (CommitFailedError, IllegalStateError) as error:
+            raise RebalancedError from error
+        except (KafkaError, OSError, TimeoutError) as error:
+            raise TransientError(f"commit failed: {type(error).__name__}") from error
+
+    def rewind(self, offsets: Mapping[Partition, int]) -> None:
+        for partition, offset in offsets.items():
+            with contextlib.suppress(IllegalStateError):
+                self._raw.seek(self._theirs(partition), offset)
+
+    async def read(self, places: Sequence[tuple[Partition, int]]) -> list[Record]:
+        """See `Broker.read`; for a consumer outside any group."""
+        asked = [(self._theirs(partition), offset) for partition, offset in places]
+        try:
+            self._raw.assign({tp for tp, _ in asked})
+            ends = await self._raw.end_offsets({tp for tp, _ in asked})
+            found = [await self._at(tp, offset) for tp, offset in asked if offset < ends[tp]]
+        except (KafkaError, OSError) as error:
+            raise TransientError(f"read failed: {type(error).__name__}") from error
+        return [record for record in found if record is not None]
+
+    async def _at(self, tp: TopicPartition, offset: int) -> Record | None:
+        """Waits `READ_SECONDS` at most where the log has no record any more."""
+        self._raw.seek(tp, offset)
+        fetched = await self._raw.getmany(tp, timeout_ms=int(READ_SECONDS * 1000), max_records=1)
+        return next((self._record(tp, r) for r in fetched.get(tp, ()) if r.offset == offset), None)
+
+    def assignment(self) -> Collection[Partition]:
+        return {self._ours(tp) for tp in self._raw.assignment()}
+
+    def partitions(self) -> int:
+        return sum(len(self._raw.partitions_for_topic(topic) or ()) for topic in self._raw.subscription())
+
+    async def lag(self) -> dict[Partition, int]:
+        lags = {}
+        for tp in self._raw.assignment():
+            end = self._raw.highwater(tp)
+            if end is not None:
+                with contextlib.suppress(IllegalStateError):
+                    lags[self._ours(tp)] = max(0, end - await self._raw.position(tp))
+        return lags
+
+    async def positions(self) -> dict[Partition, int]:
+        positions = {}
+        for tp in self._raw.assignment():
+            with contextlib.suppress(IllegalStateError):
+                positions[self._ours(tp)] = await self._raw.position(tp)
+        return positions
+
+    async def stop(self) -> None:
+        with contextlib.suppress(KafkaError, OSError, TimeoutError):
+            await asyncio.wait_for(self._raw.stop(), timeout=5)
+
+    def _record(self, tp: TopicPartition, raw: Any) -> Record:
+        return Record(self._ours(tp), raw.offset, raw.key, raw.value, tuple(raw.headers), raw.timestamp)
+
+    def _ours(self, tp: TopicPartition) -> Partition:
+        return Partition(tp.topic.removeprefix(self._prefix), tp.partition)
+
+    def _theirs(self, partition: Partition) -> TopicPartition:
+        return TopicPartition(self._prefix + partition.topic, partition.number)
+
+
+async def _started(client: Any) -> None:
+    """Start an aiokafka client, or stop it again so that its background tasks do not outlive the failure."""
+    start: Awaitable[None] = client.start()
+    try:
+        await start
+    except (KafkaError, OSError) as error:
+        with contextlib.suppress(KafkaError, OSError):
+            await client.stop()
+        raise TransientError(f"broker unreachable: {type(error).__name__}") from error

@@ -1,0 +1,47 @@
+"""The collections of messaging: outbox, inbox, dead letters, fuses, and the locks of sub-batches."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Final
+
+from pymongo import IndexModel
+from pymongo.errors import OperationFailure
+
+from services.shared.database import Database, Migration, create
+from services.shared.messaging.consuming import sub_batches
+from services.shared.messaging.consuming.inbox import RETENTION
+from services.shared.messaging.dead_letters.store import IN_ORDER, STATES
+
+
+async def _collections(database: Database) -> None:
+    seconds = int(RETENTION.total_seconds())
+    await create(database, "inbox", indexes=[IndexModel("at", expireAfterSeconds=seconds)])
+    await create(
+        database,
+        "outbox",
+        required={"topic": {"bsonType": "string"}, "value": {"bsonType": "binData"}},
+        indexes=[IndexModel("subject")],
+    )
+    await create(
+        database,
+        "dead_letters",
+        required={"reason": {"bsonType": "string"}, "state": {"enum": list(STATES)}},
+        indexes=_letter_indexes(),
+    )
+    with contextlib.suppress(OperationFailure):  # only databases of the first release have it
+        await database["dead_letters"].drop_index("state_1__id_1")
+    await create(database, "fuses")
+    # Made before the first lock in it: a collection that a transaction makes is nobody else's yet, so its locks bar
+    # nobody.
+    await create(database, sub_batches.COLLECTION)
+
+
+def _letter_indexes() -> list[IndexModel]:
+    """The index of every listing, count and summary, and the one by which a replay finds what it must hold back."""
+    in_order = [("state", 1), *IN_ORDER, ("type", 1), ("reason", 1), ("at", 1)]
+    held = IndexModel([("headers.ce_subject", 1)], partialFilterExpression={"retried_at": {"$exists": True}})
+    return [IndexModel(in_order), held]
+
+
+MIGRATIONS: Final = (Migration("messaging-0001", "outbox, inbox, dead letters, fuses, locks", _collections),)

@@ -1,0 +1,132 @@
+"""The outbox: a change and the events it caused are one transaction, or neither exists."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, TypeVar
+
+from services.shared.clock import Clock
+from services.shared.contracts.base import Envelope, Event, Numbered
+from services.shared.database import Client, Collection, Database, Document, Session, transact
+from services.shared.ids import new_id
+from services.shared.messaging.broker import Message
+from services.shared.messaging.codec import encode
+from services.shared.observability.correlation import current_context, new_traceparent
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """The causes of an event: the request that started the chain, and the event that led to it, if any."""
+
+    correlation_id: str
+    traceparent: str
+    causation_id: str | None = None
+
+    @classmethod
+    def of(cls, cause: Envelope[Event]) -> Origin:
+        return cls(cause.correlation_id, cause.traceparent, cause.id)
+
+    @classmethod
+    def here(cls) -> Origin:
+        """The request that is being answered, or a new chain (a background loop)."""
+        context = current_context()
+        if context is None:
+            return cls(new_id(), new_traceparent())
+        return cls(context.request_id, context.traceparent)
+
+
+class UnitOfWork:
+    """One run of one transaction: its session, and the events staged in it."""
+
+    def __init__(self, session: Session, clock: Clock) -> None:
+        self.session = session
+        self._clock = clock
+        self.staged: list[Document] = []
+        self.committed: list[Callable[[], None]] = []
+
+    def after_commit(self, do: Callable[[], None]) -> None:
+        """Call `do` once if this run commits: counters and wake-ups must not act for a run that is repeated."""
+        self.committed.append(do)
+
+    def stage(self, event: Event, sequence: int, origin: Origin) -> None:
+        """Publish `event` if and only if this transaction commits. `sequence` is the subject's next version."""
+        now = self._clock.now()
+        envelope = Envelope(
+            id=new_id(),
+            sequence=sequence,
+            time=now,
+            correlation_id=origin.correlation_id,
+            traceparent=origin.traceparent,
+            causation_id=origin.causation_id,
+            data=event,
+        )
+        self.stage_message(encode(envelope), envelope.id, sequence, now)
+
+    def stage_all(self, events: Iterable[Numbered], origin: Origin) -> None:
+        """Publish the events of a domain step if and only if this transaction commits."""
+        for event, sequence in events:
+            self.stage(event, sequence, origin)
+
+    def stage_message(self, message: Message, row_id: str, sequence: int, now: datetime) -> None:
+        """Publish a message that is encoded already. `row_id` orders it among those of other subjects."""
+        self.staged.append(
+            {
+                "_id": row_id,
+                "subject": message.key.decode(),
+                "sequence": sequence,
+                "topic": message.topic,
+                "value": message.value,
+                "headers": dict(message.headers),
+                "at": now,
+            }
+        )
+
+
+class Outbox:
+    """Opens the transactions of a service and keeps the events that they staged until the relay publishes them."""
+
+    def __init__(
+        self, client: Client, database: Database, clock: Clock, *, on_retry: Callable[[], None] | None = None
+    ) -> None:
+        """`on_retry` is called each time that a transaction has to run again."""
+        self.rows: Collection = database["outbox"]
+        self.clock = clock
+        self._client = client
+        self._on_retry = on_retry
+        self.staged = asyncio.Event()
+        """Set after a commit that staged something, so that the relay of this process need not poll for it."""
+
+    async def transact(self, body: Callable[[UnitOfWork], Coroutine[Any, Any, T]]) -> T:
+        """Run `body` in one transaction with the rows it stages; it may run several times.
+
+        Raises: whatever `body` or MongoDB raises, after which nothing is written; `TimeoutError`.
+        """
+        runs = 0
+
+        async def run(session: Session) -> tuple[UnitOfWork, T]:
+            nonlocal runs
+            runs += 1
+            if runs > 1 and self._on_retry:
+                self._on_retry()
+            work = UnitOfWork(session, self.clock)
+            result = await body(work)
+            if work.staged:
+                await self.rows.insert_many(work.staged, session=session)
+            return work, result
+
+        work, result = await transact(self._client, run)
+        if work.staged:
+            self.staged.set()
+        for do in work.committed:
+            do()
+        return result
+
+
+def message_of(row: Document) -> Message:
+    """BSON holds plain `bytes` as they are, so value and headers are not converted on the way in or out."""
+    return Message(row["topic"], row["subject"].encode(), row["value"], tuple(row["headers"].items()))

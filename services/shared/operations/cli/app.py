@@ -1,0 +1,263 @@
+"""`python -m services.shared.ops dead-letters list --service groups`: see `--help`.
+
+It calls the service's API, because a replay needs the service's handlers. Exit codes: 0 done; 1 it failed, or letters stay
+dead after a replay; 2 the command was wrong.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.progress import Progress
+
+from services.shared.clock import SystemClock
+from services.shared.operations.cli import show
+from services.shared.operations.cli.ages import age
+from services.shared.operations.cli.client import Client, Query
+from services.shared.operations.cli.target import OpsError, find
+from services.shared.operations.doctor.command import doctor
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
+letters_app = typer.Typer(no_args_is_help=True, help="Records that could not be applied.")
+fuse_app = typer.Typer(no_args_is_help=True, help="What stops a consumer when too many records die.")
+app.add_typer(letters_app, name="dead-letters")
+app.add_typer(fuse_app, name="fuse")
+app.command()(doctor)
+
+
+def _age(text: str) -> timedelta:
+    try:
+        return age(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+Service = Annotated[str, typer.Option("--service", "-s", help="groups, notifications or analytics.")]
+Url = Annotated[str | None, typer.Option(help="Its address; else SANGATHAN_<SERVICE>_URL or stack.json.")]
+Directory = Annotated[Path, typer.Option("--dir", help="Where the local stack keeps stack.json.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON document a line.")]
+Type = Annotated[str | None, typer.Option("--type", help="Only of this event type.")]
+Reason = Annotated[str | None, typer.Option(help="Only those that died of this.")]
+Older = Annotated[
+    timedelta | None, typer.Option(parser=_age, metavar="AGE", help="Died longer ago, such as 2h.")
+]
+Newer = Annotated[timedelta | None, typer.Option(parser=_age, metavar="AGE", help="Died since, such as 30m.")]
+State = Annotated[str | None, typer.Option(help="dead, replayed or discarded.")]
+Letter = Annotated[str | None, typer.Argument(metavar="ID", help="topic:partition:offset")]
+All = Annotated[bool, typer.Option("--all", help="Every dead letter.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say how many there are.")]
+LOCAL = Path(".local")
+
+
+@letters_app.command("list")
+def list_(
+    service: Service,
+    type_: Type = None,
+    reason: Reason = None,
+    older_than: Older = None,
+    newer_than: Newer = None,
+    state: State = "dead",
+    json: Json = False,
+    url: Url = None,
+    directory: Directory = LOCAL,
+) -> None:
+    """Letters in the order of the log, without their values."""
+    with _client(service, url, directory) as client:
+        query = _query(type_, reason, older_than, newer_than) | ({"state": state} if state else {})
+        found = client.letters(query)
+        if json:
+            show.lines(found)
+        else:
+            show.table(found, show.LETTER_COLUMNS)
+
+
+@letters_app.command()
+def summary(
+    service: Service,
+    type_: Type = None,
+    reason: Reason = None,
+    older_than: Older = None,
+    newer_than: Newer = None,
+    json: Json = False,
+    url: Url = None,
+    directory: Directory = LOCAL,
+) -> None:
+    """How many are dead of which type and reason, and since when."""
+    with _client(service, url, directory) as client:
+        found = client.summary(_query(type_, reason, older_than, newer_than))
+        if json:
+            show.lines(found["items"])
+        else:
+            show.table(found["items"], show.KIND_COLUMNS)
+            show.out.print(f"{found['total']} dead")
+
+
+@letters_app.command("show")
+def show_(
+    service: Service,
+    id_: Annotated[str, typer.Argument(metavar="ID", help="topic:partition:offset")],
+    json: Json = False,
+    url: Url = None,
+    directory: Directory = LOCAL,
+) -> None:
+    """All about one letter but its value."""
+    with _client(service, url, directory) as client:
+        letter = client.letter(id_)
+        if json:
+            show.lines([letter])
+        else:
+            show.facts(letter)
+
+
+@letters_app.command()
+def replay(
+    service: Service,
+    id_: Letter = None,
+    type_: Type = None,
+    reason: Reason = None,
+    older_than: Older = None,
+    newer_than: Newer = None,
+    everything: All = False,
+    dry_run: DryRun = False,
+    json: Json = False,
+    url: Url = None,
+    directory: Directory = LOCAL,
+) -> None:
+    """Apply one letter, or those that match, in order. Repeating it changes nothing."""
+    query = _query(type_, reason, older_than, newer_than)
+    _choose(id_, query, everything)
+    with _client(service, url, directory) as client:
+        if dry_run:
+            _would(client, id_, query, "replayed", json)
+        elif id_:
+            _tell(client.replay(id_), json)
+        else:
+            _replay_all(client, query, json)
+
+
+@letters_app.command()
+def discard(
+    service: Service,
+    why: Annotated[str, typer.Option(help="Kept with the letters; nothing personal.")],
+    id_: Letter = None,
+    type_: Type = None,
+    reason: Reason = None,
+    older_than: Older = None,
+    newer_than: Newer = None,
+    everything: All = False,
+    dry_run: DryRun = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    json: Json = False,
+    url: Url = None,
+    directory: Directory = LOCAL,
+) -> None:
+    """Give up one letter, or those that match, for good."""
+    query = _query(type_, reason, older_than, newer_than)
+    _choose(id_, query, everything)
+    with _client(service, url, directory) as client:
+        if dry_run:
+            _would(client, id_, query, "discarded", json)
+        elif id_:
+            _tell(client.discard(id_, why), json)
+        else:
+            _discard_all(client, query, why, yes, json)
+
+
+@fuse_app.command("show")
+def show_fuse(service: Service, json: Json = False, url: Url = None, directory: Directory = LOCAL) -> None:
+    """Whether it is open, since when and why."""
+    with _client(service, url, directory) as client:
+        _tell(client.fuse(), json)
+
+
+@fuse_app.command()
+def reset(service: Service, json: Json = False, url: Url = None, directory: Directory = LOCAL) -> None:
+    """Close it: consumption goes on where it stopped."""
+    with _client(service, url, directory) as client:
+        _tell(client.reset_fuse(), json)
+
+
+@contextmanager
+def _client(service: str, url: str | None, directory: Path) -> Iterator[Client]:
+    """Any failure inside is one line and exit code 1."""
+    try:
+        with Client(find(service, url, directory)) as client:
+            yield client
+    except OpsError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from None
+
+
+def _query(
+    type_: str | None, reason: str | None, older_than: timedelta | None, newer_than: timedelta | None
+) -> dict[str, str]:
+    now = SystemClock().now()
+    given = {
+        "type": type_,
+        "reason": reason,
+        "until": (now - older_than).isoformat() if older_than else None,
+        "since": (now - newer_than).isoformat() if newer_than else None,
+    }
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _choose(id_: str | None, query: Query, everything: bool) -> None:
+    """One way of saying which: a slip must not mean all of them."""
+    if [id_ is not None, bool(query), everything].count(True) != 1:
+        raise typer.BadParameter("name one letter, or what they have in common, or --all")
+
+
+def _would(client: Client, id_: str | None, query: Query, what: str, json: bool) -> None:
+    total = int(client.letter(id_)["state"] == "dead") if id_ else client.summary(query)["total"]
+    if json:
+        show.lines([{"would_be": what, "letters": total}])
+    else:
+        show.out.print(f"{total} would be {what}")
+
+
+def _tell(document: dict[str, Any], json: bool) -> None:
+    if json:
+        show.lines([document])
+    else:
+        show.facts(document)
+
+
+def _replay_all(client: Client, query: Query, json: bool) -> None:
+    counts: Counter[str] = Counter(replayed=0, failed=0, withheld=0, held=0)
+    failures: list[dict[str, Any]] = []
+    with Progress(console=show.err, transient=True) as progress:
+        task = progress.add_task("replaying", total=None)
+        for answer in client.replay_all(query):
+            counts.update({name: answer[name] for name in counts})
+            failures += answer["failures"]
+            done = counts.total()
+            progress.update(task, completed=done, total=done + answer["remaining"])
+    if json:
+        show.lines([*failures, counts])
+    else:
+        if failures:
+            show.table(failures, ("id", "reason", "detail"))
+        show.out.print(", ".join(f"{n} {name}" for name, n in counts.items()))
+    if counts.total() > counts["replayed"]:
+        raise typer.Exit(1)
+
+
+def _discard_all(client: Client, query: Query, why: str, yes: bool, json: bool) -> None:
+    total = client.summary(query)["total"]
+    if not yes:
+        typer.confirm(f"Discard {total} dead letters for good?", abort=True, err=True)
+    discarded = sum(answer["discarded"] for answer in client.discard_all(query, why, total))
+    if json:
+        show.lines([{"discarded": discarded}])
+    else:
+        show.out.print(f"{discarded} discarded")
+
+
+if __name__ == "__main__":
+    app()

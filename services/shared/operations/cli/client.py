@@ -1,0 +1,120 @@
+"""The operations API of one service, called as any other program would."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import quote
+
+import httpx2
+
+from services.shared.operations.cli.target import OpsError, Target
+
+PAGE = 500
+BATCH = 100
+"""Letters a replay call; each call answers well within `SECONDS`."""
+SECONDS = 60.0
+
+Query = Mapping[str, str]
+
+
+class Client:
+    """Raises: `OpsError` from every call that is not answered with success."""
+
+    def __init__(self, target: Target, transport: httpx2.BaseTransport | None = None) -> None:
+        self._target = target
+        self._http = httpx2.Client(
+            base_url=f"{target.url}/v1/ops",
+            headers={"Authorization": f"Bearer {target.token}"},
+            timeout=SECONDS,
+            trust_env=False,
+            transport=transport,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._http.close()
+
+    def letters(self, query: Query) -> Iterator[dict[str, Any]]:
+        cursor: str | None = ""
+        while cursor is not None:
+            page = self._send("GET", "/dead-letters", {**query, "limit": str(PAGE), **_at(cursor)})
+            yield from page["items"]
+            cursor = page["next"]
+
+    def summary(self, query: Query) -> dict[str, Any]:
+        return self._send("GET", "/dead-letters/summary", query)
+
+    def letter(self, id_: str) -> dict[str, Any]:
+        return self._send("GET", _path(id_))
+
+    def replay(self, id_: str) -> dict[str, Any]:
+        return self._send("POST", f"{_path(id_)}/replay")
+
+    def discard(self, id_: str, why: str) -> dict[str, Any]:
+        return self._send("POST", f"{_path(id_)}/discard", body={"reason": why})
+
+    def replay_all(self, query: Query) -> Iterator[dict[str, Any]]:
+        """The answer to each call, until nothing remains."""
+        cursor: str | None = ""
+        while cursor is not None:
+            wanted = {**query, "limit": str(BATCH), **_at(cursor)}
+            answer = self._send("POST", "/dead-letters/replay", wanted)
+            yield answer
+            cursor = answer["next"]
+
+    def discard_all(self, query: Query, why: str, most: int) -> Iterator[dict[str, Any]]:
+        """The answer to each call, until nothing remains or `most` are discarded: none that died meanwhile."""
+        discarded, more = 0, True
+        while more and discarded < most:
+            answer = self._send("POST", "/dead-letters/discard", query, body={"reason": why})
+            yield answer
+            discarded += answer["discarded"]
+            more = bool(answer["remaining"] and answer["discarded"])
+
+    def fuse(self) -> dict[str, Any]:
+        return self._send("GET", "/fuse")
+
+    def reset_fuse(self) -> dict[str, Any]:
+        return self._send("POST", "/fuse/reset")
+
+    def _send(
+        self, method: str, path: str, query: Query | None = None, *, body: Mapping[str, str] | None = None
+    ) -> dict[str, Any]:
+        name = self._target.service
+        try:
+            answer = self._http.request(method, path, params=query, json=body)
+            document = answer.json()
+        except (httpx2.TransportError, httpx2.InvalidURL) as error:
+            raise OpsError(
+                f"{name} at {self._target.url} does not answer: {error or type(error).__name__}"
+            ) from None
+        except ValueError:
+            raise OpsError(
+                f"{name} at {self._target.url} answered {answer.status_code}, and not in JSON"
+            ) from None
+        if not answer.is_success:
+            raise OpsError(f"{name} refuses: {_reason(answer.status_code, document)}")
+        return dict(document)
+
+
+def _path(id_: str) -> str:
+    return f"/dead-letters/{quote(id_, safe='')}"
+
+
+def _at(cursor: str) -> Query:
+    return {"cursor": cursor} if cursor else {}
+
+
+def _reason(status: int, problem: Any) -> str:
+    """A problem document in one line."""
+    if not isinstance(problem, dict):
+        return str(status)
+    errors = [f"{each['pointer']} {each['detail']}" for each in problem.get("errors", ())]
+    said = "; ".join([str(problem.get("detail") or problem.get("title")), *errors])
+    return f"{status} {said}"

@@ -1,0 +1,65 @@
+"""Which service to call, and with which token: from options, the environment or a running local stack."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from services.shared.config.settings import variable
+
+
+class OpsError(Exception):
+    """Its text is the one line that the operator sees."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    service: str
+    url: str
+    token: str
+
+
+def find(service: str, url: str | None, directory: Path) -> Target:
+    """`url`, `SANGATHAN_<SERVICE>_URL` or the service in `<directory>/stack.json`, and the token likewise.
+
+    Raises: `OpsError` when one of them is nowhere.
+    """
+    stack = read_stack(directory)
+    address = url or variable(f"{service}_url") or stack.get("services", {}).get(service)
+    if address is None:
+        known = ", ".join(stack.get("services", ())) or "nothing runs here"
+        raise OpsError(
+            f"no address of a service {service!r} ({known}): use --url or SANGATHAN_{service.upper()}_URL"
+        )
+    token = _token() or stack.get("token")
+    if token is None:
+        raise OpsError("no token: set SANGATHAN_TOKEN or SANGATHAN_TOKEN_FILE")
+    return Target(service, address.rstrip("/"), token)
+
+
+def _token() -> str | None:
+    if token := variable("token"):
+        return token
+    file = variable("token_file")
+    if file is None:
+        return None
+    try:
+        return Path(file).read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise OpsError(f"the token file cannot be read: {error.strerror}") from None
+
+
+def read_stack(directory: Path) -> dict[str, Any]:
+    """What `<directory>/stack.json` says; nothing when no stack runs there.
+
+    Raises: `OpsError` when it cannot be read.
+    """
+    try:
+        facts: dict[str, Any] = json.loads((directory / "stack.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError):
+        raise OpsError(f"{directory / 'stack.json'} cannot be read") from None
+    return facts

@@ -1,0 +1,142 @@
+"""All checks over all facts, in the order in which an operator would go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from functools import partial
+
+from services.shared.operations.doctor import checks_services as services
+from services.shared.operations.doctor import checks_stores as stores
+from services.shared.operations.doctor import checks_trust as trust
+from services.shared.operations.doctor.expected import Expected
+from services.shared.operations.doctor.facts import CatchUp, Log, Process, Store
+from services.shared.operations.doctor.findings import Fault, Finding, Seen, Unseen, Verdict, examine, unseen
+from services.shared.operations.doctor.looking import Facts
+from services.shared.operations.doctor.stores import KEYS
+
+Processes = Sequence[Process]
+
+
+def examination(facts: Facts, expected: Expected, release: str, now: datetime) -> list[Finding]:
+    certificates = partial(trust.certificates, now=now)
+    return [
+        *_processes(facts.processes, expected, release, now),
+        *_log(facts.log, expected),
+        *_store(facts.store, expected, now),
+        *examine("token keys", facts.keys, trust.token_keys, lambda n: f"{n} usable in the key set"),
+        *examine("certificates", facts.certificates, certificates, lambda found: f"{len(found)} are good"),
+        *_watch(facts.watch, expected),
+        *examine("alertmanager", facts.alertmanager, trust.alertmanager, "ready"),
+    ]
+
+
+def _processes(found: Seen[Processes], expected: Expected, release: str, now: datetime) -> Iterator[Finding]:
+    if isinstance(found, Unseen):
+        yield unseen("services", found)
+        return
+    yield from examine("services", found, services.answering, lambda ps: f"{len(ps)} processes answer")
+    yield from _unnamed(found, expected)
+    up = [process for process in found if not process.fault]
+    yield from _of_health(up, release)
+    yield from (unseen("metrics", p.metrics) for p in up if isinstance(p.metrics, Unseen))
+    measured = [process for process in up if not isinstance(process.metrics, Unseen)]
+    yield from _of_metrics(measured, expected, now)
+
+
+def _of_health(processes: Processes, release: str) -> Iterator[Finding]:
+    if processes:
+        yield from examine("readiness", processes, services.ready, "all that answer are ready")
+        versions = partial(services.versions, release=release)
+        yield from examine("versions", processes, versions, f"all run {release}")
+        yield from examine("clocks", processes, services.clocks, "the services' agree with ours")
+
+
+def _of_metrics(processes: Processes, expected: Expected, now: datetime) -> Iterator[Finding]:
+    """A metric that no process has is no good news."""
+    for area, (metric, check, well) in _metric_checks(expected, now).items() if processes else ():
+        if any(process.values(metric) for process in processes):
+            yield from examine(area, processes, check, well)
+        else:
+            why = f"none of the processes asked has {metric}"
+            cure = "give --url of those that have; else they run another release"
+            yield unseen(area, Unseen(why, cure, Verdict.SKIPPED))
+
+
+MetricCheck = tuple[str, Callable[[Processes], Iterable[Fault]], str]
+"""What it reads, the check, and what is said when all is well."""
+
+
+def _metric_checks(expected: Expected, now: datetime) -> Mapping[str, MetricCheck]:
+    """By area."""
+    assignments = partial(services.assignments, expected=expected)
+    tokens = partial(services.service_tokens, now=now.timestamp())
+    waits, behind = f"{services.OUTBOX_SECONDS:.0f} s", f"{services.LAG_SECONDS:.0f} s"
+    return {
+        "outbox": (services.OUTBOX_AGE, services.outboxes, f"no event waits longer than {waits}"),
+        "relay": (services.LEADER, services.relays, "of every service asked, a process publishes"),
+        "fuse": (services.FUSE, services.fuses, "closed everywhere"),
+        "dead letters": (services.LETTERS, services.dead_letters, "none is open"),
+        "lag": (services.LAG, services.lags, f"no consumer is more than {behind} behind"),
+        "partitions": (services.ASSIGNED, assignments, "every one has a reader"),
+        "token keys": (services.UNREADABLE, services.key_sets, "the services read their key set"),
+        "service token": (services.EXPIRY, tokens, "good for a week"),
+    }
+
+
+def _unnamed(found: Processes, expected: Expected) -> Iterator[Finding]:
+    """Unless a process did not say whose it is: it may be any service's."""
+    named = {process.service for process in found}
+    if named <= expected.services.keys():
+        for service in sorted(expected.services.keys() - named):
+            why = Unseen(
+                f"{service}, whose address was not given",
+                f"give its --url or SANGATHAN_{service.upper()}_URL",
+                Verdict.SKIPPED,
+            )
+            yield unseen("services", why)
+
+
+def _log(found: Seen[Log], expected: Expected) -> Iterator[Finding]:
+    if isinstance(found, Unseen):
+        yield unseen("topics, replicas", found)
+        return
+    topics = partial(stores.topics, expected=expected)
+    yield from examine(
+        "topics", found, topics, lambda log: f"{len(log.topics)} are as {log.brokers} brokers allow"
+    )
+    yield from examine("replicas", found, stores.replicas, "every partition is led and in sync")
+
+
+def _store(found: Seen[Store], expected: Expected, now: datetime) -> Iterator[Finding]:
+    if isinstance(found, Unseen):
+        yield unseen("replica set, oplog, migrations, indexes, vault keys", found)
+        return
+    yield from examine(
+        "replica set", found.members, stores.members, lambda ms: f"{len(ms)} members, with a primary"
+    )
+    yield from examine(
+        "oplog", found.oplog_seconds, stores.oplog, lambda s: f"{s / 86400:.0f} days, once full"
+    )
+    yield from examine("clocks", found.skew, partial(services.clock, "MongoDB"), "MongoDB's agrees with ours")
+    for service, stored in found.databases.items():
+        wanted = expected.services[service]
+        migrations = partial(stores.migrations, expected=wanted)
+        indexes = partial(stores.indexes, expected=wanted)
+        keyring = partial(stores.keyring, service=service, now=now)
+        yield from examine("migrations", stored, migrations, f"{service} has all")
+        yield from examine("indexes", stored, indexes, f"{service} has all")
+        if KEYS in wanted.indexes:
+            yield from examine("vault keys", stored, keyring, f"{service} has what opens its documents")
+
+
+def _watch(found: Seen[CatchUp], expected: Expected) -> Iterator[Finding]:
+    if isinstance(found, Unseen):
+        yield unseen("alerts", found)
+        return
+    rules = partial(trust.rules, expected=expected)
+    yield from examine("alerts", found, rules, lambda w: f"{len(w.rules)} rules are loaded and evaluated")
+    yield from examine("targets", found, trust.targets, "Prometheus scrapes all that it knows")
+    yield from examine(
+        "alerts", found, trust.told, lambda w: f"{len(w.alertmanagers)} Alertmanagers are told"
+    )

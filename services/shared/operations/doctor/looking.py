@@ -1,0 +1,87 @@
+"""Looks at everything at once; what cannot be seen is `Unseen`, with the reason."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from services.shared.clock import Clock
+from services.shared.faults import TransientError
+from services.shared.http.keys import KeysUnavailable, key_source
+from services.shared.messaging import describe_topics
+from services.shared.operations.doctor import over_http, over_tls, stores
+from services.shared.operations.doctor.access import Access
+from services.shared.operations.doctor.expected import Expected
+from services.shared.operations.doctor.facts import CatchUp, Certificate, Log, Process, Store
+from services.shared.operations.doctor.findings import Seen, Unseen, Verdict
+
+KAFKA_SECONDS = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """`keys`: how many of the key set may verify a token."""
+
+    processes: Seen[Sequence[Process]]
+    log: Seen[Log]
+    store: Seen[Store]
+    keys: Seen[int]
+    certificates: Seen[Sequence[Certificate]]
+    watch: Seen[CatchUp]
+    alertmanager: Seen[str]
+    """Why it is not ready; empty when it is."""
+
+
+async def look(access: Access, expected: Expected, clock: Clock) -> Facts:
+    async with over_http.client() as http, asyncio.TaskGroup() as looks:
+        processes = looks.create_task(over_http.processes(http, access, clock))
+        log = looks.create_task(_log(access, expected))
+        store = looks.create_task(stores.look(access, expected, clock))
+        keys = looks.create_task(_keys(access.jwks))
+        certificates = looks.create_task(over_tls.certificates(access))
+        watch = looks.create_task(over_http.watch(http, access.prometheus))
+        alertmanager = looks.create_task(over_http.alertmanager(http, access.alertmanager))
+    return Facts(
+        processes.result(),
+        log.result(),
+        store.result(),
+        keys.result(),
+        certificates.result(),
+        watch.result(),
+        alertmanager.result(),
+    )
+
+
+async def _log(access: Access, expected: Expected) -> Seen[Log]:
+    if not access.kafka:
+        return Unseen(
+            "no address of Kafka", "give --kafka or SANGATHAN_KAFKA_BOOTSTRAP, host:port", Verdict.SKIPPED
+        )
+    names = {topic.name for topic in expected.topics}
+    try:
+        async with asyncio.timeout(KAFKA_SECONDS):
+            brokers, topics = await describe_topics(
+                access.kafka, names, access.kafka_prefix, access.kafka_security
+            )
+    except PermissionError as error:
+        return Unseen(f"Kafka: {error}", "let this user Describe and DescribeConfigs the topics")
+    except (TransientError, TimeoutError) as error:
+        why = f"Kafka at {access.kafka} does not answer: {error or type(error).__name__}"
+        return Unseen(why, "start the brokers, or mend SANGATHAN_KAFKA_*", Verdict.WRONG)
+    return Log(brokers, {topic.spec.name: topic for topic in topics})
+
+
+async def _keys(jwks: str) -> Seen[int]:
+    if not jwks:
+        return Unseen(
+            "no key set was named", "give --jwks or SANGATHAN_JWKS, the services' own", Verdict.SKIPPED
+        )
+    source = key_source(jwks)
+    try:
+        return len(await source.fetch() or ())
+    except KeysUnavailable as error:
+        cure = "mend the key set: until then no new key of its issuer is taken"
+        return Unseen(f"{jwks}: {error}", cure, Verdict.WRONG)
+    finally:
+        await source.aclose()

@@ -1,0 +1,253 @@
+"""Rebuild: a service's state made anew from the log, in a database and a consumer group of its own.
+
+A service that decides things (which group, which welcome) must not decide them again. So it first *restores* what it
+has decided from its own topic, and only then handles the topics it listens to, which is left with what had not been
+decided. Nothing is published meanwhile: what is staged goes out when the service starts on the new database.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pymongo.errors import PyMongoError
+from rich.console import Console
+
+from services.shared.config.settings import ServiceSettings
+from services.shared.database import Database, Lease, database
+from services.shared.messaging import BatchConsumer, Partition, Subscriptions
+from services.shared.operations.catch_up import CatchUp, CatchUpBroker
+from services.shared.operations.progress import Meter
+from services.shared.runtime import Runtime, Service, broker_of
+
+LOOK_SECONDS: Final = 30.0
+"""How long a dry run waits for the broker to say where the log ends."""
+LEASE_SECONDS: Final = 20.0
+DUMP: Final = "dump"
+"""The row of the collection `rebuild` that says that the database was filled from a dump, and whether `whole`."""
+
+
+class RebuildError(Exception):
+    """It cannot go on; the text says why and what to do."""
+
+
+def restore_group(group: str) -> str:
+    """The consumer group by which `group`'s service hears its own topic."""
+    return f"{group}.restoring"
+
+
+async def _nothing() -> None: ...
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a service adds. `restores` handles the events of its own topic and stages nothing; `{}` for a service that
+    decides nothing. `finish` runs after it; `summary` says in lines what there is and what the log does not hold.
+    `from_dump`: the log holds too little to begin with nothing."""
+
+    summary: Callable[[], Awaitable[Sequence[str]]]
+    restores: Subscriptions
+    finish: Callable[[], Awaitable[None]] = _nothing
+    from_dump: bool = False
+
+
+class Rebuild:
+    """Safe to interrupt at any point: it is a consumer group with an inbox, and `run(resume=True)` goes on."""
+
+    def __init__(
+        self,
+        settings: ServiceSettings,
+        build: Callable[..., Service],
+        plan: Callable[[Runtime], Plan],
+        console: Console,
+        *,
+        database_name: str,
+        group: str,
+    ) -> None:
+        """Raises: `RebuildError` when the database or the group is the one in use."""
+        if database_name == settings.database or group == settings.group:
+            raise RebuildError("the service uses that database or group: name new ones")
+        anew = settings.model_copy(update={"mongo_database": database_name, "consumer_group": group})
+        self._broker = CatchUpBroker(broker_of(anew))
+        self.service = build(anew, broker=self._broker)
+        self.runtime = self.service.runtime
+        self._plan = plan(self.runtime)
+        self._old = settings.database
+        self._group = group
+        self._console = console
+        self._begun = self.runtime.database["rebuild"]
+        self._lease = Lease(self.runtime.database, "rebuild", seconds=LEASE_SECONDS)
+
+    async def run(self, *, resume: bool = False, accept_cut_off: bool = False) -> bool:
+        """True when the service may start on it; False when it was only restored, because the service still runs.
+
+        `accept_cut_off`: go on although the service's own topic does not begin at its first record.
+
+        Raises: `RebuildError`; `TransientError` and MongoDB's errors when the broker or the database is out of reach.
+        """
+        if not resume and await self.runtime.database.list_collection_names():
+            raise RebuildError("the database is not empty: name another, or go on with --resume")
+        await self._check_dump()
+        await self.service.migrate()
+        async with self._alone():
+            return await self._rebuild(resume=resume, accept_cut_off=accept_cut_off)
+
+    async def _rebuild(self, *, resume: bool, accept_cut_off: bool) -> bool:
+        if resume:
+            await self.runtime.fuse.reset()
+        undecided = await self._unsettled() if self._plan.restores else None
+        if self._plan.restores:
+            await self._drain("restoring", self._restorer())
+            if not accept_cut_off:
+                await self._refuse_if_cut_off()
+            await self._plan.finish()
+        if undecided:
+            self._say(f"Restored up to now. {undecided} Then run this again with --resume.")
+            return False
+        if live := self.service.consumer:
+            await self._drain("catching up", live)
+        await self._check_alone()
+        await self._report()
+        return True
+
+    async def look(self) -> dict[str, int]:
+        """Records to read, by topic; changes nothing. Raises: `RebuildError` when the broker does not say in time."""
+        phases = [(restore_group(self._group), self._restorer()), (self._group, self.service.consumer)]
+        return {
+            topic: await self._count(group, topic)
+            for group, consumer in phases
+            if consumer
+            for topic in consumer.topics
+        }
+
+    def close(self) -> None:
+        self.runtime.client.close()
+
+    def _restorer(self) -> BatchConsumer:
+        return self.service.batch_consumer(restore_group(self._group), self._plan.restores)
+
+    @asynccontextmanager
+    async def _alone(self) -> AsyncIterator[None]:
+        """While this is the only process at the database. Two would share the consumer group, and each would take its share for all."""
+        if await Lease(self.runtime.database, "relay", seconds=0).taken():
+            raise RebuildError("a service runs on that database: stop it, or name another")
+        if not await self._lease.hold():
+            raise RebuildError(
+                f"another rebuild is at that database: wait for it; one that was killed is forgotten after {LEASE_SECONDS:.0f} s"
+            )
+        keeping = asyncio.create_task(_keep(self._lease))
+        try:
+            yield
+        finally:
+            keeping.cancel()
+            await self._lease.release()
+
+    async def _check_alone(self) -> None:
+        """Raises: `RebuildError` when this process was paused for longer than its lease, and another has begun meanwhile."""
+        if self._lease.held:
+            return
+        with suppress(PyMongoError):
+            if not await self._lease.hold():
+                raise RebuildError(
+                    "another rebuild of that database began while this one was paused: leave it to that one"
+                )
+
+    async def _check_dump(self) -> None:
+        dump = await self._begun.find_one({"_id": DUMP})
+        if dump and not dump["whole"]:
+            raise RebuildError(
+                "the restore of its dump was not finished: drop the database and restore again"
+            )
+        if self._plan.from_dump and not dump:
+            raise RebuildError("the log does not hold it: restore a dump, then go on with --resume")
+
+    async def _unsettled(self) -> str | None:
+        """Why the service may still decide or say something that is not in the log yet, as advice; None if it cannot."""
+        old: Database = database(self.runtime.client, self._old)
+        if await Lease(old, "relay", seconds=0).taken():
+            return "The service is running and decides by itself: stop it."
+        if waiting := await old["outbox"].count_documents({}):
+            return f"The service has {waiting} events unpublished: start it until its outbox is empty, and stop it."
+        return None
+
+    async def _drain(self, what: str, consumer: BatchConsumer) -> None:
+        """Run `consumer` until it has committed all that the log held when it began.
+
+        Raises: `RebuildError` when the fuse opens; what ends the consumer.
+        """
+        watch = self._broker.watch = CatchUp(self._note)
+        stop = asyncio.Event()
+        running = asyncio.create_task(consumer.run(stop))
+        try:
+            with Meter(self._console, what) as meter:
+                while not (watch.done.is_set() or running.done() or self.runtime.fuse.open):
+                    await asyncio.wait({running}, timeout=0.1)
+                    await self._check_alone()
+                    meter.show(*watch.progress())
+        finally:
+            stop.set()
+            await running
+        if self.runtime.fuse.open:
+            raise RebuildError("too many dead letters: find out why, then go on with --resume")
+
+    async def _note(self, begins: Mapping[Partition, int]) -> None:
+        """Keep where each partition was begun, so that a resumed run knows it too."""
+        for (topic, number), offset in begins.items():
+            row = {"$setOnInsert": {"topic": topic, "first": offset}}
+            await self._begun.update_one({"_id": f"{topic}:{number}"}, row, upsert=True)
+
+    async def _cut_off(self) -> list[str]:
+        """Topics that were not read from offset 0."""
+        return sorted(await self._begun.distinct("topic", {"first": {"$gt": 0}}))
+
+    async def _refuse_if_cut_off(self) -> None:
+        if topics := set(await self._cut_off()) & set(self._restorer().topics):
+            raise RebuildError(
+                f"{', '.join(topics)} was not read from its first record: the log was cut off, or the group is not new. "
+                "What was decided before is unknown and would be decided again, unless snapshots in it say all of it: "
+                "then go on with --resume --accept-cut-off"
+            )
+
+    async def _report(self) -> None:
+        for line in await self._plan.summary():
+            self._say(line)
+        if dead := await self.runtime.dead_letters.letters.count_documents({"state": "dead"}):
+            self._say(f"{dead} records were dead-lettered.")
+        for topic in await self._cut_off():
+            self._say(
+                f"{topic} was not read from its first record: ask its service for snapshots (republish)."
+            )
+        self._say("Stop the service and start it with:")
+        self._say(f"  SANGATHAN_MONGO_DATABASE={self.runtime.settings.database}")
+        self._say(f"  SANGATHAN_CONSUMER_GROUP={self._group}")
+
+    async def _count(self, group: str, topic: str) -> int:
+        watch = CatchUp(_note_nothing)
+        self._broker.watch = watch
+        consumer = await self._broker.consumer(group, [topic])
+        try:
+            async with asyncio.timeout(LOOK_SECONDS):
+                while not watch.seen.is_set():
+                    await consumer.fetch(1, 0.25)
+        except TimeoutError:
+            raise RebuildError("the broker does not say where the log ends") from None
+        finally:
+            await consumer.stop()
+        return watch.progress()[1]
+
+    def _say(self, line: str) -> None:
+        self._console.print(line, soft_wrap=True, markup=False, highlight=False)
+
+
+async def _keep(lease: Lease) -> None:
+    """A hiccup of MongoDB costs one of several tries; who cannot reach it for longer does not rebuild either."""
+    while True:
+        await asyncio.sleep(LEASE_SECONDS / 4)
+        with suppress(PyMongoError):
+            await lease.hold()
+
+
+async def _note_nothing(_: Any) -> None: ...

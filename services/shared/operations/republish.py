@@ -1,0 +1,130 @@
+"""Republish: a service states again what it holds, for a consumer that has lost its own state.
+
+The snapshots go through the outbox, and so are published by the running service. A batch is read and staged in one
+transaction: it is the state at one instant, and carries the sequence that state has. A change that is made meanwhile
+has a higher one, so it does not matter which of the two a consumer hears first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from rich.console import Console
+
+from services.shared.contracts.base import Event
+from services.shared.contracts.vocabulary import subtree
+from services.shared.database import Database, Document, Session
+from services.shared.messaging import Origin, Outbox, UnitOfWork
+from services.shared.operations.progress import Meter
+
+BATCH: Final = 500
+MOST_WAITING: Final = 5000
+"""Rows in the outbox above which we wait, so that the service's own events are not kept waiting behind ours."""
+PATIENCE_SECONDS: Final = 10.0
+
+
+@dataclass(frozen=True)
+class Source:
+    """One collection. `snapshot` makes a document into its event and the sequence it has; `unit` is the field with the
+    unit's code; only `fields` are read, so that nothing else can get out; `where` leaves out what nobody was told of."""
+
+    collection: str
+    unit: str
+    fields: Sequence[str]
+    snapshot: Callable[[Document], tuple[Event, int]]
+    where: Document = field(default_factory=dict)
+
+
+class Republish:
+    """`reached` is where an interrupted run can be taken up again: `<collection>:<id>`."""
+
+    def __init__(
+        self,
+        database: Database,
+        outbox: Outbox,
+        sources: Sequence[Source],
+        console: Console,
+        *,
+        unit: str | None = None,
+        after: str = "",
+        batch: int = BATCH,
+        most_waiting: int = MOST_WAITING,
+    ) -> None:
+        """Raises: `ValueError` when `after` names no collection of the sources."""
+        self._database = database
+        self._outbox = outbox
+        self._console = console
+        self._unit = unit
+        self._batch = batch
+        self._most_waiting = most_waiting
+        self._origin = Origin.here()
+        self.reached = after
+        collection, _, self._after = after.partition(":")
+        names = [source.collection for source in sources]
+        self._sources = sources[names.index(collection) :] if after else sources
+
+    async def count(self) -> dict[str, int]:
+        """What there is to say, by collection."""
+        counts = {}
+        for source in self._sources:
+            query = self._query(source, self._after_in(source))
+            counts[source.collection] = await self._database[source.collection].count_documents(query)
+        return counts
+
+    async def run(self) -> dict[str, int]:
+        """Stage everything; how many snapshots of each event type."""
+        told: dict[str, int] = {}
+        for source in self._sources:
+            total = await self._database[source.collection].count_documents(
+                self._query(source, self._after_in(source))
+            )
+            after, done = self._after_in(source), 0
+            with Meter(self._console, source.collection) as meter:
+                while staged := await self._stage(source, after):
+                    after, done = staged[-1][0], done + len(staged)
+                    self.reached = f"{source.collection}:{after}"
+                    for _, kind in staged:
+                        told[kind] = told.get(kind, 0) + 1
+                    meter.show(done, max(done, total))
+                    await self._give_way()
+        return told
+
+    def _after_in(self, source: Source) -> str:
+        """`after` is about the first of our sources; the others are told whole."""
+        return self._after if source is self._sources[0] else ""
+
+    async def _stage(self, source: Source, after: str) -> list[tuple[str, str]]:
+        """The id and the event type of each document of the next batch."""
+
+        async def body(work: UnitOfWork) -> list[tuple[str, str]]:
+            staged = []
+            for row in await self._rows(source, after, work.session):
+                event, sequence = source.snapshot(row)
+                work.stage(event, sequence, self._origin)
+                staged.append((row["_id"], event.event_type))
+            return staged
+
+        return await self._outbox.transact(body)
+
+    async def _rows(self, source: Source, after: str, session: Session) -> list[Document]:
+        rows = self._database[source.collection].find(
+            self._query(source, after), dict.fromkeys(source.fields, 1), session=session
+        )
+        return await rows.sort("_id", 1).limit(self._batch).to_list(self._batch)
+
+    def _query(self, source: Source, after: str) -> Document:
+        conditions: list[Document] = [{"_id": {"$gt": after}}]
+        if self._unit is not None:
+            conditions.append({source.unit: subtree(self._unit)})
+        return {**source.where, "$and": conditions}
+
+    async def _give_way(self) -> None:
+        waited = 0.0
+        while await self._outbox.rows.estimated_document_count() > self._most_waiting:
+            if waited == PATIENCE_SECONDS:
+                self._console.print("The outbox does not empty: is the service running?")
+            await asyncio.sleep(0.25)
+            waited += 0.25

@@ -1,0 +1,252 @@
+"""Composition: a runtime and a list of features become a service that can be started and stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+from collections.abc import AsyncIterator, Iterable, Sequence
+from typing import Any, Final
+
+import structlog
+from fastapi import APIRouter, FastAPI
+from prometheus_client import Gauge
+from pymongo.errors import PyMongoError
+from starlette.requests import Request
+from starlette.responses import Response
+
+from services.shared import messaging
+from services.shared.contracts.base import Envelope, Event
+from services.shared.database import Lease, Migration, idempotency, migrate, migrations
+from services.shared.faults import FaultFamily, TransientError, classify
+from services.shared.http.app import ServiceApp, create_app
+from services.shared.http.auth import Authenticator
+from services.shared.http.problem import Problem, render
+from services.shared.loops import Loop
+from services.shared.messaging import (
+    Affinity,
+    Applier,
+    BatchConsumer,
+    Handler,
+    Inbox,
+    Relay,
+    Replayer,
+    Splitter,
+    Subscriptions,
+    UnitOfWork,
+)
+from services.shared.runtime.dead_letters_api import dead_letters_router
+from services.shared.runtime.feature import Feature, Hook
+from services.shared.runtime.runtime import Runtime
+from services.shared.runtime.slow_gauges import SlowGauges, oplog
+from services.shared.runtime.supervisor import Supervisor
+
+log = structlog.get_logger(__name__)
+
+PLATFORM_MIGRATIONS: Final = (*migrations.MIGRATIONS, *messaging.MIGRATIONS, *idempotency.MIGRATIONS)
+
+
+class StartError(Exception):
+    """The service cannot start; `service.start_failed` in the log says why."""
+
+
+class Service:
+    """A composed service: `app` serves it. Commands use the parts: a rebuild drains `consumer` into a new database."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        features: Sequence[Feature],
+        *,
+        description: str,
+        affinity: Affinity | None = None,
+    ) -> None:
+        """`affinity` names what the transactions of two events can conflict on, see `messaging`."""
+        self.runtime = runtime
+        self.features = features
+        self.migrations: tuple[Migration, ...] = (
+            *PLATFORM_MIGRATIONS,
+            *(migration for feature in features for migration in feature.migrations),
+        )
+        migrations.check_ids(self.migrations)
+        self.consumer: BatchConsumer | None = None
+        self.replayer: Replayer | None = None
+        routers = [router for feature in features for router in feature.routers]
+        if subscriptions := merged(feature.subscriptions for feature in features):
+            self.consumer = self.batch_consumer(runtime.settings.group, subscriptions, affinity)
+            self.replayer = self._replayer(subscriptions)
+            routers.append(dead_letters_router(self.replayer, runtime.dead_letters, runtime.fuse))
+        self._supervisor = Supervisor(self._loops(), runtime.metrics)
+        self.app = self._application(description, routers)
+
+    def batch_consumer(
+        self, group: str, subscriptions: Subscriptions, affinity: Affinity | None = None
+    ) -> BatchConsumer:
+        """A consumer over this service's database and log, not started."""
+        runtime = self.runtime
+        return BatchConsumer(
+            applier=Applier(
+                group=group,
+                subscriptions=subscriptions,
+                outbox=runtime.outbox,
+                inbox=Inbox(runtime.database),
+                dead_letters=runtime.dead_letters,
+                fuse=runtime.fuse,
+                clock=runtime.clock,
+                metrics=runtime.metrics,
+                splitter=Splitter(runtime.database, affinity),
+            ),
+            broker=runtime.broker,
+            fuse=runtime.fuse,
+            clock=runtime.clock,
+            metrics=runtime.metrics,
+            max_batch=runtime.settings.consumer_max_batch,
+        )
+
+    async def migrate(self) -> None:
+        """Bring the database to the newest version: the platform's collections, then the service's."""
+        await migrate(self.runtime.database, self.migrations, self.runtime.clock)
+
+    def _replayer(self, subscriptions: Subscriptions) -> Replayer:
+        runtime = self.runtime
+        return Replayer(
+            group=runtime.settings.group,
+            subscriptions=subscriptions,
+            broker=runtime.broker,
+            outbox=runtime.outbox,
+            inbox=Inbox(runtime.database),
+            dead_letters=runtime.dead_letters,
+            clock=runtime.clock,
+        )
+
+    def _loops(self) -> dict[str, Loop]:
+        """In the order of starting; they stop in reverse, the relay last of all."""
+        runtime = self.runtime
+        lease = Lease(runtime.database, "relay", seconds=runtime.settings.lease_seconds)
+        relay = Relay(
+            runtime.outbox, runtime.broker, lease, runtime.metrics, max_batch=runtime.settings.relay_max_batch
+        )
+        readings = [reading for feature in self.features for reading in feature.slow_gauges]
+        gauges = SlowGauges([oplog(runtime.client, runtime.registry), *readings])
+        loops: dict[str, Loop] = {
+            "relay": relay.run,
+            "outbox-gauges": relay.watch,
+            "slow-gauges": gauges.run,
+        }
+        if self.consumer:
+            loops |= {"dead_letters": runtime.dead_letters.watch, "consumer": self.consumer.run}
+        for feature in self.features:
+            loops |= feature.loops
+        return loops
+
+    def _application(self, description: str, routers: Sequence[APIRouter]) -> ServiceApp:
+        runtime = self.runtime
+        authenticator = _authenticator(runtime)
+        limits = {path: limit for feature in self.features for path, limit in feature.body_limits.items()}
+
+        @contextlib.asynccontextmanager
+        async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+            try:
+                await self.migrate()
+            except Exception as error:
+                log.error("service.start_failed", exc_info=error)
+                # The server would write the traceback of what reaches it into the log, messages that quote data too.
+                raise StartError(type(error).__name__) from None
+            _settle_garbage_collector()
+            self._supervisor.start()
+            try:
+                yield
+            finally:
+                await self._stop()
+                for hook in self._hooks("on_close"):
+                    await hook()
+                await authenticator.aclose()
+                runtime.close()
+
+        app = create_app(
+            service=runtime.settings.service,
+            description=description,
+            routers=routers,
+            registry=runtime.registry,
+            authenticator=authenticator,
+            readiness={"mongodb": self._mongo_ready, "consumer": self._consumer_ready},
+            lifespan=lifespan,
+            max_in_flight=runtime.settings.max_in_flight,
+            body_limits=limits,
+        )
+        for transient in (PyMongoError, TransientError, TimeoutError):
+            app.add_exception_handler(transient, _unavailable)
+        return app
+
+    async def _stop(self) -> None:
+        """Hooks and loops share `stop_seconds`, so that the whole exit stays under 10 s with MongoDB down too."""
+        clock = asyncio.get_running_loop()
+        deadline = clock.time() + self.runtime.settings.stop_seconds
+        for hook in self._hooks("on_stop"):
+            try:
+                await asyncio.wait_for(hook(), max(0.1, deadline - clock.time()))
+            except TimeoutError:
+                log.warning("stop.step_cut_short")
+        await self._supervisor.stop(max(0.1, deadline - clock.time()))
+
+    def _hooks(self, moment: str) -> Iterable[Hook]:
+        return [hook for feature in self.features for hook in getattr(feature, moment)]
+
+    async def _mongo_ready(self) -> str | None:
+        await self.runtime.client.admin.command("ping")
+        return None
+
+    async def _consumer_ready(self) -> str | None:
+        return self.consumer.unready() if self.consumer else None
+
+
+def merged(subscriptions: Iterable[Subscriptions]) -> Subscriptions:
+    """One handler for each event type; where several features listen to a type, one that awaits theirs in order."""
+    handlers: dict[type[Event], list[Handler]] = {}
+    for each in subscriptions:
+        for event, handler in each.items():
+            handlers.setdefault(event, []).append(handler)
+    return {event: _in_order(several) for event, several in handlers.items()}
+
+
+def _in_order(handlers: Sequence[Handler]) -> Handler:
+    if len(handlers) == 1:
+        return handlers[0]
+
+    async def handle(events: Sequence[Envelope[Any]], work: UnitOfWork) -> None:
+        for handler in handlers:
+            await handler(events, work)
+
+    return handle
+
+
+def _authenticator(runtime: Runtime) -> Authenticator:
+    settings = runtime.settings
+    authenticator = Authenticator(
+        settings.jwks, issuer=settings.jwt_issuer, audience=settings.jwt_audience, clock=runtime.clock
+    )
+    Gauge(
+        "sangathan_auth_keys_unreadable",
+        "1 while the key set that verifies tokens cannot be read: keys that its issuer has added since are refused.",
+        registry=runtime.registry,
+    ).set_function(lambda: authenticator.keys_unreadable)
+    return authenticator
+
+
+def _settle_garbage_collector() -> None:
+    """Leave what start-up made out of every collection, and collect less often: a fifth of a POST's time otherwise.
+
+    Requests and events make few cycles, so the garbage that waits a little longer is small.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 20)
+
+
+async def _unavailable(request: Request, error: Exception) -> Response:
+    """503 for a transient fault; any other becomes the last-resort 500."""
+    if classify(error) is FaultFamily.PERMANENT:
+        raise error
+    log.warning("request.unavailable", error=type(error).__name__)
+    problem = Problem(503, "unavailable", "Service unavailable", headers={"Retry-After": "1"})
+    return render(problem, request.scope)

@@ -1,0 +1,34 @@
+"""Features: each folder of a service exports one, and `compose` builds the service from the list of them."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from fastapi import APIRouter
+
+from services.shared.database import Migration
+from services.shared.loops import Loop
+from services.shared.messaging import Subscriptions
+from services.shared.runtime.slow_gauges import Reading
+
+Hook = Callable[[], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One capability of a service, from its routes to its collections. Only what it needs is given.
+
+    `body_limits` are limits in bytes for exact paths, other than the usual one. Events of one type may be handled by
+    several features, in the order of the list, in one transaction. `on_stop` hooks run when requests have ended and
+    before the background loops stop, `on_close` hooks after them.
+    """
+
+    routers: Sequence[APIRouter] = ()
+    body_limits: Mapping[str, int] = field(default_factory=dict)
+    subscriptions: Subscriptions = field(default_factory=dict)
+    loops: Mapping[str, Loop] = field(default_factory=dict)
+    slow_gauges: Sequence[Reading] = ()
+    migrations: Sequence[Migration] = ()
+    on_stop: Sequence[Hook] = ()
+    on_close: Sequence[Hook] = ()

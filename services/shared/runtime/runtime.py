@@ -1,0 +1,58 @@
+"""The runtime of one service process: its settings, clock, connections, metrics, outbox and jobs.
+
+A service's core and features are built on it; `compose` turns them into something that runs. Nothing connects before
+the service starts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry
+
+from services.shared.clock import Clock, SystemClock
+from services.shared.config.settings import ServiceSettings
+from services.shared.database import MongoMetrics, connect, database
+from services.shared.messaging import Broker, DeadLetters, Fuse, KafkaBroker, MessagingMetrics, Outbox
+from services.shared.observability.metrics import describe_process
+
+
+class Runtime:
+    """Made from settings alone; `clock`, `broker` and `registry` replace the usual ones."""
+
+    def __init__(
+        self,
+        settings: ServiceSettings,
+        *,
+        clock: Clock | None = None,
+        broker: Broker | None = None,
+        registry: CollectorRegistry | None = None,
+    ) -> None:
+        name = settings.service
+        self.settings = settings
+        self.clock = clock or SystemClock()
+        self.registry = registry or CollectorRegistry()
+        describe_process(self.registry, name)
+        self.metrics = MessagingMetrics(self.registry)
+        self.broker = broker or broker_of(settings, on_assigned=self.metrics.consumer.rebalances.inc)
+        mongo = MongoMetrics(self.registry)
+        self.client = connect(settings.mongo_uri, app_name=f"sangathan-{name}", listeners=[mongo])
+        self.database = database(self.client, settings.database)
+        self.outbox = Outbox(self.client, self.database, self.clock, on_retry=mongo.transaction_retries.inc)
+        self.dead_letters = DeadLetters(self.database, self.clock, name, self.metrics)
+        self.fuse = Fuse(self.database, self.clock)
+
+    def close(self) -> None:
+        self.client.close()
+
+
+def broker_of(settings: ServiceSettings, *, on_assigned: Callable[[], None] = lambda: None) -> KafkaBroker:
+    """The Kafka cluster that these settings name."""
+    return KafkaBroker(
+        settings.kafka_bootstrap,
+        client_id=settings.instance,
+        prefix=settings.kafka_prefix,
+        group_instance_id=settings.kafka_group_instance_id,
+        on_assigned=on_assigned,
+        security=settings.kafka_security,
+    )

@@ -1,0 +1,73 @@
+"""Slow gauges: what runs out slowly (MongoDB's oplog, keys) and can be seen only by looking, once a minute."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
+
+import structlog
+from prometheus_client import CollectorRegistry, Gauge
+
+from services.shared.database import Client, oplog_window
+from services.shared.encryption import Vault
+from services.shared.faults import FaultFamily, classify
+from services.shared.loops import Pace, Turn, poll_loop
+
+log = structlog.get_logger(__name__)
+
+EVERY_SECONDS: Final = 60.0
+
+Reading = Callable[[], Awaitable[None]]
+"""Reads one thing and sets its gauge."""
+
+
+class SlowGauges:
+    def __init__(self, readings: Sequence[Reading]) -> None:
+        self._readings = readings
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Take every reading once a minute until `stop`.
+
+        Raises: a fault that does not pass, for the supervisor to log and restart.
+        """
+        await poll_loop("slow-gauges", self._read_all, stop, Pace.every(EVERY_SECONDS))
+
+    async def _read_all(self) -> Turn:
+        for reading in self._readings:
+            try:
+                await reading()
+            except Exception as error:  # one that cannot be read does not hide the others
+                if classify(error) is FaultFamily.PERMANENT:
+                    raise
+                log.warning("slow_gauges.unread", reading=reading.__qualname__, error=type(error).__name__)
+        return Turn.NOTHING
+
+
+def oplog(client: Client, registry: CollectorRegistry) -> Reading:
+    gauge = Gauge(
+        "sangathan_mongo_oplog_window_seconds",
+        "What the oplog holds once full, at its recent pace; absent where the service may not read local.oplog.rs.",
+        ["replica_set"],
+        registry=registry,
+    )
+
+    async def read() -> None:
+        if found := await oplog_window(client):
+            gauge.labels(found.replica_set).set(found.window)
+
+    return read
+
+
+def vault_key(vault: Vault, registry: CollectorRegistry) -> Reading:
+    gauge = Gauge(
+        "sangathan_vault_key_created_timestamp_seconds",
+        "When the data key that seals contacts was made; 0 before the first.",
+        registry=registry,
+    )
+
+    async def read() -> None:
+        made = await vault.current_key_at()
+        gauge.set(made.timestamp() if made else 0)
+
+    return read

@@ -1,0 +1,151 @@
+"""A process of a world, and the tasks in it."""
+
+from __future__ import annotations
+
+import asyncio
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Final
+
+from prometheus_client import CollectorRegistry
+
+from services.shared.contracts.members import MemberJoined, MemberUpdated
+from services.shared.database import Lease
+from services.shared.loops import Loops
+from services.shared.messaging import (
+    Applier,
+    BatchConsumer,
+    DeadLetters,
+    Fuse,
+    Inbox,
+    MessagingMetrics,
+    Outbox,
+    Relay,
+    Replayer,
+    Subscriptions,
+)
+from services.shared.messaging.consuming.sub_batches import Parts
+from tests.fakes.kafka import MemoryBroker
+
+if TYPE_CHECKING:
+    from tests.unit.messaging.world import World
+
+LEASE_SECONDS: Final = 5.0
+RUN_LENGTH: Final = 4
+METRICS: Final = MessagingMetrics(CollectorRegistry())
+ACTOR: ContextVar[Actor] = ContextVar("actor")
+
+
+class Crash(BaseException):
+    """kill -9: nothing of ours may catch it, and what runs on the way out reaches nobody."""
+
+
+class Actor:
+    """A task of a process, and where it stands."""
+
+    def __init__(self, world: World, process: Process, name: str, task: asyncio.Task[Any]) -> None:
+        self.name = name
+        self.process = process
+        self.step = "begin"
+        self.lanes: list[Actor] = []
+        """The actors that it waits for."""
+        self._task = task
+        self._world = world
+        self._parked: asyncio.Future[None] | None = None
+
+    @property
+    def parked(self) -> bool:
+        return self._parked is not None and not self._parked.done()
+
+    @property
+    def at_rest(self) -> bool:
+        return self.parked or self._task.done() or any(not lane._task.done() for lane in self.lanes)
+
+    async def reach(self, step: str) -> None:
+        if self.process.dead:
+            raise Crash
+        self._world.watch(self, step)
+        self.step = step
+        self._parked = asyncio.get_running_loop().create_future()
+        try:
+            await self._parked
+        finally:
+            self._parked = None
+
+    def release(self, error: BaseException | None = None) -> None:
+        assert self._parked is not None
+        if error is None:
+            self._parked.set_result(None)
+        else:
+            self._parked.set_exception(error)
+
+
+class WatchedFuse(Fuse):
+    """Tells the world when it has opened."""
+
+    def __init__(self, world: World, service: str) -> None:
+        super().__init__(world.database(service), world, run_length=RUN_LENGTH)
+        self._world = world
+
+    async def trip(self) -> None:
+        resets = self._world.resets
+        await super().trip()
+        if resets == self._world.resets:
+            self._world.blown = True
+            self._world.times_blown += 1
+
+
+class Process:
+    """What `Runtime` composes, without the web."""
+
+    def __init__(self, world: World, name: str) -> None:
+        self.name = name
+        self.service = name[0]
+        self.dead = False
+        self.born_blown = world.times_blown if world.blown else None
+        db = world.database(self.service)
+        self.broker = MemoryBroker(world.log, world.step)
+        self.outbox = Outbox(world.client, db, world)
+        self.lease = Lease(db, "relay", seconds=LEASE_SECONDS)
+        self.fuse = WatchedFuse(world, self.service)
+        subscriptions: Subscriptions = {MemberJoined: world.handle, MemberUpdated: world.handle}
+        self.consumer = BatchConsumer(
+            applier=Applier(
+                group=self.service,
+                subscriptions=subscriptions,
+                outbox=self.outbox,
+                inbox=Inbox(db),
+                dead_letters=DeadLetters(db, world, self.service, METRICS),
+                fuse=self.fuse,
+                clock=world,
+                metrics=METRICS,
+                parts=Parts(db, lambda event: event.subject),
+            ),
+            broker=self.broker,
+            fuse=self.fuse,
+            clock=world,
+            metrics=METRICS,
+            max_batch=5,
+        )
+        self.replayer = Replayer(
+            group=self.service,
+            subscriptions=subscriptions,
+            broker=self.broker,
+            outbox=self.outbox,
+            inbox=Inbox(db),
+            dead_letters=DeadLetters(db, world, self.service, METRICS),
+            clock=world,
+        )
+        self.loops = Loops(METRICS)
+        relay = Relay(self.outbox, self.broker, self.lease, METRICS, max_batch=2)
+        self.loops.add("relay", world.acted(self, "relay", relay.run))
+        if self.service == "b":
+            self.loops.add("consumer", world.acted(self, "consumer", self.consumer.run))
+        self.loops.start()
+
+    def terminate(self) -> None:
+        for stop, _ in self.loops._running.values():
+            stop.set()
+
+    @property
+    def ended(self) -> bool:
+        return all(task.done() for _, task in self.loops._running.values())

@@ -1,0 +1,199 @@
+"""What the command asks of the API and says to the operator; the API itself is the journey's part."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+import time_machine
+from typer.testing import CliRunner
+
+from services.shared.operations.cli import app as command
+from services.shared.operations.cli import show
+from services.shared.operations.cli.ages import age
+from services.shared.operations.cli.client import Client
+from services.shared.operations.cli.target import OpsError, Target, find
+
+NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
+LETTER = {
+    "id": "t:0:10",
+    "type": "[red]member.sang",
+    "reason": "unknown_type",
+    "detail": "",
+    "attempts": 1,
+    "state": "dead",
+    "at": "2026-11-24T10:00:00Z",
+}
+Answer = Callable[[httpx2.Request], httpx2.Response]
+
+
+class Service:
+    """Answers every call with what it was given, and keeps the calls."""
+
+    def __init__(self, *answers: Any, status: int = 200) -> None:
+        self.calls: list[httpx2.Request] = []
+        self._answers = list(answers)
+        self._status = status
+
+    def __call__(self, request: httpx2.Request) -> httpx2.Response:
+        self.calls.append(request)
+        return httpx2.Response(self._status, json=self._answers.pop(0))
+
+    @property
+    def paths(self) -> list[str]:
+        return [f"{call.method} {call.url.path.removeprefix('/v1/ops')}" for call in self.calls]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    monkeypatch.setenv("SANGATHAN_GROUPS_URL", "http://groups")
+    monkeypatch.setenv("SANGATHAN_TOKEN", "token")
+    for console in (
+        show.out,
+        show.err,
+    ):  # COLUMNS is read when they are made, and that may have been long ago
+        monkeypatch.setattr(console, "_width", 200)
+
+    def invoke(service: Service, *arguments: str, stdin: str = "") -> Any:
+        transport = httpx2.MockTransport(service)
+        monkeypatch.setattr(command, "Client", lambda target: Client(target, transport))
+        with time_machine.travel(NOW, tick=False):
+            return CliRunner().invoke(command.app, [*arguments, "--service", "groups"], input=stdin)
+
+    return invoke
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("15m", 900), ("2h", 7200), ("7d", 604800)])
+def test_an_age(text: str, seconds: int) -> None:
+    assert age(text) == timedelta(seconds=seconds)
+
+
+@pytest.mark.parametrize("text", ["", "2", "h", "-2h", "2 h", "2h30m", "२h", "1e3s", "9999999d"])
+def test_what_is_no_age(text: str) -> None:
+    with pytest.raises(ValueError, match="an age is"):
+        age(text)
+
+
+def test_a_list_asks_page_by_page_with_its_filters(run: Any) -> None:
+    service = Service({"items": [LETTER], "next": "c1"}, {"items": [LETTER], "next": None})
+    result = run(service, "dead-letters", "list", "--type", "x", "--older-than", "2h", "--newer-than", "1d")
+    assert result.exit_code == 0
+    first, second = (dict(call.url.params) for call in service.calls)
+    assert first == {
+        "type": "x",
+        "state": "dead",
+        "until": "2026-11-24T10:00:00+00:00",
+        "since": "2026-11-23T12:00:00+00:00",
+        "limit": "500",
+    }
+    assert second == {**first, "cursor": "c1"}
+    assert service.calls[0].headers["authorization"] == "Bearer token"
+    assert result.stdout.count("[red]member.sang") == 2, "shown as it is, not as markup"
+
+
+def test_json_is_a_document_a_line(run: Any) -> None:
+    result = run(Service({"items": [LETTER, LETTER], "next": None}), "dead-letters", "list", "--json")
+    assert [json.loads(line) for line in result.stdout.splitlines()] == [LETTER, LETTER]
+
+
+@pytest.mark.parametrize("what", ["replay", "discard"])
+@pytest.mark.parametrize(
+    "which", [(), ("t:0:1", "--all"), ("--type", "x", "--all"), ("t:0:1", "--type", "x")]
+)
+def test_which_letters_must_be_said_in_one_way(run: Any, what: str, which: tuple[str, ...]) -> None:
+    service = Service()
+    why = ("--why", "a test") if what == "discard" else ()
+    assert run(service, "dead-letters", what, *which, *why).exit_code == 2
+    assert not service.calls
+
+
+def answer(replayed: int, *, failed: int = 0, cursor: str | None = None) -> dict[str, Any]:
+    failures = [{"id": f"t:0:{n}", "reason": "handler_error", "detail": "KeyError"} for n in range(failed)]
+    counts = {"replayed": replayed, "failed": failed, "withheld": 0, "held": 0}
+    return {**counts, "remaining": 0, "failures": failures, "next": cursor}
+
+
+def test_a_replay_goes_on_until_nothing_remains(run: Any) -> None:
+    service = Service(answer(100, cursor="c1"), answer(7))
+    result = run(service, "dead-letters", "replay", "--all")
+    assert result.exit_code == 0
+    assert "107 replayed, 0 failed" in result.stdout
+    assert [call.url.params.get("cursor") for call in service.calls] == [None, "c1"]
+
+
+def test_letters_that_stay_dead_are_named_and_are_exit_code_1(run: Any) -> None:
+    result = run(Service(answer(3, failed=1)), "dead-letters", "replay", "--reason", "x", "--json")
+    assert result.exit_code == 1
+    failure, counts = (json.loads(line) for line in result.stdout.splitlines())
+    assert failure["id"] == "t:0:0"
+    assert counts == {"replayed": 3, "failed": 1, "withheld": 0, "held": 0}
+
+
+def test_a_dry_run_changes_nothing(run: Any) -> None:
+    for what in (("replay",), ("discard", "--why", "a test")):
+        service = Service({"total": 12, "items": []})
+        result = run(service, "dead-letters", *what, "--type", "x", "--dry-run")
+        assert "12 would be" in result.stdout
+        assert service.paths == ["GET /dead-letters/summary"]
+
+
+def test_a_bulk_discard_asks_first(run: Any) -> None:
+    discard = ("dead-letters", "discard", "--all", "--why", "a test")
+    refused = Service({"total": 2, "items": []})
+    assert run(refused, *discard, stdin="n\n").exit_code == 1
+    assert refused.paths == ["GET /dead-letters/summary"]
+    for stdin, options in (("y\n", ()), ("", ("--yes",))):
+        service = Service({"total": 2, "items": []}, {"discarded": 2, "remaining": 1})
+        result = run(service, *discard, *options, stdin=stdin)
+        assert (result.exit_code, "2 discarded" in result.stdout) == (0, True)
+        assert json.loads(service.calls[1].content) == {"reason": "a test"}
+
+
+def test_the_id_of_a_letter_is_one_segment_of_the_path(run: Any) -> None:
+    service = Service({"id": "a/b:0:1"})
+    run(service, "dead-letters", "show", "a/b:0:1")
+    assert service.calls[0].url.raw_path == b"/v1/ops/dead-letters/a%2Fb%3A0%3A1"
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 409, 422, 503])
+def test_a_refusal_is_one_line(run: Any, status: int) -> None:
+    problem = {"title": "No", "detail": "the scope ops:write is required"}
+    result = run(Service(problem, status=status), "fuse", "reset")
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert result.stderr == f"error: groups refuses: {status} the scope ops:write is required\n"
+
+
+def test_a_service_that_does_not_answer_is_one_line() -> None:
+    with (
+        Client(Target("groups", "http://127.0.0.1:1", "t")) as client,
+        pytest.raises(OpsError, match=r"groups at .* does not answer"),
+    ):
+        client.fuse()
+
+
+def test_where_the_address_and_the_token_come_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("GROUPS_URL", "TOKEN", "TOKEN_FILE"):
+        monkeypatch.delenv(f"SANGATHAN_{name}", raising=False)
+    with pytest.raises(OpsError, match="no address of a service 'groups'"):
+        find("groups", None, tmp_path)
+    with pytest.raises(OpsError, match="no token"):
+        find("groups", "http://x", tmp_path)
+    facts = {"services": {"groups": "http://stack"}, "token": "of the stack"}
+    (tmp_path / "stack.json").write_text(json.dumps(facts))
+    assert find("groups", None, tmp_path) == Target("groups", "http://stack", "of the stack")
+    with pytest.raises(OpsError, match=r"no address of a service 'nope' \(groups\)"):
+        find("nope", None, tmp_path)
+    monkeypatch.setenv("SANGATHAN_GROUPS_URL", "http://environment/")
+    (tmp_path / "token").write_text("of the file\n")
+    monkeypatch.setenv("SANGATHAN_TOKEN_FILE", str(tmp_path / "token"))
+    assert find("groups", None, tmp_path) == Target("groups", "http://environment", "of the file")
+    monkeypatch.setenv("SANGATHAN_TOKEN", "of the environment")
+    assert find("groups", "http://option", tmp_path) == Target(
+        "groups", "http://option", "of the environment"
+    )
