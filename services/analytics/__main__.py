@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from services.analytics.app import build
-from services.analytics.restoring import plan
+from services.analytics.recovery.rebuild_plan import plan
 from services.analytics.settings import AnalyticsSettings
 from services.shared.operations.commands import commands
 

@@ -10,15 +10,13 @@ from typing import Any
 import httpx2
 import pytest
 import pytest_asyncio
-from fastapi import FastAPI
 
 from infra.local.keys import Keys
-from services.analytics.app import build
+from services.analytics.app import compose
+from services.analytics.core.core import Core
 from services.analytics.settings import AnalyticsSettings
-from services.analytics.store import MIGRATIONS
 from services.shared.clock import ManualClock
 from services.shared.contracts.base import Envelope
-from services.shared.database import migrate
 from services.shared.messaging import Message, Partition, Record, encode
 from services.shared.runtime import Runtime
 from tests.fixtures.apps import base_settings
@@ -27,16 +25,18 @@ from tests.fixtures.apps import base_settings
 class Analytics:
     """`feed` is the way of the events, `get` that of the readers."""
 
-    def __init__(self, app: FastAPI, keys: Keys) -> None:
-        self.app = app
-        self.runtime: Runtime = app.state.runtime
+    def __init__(self, core: Core, keys: Keys) -> None:
+        self.runtime = core.runtime
+        self.store = core.store
+        self.service = compose(core)
+        assert self.service.consumer is not None
+        self.applier = self.service.consumer.applier
         self._keys = keys
         self._offsets = itertools.count()
 
     async def feed(self, events: Sequence[Envelope[Any]]) -> None:
         """Decode, inbox, waves, handlers, one transaction: all that the consumer does with a fetched batch."""
-        assert self.runtime.consumer is not None
-        await self.runtime.consumer.applier.apply([self._record(encode(event)) for event in events])
+        await self.applier.apply([self._record(encode(event)) for event in events])
         assert await self.runtime.database["dead_letters"].count_documents({}) == 0
 
     async def get(
@@ -46,7 +46,7 @@ class Analytics:
         # From the beginning of time: the service's clock stands still, the mint's does not.
         token = self._keys.mint(scope, by, iat=0, nbf=0)
         headers = {"Authorization": f"Bearer {token}"}
-        transport = httpx2.ASGITransport(self.app)
+        transport = httpx2.ASGITransport(self.service.app)
         async with httpx2.AsyncClient(transport=transport, base_url="http://analytics") as client:
             return await client.get(path, params=query, headers=headers)
 
@@ -70,8 +70,8 @@ async def analytics(
     mongo_uri: str, database_name: str, keys: Keys, clock: ManualClock
 ) -> AsyncIterator[Analytics]:
     settings = AnalyticsSettings(**base_settings(mongo_uri, "127.0.0.1:9", database_name, keys))
-    made = Analytics(build(settings, clock=clock), keys)
-    await migrate(made.runtime.database, MIGRATIONS, clock)
+    made = Analytics(Core(Runtime(settings, clock=clock), settings), keys)
+    await made.service.migrate()
     yield made
     await made.runtime.client.drop_database(database_name)
-    made.runtime.client.close()
+    made.runtime.close()

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from services.analytics.calendar import day_of
+from services.analytics.core.calendar import day_of
 from services.shared.clock import ManualClock
 from services.shared.contracts.base import Envelope, Event
 from services.shared.contracts.groups import (
@@ -355,7 +355,7 @@ async def test_gauges_stop_at_districts_and_announced_units(saran: Analytics) ->
     await saran.feed(
         [member("BR-MADEUP", Gender.MALE), *notified(BLOCKS[0]), *notified("BR-PATNA", "broadcast")]
     )
-    await saran.runtime.loops._loops["gauges"].__self__.refresh()  # type: ignore[attr-defined]
+    await saran.service.features[-1].loops["gauges"].__self__.refresh()  # type: ignore[attr-defined]
     text = (await saran.get("/metrics")).text
     assert 'sangathan_members{gender="female",unit="BR-SARAN"} 2.0' in text
     assert 'sangathan_women_share_ratio{unit="BR-SARAN"} 0.5' in text

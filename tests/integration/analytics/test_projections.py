@@ -75,8 +75,7 @@ async def opcounters(analytics: Analytics) -> int:
 async def test_counters_of_two_processes_add_up(analytics: Analytics) -> None:
     """Each process has its slot; a reader sums them."""
     for slot in (3, 11):
-        projector = analytics.app.state.figures._store
-        projector._slot = slot
+        analytics.store._slot = slot
         await analytics.feed([join("BR-A"), join("BR-B")])
     for collection, rows in (("counters", "BR#"), ("days", f"BR#{BEGIN:%Y-%m-%d}#")):
         found = await analytics.runtime.database[collection].distinct("_id", {"unit": "BR"})
@@ -95,17 +94,16 @@ async def test_events_for_an_unknown_member_wait_for_the_member(analytics: Analy
 
 
 async def test_a_handler_that_fails_half_way_changes_nothing(analytics: Analytics) -> None:
-    store = analytics.app.state.figures._store
     good, broken = join("BR-A"), join("BR-A")
 
     async def apply(work: Any) -> None:
-        handlers = analytics.runtime.consumer.applier._handlers  # type: ignore[union-attr]
+        handlers = analytics.applier._handlers
         await handlers[MemberJoined]([good, broken], work)
         raise RuntimeError("the process dies before it commits")
 
     with pytest.raises(RuntimeError):
         await analytics.runtime.outbox.transact(apply)
-    assert not await store.knows("BR-A")
+    assert not await analytics.store.knows("BR-A")
     await analytics.feed([good, broken])
     assert (await figures(analytics, "BR-A"))["members"]["total"] == 2
 

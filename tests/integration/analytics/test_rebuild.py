@@ -15,8 +15,8 @@ from hypothesis import settings as hypothesis_settings
 
 from infra.local.keys import Keys
 from services.analytics.app import build
-from services.analytics.restoring import plan
-from services.analytics.schemas import Metric
+from services.analytics.figures.schemas import Metric
+from services.analytics.recovery.rebuild_plan import plan
 from services.analytics.settings import AnalyticsSettings
 from services.shared.contracts.base import Envelope
 from services.shared.contracts.groups import UnitUpserted

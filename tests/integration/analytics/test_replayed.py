@@ -89,11 +89,11 @@ async def test_figures_are_those_of_the_newest_events(analytics: Analytics, stor
     choices = subsets(len(story("X", "Y")))
     roots = ["BR", *(f"T{n}" for n in range(len(choices)))]
     await analytics.feed([envelope(UnitUpserted(unit=root, level="state"), 1) for root in roots])
-    await live_through(analytics.runtime, history("BR"))
+    await live_through(analytics.service, history("BR"))
     expected = await figures(analytics, "BR")
     assert any(expected["days"].values()) or story is group
     for root, dead in zip(roots[1:], choices, strict=True):
-        await live_through(analytics.runtime, history(root), dead)
+        await live_through(analytics.service, history(root), dead)
         assert await figures(analytics, root) == expected, dead
 
 
@@ -102,11 +102,11 @@ async def test_gaps_in_the_sequence_are_applied_and_repeats_of_a_sequence_are_no
 ) -> None:
     joined, updated, moved, _ = member("BR-A", "BR-B")
     events = [envelope(event, n) for event, n in ((joined, 3), (updated, 5), (moved, 9))]
-    await live_through(analytics.runtime, events)
+    await live_through(analytics.service, events)
     settled = await figures(analytics, "BR")
     assert settled["members"]["total"] == 1
     elsewhere = MemberMoved(member_id=moved.subject, from_unit="BR-B", unit="BR-A")
     repeats = [envelope(joined, 3), envelope(updated, 5), envelope(elsewhere, 9)]
-    await live_through(analytics.runtime, repeats)
+    await live_through(analytics.service, repeats)
     assert await figures(analytics, "BR") == settled
     assert (await figures(analytics, "BR-A"))["members"]["total"] == 0

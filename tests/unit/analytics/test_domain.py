@@ -10,25 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.analytics.domain import (
-    EVERYWHERE,
-    MEMBERS,
-    Changes,
-    Fact,
-    below,
-    learn,
-    rollup,
-    women_share,
-    word,
-)
-from services.analytics.statements import (
-    joined_flows,
-    member_joined,
-    member_left,
-    member_moved,
-    member_updated,
-    moved_flows,
-)
+from services.analytics.core.counting import EVERYWHERE, Changes, Flow, below, rollup, women_share
+from services.analytics.core.facts import Fact, learn, word
+from services.analytics.projections.members import MEMBERS
+from services.shared.contracts.base import Envelope, Event
 from services.shared.contracts.members import MemberJoined, MemberLeft, MemberMoved, MemberUpdated
 from services.shared.contracts.vocabulary import Gender
 from tests.unit.analytics.streams import BEGIN, envelope
@@ -36,6 +21,15 @@ from tests.unit.analytics.streams import BEGIN, envelope
 
 def joined(unit: str = "BR-A", gender: Gender = Gender.FEMALE, **more: Any) -> MemberJoined:
     return MemberJoined(member_id="m", unit=unit, gender=gender, language="hi", joined_at=BEGIN, **more)
+
+
+def after(fact: Fact | None, sequence: int, event: Event) -> Fact | None:
+    """The fact after an event about member `m`; None when its sequence is known."""
+    return learn(fact or Fact("m"), sequence, MEMBERS.mappings[type(event)].states(event))
+
+
+def flows_of(event: Envelope[Any]) -> list[Flow]:
+    return list(MEMBERS.mappings[type(event.data)].flows(event))
 
 
 def counted(fact: Fact | None) -> Counter[tuple[str, str]]:
@@ -50,7 +44,7 @@ def test_a_unit_counts_towards_all_above_it_and_everything() -> None:
 
 
 def test_a_member_counts_in_every_unit_above() -> None:
-    fact = learn(None, "m", 1, member_joined(joined("BR-A-X", platforms=("whatsapp", "x", "x"))))
+    fact = after(None, 1, joined("BR-A-X", platforms=("whatsapp", "x", "x")))
     totals = counted(fact)
     for unit in ("*", "BR", "BR-A", "BR-A-X"):
         assert {key: n for (u, key), n in totals.items() if u == unit} == {
@@ -63,9 +57,9 @@ def test_a_member_counts_in_every_unit_above() -> None:
 
 
 def test_a_move_takes_away_where_it_adds() -> None:
-    old = learn(None, "m", 1, member_joined(joined("BR-A")))
+    old = after(None, 1, joined("BR-A"))
     assert old is not None
-    new = learn(old, "m", 2, member_moved(MemberMoved(member_id="m", from_unit="BR-A", unit="BR-B")))
+    new = after(old, 2, MemberMoved(member_id="m", from_unit="BR-A", unit="BR-B"))
     assert new is not None
     changes = Changes()
     changes.note(MEMBERS, old, new)
@@ -74,53 +68,54 @@ def test_a_move_takes_away_where_it_adds() -> None:
 
 
 def test_a_repeated_or_stale_sequence_says_nothing_new() -> None:
-    fact = learn(None, "m", 1, member_joined(joined()))
-    assert learn(fact, "m", 1, member_left(MemberLeft(member_id="m", unit="BR-A"))) is None
+    fact = after(None, 1, joined())
+    assert after(fact, 1, MemberLeft(member_id="m", unit="BR-A")) is None
 
 
 def test_a_late_older_statement_does_not_overwrite_a_newer_one() -> None:
     update = MemberUpdated(member_id="m", unit="BR-B", gender=Gender.OTHER, language="ur")
-    fact = learn(None, "m", 2, member_updated(update))
+    fact = after(None, 2, update)
     assert counted(fact) == {}, "not counted before member.joined is known"
-    fact = learn(fact, "m", 1, member_joined(joined("BR-A", Gender.FEMALE)))
+    fact = after(fact, 1, joined("BR-A", Gender.FEMALE))
     totals = counted(fact)
     assert totals["BR-B", "members.by_gender.other"] == 1
     assert totals["BR-A", "members.total"] == 0
     assert fact is not None
-    assert (fact["upto"], fact["beyond"]) == (2, [])
+    assert (fact.upto, fact.beyond) == (2, ())
 
 
 def test_a_member_whose_leaving_came_first_never_counts() -> None:
-    fact = learn(None, "m", 5, member_left(MemberLeft(member_id="m", unit="BR-A")))
-    fact = learn(fact, "m", 1, member_joined(joined()))
+    fact = after(None, 5, MemberLeft(member_id="m", unit="BR-A"))
+    fact = after(fact, 1, joined())
     assert counted(fact) == {}
     assert fact is not None
-    assert (fact["upto"], fact["beyond"]) == (1, [5])
+    assert (fact.upto, fact.beyond) == (1, (5,))
 
 
 @given(st.permutations(range(1, 9)), st.integers(0, 8))
 def test_sequences_known_are_exact_and_compact(order: list[int], known: int) -> None:
-    fact: Fact | None = None
+    fact = Fact("m")
     for sequence in order[:known]:
-        fact = learn(fact, "m", sequence, {})
+        learnt = learn(fact, sequence, {})
+        assert learnt is not None
+        fact = learnt
     for sequence in range(1, 9):
-        assert (learn(fact, "m", sequence, {}) is None) == (sequence in order[:known])
+        assert (learn(fact, sequence, {}) is None) == (sequence in order[:known])
     if known == 8:
-        assert fact is not None
-        assert fact["beyond"] == []
+        assert fact.beyond == ()
 
 
 def test_joined_counts_on_the_day_of_joining_in_india() -> None:
     late_evening_utc = datetime(2026, 11, 3, 19, 0, tzinfo=UTC)
     event = envelope(joined().model_copy(update={"joined_at": late_evening_utc}), 1, BEGIN)
     changes = Changes()
-    changes.happened(event, joined_flows(event))
+    changes.happened(event, flows_of(event))
     assert {day.isoformat() for _, day, _ in changes.flows} == {"2026-11-04"}
 
 
 def test_a_move_within_a_unit_is_neither_in_nor_out_of_it() -> None:
     event = envelope(MemberMoved(member_id="m", from_unit="BR-A-X", unit="BR-A-Y"), 2)
-    flows = {metric: set(units) for metric, _, units in moved_flows(event)}
+    flows = {metric: set(units) for metric, _, units in flows_of(event)}
     assert flows == {"members.moved_in": {"BR-A-Y"}, "members.moved_out": {"BR-A-X"}}
 
 

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from datetime import date, timedelta
 from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.analytics.domain import Changes, Fact, Kind, Statement, learn, learn_whole, unheard
-from services.analytics.figures import overview
-from services.analytics.handlers import Projector
-from services.analytics.schemas import Metric
-from services.analytics.statements import Flows, no_flows
-from services.analytics.store import Totals
-from services.analytics.subscriptions import subscriptions
-from services.shared.contracts.base import Envelope, Event
+from services.analytics.core.counting import Changes
+from services.analytics.core.facts import Fact, learn, learn_whole
+from services.analytics.core.store import Totals
+from services.analytics.figures.queries import overview
+from services.analytics.figures.schemas import Metric
+from services.analytics.projections.catalogue import PROJECTIONS
+from services.shared.contracts.base import Envelope
 from services.shared.contracts.catalogue import EVENTS
 from tests.unit.analytics.streams import (
     BEGIN,
@@ -30,36 +28,23 @@ from tests.unit.analytics.streams import (
     units,
 )
 
-Reading = tuple[Kind, Callable[[Any], Statement], Flows, bool]
-
-
-class Table(Projector):
-    """The rules of each event type, as subscriptions.py lists them."""
-
-    def __init__(self) -> None:
-        """No store: nothing is written here."""
-
-    def reads(
-        self, kind: Kind, states: Callable[[Any], Statement], flows: Flows = no_flows, *, whole: bool = False
-    ) -> Any:
-        return kind, states, flows, whole
-
-
-READINGS: dict[type[Event], Reading] = subscriptions(Table())  # type: ignore[assignment]
+READINGS = {event: (p, mapping) for p in PROJECTIONS for event, mapping in p.mappings.items()}
+"""The projection that reads each event type, and how."""
 
 
 def fold(batches: list[list[Envelope[Any]]]) -> Changes:
     facts: dict[tuple[str, str], Fact] = {}
     changes = Changes()
     for event in (event for batch in batches for event in batch):
-        kind, states, flows, whole = READINGS[type(event.data)]
-        old = facts.get((kind.name, event.subject))
-        rule = learn_whole if whole else learn
-        new = rule(old, event.subject, event.sequence, states(event.data))
+        projection, mapping = READINGS[type(event.data)]
+        old = facts.get((projection.name, event.subject))
+        before = old or Fact(event.subject)
+        rule = learn_whole if mapping.whole else learn
+        new = rule(before, event.sequence, mapping.states(event.data))
         if new is not None:
-            facts[kind.name, event.subject] = new
-            changes.note(kind, old, new)
-            changes.happened(event, flows(event) if not whole or unheard(old) else ())
+            facts[projection.name, event.subject] = new
+            changes.note(projection, old, new)
+            changes.happened(event, mapping.flows(event) if not mapping.whole or before.unheard else ())
     return changes
 
 

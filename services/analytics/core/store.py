@@ -1,11 +1,11 @@
-"""The only queries of analytics.
+"""Facts and counters: the only queries of analytics.
 
-    members, placements, groups, notifications, units   facts, one document a subject (domain.Fact)
+    members, placements, groups, notifications, units   {_id, upto, beyond, at, ...values}: facts, one a subject
     counters   {_id: "<unit>#<slot>", unit, depth, at, values: {members: {total, by_gender: {...}}, ...}}
     days       {_id: "<unit>#<day>#<slot>", unit, day: "2026-11-23", values: {members: {joined}, ...}}
 
-Every batch adds to the counters of the root. So that consumers that share the work do not wait for each other there, a
-unit's counter is spread over slots: each process writes to its own and readers sum them.
+Every batch adds to the counters of the root. Consumers that share the work would wait for each other there, so a unit's
+counter is spread over slots: each process writes to its own, and readers sum them.
 """
 
 from __future__ import annotations
@@ -15,17 +15,18 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from typing import Any
+from typing import Any, Final
 
 from pymongo import IndexModel, InsertOne, ReplaceOne, UpdateOne
 
-from services.analytics.domain import EVERYWHERE, KINDS, UNITS, Changes, Fact, Kind
+from services.analytics.core.counting import EVERYWHERE, Changes
+from services.analytics.core.facts import Fact
 from services.shared.contracts.vocabulary import LEVELS, UnitLevel, subtree
 from services.shared.database import Collection, Database, Document, Migration, Session, create, in_snapshot
 
-SLOTS = 16
-CHUNK = 1000
-"""Rows a fetch where all of a large tree is read, so that decoding them never holds the event loop for long."""
+SLOTS: Final = 16
+CHUNK: Final = 1000
+"""Rows per fetch where all of a large tree is read, so that decoding never blocks the event loop for long."""
 
 
 @dataclass(slots=True)
@@ -40,28 +41,29 @@ class Totals:
         self.at = max((t for t in (self.at, row.get("at")) if t), default=None)
 
 
-class Store:
+class CounterStore:
     def __init__(self, database: Database) -> None:
-        self._facts: dict[str, Collection] = {kind.name: database[kind.name] for kind in KINDS}
+        self._database = database
+        self._units: Collection = database["units"]
         self._counters: Collection = database["counters"]
         self._days: Collection = database["days"]
         self._slot = random.randrange(SLOTS)  # noqa: S311 (not a secret)
 
-    async def facts(self, kind: Kind, ids: Sequence[str], session: Session) -> dict[str, Fact]:
-        found = self._facts[kind.name].find({"_id": {"$in": list(ids)}}, session=session)
-        return {row["_id"]: row async for row in found}
+    async def facts(self, projection: str, ids: Sequence[str], session: Session) -> dict[str, Fact]:
+        found = self._database[projection].find({"_id": {"$in": list(ids)}}, session=session)
+        return {row["_id"]: _fact(row) async for row in found}
 
     async def save(
-        self, kind: Kind, new: Sequence[Fact], grown: Sequence[Fact], changes: Changes, session: Session
+        self, projection: str, new: Sequence[Fact], grown: Sequence[Fact], changes: Changes, session: Session
     ) -> None:
         """Insert the new facts, replace the grown ones and add the changes to this process's slots.
 
         Raises: `BulkWriteError` (duplicate key) when another process has just inserted one of the new facts.
         """
-        facts: list[InsertOne[Fact] | ReplaceOne[Fact]] = [InsertOne(fact) for fact in new]
-        facts += [ReplaceOne({"_id": fact["_id"]}, fact) for fact in grown]
+        facts: list[InsertOne[Document] | ReplaceOne[Document]] = [InsertOne(_document(fact)) for fact in new]
+        facts += [ReplaceOne({"_id": fact.subject}, _document(fact)) for fact in grown]
         for collection, writes in (
-            (self._facts[kind.name], facts),
+            (self._database[projection], facts),
             (self._counters, self._added_totals(changes)),
             (self._days, self._added_flows(changes)),
         ):
@@ -101,7 +103,7 @@ class Store:
 
     async def knows(self, unit: str) -> bool:
         """Whether the unit was announced, or anything was counted in it before it was."""
-        if unit == EVERYWHERE or await self._facts["units"].find_one({"_id": unit}, {"_id": 1}):
+        if unit == EVERYWHERE or await self._units.find_one({"_id": unit}, {"_id": 1}):
             return True
         return await self._counters.find_one({"unit": unit}, {"_id": 1}) is not None
 
@@ -125,16 +127,16 @@ class Store:
     async def units(self, root: str, level: UnitLevel, after: str, limit: int) -> list[Fact]:
         """Announced units of `level` in the subtree, by code, from the first one after `after`."""
         query = {"level": level.value, "_id": {**_within("_id", root).get("_id", {}), "$gt": after}}
-        return [row async for row in self._facts["units"].find(query).sort("_id", 1).limit(limit)]
+        return [_fact(row) async for row in self._units.find(query).sort("_id", 1).limit(limit)]
 
     async def announced(self, levels: Sequence[UnitLevel]) -> list[str]:
-        found = self._facts["units"].find({"level": {"$in": [level.value for level in levels]}}, {"_id": 1})
+        found = self._units.find({"level": {"$in": [level.value for level in levels]}}, {"_id": 1})
         return [row["_id"] async for row in found]
 
     async def every(self, root: str, level: UnitLevel) -> list[tuple[Fact, Totals]]:
         """All announced units of `level` in the subtree with their counters."""
-        units = self._facts["units"].find({"level": level.value, **_within("_id", root)}).batch_size(CHUNK)
-        found = {row["_id"]: (row, Totals()) async for row in units}
+        units = self._units.find({"level": level.value, **_within("_id", root)}).batch_size(CHUNK)
+        found = {row["_id"]: (_fact(row), Totals()) async for row in units}
         query = {"depth": LEVELS.index(level), **_within("unit", root)}
         async for row in in_snapshot(self._counters).find(query).batch_size(CHUNK):
             if row["unit"] in found:
@@ -160,14 +162,20 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, in
             yield f"{prefix}{key}", value
 
 
-async def _create(database: Database) -> None:
-    for kind in KINDS:
-        by_level = [IndexModel([("level", 1), ("_id", 1)])] if kind is UNITS else []
-        await create(database, kind.name, required={"upto": {"bsonType": "int"}}, indexes=by_level)
+def _document(fact: Fact) -> Document:
+    return {"_id": fact.subject, **fact.values, "upto": fact.upto, "beyond": list(fact.beyond), "at": fact.at}
+
+
+def _fact(row: Document) -> Fact:
+    subject, upto, beyond, at = (row.pop(name) for name in ("_id", "upto", "beyond", "at"))
+    return Fact(subject, upto, tuple(beyond), at, row)
+
+
+async def _counters(database: Database) -> None:
     unit = {"unit": {"bsonType": "string"}}
     by_depth = IndexModel([("depth", 1), ("unit", 1)])
     await create(database, "counters", required=unit, indexes=[IndexModel("unit"), by_depth])
     await create(database, "days", required=unit, indexes=[IndexModel([("unit", 1), ("day", 1)])])
 
 
-MIGRATIONS = (Migration(1, "facts and counters", _create),)
+MIGRATIONS: Final = (Migration("core-0001", "counters and days", _counters),)

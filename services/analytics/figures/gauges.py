@@ -6,20 +6,23 @@ Blocks and booths are left out: there are 80,000 of them, and a series of a boot
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import math
+from typing import Final
 
 from prometheus_client import CollectorRegistry, Gauge
 
-from services.analytics.domain import EVERYWHERE, NOTIFICATION_STATES, women_share
-from services.analytics.store import Store, Totals
+from services.analytics.core.counting import EVERYWHERE, women_share
+from services.analytics.core.store import CounterStore, Totals
 from services.shared.contracts.vocabulary import Gender, UnitLevel
+from services.shared.loops import Pace, Turn, poll_loop
+
+WELCOME_STATES: Final = ("queued", "sent", "suppressed", "failed")
 
 
 class BusinessGauges:
     """Every instance exports the same values, for all read the same counters."""
 
-    def __init__(self, registry: CollectorRegistry, store: Store, *, seconds: float) -> None:
+    def __init__(self, registry: CollectorRegistry, store: CounterStore, *, seconds: float) -> None:
         self._store = store
         self._seconds = seconds
         self._members = Gauge(
@@ -44,18 +47,16 @@ class BusinessGauges:
         )
 
     async def run(self, stop: asyncio.Event) -> None:
-        while not stop.is_set():
-            await self.refresh()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), self._seconds)
+        await poll_loop("gauges", self.refresh, stop, Pace.every(self._seconds))
 
-    async def refresh(self) -> None:
+    async def refresh(self) -> Turn:
         """Read the counters once."""
         # Announced units only: a caller may make up unit codes, and each would be a series for ever.
         units = await self._store.announced((UnitLevel.STATE, UnitLevel.DISTRICT))
         totals = await self._store.totals([EVERYWHERE, *units])
         for unit, sums in totals.items():
             self._show(unit, sums)
+        return Turn.NOTHING
 
     def _show(self, unit: str, totals: Totals) -> None:
         values = totals.values
@@ -66,5 +67,5 @@ class BusinessGauges:
         self._groups.labels(unit).set(values["groups.total"])
         self._seats.labels(unit).set(values["groups.seats"])
         self._taken.labels(unit).set(values["groups.taken"])
-        for state in NOTIFICATION_STATES:
+        for state in WELCOME_STATES:
             self._welcomes.labels(unit, state).set(values[f"welcomes.by_state.{state}"])

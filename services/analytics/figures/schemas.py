@@ -1,4 +1,4 @@
-"""What analytics answers, and the words it takes."""
+"""Answers of analytics, and the words that its parameters take."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field
 
-from services.analytics.calendar import Step
+from services.analytics.core.calendar import Interval
 from services.shared.contracts.vocabulary import UnitLevel
 from services.shared.http.pagination import Page
 
@@ -17,7 +17,7 @@ ByWord = dict[str, int]
 
 
 class Metric(StrEnum):
-    """What happened on a day. `placements.*` are seats in groups, `welcomes.*` welcome notifications."""
+    """Events counted by day. `placements.*` are seats in groups, `welcomes.*` welcome notifications."""
 
     MEMBERS_JOINED = "members.joined"
     MEMBERS_LEFT = "members.left"
@@ -80,7 +80,7 @@ class Timeseries(BaseModel):
     metric: Metric
     first: date = Field(serialization_alias="from")
     last: date = Field(serialization_alias="to")
-    step: Step
+    step: Interval
     points: list[Point]
     total: int
 

@@ -13,7 +13,7 @@ from enum import StrEnum
 INDIA = timezone(timedelta(hours=5, minutes=30), "Asia/Kolkata")
 
 
-class Step(StrEnum):
+class Interval(StrEnum):
     DAY = "day"
     WEEK = "week"
 
@@ -23,12 +23,12 @@ def day_of(moment: datetime) -> date:
     return moment.astimezone(INDIA).date()
 
 
-def start_of(day: date, step: Step) -> date:
+def start_of(day: date, step: Interval) -> date:
     """The first day of the step that holds `day`; weeks begin on Monday (ISO 8601)."""
-    return day if step is Step.DAY else day - timedelta(days=day.weekday())
+    return day if step is Interval.DAY else day - timedelta(days=day.weekday())
 
 
-def buckets(by_day: Mapping[date, int], first: date, last: date, step: Step) -> list[tuple[date, int]]:
+def buckets(by_day: Mapping[date, int], first: date, last: date, step: Interval) -> list[tuple[date, int]]:
     """One sum for each step from `first` to `last`, both included; a step without anything is 0.
 
     A bucket is named by the first day of its step, which for the first week may lie before `first`;

@@ -1,4 +1,4 @@
-"""What readers ask for, made from the counters."""
+"""Queries: answers for readers, made from the counters."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import date, timedelta
 
-from services.analytics.calendar import Step, buckets, day_of
-from services.analytics.domain import EVERYWHERE, Fact, below, women_share
-from services.analytics.schemas import (
+from services.analytics.core.calendar import Interval, buckets, day_of
+from services.analytics.core.counting import EVERYWHERE, below, women_share
+from services.analytics.core.facts import Fact
+from services.analytics.core.store import CounterStore, Totals, depth
+from services.analytics.figures.schemas import (
     Coverage,
     CoverageSummary,
     Groups,
@@ -19,71 +21,89 @@ from services.analytics.schemas import (
     Point,
     Timeseries,
 )
-from services.analytics.store import Store, Totals, depth
 from services.shared.clock import Clock
 from services.shared.contracts.vocabulary import LEVELS, Gender, UnitLevel
-from services.shared.http.problem import FieldError, invalid, not_found
+from services.shared.errors import FieldError, InvalidError, NotFoundError
+from services.shared.identity import Identity
 
-MOST_DAYS = 731
+MAX_DAYS = 731
 """Longest time series: two years."""
 USUAL_DAYS = 30
 WOMEN = f"members.by_gender.{Gender.FEMALE}"
 
 
-class Figures:
-    """Raises the 404 problem for a unit that nothing is known of. One that was announced and is empty has zeros."""
+class FigureQueries:
+    """`unit` None asks for all that the caller may see. An announced unit without members has zeros.
 
-    def __init__(self, store: Store, clock: Clock) -> None:
+    Every method raises `NotFoundError` for a unit that is outside the caller's subtree, or of which nothing is known.
+    """
+
+    def __init__(self, store: CounterStore, clock: Clock) -> None:
         self._store = store
         self._clock = clock
 
-    async def overview(self, unit: str) -> Overview:
-        await self._ensure_known(unit)
+    async def overview(self, caller: Identity, unit: str | None) -> Overview:
+        root = await self._root(caller, unit)
         # Every event counts towards the sum of everything, so its time says how recent the figures are,
         # also where nothing has happened for long.
-        totals = await self._store.totals({unit, EVERYWHERE})
-        return overview(unit, totals[unit], totals[EVERYWHERE])
+        totals = await self._store.totals({root, EVERYWHERE})
+        return overview(root, totals[root], totals[EVERYWHERE])
 
     async def timeseries(
-        self, unit: str, metric: Metric, first: date | None, last: date | None, step: Step
+        self,
+        caller: Identity,
+        unit: str | None,
+        metric: Metric,
+        first: date | None,
+        last: date | None,
+        step: Interval,
     ) -> Timeseries:
         """`last` defaults to today in India, `first` to the 30 days that end then.
 
-        Raises: the 422 problem when `first` is after `last`, or there are more than `MOST_DAYS` days.
+        Raises: `InvalidError` when `first` is after `last`, or there are more than `MAX_DAYS` days.
         """
         last = last or day_of(self._clock.now())
         first = first or last - timedelta(days=min(USUAL_DAYS, last.toordinal()) - 1)
         if first > last:
-            raise invalid([FieldError("/from", "must not be after `to`", "query")])
-        if (last - first).days >= MOST_DAYS:
-            raise invalid([FieldError("/from", f"the range must be at most {MOST_DAYS} days", "query")])
-        await self._ensure_known(unit)
-        by_day = await self._store.flows(unit, metric, first, last)
+            raise InvalidError([FieldError("/from", "must not be after `to`", "query")])
+        if (last - first).days >= MAX_DAYS:
+            raise InvalidError([FieldError("/from", f"the range must be at most {MAX_DAYS} days", "query")])
+        root = await self._root(caller, unit)
+        by_day = await self._store.flows(root, metric, first, last)
         points = [Point(start=day, value=n) for day, n in buckets(by_day, first, last, step)]
         total = sum(by_day.values())
         return Timeseries(
-            unit=unit, metric=metric, first=first, last=last, step=step, points=points, total=total
+            unit=root, metric=metric, first=first, last=last, step=step, points=points, total=total
         )
 
-    async def coverage(self, unit: str, level: UnitLevel, after: str, limit: int) -> list[Coverage]:
+    async def coverage(
+        self, caller: Identity, unit: str | None, level: UnitLevel, after: str | None, limit: int
+    ) -> list[Coverage]:
         """Units of `level` below `unit`, by code, from the first one after `after`.
 
-        Raises: the 422 problem when `level` is not below the unit's own.
+        Raises: `InvalidError` when `level` is not below the unit's own.
         """
-        if LEVELS.index(level) <= depth(unit):
-            raise invalid([FieldError("/level", "must be below the level of the unit", "query")])
-        await self._ensure_known(unit)
-        units = await self._store.units(unit, level, after, limit)
-        totals = await self._store.totals(row["_id"] for row in units)
-        return [coverage(row, totals[row["_id"]].values) for row in units]
+        root = caller.accessible_root(unit) or EVERYWHERE
+        if LEVELS.index(level) <= depth(root):
+            raise InvalidError([FieldError("/level", "must be below the level of the unit", "query")])
+        await self._check_known(root)
+        units = await self._store.units(root, level, after or "", limit)
+        totals = await self._store.totals(fact.subject for fact in units)
+        return [coverage(fact, totals[fact.subject].values) for fact in units]
 
-    async def summary(self, unit: str, level: UnitLevel) -> CoverageSummary:
-        every = await self._store.every(unit, level)
-        return summary([(coverage(row, totals.values), totals.values) for row, totals in every])
+    async def summary(self, caller: Identity, unit: str | None, level: UnitLevel) -> CoverageSummary:
+        every = await self._store.every(caller.accessible_root(unit) or EVERYWHERE, level)
+        return summary([(coverage(fact, totals.values), totals.values) for fact, totals in every])
 
-    async def _ensure_known(self, unit: str) -> None:
+    async def _root(self, caller: Identity, unit: str | None) -> str:
+        """The unit that an answer is about, checked."""
+        root = caller.accessible_root(unit) or EVERYWHERE
+        await self._check_known(root)
+        return root
+
+    async def _check_known(self, unit: str) -> None:
         if not await self._store.knows(unit):
-            raise not_found()
+            raise NotFoundError
 
 
 def overview(unit: str, totals: Totals, everywhere: Totals) -> Overview:
@@ -108,7 +128,7 @@ def overview(unit: str, totals: Totals, everywhere: Totals) -> Overview:
 def coverage(unit: Fact, values: Counter[str]) -> Coverage:
     share, target = women_share(values), unit["women_target"]
     return Coverage(
-        unit=unit["_id"],
+        unit=unit.subject,
         has_live_group=values["own.live"] > 0,
         groups=values["groups.total"],
         live_groups=values["groups.live"],

@@ -1,0 +1,87 @@
+"""Facts: the newest state of each subject, the same in whatever order and however often its events come. Pure.
+
+An event *states* fields of its subject ("the unit is BR-SRN"). A fact keeps, for each field, the statement with the
+highest sequence.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeAlias
+
+Statement: TypeAlias = Mapping[str, Any]
+"""Field -> value, as one event states them."""
+
+_WORD: Final = re.compile(r"[a-z0-9_]{1,32}")
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """One subject. `at` holds the sequence of the event that stated each field of `values`.
+
+    `upto` and `beyond` are the sequences known: all of 1..upto, and some later ones (types that are not read here, or
+    a dead letter that is still to be replayed, leave gaps).
+    """
+
+    subject: str
+    upto: int = 0
+    beyond: tuple[int, ...] = ()
+    at: Mapping[str, int] = field(default_factory=dict)
+    values: Statement = field(default_factory=dict)
+
+    @property
+    def unheard(self) -> bool:
+        """Whether the subject's first event is unknown."""
+        return self.upto == 0
+
+    def __getitem__(self, name: str) -> Any:
+        return self.values[name]
+
+    def get(self, name: str) -> Any:
+        return self.values.get(name)
+
+
+def learn(fact: Fact, sequence: int, statement: Statement) -> Fact | None:
+    """The fact after an event, or None when an event of that sequence is in it already."""
+    if sequence <= fact.upto or sequence in fact.beyond:
+        return None
+    at, values = _stated(fact, sequence, statement)
+    return Fact(fact.subject, *_closed(fact.upto, {*fact.beyond, sequence}), at, values)
+
+
+def learn_whole(fact: Fact, sequence: int, statement: Statement) -> Fact | None:
+    """The fact after a snapshot, which states every field as of `sequence`; None when it adds nothing.
+
+    When the subject's beginning is unknown, the snapshot stands for all of 1..sequence: what happened before it is
+    lost, or comes so late that the snapshot contains it already. Otherwise a missing event is a dead letter that may
+    still be replayed, and only the newest statements are taken over.
+    """
+    if sequence <= fact.upto:
+        return None
+    at, values = _stated(fact, sequence, statement)
+    if fact.unheard:
+        return Fact(fact.subject, *_closed(sequence, {n for n in fact.beyond if n > sequence}), at, values)
+    return None if at is fact.at else Fact(fact.subject, fact.upto, fact.beyond, at, values)
+
+
+def word(text: str) -> str:
+    """An open word of an event as the name of a counter; `other` for text that cannot be one."""
+    return text if _WORD.fullmatch(text) else "other"
+
+
+def _stated(fact: Fact, sequence: int, statement: Statement) -> tuple[Mapping[str, int], Statement]:
+    """`at` and `values` with those fields of `statement` that nothing newer has stated; as they were without any."""
+    newest = {name: value for name, value in statement.items() if sequence > fact.at.get(name, 0)}
+    if not newest:
+        return fact.at, fact.values
+    return {**fact.at, **dict.fromkeys(newest, sequence)}, {**fact.values, **newest}
+
+
+def _closed(upto: int, later: set[int]) -> tuple[int, tuple[int, ...]]:
+    """`upto` moved over those of `later` that follow it without a gap, and the rest."""
+    while upto + 1 in later:
+        upto += 1
+        later.remove(upto)
+    return upto, tuple(sorted(later))

@@ -1,0 +1,61 @@
+"""Routes of the figures."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query
+
+from services.analytics.core.calendar import Interval
+from services.analytics.core.counting import EVERYWHERE
+from services.analytics.figures.queries import FigureQueries
+from services.analytics.figures.schemas import CoveragePage, Metric, Overview, Timeseries
+from services.shared.contracts.vocabulary import UnitCode, UnitLevel
+from services.shared.http.auth import require
+from services.shared.http.body import JSON, Route, problems
+from services.shared.http.pagination import Paging
+from services.shared.identity import Identity
+
+Reader = Annotated[Identity, Depends(require("analytics:read"))]
+Unit = Annotated[
+    UnitCode | None, Query(description="The unit and all below it; without one, all that the caller may see.")
+]
+From = Annotated[date | None, Query(alias="from", description="First day; by default 30 days end at `to`.")]
+To = Annotated[date | None, Query(alias="to", description="Last day, included; by default today in India.")]
+
+
+def figures_router(queries: FigureQueries) -> APIRouter:
+    router = APIRouter(prefix="/v1", tags=["analytics"], route_class=Route, responses=problems(404))
+
+    @router.get("/overview", response_model=Overview)
+    async def get_overview(caller: Reader, unit: Unit = None) -> JSON:
+        """Members, groups and notifications of a unit and all below it, now."""
+        return JSON((await queries.overview(caller, unit)).model_dump())
+
+    @router.get("/timeseries", response_model=Timeseries)
+    async def get_timeseries(
+        caller: Reader,
+        *,
+        metric: Metric,
+        unit: Unit = None,
+        first: From = None,
+        last: To = None,
+        step: Interval = Interval.DAY,
+    ) -> JSON:
+        """Events counted in a unit and all below it, by day or by week, at most 731 days."""
+        series = await queries.timeseries(caller, unit, metric, first, last, step)
+        return JSON(series.model_dump(by_alias=True))
+
+    @router.get("/coverage", response_model=CoveragePage)
+    async def get_coverage(caller: Reader, paging: Paging, level: UnitLevel, unit: Unit = None) -> JSON:
+        """Each unit of a level below `unit`: its groups, seats, members and women, even where there are none yet."""
+        root = caller.accessible_root(unit) or EVERYWHERE
+        window = paging.window("coverage", {"unit": root, "level": level}, (str,))
+        rows = await queries.coverage(caller, unit, level, window.after_id, window.limit + 1)
+        items, cursor = window.cut(rows, lambda row: (row.unit,))
+        summary = None if window.after else await queries.summary(caller, unit, level)
+        page = CoveragePage(items=list(items), next=cursor, unit=root, level=level, summary=summary)
+        return JSON(page.model_dump())
+
+    return router

@@ -1,0 +1,78 @@
+"""Members: counted from `member.joined` to `member.left`, with the newest unit and attributes known. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from services.analytics.core.counting import Count, EventMapping, Flow, Projection, flow, rollup
+from services.analytics.core.facts import Fact, Statement, word
+from services.shared.contracts.base import Envelope
+from services.shared.contracts.members import (
+    MemberJoined,
+    MemberLeft,
+    MemberMoved,
+    MemberSnapshot,
+    MemberUpdated,
+)
+
+
+def counted(fact: Fact) -> Iterator[Count]:
+    """Events of a member whose `member.joined` has not come (a dead letter) are kept, and count when it does."""
+    if not fact.get("joined") or fact.get("left"):
+        return
+    unit = fact["unit"]
+    yield unit, "members.total", 1
+    yield unit, f"members.by_gender.{fact['gender']}", 1
+    yield unit, f"members.by_language.{fact['language']}", 1
+    for platform in fact["platforms"]:
+        yield unit, f"members.by_platform.{platform}", 1
+
+
+def _profile(event: MemberJoined | MemberUpdated | MemberSnapshot) -> Statement:
+    return {
+        "unit": event.unit,
+        "gender": event.gender.value,
+        "language": word(event.language),
+        "platforms": sorted({word(platform) for platform in event.platforms}),
+    }
+
+
+def _joined(event: MemberJoined) -> Statement:
+    return {**_profile(event), "joined": True}
+
+
+def _moved(event: MemberMoved) -> Statement:
+    return {"unit": event.unit}
+
+
+def _left(event: MemberLeft) -> Statement:
+    return {"unit": event.unit, "left": True}
+
+
+def _snapshot(event: MemberSnapshot) -> Statement:
+    return {**_profile(event), "joined": True, "left": event.status == "left"}
+
+
+def _joined_flows(event: Envelope[MemberJoined | MemberSnapshot]) -> Iterator[Flow]:
+    """By the day the member joined, which for an import is not the day of the event."""
+    yield "members.joined", event.data.joined_at, rollup(event.data.unit)
+
+
+def _moved_flows(event: Envelope[MemberMoved]) -> Iterator[Flow]:
+    """A move within a unit is neither into it nor out of it."""
+    before, after = rollup(event.data.from_unit), rollup(event.data.unit)
+    yield "members.moved_in", event.time, set(after) - set(before)
+    yield "members.moved_out", event.time, set(before) - set(after)
+
+
+MEMBERS = Projection(
+    "members",
+    counted,
+    {
+        MemberJoined: EventMapping(_joined, _joined_flows),
+        MemberUpdated: EventMapping(_profile),
+        MemberMoved: EventMapping(_moved, _moved_flows),
+        MemberLeft: EventMapping(_left, flow("members.left")),
+        MemberSnapshot: EventMapping(_snapshot, _joined_flows, whole=True),
+    },
+)

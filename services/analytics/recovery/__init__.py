@@ -1,0 +1,1 @@
+"""Recovery: analytics is rebuilt from the log alone."""

@@ -1,0 +1,18 @@
+"""The rebuild plan: analytics decides nothing and owns no topic, so the log itself makes its state anew."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from services.analytics.projections.catalogue import PROJECTIONS
+from services.shared.operations.rebuild import Plan
+from services.shared.runtime import Runtime
+
+
+def plan(runtime: Runtime) -> Plan:
+    async def summary() -> Sequence[str]:
+        names = [projection.name for projection in PROJECTIONS]
+        counts = [(name, await runtime.database[name].estimated_document_count()) for name in names]
+        return [", ".join(f"{count} {name}" for name, count in counts)]
+
+    return Plan(summary=summary, restores={})
