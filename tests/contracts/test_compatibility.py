@@ -214,7 +214,7 @@ OPERATIONS: dict[str, tuple[dict[str, Any], bool]] = {
     ),
     "a parameter removed": (api(parameters=[]), False),
     "a parameter now required": (limit(required=True), False),
-    "a parameter visible_root": (limit(schema={**NUMBER, "maximum": 5}), False),
+    "a parameter narrowed": (limit(schema={**NUMBER, "maximum": 5}), False),
     "a parameter widened": (limit(schema={"type": "number"}), True),
     "an optional field more in the body": (body(thing(a=TEXT, b=TEXT)), True),
     "a required field more in the body": (body(thing(("b",), a=TEXT, b=TEXT)), False),

@@ -15,8 +15,8 @@ import pytest
 from cloudevents.core.bindings.kafka import KafkaMessage, from_binary, to_binary
 from hypothesis import example, given
 from hypothesis import strategies as st
-
 from services.analytics.subscriptions import subscriptions as analytics
+
 from services.groups.subscriptions import subscriptions as groups
 from services.notifications.subscriptions import subscriptions as notifications
 from services.shared.contracts.catalogue import BY_TYPE, EVENTS

@@ -32,11 +32,12 @@ from services.shared.messaging import (
     Record,
     Relay,
     Replayer,
+    Splitter,
     TopicSpec,
     UnitOfWork,
     create_topics,
 )
-from services.shared.messaging.consuming.sub_batches import Parts
+from services.shared.runtime.composition import PLATFORM_MIGRATIONS
 from tests.fakes.kafka import Log, MemoryBroker
 from tests.fakes.mongo import client as memory_client
 from tests.fakes.store import Store
@@ -71,7 +72,7 @@ class Real:
         await create_topics(self.kafka, topics)
 
     async def migrate(self, bench: Bench) -> None:
-        await migrate(bench.db, (), bench.clock)
+        await migrate(bench.db, PLATFORM_MIGRATIONS, bench.clock)
 
 
 class Memory:
@@ -116,14 +117,14 @@ class Bench:
         lease = Lease(self.db, "relay", seconds=seconds)
         return Relay(self.outbox, self.broker, lease, self.metrics, max_batch=max_batch)
 
-    def parts(self) -> Parts:
-        return Parts(self.db, lambda event: event.data.unit)
+    def splitter(self) -> Splitter:
+        return Splitter(self.db, lambda event: event.data.unit)
 
     def consumer(
-        self, handler: Handler | None = None, *, group: str | None = None, parts: Parts | None = None
+        self, handler: Handler | None = None, *, group: str | None = None, splitter: Splitter | None = None
     ) -> BatchConsumer:
         return BatchConsumer(
-            applier=self.applier(handler, group=group, parts=parts),
+            applier=self.applier(handler, group=group, splitter=splitter),
             broker=self.broker,
             fuse=self.fuse,
             clock=self.clock,
@@ -132,7 +133,7 @@ class Bench:
         )
 
     def applier(
-        self, handler: Handler | None = None, *, group: str | None = None, parts: Parts | None = None
+        self, handler: Handler | None = None, *, group: str | None = None, splitter: Splitter | None = None
     ) -> Applier:
         return Applier(
             group=group or self.group,
@@ -143,7 +144,7 @@ class Bench:
             fuse=self.fuse,
             clock=self.clock,
             metrics=self.metrics,
-            parts=parts or self.parts(),
+            splitter=splitter or self.splitter(),
         )
 
     def replayer(self, handler: Handler | None = None) -> Replayer:

@@ -11,7 +11,6 @@ from services.shared.contracts.base import Envelope
 from services.shared.database import transact
 from services.shared.faults import TransientError
 from services.shared.ids import new_id
-from services.shared.loops import Loops
 from services.shared.messaging import (
     Broker,
     Consumer,
@@ -27,6 +26,7 @@ from services.shared.messaging import (
 from services.shared.messaging.consuming.applier import StoppedError
 from services.shared.messaging.consuming.fuse import RUN_LENGTH, FuseOpenError
 from services.shared.messaging.publishing import outbox
+from services.shared.runtime.supervisor import Supervisor
 from tests.integration.messaging.conftest import ORIGIN, Bench, joined
 
 
@@ -203,7 +203,7 @@ async def test_a_batch_that_waits_is_left_to_who_has_its_partitions_now(bench: B
     ours = {record.partition for record in records}
     assert len(ours) > 1
     applier = bench.applier(handler)
-    applier.heed(asyncio.Event(), lambda: ours)
+    applier.bind(asyncio.Event(), lambda: ours)
     applying = asyncio.create_task(applier.apply(records))
     await tried.wait()
     ours.pop()
@@ -306,14 +306,13 @@ class Dying:
 
 async def test_a_connection_that_has_died_inside_is_made_anew(bench: Bench) -> None:
     bench.broker = dying = Dying(bench.broker, 2)
-    loops = Loops(bench.metrics)
-    loops.add("consumer", bench.consumer().run)
-    loops.start()
+    supervisor = Supervisor({"consumer": bench.consumer().run}, bench.metrics)
+    supervisor.start()
     try:
         await bench.publish((joined(), 1))
         await bench.effects_are(1, 40)
     finally:
-        await loops.stop(5)
+        await supervisor.stop(5)
     assert dying.left == 0
 
 

@@ -13,11 +13,11 @@ from services.shared.contracts.base import Envelope
 from services.shared.contracts.catalogue import BY_TYPE
 from services.shared.contracts.members import MemberJoined
 from services.shared.database import Document, migrate
-from services.shared.database.migrations import KERNEL
 from services.shared.faults import PermanentError, TransientError
 from services.shared.ids import new_id
 from services.shared.messaging import Filter, Partition, UnitOfWork
-from services.shared.messaging.dead_letters.replay import Outcome
+from services.shared.messaging.dead_letters.replay import ReplayReport
+from services.shared.messaging.migrations import MIGRATIONS
 from tests.integration.messaging.conftest import Bench, joined, on_the_real_things_alone
 from tests.integration.messaging.test_consumer import message, raw
 
@@ -50,7 +50,9 @@ async def bury(bench: Bench, *events: tuple[MemberJoined, int]) -> Sequence[Docu
     return await bench.dead_letters.find(DEAD, after=None, limit=10_000)
 
 
-async def replay(bench: Bench, handler: Any = None, wanted: Filter = DEAD, limit: int = 500) -> list[Outcome]:
+async def replay(
+    bench: Bench, handler: Any = None, wanted: Filter = DEAD, limit: int = 500
+) -> list[ReplayReport]:
     """Page by page until nothing comes after."""
     outcomes = []
     after = None
@@ -235,14 +237,14 @@ async def test_single_records_are_read_by_partition_and_offset(bench: Bench) -> 
     assert await bench.broker.read([]) == []
 
 
-async def test_a_database_from_before_the_kernel_had_numbers_gets_the_indexes(bench: Bench) -> None:
+async def test_a_database_of_an_earlier_release_gets_the_indexes(bench: Bench) -> None:
     migrations = bench.db["migrations"]
     await migrations.delete_many({})
-    await migrations.insert_one({"_id": "0000", "name": "runtime collections"})
+    await migrations.insert_many([{"_id": f"kernel-000{n}"} for n in (1, 2, 3)])
     await bench.dead_letters.letters.drop_indexes()
     await bench.dead_letters.letters.create_index([("state", 1), ("_id", 1)])
-    await migrate(bench.db, (), bench.clock)
-    assert await migrations.count_documents({"_id": {"$regex": "^runtime-"}}) == len(KERNEL)
+    await migrate(bench.db, MIGRATIONS, bench.clock)
+    assert await migrations.count_documents({"_id": {"$regex": "^messaging-"}}) == len(MIGRATIONS)
     indexes = await bench.dead_letters.letters.index_information()
     assert "state_1__id_1" not in indexes
     assert any(name.startswith("state_1_topic_1_partition_1_offset_1") for name in indexes)

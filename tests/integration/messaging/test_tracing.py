@@ -14,7 +14,7 @@ from services.shared.faults import PermanentError
 from services.shared.ids import new_id
 from services.shared.messaging import Filter, Origin, Record, UnitOfWork
 from services.shared.messaging.consuming.decoding import DecodedRecord
-from services.shared.messaging.consuming.sub_batches import Part
+from services.shared.messaging.consuming.sub_batches import SubBatch
 from services.shared.observability.correlation import new_traceparent
 from services.shared.observability.tracing import Span
 from tests.fixtures.collector import Collector, collecting, traced_to
@@ -147,7 +147,7 @@ async def test_off_nothing_is_done_for_each_event(bench: Bench, monkeypatch: pyt
     applier = bench.applier()
     decoded: list[DecodedRecord | None] = []
     applied: list[DecodedRecord] = []
-    read = applier._read
+    read = applier._decode
 
     def reading(record: Record) -> DecodedRecord | None:
         decoded.append(read(record))
@@ -157,10 +157,10 @@ async def test_off_nothing_is_done_for_each_event(bench: Bench, monkeypatch: pyt
         raise AssertionError("looked at each event")
         yield
 
-    async def applying(part: Part[DecodedRecord]) -> None:
-        applied.extend(part.items)
+    async def applying(sub_batch: SubBatch[DecodedRecord]) -> None:
+        applied.extend(sub_batch.records)
 
-    monkeypatch.setattr(applier, "_read", reading)
+    monkeypatch.setattr(applier, "_decode", reading)
     monkeypatch.setattr(applier, "_apply", applying)
     monkeypatch.setattr(applier, "_begun", never)
     await applier.apply(await bench.read(bench.topic, 2))

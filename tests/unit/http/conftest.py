@@ -17,14 +17,16 @@ from pydantic import Field
 from starlette.responses import StreamingResponse
 
 from services.shared.clock import ManualClock
+from services.shared.errors import ConflictError
 from services.shared.http.app import create_app
-from services.shared.http.auth import Authenticator, Identity, require
+from services.shared.http.auth import Authenticator, require
 from services.shared.http.body import JSON, Body, Route, problems
 from services.shared.http.context import current_context
 from services.shared.http.etag import IfMatch, etag
 from services.shared.http.idempotency import Idempotent
 from services.shared.http.pagination import Page, Paging
-from services.shared.http.problem import Problem, conflict
+from services.shared.http.problem import Problem
+from services.shared.identity import Identity
 from services.shared.text import Name
 
 START = datetime(2026, 7, 1, 12, 0, 0, tzinfo=UTC)
@@ -57,19 +59,19 @@ def things_router() -> APIRouter:
     router = APIRouter(prefix="/v1", route_class=Route)
 
     @router.post("/things", status_code=201, response_model=Thing, responses=problems(409))
-    async def create(principal: Writer, thing: NewThing, again: Idempotent) -> JSON:
+    async def create(caller: Writer, thing: NewThing, again: Idempotent) -> JSON:
         if thing.name == "Taken":
-            raise conflict("taken", "the name is taken", extra={"existing_id": "1"})
-        content = {"id": again.id.hex() if again else "1", "name": thing.name, "subject": principal.subject}
+            raise ConflictError("taken", "the name is taken", extra={"existing_id": "1"})
+        content = {"id": again.id.hex() if again else "1", "name": thing.name, "subject": caller.subject}
         return JSON(content, status_code=201, headers={"ETag": etag(1)})
 
     @router.get("/things/{id}")
-    async def read(id: str, principal: Reader, unit: str = "BR-PAT") -> dict[str, Any]:
-        principal.check_access(unit)
+    async def read(id: str, caller: Reader, unit: str = "BR-PAT") -> dict[str, Any]:
+        caller.check_access(unit)
         return {"id": id}
 
     @router.patch("/things/{id}")
-    async def change(id: str, principal: Writer, thing: NewThing, version: IfMatch) -> dict[str, Any]:
+    async def change(id: str, caller: Writer, thing: NewThing, version: IfMatch) -> dict[str, Any]:
         return {"version": version}
 
     @router.get("/things")

@@ -200,7 +200,7 @@ async def test_a_process_on_its_way_out_is_not_ready_still_answers_and_lets_its_
     app = make_app()
     async with client_of(app) as client:
         assert (await client.get("/readyz")).status_code == 200
-        app.state.draining.begun = True
+        app.draining.begun = True
         ready, other = await client.get("/readyz"), await client.get("/context")
     assert (ready.status_code, ready.json()["reasons"]) == (503, {"server": "stopping"})
     assert (other.status_code, other.headers["connection"]) == (200, "close")

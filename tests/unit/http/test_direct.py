@@ -7,8 +7,9 @@ from typing import Annotated
 import pytest
 from fastapi import APIRouter, Depends, Query, Request
 
-from services.shared.http.auth import Identity, require
+from services.shared.http.auth import require
 from services.shared.http.body import Body, Route
+from services.shared.identity import Identity
 from tests.unit.http.conftest import Reader, Writer, client_of
 from tests.unit.http.test_problem import assert_problem
 

@@ -1,59 +1,12 @@
-"""Idempotency keys: when two requests are the same, and what is kept of an answer."""
+"""Idempotency keys: when two requests are the same."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 import httpx2
 import pytest
-from bson import BSON
 
-from services.shared.http.idempotency import (
-    INDEX,
-    Answer,
-    IdempotentRequest,
-    check,
-    from_document,
-    to_document,
-)
-from services.shared.http.problem import Problem
 from tests.unit.http.conftest import client_of
 from tests.unit.http.test_problem import assert_problem
-
-AT = datetime(2026, 7, 1, tzinfo=UTC)
-REQUEST = IdempotentRequest(b"i" * 32, b"f" * 32)
-ANSWER = Answer(201, {"ETag": '"1"', "Location": "/v1/things/1"}, b'{"id":"1"}')
-
-
-def test_a_document_survives_bson():
-    document = BSON.encode(to_document(REQUEST, ANSWER, AT)).decode()
-    assert from_document(document) == ANSWER
-    assert check(REQUEST, document) == ANSWER
-    assert document["_id"] == REQUEST.id
-
-
-def test_a_new_request_has_no_answer():
-    assert check(REQUEST, None) is None
-
-
-def test_the_same_key_for_other_content():
-    document = to_document(REQUEST, ANSWER, AT)
-    with pytest.raises(Problem) as refusal:
-        check(IdempotentRequest(REQUEST.id, b"g" * 32), document)
-    assert refusal.value.status == 422
-    assert refusal.value.slug == "idempotency-key-reused"
-
-
-def test_a_replayed_answer_is_the_same_answer():
-    response = ANSWER.response()
-    assert response.status_code == 201
-    assert response.body == ANSWER.body
-    assert response.headers["etag"] == '"1"'
-    assert response.headers["idempotent-replayed"] == "true"
-
-
-def test_answers_are_kept_for_a_day():
-    assert INDEX == {"keys": [("at", 1)], "expireAfterSeconds": 86_400}
 
 
 async def identity(client: httpx2.AsyncClient, key: str = "k") -> str:

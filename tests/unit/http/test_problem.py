@@ -12,11 +12,20 @@ import pytest
 import structlog
 from fastapi import APIRouter
 from pydantic import ValidationError
-from services.shared.http.validation import field_error
 
+from services.shared.errors import (
+    ConflictError,
+    FieldError,
+    InvalidError,
+    KeyReusedError,
+    NotFoundError,
+    ServiceError,
+    StaleVersionError,
+)
 from services.shared.http.body import PROBLEM_SCHEMA
-from services.shared.http.problem import FieldError, Problem, invalid, render
+from services.shared.http.problem import Problem, invalid, problem_of, render
 from services.shared.observability.logs import configure_logs
+from services.shared.validation import field_error
 from tests.unit.http.conftest import NewThing, client_of
 
 PROBLEM_JSON = "application/problem+json"
@@ -158,7 +167,7 @@ async def test_no_answer_repeats_a_key_that_is_no_field_name(client, secret):
 )
 def test_only_messages_made_of_the_schema_are_passed_on(kind, message, said):
     error = {"type": kind, "msg": message, "loc": ("body", "x"), "input": "asha"}
-    assert field_error(error) == ("/x", said, "body")
+    assert field_error(error) == FieldError("/x", said, "body")
 
 
 async def test_a_body_with_many_faults_gets_a_bounded_answer(client):
@@ -220,3 +229,36 @@ async def test_fixed_paths_win_over_parameters(make_app):
     async with client_of(make_app(routers=[router])) as client:
         assert (await client.get("/m/export")).json() == "export"
         assert (await client.get("/m/7")).json() == "id"
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "slug", "title"),
+    [
+        (NotFoundError(), 404, "not-found", "Not found"),
+        (ConflictError("taken", "the name is taken"), 409, "taken", "Conflict"),
+        (StaleVersionError(), 412, "stale-version", "Precondition failed"),
+        (
+            InvalidError([FieldError("/a", "is wrong")]),
+            422,
+            "invalid-fields",
+            "The request has invalid fields",
+        ),
+        (InvalidError(reason="invalid-units", title="Not loaded"), 422, "invalid-units", "Not loaded"),
+        (KeyReusedError(), 422, "idempotency-key-reused", "Idempotency key reused"),
+    ],
+)
+def test_what_a_service_refuses_becomes_a_problem(
+    error: ServiceError, status: int, slug: str, title: str
+) -> None:
+    problem = problem_of(error)
+    assert (problem.status, problem.slug, problem.title) == (status, slug, title)
+    assert problem.errors == error.fields
+
+
+def test_an_error_of_a_service_is_mapped_by_the_kind_that_it_is_made_of() -> None:
+    class PhoneTaken(ConflictError):
+        def __init__(self) -> None:
+            super().__init__("phone-taken", extra={"member_id": "1"})
+
+    problem = problem_of(PhoneTaken())
+    assert (problem.status, problem.slug, problem.extra) == (409, "phone-taken", {"member_id": "1"})

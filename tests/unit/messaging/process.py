@@ -10,7 +10,6 @@ from prometheus_client import CollectorRegistry
 
 from services.shared.contracts.members import MemberJoined, MemberUpdated
 from services.shared.database import Lease
-from services.shared.loops import Loops
 from services.shared.messaging import (
     Applier,
     BatchConsumer,
@@ -21,9 +20,10 @@ from services.shared.messaging import (
     Outbox,
     Relay,
     Replayer,
+    Splitter,
     Subscriptions,
 )
-from services.shared.messaging.consuming.sub_batches import Parts
+from services.shared.runtime.supervisor import Supervisor
 from tests.fakes.kafka import MemoryBroker
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class WatchedFuse(Fuse):
 
 
 class Process:
-    """What `Runtime` composes, without the web."""
+    """The parts that `Service` composes, without the web."""
 
     def __init__(self, world: World, name: str) -> None:
         self.name = name
@@ -118,7 +118,7 @@ class Process:
                 fuse=self.fuse,
                 clock=world,
                 metrics=METRICS,
-                parts=Parts(db, lambda event: event.subject),
+                splitter=Splitter(db, lambda event: event.subject),
             ),
             broker=self.broker,
             fuse=self.fuse,
@@ -135,17 +135,17 @@ class Process:
             dead_letters=DeadLetters(db, world, self.service, METRICS),
             clock=world,
         )
-        self.loops = Loops(METRICS)
         relay = Relay(self.outbox, self.broker, self.lease, METRICS, max_batch=2)
-        self.loops.add("relay", world.acted(self, "relay", relay.run))
+        loops = {"relay": world.acted(self, "relay", relay.run)}
         if self.service == "b":
-            self.loops.add("consumer", world.acted(self, "consumer", self.consumer.run))
-        self.loops.start()
+            loops["consumer"] = world.acted(self, "consumer", self.consumer.run)
+        self.supervisor = Supervisor(loops, METRICS)
+        self.supervisor.start()
 
     def terminate(self) -> None:
-        for stop, _ in self.loops._running.values():
+        for stop, _ in self.supervisor._running.values():
             stop.set()
 
     @property
     def ended(self) -> bool:
-        return all(task.done() for _, task in self.loops._running.values())
+        return all(task.done() for _, task in self.supervisor._running.values())

@@ -26,10 +26,10 @@ from services.shared.database import leases as lease
 from services.shared.faults import FaultFamily, PermanentError, TransientError, classify
 from services.shared.loops import Loop
 from services.shared.messaging import Message, Origin, Record, TopicSpec, UnitOfWork
-from services.shared.messaging.consuming import applier, consumer
-from services.shared.messaging.consuming import sub_batches as parts
+from services.shared.messaging.consuming import applier, consumer, sub_batches
 from services.shared.messaging.dead_letters import store as dead_letters
-from services.shared.messaging.publishing import outbox, relay
+from services.shared.messaging.publishing import outbox
+from services.shared.runtime import supervisor
 from tests.fakes.kafka import Log
 from tests.fakes.mongo import client
 from tests.fakes.store import Name, Store
@@ -80,14 +80,14 @@ class World:
             self.start(name)
 
     def _patch(self) -> None:
-        for module in (applier, consumer, relay, loops):
-            self._patches.setattr(module, "first", self._first)
+        for module in (applier, consumer, loops, supervisor):
+            self._patches.setattr(module, "wait_first", self._wait_first)
         self._patches.setattr(lease, "time", SimpleNamespace(monotonic=self.monotonic))
         for module in (outbox, dead_letters, lease):
             self._patches.setattr(module, "new_id", self.new_id)
         self._patches.setattr(consumer, "FETCH_SECONDS", 0)
-        self._patches.setattr(applier, "together", self._together)
-        self._patches.setattr(parts, "LEAST", 1)
+        self._patches.setattr(applier, "run_together", self._run_together)
+        self._patches.setattr(sub_batches, "MIN_EVENTS", 1)
         self._logging = structlog.get_config()
         structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
 
@@ -121,15 +121,15 @@ class World:
         if actor is not None:  # the test's own calls go through at once
             await actor.reach(name)
 
-    async def _first(self, *events: asyncio.Event, timeout: float) -> None:
+    async def _wait_first(self, *events: asyncio.Event, timeout: float) -> None:
         if not any(event.is_set() for event in events):
             await self.step("pause")
 
-    async def _together(self, runs: Sequence[Coroutine[Any, Any, None]]) -> None:
+    async def _run_together(self, runs: Sequence[Coroutine[Any, Any, None]]) -> None:
         """Each is an actor of its own, so that the test can have one of them wait, fail or go on alone."""
         whole = ACTOR.get(None)
         if whole is None or len(runs) == 1:
-            await loops.together(runs)
+            await loops.run_together(runs)
             return
 
         async def lane(n: int, run: Coroutine[Any, Any, None]) -> None:
@@ -137,7 +137,7 @@ class World:
             await run
 
         try:
-            await loops.together([lane(n, run) for n, run in enumerate(runs)])
+            await loops.run_together([lane(n, run) for n, run in enumerate(runs)])
         finally:
             whole.lanes.clear()
 

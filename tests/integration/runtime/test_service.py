@@ -3,18 +3,29 @@ from __future__ import annotations
 import asyncio
 import io
 import logging
+from collections.abc import Sequence
+from typing import Any
 
+import pytest
 import structlog
 import uvicorn
 from pymongo.errors import OperationFailure
 from uvicorn.lifespan.on import LifespanOn
 
 from infra.local.keys import Keys
+from services.shared.clock import SystemClock
 from services.shared.config.settings import ServiceSettings
+from services.shared.contracts.base import Envelope
+from services.shared.contracts.members import MemberLeft
 from services.shared.database import Database, Migration
+from services.shared.ids import new_id
+from services.shared.messaging import Partition, Record, UnitOfWork, encode
 from services.shared.observability.logs import configure_logs
-from services.shared.runtime import Runtime
-from tests.fixtures.apps import base_settings
+from services.shared.runtime import Feature, Runtime, Service
+from tests.fixtures.apps import TRACEPARENT, base_settings
+
+
+async def nothing(*_: object) -> None: ...
 
 
 async def test_a_stop_takes_no_longer_than_it_may_although_a_step_and_a_loop_hang(
@@ -32,8 +43,8 @@ async def test_a_stop_takes_no_longer_than_it_may_although_a_step_and_a_loop_han
     async def close() -> None:
         closed.append("closed")
 
-    runtime.loop("hangs", hang)
-    app = runtime.app(description="", routers=[], migrations=(), state={}, on_stop=[hang], on_close=[close])
+    feature = Feature(loops={"hangs": hang}, on_stop=[hang], on_close=[close])
+    app = Service(runtime, [feature], description="").app
     loop = asyncio.get_running_loop()
     async with app.router.lifespan_context(app):
         began = loop.time()
@@ -47,11 +58,11 @@ async def test_a_consumer_group_of_another_name_keeps_the_services_dead_letter_t
     base = base_settings(mongo_uri, kafka_bootstrap, database_name, keys)
     for group, expected in (("", "test"), ("test-anew", "test-anew")):
         runtime = Runtime(ServiceSettings(service="test", consumer_group=group, **base))
-        runtime.subscribe({})
-        assert runtime.consumer is not None
-        assert runtime.consumer.applier.group == expected
+        service = Service(runtime, [Feature(subscriptions={MemberLeft: nothing})], description="")
+        assert service.consumer is not None
+        assert service.consumer.applier.group == expected
         assert runtime.dead_letters.topic == "test.dlq"
-        runtime.client.close()
+        runtime.close()
 
 
 async def test_why_a_service_cannot_start_is_logged_without_the_data_that_the_reason_quotes(
@@ -69,16 +80,54 @@ async def test_why_a_service_cannot_start_is_logged_without_the_data_that_the_re
         said = {"codeName": "DuplicateKey", "keyValue": {"name": "Sunita Devi"}}
         raise OperationFailure("E11000 duplicate key { name: 'Sunita Devi' }", 11000, said)
 
-    app = runtime.app(description="", routers=[], migrations=[Migration(1, "refused", refused)], state={})
+    feature = Feature(migrations=[Migration("test-0001", "refused", refused)])
+    app = Service(runtime, [feature], description="").app
     lifespan = LifespanOn(uvicorn.Config(app, log_config=None))
     try:
         await lifespan.startup()
     finally:
         root.handlers[:], root.level, logging.raiseExceptions = before
         structlog.reset_defaults()
-        runtime.client.close()
+        runtime.close()
     assert lifespan.should_exit
     assert "service.start_failed" in log.getvalue()
     assert '"type":"OperationFailure","frames"' in log.getvalue()
     assert '"code":"DuplicateKey"' in log.getvalue()
     assert "Sunita" not in log.getvalue()
+
+
+async def test_two_features_that_listen_to_one_event_both_hear_it_in_the_order_of_the_list(
+    mongo_uri: str, kafka_bootstrap: str, database_name: str, keys: Keys
+) -> None:
+    heard: list[str] = []
+
+    def hears(name: str) -> Feature:
+        async def handle(events: Sequence[Envelope[Any]], _: UnitOfWork) -> None:
+            heard.extend(f"{name} {event.subject}" for event in events)
+
+        return Feature(subscriptions={MemberLeft: handle})
+
+    settings = ServiceSettings(
+        service="test", **base_settings(mongo_uri, kafka_bootstrap, database_name, keys)
+    )
+    service = Service(Runtime(settings), [hears("first"), hears("second")], description="")
+    assert service.consumer is not None
+    await service.migrate()
+    event = Envelope(new_id(), 1, SystemClock().now(), "c", TRACEPARENT, MemberLeft(member_id="m", unit="BR"))
+    message = encode(event)
+    record = Record(Partition(message.topic, 0), 0, message.key, message.value, message.headers, 0)
+    await service.consumer.applier.apply([record])
+    assert heard == ["first m", "second m"]
+    await service.runtime.client.drop_database(database_name)
+    service.runtime.close()
+
+
+async def test_two_migrations_of_one_id_are_refused_when_the_service_is_composed(
+    mongo_uri: str, kafka_bootstrap: str, database_name: str, keys: Keys
+) -> None:
+    settings = ServiceSettings(
+        service="test", **base_settings(mongo_uri, kafka_bootstrap, database_name, keys)
+    )
+    twice = [Feature(migrations=[Migration("test-0001", "same", nothing)])] * 2
+    with pytest.raises(ValueError, match="test-0001"):
+        Service(Runtime(settings), twice, description="")

@@ -26,7 +26,7 @@ async def test_each_step_runs_once_although_many_instances_start_together(db: Da
             ran.append(f"step {version}")
             await asyncio.sleep(0.05)
 
-        return Migration(version, f"step {version}", apply)
+        return Migration(f"test-{version:04d}", f"step {version}", apply)
 
     steps = (step(1), step(2))
     await asyncio.gather(*(migrate(db, steps, SystemClock()) for _ in range(4)))
@@ -51,15 +51,16 @@ async def test_a_step_that_died_before_its_record_runs_again(db: Database) -> No
             raise RuntimeError("killed")
 
     with pytest.raises(RuntimeError):
-        await migrate(db, (Migration(1, "things", apply),), SystemClock())
-    await migrate(db, (Migration(1, "things", apply),), SystemClock())
+        await migrate(db, (Migration("test-0001", "things", apply),), SystemClock())
+    await migrate(db, (Migration("test-0001", "things", apply),), SystemClock())
     assert "size_1" in await db["things"].index_information()
     with pytest.raises(WriteError):
         await db["things"].insert_one({"size": "large"})
 
 
-async def test_versions_without_gaps(db: Database) -> None:
+@pytest.mark.parametrize("ids", [["test-0001", "test-0001"], ["0001"], ["test-1"], ["Test-0001"]])
+async def test_ids_name_their_owner_and_are_used_once(db: Database, ids: list[str]) -> None:
     async def nothing(_: Database) -> None: ...
 
-    with pytest.raises(ValueError, match="numbered"):
-        await migrate(db, (Migration(2, "second", nothing),), SystemClock())
+    with pytest.raises(ValueError, match="ids are <owner>-<4 digits>"):
+        await migrate(db, [Migration(id_, "a step", nothing) for id_ in ids], SystemClock())

@@ -4,13 +4,14 @@ import asyncio
 
 from prometheus_client import CollectorRegistry
 
-from services.shared.loops import Loops
+from services.shared.loops import Loop
 from services.shared.messaging import MessagingMetrics
+from services.shared.runtime.supervisor import Supervisor
 
 
-def loops() -> tuple[Loops, CollectorRegistry]:
+def supervise(**loops: Loop) -> tuple[Supervisor, CollectorRegistry]:
     registry = CollectorRegistry()
-    return Loops(MessagingMetrics(registry)), registry
+    return Supervisor(loops, MessagingMetrics(registry)), registry
 
 
 async def test_a_loop_that_fails_is_restarted_and_counted() -> None:
@@ -23,17 +24,16 @@ async def test_a_loop_that_fails_is_restarted_and_counted() -> None:
             raise RuntimeError
         await stop.wait()
 
-    all_loops, registry = loops()
-    all_loops.add("flaky", flaky)
-    all_loops.start()
+    supervisor, registry = supervise(flaky=flaky)
+    supervisor.start()
     await asyncio.sleep(1.5)
-    await all_loops.stop(1)
+    await supervisor.stop(1)
     assert runs == 3
     assert registry.get_sample_value("sangathan_loop_restarts_total", {"loop": "flaky"}) == 2
 
 
 async def test_loops_stop_in_the_reverse_of_their_order() -> None:
-    """What a consumer stages in its last batch, the relay must still be there to publish."""
+    """The relay must still be there to publish what a consumer stages in its last batch."""
     ended: list[str] = []
 
     def loop(name: str):
@@ -44,12 +44,10 @@ async def test_loops_stop_in_the_reverse_of_their_order() -> None:
 
         return run
 
-    all_loops, _ = loops()
-    for name in ("relay", "sweeper", "consumer"):
-        all_loops.add(name, loop(name))
-    all_loops.start()
+    supervisor, _ = supervise(**{name: loop(name) for name in ("relay", "sweeper", "consumer")})
+    supervisor.start()
     await asyncio.sleep(0)
-    await all_loops.stop(2)
+    await supervisor.stop(2)
     assert ended == ["consumer", "sweeper", "relay"]
 
 
@@ -63,11 +61,10 @@ async def test_a_loop_that_does_not_stop_is_cancelled_at_the_deadline() -> None:
             cancelled.set()
             raise
 
-    all_loops, _ = loops()
-    all_loops.add("stuck", stuck)
-    all_loops.start()
+    supervisor, _ = supervise(stuck=stuck)
+    supervisor.start()
     await asyncio.sleep(0)
     began = asyncio.get_running_loop().time()
-    await all_loops.stop(0.3)
+    await supervisor.stop(0.3)
     assert cancelled.is_set()
     assert asyncio.get_running_loop().time() - began < 1

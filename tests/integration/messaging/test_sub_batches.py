@@ -1,4 +1,4 @@
-"""Several processes that write the same documents: each seat-like counter is right, and who finds a part taken does another."""
+"""Several processes that write the same documents: each counter is right, and a process passes over a locked sub-batch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from services.shared.contracts.base import Envelope
 from services.shared.database import Session, transact
 from services.shared.messaging import UnitOfWork
-from services.shared.messaging.consuming.sub_batches import PARTS, number_of
+from services.shared.messaging.consuming.sub_batches import LOCKED_SUB_BATCHES, number_of
 from tests.integration.messaging.conftest import Bench, joined
 
 UNITS = [f"BR-{n}" for n in range(24)]
@@ -32,30 +32,30 @@ async def counts(bench: Bench) -> dict[str, int]:
     return {row["_id"]: row["n"] for row in await bench.db["counts"].find({}).to_list(None)}
 
 
-async def test_what_two_processes_write_at_once_adds_up_and_who_lost_is_wary_of_it(bench: Bench) -> None:
+async def test_what_two_processes_write_at_once_adds_up_and_contention_is_noted(bench: Bench) -> None:
     await bench.publish(*((joined(unit=unit), 1) for _ in range(20) for unit in UNITS))
     records = await bench.read(bench.topic, 20 * len(UNITS))
-    parts = [bench.parts(), bench.parts()]
-    # Each has a half of the log in small batches, so that they meet while they are at it.
+    splitters = [bench.splitter(), bench.splitter()]
+    # Each has a half of the log in small batches, so that they conflict.
     halves = [records[::2], records[1::2]]
 
     async def consume(n: int) -> None:
-        applier = bench.applier(counting(bench), parts=parts[n])
+        applier = bench.applier(counting(bench), splitter=splitters[n])
         for start in range(0, len(halves[n]), 60):
             await applier.apply(halves[n][start : start + 60])
 
     await asyncio.gather(consume(0), consume(1))
     assert await counts(bench) == dict.fromkeys(UNITS, 20)
-    assert any(each.wary for each in parts)
+    assert any(each.contended for each in splitters)
 
 
-async def test_a_batch_that_has_met_another_is_cut_at_once(bench: Bench) -> None:
-    """Not tried again whole: it would meet the next one too."""
+async def test_a_batch_that_conflicts_is_split_at_once(bench: Bench) -> None:
+    """Not tried again whole: it would conflict with the next one too."""
     await bench.publish(*((joined(unit=unit), 1) for unit in UNITS))
     records = await bench.read(bench.topic, len(UNITS))
     count, sizes = counting(bench), list[int]()
 
-    async def met(events: Sequence[Envelope[Any]], work: UnitOfWork) -> None:
+    async def conflicting(events: Sequence[Envelope[Any]], work: UnitOfWork) -> None:
         sizes.append(len(events))
         await bench.db["counts"].find_one({"_id": "a snapshot begins"}, session=work.session)
         if len(sizes) == 1:
@@ -63,30 +63,30 @@ async def test_a_batch_that_has_met_another_is_cut_at_once(bench: Bench) -> None
             await bench.db["counts"].replace_one({"_id": row["_id"]}, row, upsert=True)
         await count(events, work)
 
-    await bench.applier(met).apply(records)
+    await bench.applier(conflicting).apply(records)
     assert sizes[0] == len(UNITS)
     assert len(sizes) > 2
     assert sum(sizes[1:]) == len(UNITS)
     assert await counts(bench) == dict.fromkeys(UNITS, 1)
 
 
-async def test_a_part_that_another_holds_waits_and_the_others_do_not(bench: Bench) -> None:
+async def test_a_sub_batch_that_another_process_has_locked_waits_and_the_others_do_not(bench: Bench) -> None:
     await bench.publish(*((joined(unit=unit), 1) for unit in UNITS))
     records = await bench.read(bench.topic, len(UNITS))
-    parts = bench.parts()
-    held, theirs = held_part()
+    splitter = bench.splitter()
+    held, theirs = locked_sub_batch()
 
     holds, may_go = asyncio.Event(), asyncio.Event()
 
     async def hold(session: Session) -> None:
-        await parts.hold(held, session)
+        await splitter.lock(held, session)
         holds.set()
         await may_go.wait()
 
     holder = asyncio.create_task(transact(bench.client, hold, seconds=60))
     await holds.wait()
-    parts.met()
-    work = asyncio.create_task(bench.applier(counting(bench), parts=parts).apply(records))
+    splitter.note_contention()
+    work = asyncio.create_task(bench.applier(counting(bench), splitter=splitter).apply(records))
     async with asyncio.timeout(20):
         while len(await counts(bench)) < len(UNITS) - len(theirs):  # noqa: ASYNC110 (it is in MongoDB)
             await asyncio.sleep(0.02)
@@ -100,8 +100,8 @@ async def test_a_part_that_another_holds_waits_and_the_others_do_not(bench: Benc
     assert await counts(bench) == dict.fromkeys(UNITS, 1)
 
 
-def held_part() -> tuple[str, set[str]]:
-    """The name of the part of the first unit, and all the units that are in it."""
-    by_unit = {unit: str(number_of(unit, PARTS)) for unit in UNITS}
+def locked_sub_batch() -> tuple[str, set[str]]:
+    """The name of the first unit's sub-batch, and all the units that are in it."""
+    by_unit = {unit: str(number_of(unit, LOCKED_SUB_BATCHES)) for unit in UNITS}
     held = by_unit[UNITS[0]]
     return held, {unit for unit, name in by_unit.items() if name == held}

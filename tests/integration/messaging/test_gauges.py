@@ -69,16 +69,15 @@ def test_every_reason_of_a_dead_letter_is_a_series_from_the_start() -> None:
 async def test_the_oplog_window_is_absent_where_it_may_not_be_read(bench: Bench, mongo_uri: str) -> None:
     client, registry = connect(mongo_uri, app_name="slow_gauges-test"), CollectorRegistry()
     name, labels = "sangathan_mongo_oplog_window_seconds", {"replica_set": "rs0"}
-    slow_gauges = SlowGauges()
-    slow_gauges.add(oplog(client, registry))
+    gauges = SlowGauges([oplog(client, registry)])
     # Unauthorized, which only a server with users says by itself.
     data = {"failCommands": ["collStats"], "appName": "slow_gauges-test", "errorCode": 13}
     fail = {"configureFailPoint": "failCommand", "mode": {"times": 1}, "data": data}
     await bench.client.admin.command(fail)
     try:
-        await slow_gauges._try(slow_gauges._looks[0])
+        await gauges._read_all()
         assert of(registry, name, **labels) is None
-        await slow_gauges._try(slow_gauges._looks[0])
+        await gauges._read_all()
         seconds = of(registry, name, **labels)
         assert seconds is not None
         assert seconds > 0
@@ -92,8 +91,8 @@ async def test_a_look_that_fails_for_a_while_is_tried_again_and_one_that_is_wron
     bench: Bench, mongo_uri: str, code: int
 ) -> None:
     """11600 is InterruptedAtShutdown, 1 InternalError."""
-    client, slow_gauges = connect(mongo_uri, app_name=f"slow_gauges-{code}"), SlowGauges()
-    slow_gauges.add(oplog(client, CollectorRegistry()))
+    client = connect(mongo_uri, app_name=f"slow_gauges-{code}")
+    gauges = SlowGauges([oplog(client, CollectorRegistry())])
     data = {"failCommands": ["collStats"], "appName": f"slow_gauges-{code}", "errorCode": code}
     await bench.client.admin.command(
         {"configureFailPoint": "failCommand", "mode": {"times": 1}, "data": data}
@@ -101,8 +100,8 @@ async def test_a_look_that_fails_for_a_while_is_tried_again_and_one_that_is_wron
     try:
         if code == 1:
             with pytest.raises(Exception, match="failpoint"):
-                await slow_gauges._try(slow_gauges._looks[0])
+                await gauges._read_all()
         else:
-            await slow_gauges._try(slow_gauges._looks[0])
+            await gauges._read_all()
     finally:
         client.close()
