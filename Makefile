@@ -63,11 +63,12 @@ alerts: $(VENV)/.installed ## five faults on the running system: each alert fire
 	$(BIN)/pytest tests/journeys/test_alerts.py $(ARGS)
 
 .PHONY: lint
-lint: $(VENV)/.installed ## style, types and the boundaries between services
+lint: $(VENV)/.installed ## style, types, the walls between packages, and how docstrings open
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m infra.docstrings
 
 .PHONY: docs
 docs: $(VENV)/.installed ## write the generated part of docs/, the dashboards, and what the doctor expects

@@ -1,4 +1,7 @@
-"""What the doctor expects of a deployment of this release: services/shared/operations/doctor/expected.json, from the code and the alerting rules."""
+"""Derives from the code and the alerting rules what the doctor expects of a deployment of this release.
+
+The result is services/shared/operations/doctor/expected.json.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +15,11 @@ from typing import Any, cast
 import yaml
 from pymongo import IndexModel
 
-from infra.applications import applications
+from infra.composed import composed_services
 from infra.kafka.topics import load_topics
 from services.shared.database import Database, Migration
-from services.shared.database.migrations import steps
 from services.shared.operations.doctor.expected import index
-from services.shared.runtime import Runtime
+from services.shared.runtime import Service
 
 EXPECTED_FILE = Path(__file__).parents[1] / "services" / "shared" / "operations" / "doctor" / "expected.json"
 RULES = Path(__file__).with_name("prometheus") / "rules"
@@ -29,18 +31,17 @@ def expected_json() -> str:
     """In the form of `services.shared.operations.doctor.expected.Expected`."""
     document = {
         "topics": [asdict(topic) for topic in load_topics(ENOUGH)],
-        "services": {name: _service(app.state.runtime) for name, app in applications().items()},
+        "services": {name: _service(service) for name, service in composed_services().items()},
         "alerts": _alerts(),
     }
     return json.dumps(document, indent=1) + "\n"
 
 
-def _service(runtime: Runtime) -> dict[str, Any]:
-    migrations = steps(runtime.migrations)
-    recorder = asyncio.run(_recorded(migrations.values()))
+def _service(service: Service) -> dict[str, Any]:
+    recorder = asyncio.run(_recorded(service.migrations))
     return {
-        "reads": sorted(runtime.consumer.topics) if runtime.consumer else [],
-        "migrations": list(migrations),
+        "reads": sorted(service.consumer.topics) if service.consumer else [],
+        "migrations": [migration.id for migration in service.migrations],
         "indexes": {name: list(made.values()) for name, made in sorted(recorder.made.items())},
     }
 
@@ -76,7 +77,7 @@ class _RecordedCollection:
         self._indexes |= {model.document["name"]: index(model.document) for model in models}
 
     async def drop_index(self, name: str) -> None:
-        del self._indexes[name]
+        self._indexes.pop(name, None)
 
 
 def _alerts() -> list[str]:

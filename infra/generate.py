@@ -11,19 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from fastapi import FastAPI
+from services.groups.recovery import rebuild_plan as groups
+from services.members.recovery import rebuild_plan as members
+from services.notifications.recovery import rebuild_plan as notifications
 
-from infra.applications import applications
+from infra.composed import composed_services
 from infra.expectations import EXPECTED_FILE, RULES, expected_json
 from infra.kafka.access import ACCESS_FILE, Rule, load_access
 from infra.kafka.topics import load_topics
-from services.analytics import restoring as analytics
-from services.groups import restoring as groups
-from services.members import restoring as members
-from services.notifications import restoring as notifications
+from services.analytics.recovery import rebuild_plan as analytics
 from services.shared.contracts.catalogue import EVENTS
 from services.shared.operations.rebuild import Plan
-from services.shared.runtime import Runtime
+from services.shared.runtime import Runtime, Service
 
 BASE = Path(__file__).with_name("k8s") / "base"
 OURS = {"app.kubernetes.io/part-of": "sangathan"}
@@ -44,15 +43,15 @@ REBUILDS: dict[str, Callable[[Runtime], Plan]] = {
 
 def access_yaml() -> str:
     """The topics that each service writes and reads, and what its consumer groups begin with."""
-    access = {name: _access(name, app) for name, app in applications().items()}
+    access = {name: _access(name, service) for name, service in composed_services().items()}
     return GENERATED + yaml.safe_dump(access, sort_keys=False, default_flow_style=None, width=110)
 
 
-def _access(name: str, app: FastAPI) -> dict[str, Any]:
-    runtime: Runtime = app.state.runtime
+def _access(name: str, service: Service) -> dict[str, Any]:
+    runtime = service.runtime
     own = {event.topic for event in EVENTS if event.source == f"/{name}"}
-    subscribed = runtime.consumer.topics if runtime.consumer else ()
-    restored = {event.topic for event in REBUILDS[name](runtime).restoring}
+    subscribed = service.consumer.topics if service.consumer else ()
+    restored = {event.topic for event in REBUILDS[name](runtime).restores}
     return {
         "writes": sorted(own | {runtime.dead_letters.topic}),
         "reads": sorted({*subscribed, *restored}),
@@ -89,13 +88,13 @@ def _acl(rule: Rule) -> dict[str, Any]:
 
 def scaling_k8s() -> str:
     """A KEDA ScaledObject for each service that consumes, with a trigger for each topic it subscribes to."""
-    kernels = {name: app.state.runtime for name, app in applications().items()}
-    specs = {name: _scaling(name, runtime) for name, runtime in kernels.items() if runtime.consumer}
+    services = composed_services()
+    specs = {name: _scaling(name, service) for name, service in services.items() if service.consumer}
     return _manifests("keda.sh/v1alpha1", "ScaledObject", specs, OURS)
 
 
-def _scaling(name: str, runtime: Runtime) -> dict[str, Any]:
-    topics = runtime.consumer.topics if runtime.consumer else []
+def _scaling(name: str, service: Service) -> dict[str, Any]:
+    topics = service.consumer.topics if service.consumer else []
     return {
         "scaleTargetRef": {"name": name},
         "minReplicaCount": 2,
@@ -107,7 +106,7 @@ def _scaling(name: str, runtime: Runtime) -> dict[str, Any]:
                 "behavior": {"scaleDown": {"stabilizationWindowSeconds": 600}},
             }
         },
-        "triggers": [_trigger(name, topic, runtime.settings.group) for topic in topics],
+        "triggers": [_trigger(name, topic, service.runtime.settings.group) for topic in topics],
     }
 
 

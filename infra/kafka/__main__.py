@@ -15,7 +15,7 @@ from infra.kafka.access import load_access
 from infra.kafka.topics import ensure_topics, load_topics
 from infra.kafka.users import Users, read_passwords
 from services.shared.config.settings import KafkaSettings
-from services.shared.faults import TransientError
+from services.shared.errors import TransientError
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help="Set up a Kafka cluster."

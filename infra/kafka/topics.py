@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from services.shared.config.kafka_security import UNSECURED, Security
-from services.shared.faults import TransientError
+from services.shared.errors import TransientError
 from services.shared.messaging import TopicSpec, create_topics
 
 TOPICS_FILE = Path(__file__).with_name("topics.yaml")

@@ -30,7 +30,7 @@ from confluent_kafka.admin import (
 from infra.kafka.access import Access, Rule
 from services.shared.config.kafka_security import MECHANISM
 from services.shared.config.settings import KafkaSettings
-from services.shared.faults import TransientError
+from services.shared.errors import TransientError
 
 REQUEST_SECONDS = 15
 ITERATIONS = 8192

@@ -22,7 +22,7 @@ from infra.local.secured import Secured
 from infra.local.services import SERVICES, Command, Surroundings, module, replicas, service, url
 from infra.local.workdir import hold
 from services.shared.config.kafka_security import UNSECURED
-from services.shared.faults import TransientError
+from services.shared.errors import TransientError
 
 
 class LocalStack:

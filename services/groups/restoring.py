@@ -26,7 +26,7 @@ from services.shared.contracts.groups import (
 )
 from services.shared.contracts.vocabulary import GroupKind
 from services.shared.database import Document
-from services.shared.faults import PermanentError
+from services.shared.errors import PermanentError
 from services.shared.messaging import Inbox, UnitOfWork
 from services.shared.operations.rebuild import Plan
 from services.shared.runtime import Runtime

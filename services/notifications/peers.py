@@ -23,7 +23,7 @@ from pydantic import BaseModel, ValidationError
 
 from services.notifications.metrics import NotificationMetrics
 from services.shared.contracts.vocabulary import Channel
-from services.shared.faults import TransientError
+from services.shared.errors import TransientError
 from services.shared.observability import tracing
 
 log = structlog.get_logger(__name__)

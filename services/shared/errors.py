@@ -1,7 +1,8 @@
-"""Errors that a service method raises for its caller, whoever that is: a route, an event handler, a job, a command.
+"""Errors of our own: faults that pass or stay, and refusals of a service.
 
-Each says why in words of the service and knows nothing of HTTP. `services.shared.http.problem` maps them to problem
-documents; being permanent faults, they end a job as `failed` and make a record a dead letter under the same `reason`.
+A service method raises a `ServiceError` for its caller, whoever that is: a route, an event handler, a job, a command.
+It tells why in words of the service and knows nothing of HTTP. `services.shared.http.problem` maps it to a problem
+document; being permanent, it ends a job as `failed` and makes a record a dead letter under the same `reason`.
 """
 
 from __future__ import annotations
@@ -10,10 +11,21 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from services.shared.faults import PermanentError
-
 Location: TypeAlias = Literal["body", "query", "path", "header", "cookie"]
 Extra: TypeAlias = Mapping[str, str | int | bool | None]
+
+
+class TransientError(Exception):
+    """A fault that passes: another service is down, a broker does not answer."""
+
+
+class PermanentError(Exception):
+    """No retry can help. `reason` is a word for metrics and dead letters; `detail` never quotes data."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(reason, detail)
+        self.reason = reason
+        self.detail = detail
 
 
 @dataclass(frozen=True, slots=True)

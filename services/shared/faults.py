@@ -21,6 +21,8 @@ from pymongo.errors import (
     WTimeoutError,
 )
 
+from services.shared.errors import PermanentError, TransientError
+
 DUPLICATE_KEY: Final = 11000
 WRITE_CONFLICT: Final = 112
 RETRYABLE_CODES: Final = frozenset(
@@ -32,19 +34,6 @@ a retry repeats it. Source: MongoDB, error_codes.yml."""
 
 MAX_RACES: Final = 8
 """Retries of a duplicate key before it counts as a bug."""
-
-
-class TransientError(Exception):
-    """A fault that passes: another service is down, a broker does not answer."""
-
-
-class PermanentError(Exception):
-    """No retry can help. `reason` is a word for metrics and dead letters; `detail` never quotes data."""
-
-    def __init__(self, reason: str, detail: str = "") -> None:
-        super().__init__(reason, detail)
-        self.reason = reason
-        self.detail = detail
 
 
 class FaultFamily(enum.Enum):

@@ -12,7 +12,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from services.shared.contracts.catalogue import EVENTS
-from services.shared.faults import TransientError
+from services.shared.errors import TransientError
 from services.shared.messaging import Consumer, KafkaBroker, Record, decode
 
 WELCOME_ENDS = ("notification.sent", "notification.suppressed", "notification.failed")

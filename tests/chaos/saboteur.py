@@ -24,7 +24,7 @@ from services.members import app as members
 from services.members.settings import MembersSettings
 from services.notifications import app as notifications
 from services.notifications.settings import NotificationsSettings
-from services.shared.faults import TransientError
+from services.shared.errors import TransientError
 from services.shared.messaging import Broker, Consumer, Message, Partition, Producer, Record
 from services.shared.operations.catch_up import ConsumerDecorator
 from services.shared.runtime import broker_of, serve

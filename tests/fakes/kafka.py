@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 
-from services.shared.faults import TransientError
+from services.shared.errors import TransientError
 from services.shared.messaging import Message, Partition, RebalancedError, Record, TopicSpec
 from tests.fakes import Step, unhindered
 

@@ -36,7 +36,7 @@ from infra.local.services import SERVICES
 from infra.local.stack import LocalStack
 from services.shared.config.kafka_security import UNSECURED, Security
 from services.shared.config.settings import KafkaSettings
-from services.shared.faults import TransientError
+from services.shared.errors import TransientError
 from services.shared.messaging import KafkaBroker, Message
 from services.shared.operations.commands import ONLY_RESTORED
 from tests.journeys.joining import join

@@ -7,7 +7,7 @@ import itertools
 
 import pytest
 
-from services.shared.faults import TransientError
+from services.shared.errors import TransientError
 from services.shared.loops import Backoff, Pace, Turn, poll_loop
 
 FAST = Backoff(0.001, 0.002)

@@ -13,7 +13,7 @@ import pytest
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 
-from infra.applications import applications
+from infra.composed import composed_services
 from services.shared.messaging import MessagingMetrics
 from services.shared.observability import metrics, tracing
 from tests.fixtures.metrics import BOUNDS
@@ -32,7 +32,9 @@ def registries() -> dict[str, CollectorRegistry]:
 
 def test_every_service_that_seals_tells_how_old_its_key_is(registries):
     sealing = {
-        name for name, app in applications().items() if "master_keys" in vars(app.state.runtime.settings)
+        name
+        for name, service in composed_services().items()
+        if "master_keys" in vars(service.runtime.settings)
     }
     told = {
         name

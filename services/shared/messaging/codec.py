@@ -13,7 +13,7 @@ from cloudevents.core.v1.event import CloudEvent
 
 from services.shared.contracts.base import Envelope, Event
 from services.shared.contracts.catalogue import BY_TYPE
-from services.shared.faults import PermanentError
+from services.shared.errors import PermanentError
 from services.shared.messaging.broker import Message, Record
 
 CONTENT_TYPE: Final = b"application/json"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
-from services.shared.faults import TransientError
+from services.shared.errors import TransientError
 from services.shared.messaging import Broker, Consumer, Partition, Producer, Record
 
 Noted = Callable[[Mapping[Partition, int]], Awaitable[None]]

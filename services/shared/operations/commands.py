@@ -13,7 +13,7 @@ from pymongo.errors import PyMongoError
 from rich.console import Console
 
 from services.shared.config.settings import ServiceSettings
-from services.shared.faults import TransientError
+from services.shared.errors import TransientError
 from services.shared.observability.logs import configure_logs
 from services.shared.operations.backup import BackupError, Manifest
 from services.shared.operations.backup import dump as take_dump

@@ -18,7 +18,8 @@ from starlette.responses import Response
 from services.shared import messaging
 from services.shared.contracts.base import Envelope, Event
 from services.shared.database import Lease, Migration, idempotency, migrate, migrations
-from services.shared.faults import FaultFamily, TransientError, classify
+from services.shared.errors import TransientError
+from services.shared.faults import FaultFamily, classify
 from services.shared.http.app import ServiceApp, create_app
 from services.shared.http.auth import Authenticator
 from services.shared.http.problem import Problem, render
@@ -72,9 +73,10 @@ class Service:
         self.consumer: BatchConsumer | None = None
         self.replayer: Replayer | None = None
         routers = [router for feature in features for router in feature.routers]
-        if subscriptions := merged(feature.subscriptions for feature in features):
-            self.consumer = self.batch_consumer(runtime.settings.group, subscriptions, affinity)
-            self.replayer = self._replayer(subscriptions)
+        self.subscriptions = merged(feature.subscriptions for feature in features)
+        if self.subscriptions:
+            self.consumer = self.batch_consumer(runtime.settings.group, self.subscriptions, affinity)
+            self.replayer = self._replayer(self.subscriptions)
             routers.append(dead_letters_router(self.replayer, runtime.dead_letters, runtime.fuse))
         self._supervisor = Supervisor(self._loops(), runtime.metrics)
         self.app = self._application(description, routers)

@@ -11,8 +11,7 @@ from fastapi import APIRouter, Depends, Path, Query, Response
 from pydantic import AwareDatetime, BaseModel, Field
 
 from services.shared.database import Document
-from services.shared.errors import ConflictError, NotFoundError
-from services.shared.faults import PermanentError
+from services.shared.errors import ConflictError, NotFoundError, PermanentError
 from services.shared.http.auth import require
 from services.shared.http.body import JSON, Body, Route, problems
 from services.shared.http.pagination import Page, PageParams, Paging, Window

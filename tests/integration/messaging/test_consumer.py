@@ -9,7 +9,7 @@ import pytest
 
 from services.shared.contracts.base import Envelope
 from services.shared.database import transact
-from services.shared.faults import TransientError
+from services.shared.errors import TransientError
 from services.shared.ids import new_id
 from services.shared.messaging import (
     Broker,

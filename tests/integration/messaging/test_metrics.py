@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from services.shared.contracts.base import Envelope
 from services.shared.database import MongoMetrics, connect, database
-from services.shared.faults import PermanentError, TransientError
+from services.shared.errors import PermanentError, TransientError
 from services.shared.messaging import Filter, KafkaBroker, Outbox, UnitOfWork
 from services.shared.messaging.consuming.fuse import FuseOpenError
 from tests.integration.messaging.conftest import Bench, joined, on_the_real_things_alone

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pytest
 
 from services.shared.database import Lease
-from services.shared.faults import TransientError
+from services.shared.errors import TransientError
 from services.shared.ids import new_id
 from services.shared.messaging import Broker, Consumer, Message, Partition, Record, Relay
 from tests.integration.messaging.conftest import Bench, joined

@@ -13,7 +13,7 @@ from services.shared.contracts.base import Envelope
 from services.shared.contracts.catalogue import BY_TYPE
 from services.shared.contracts.members import MemberJoined
 from services.shared.database import Document, migrate
-from services.shared.faults import PermanentError, TransientError
+from services.shared.errors import PermanentError, TransientError
 from services.shared.ids import new_id
 from services.shared.messaging import Filter, Partition, UnitOfWork
 from services.shared.messaging.dead_letters.replay import ReplayReport

@@ -10,7 +10,7 @@ import pytest
 from prometheus_client.openmetrics.exposition import generate_latest
 
 from services.shared.contracts.base import Envelope
-from services.shared.faults import PermanentError
+from services.shared.errors import PermanentError
 from services.shared.ids import new_id
 from services.shared.messaging import Filter, Origin, Record, UnitOfWork
 from services.shared.messaging.consuming.decoding import DecodedRecord

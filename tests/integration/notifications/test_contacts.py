@@ -10,7 +10,7 @@ import pytest
 from services.notifications.domain import Outcome, OutcomeClass, State
 from services.notifications.settings import NotificationsSettings
 from services.shared.clock import ManualClock
-from services.shared.faults import TransientError
+from services.shared.errors import TransientError
 from tests.integration.notifications.conftest import (
     Bench,
     Replica,

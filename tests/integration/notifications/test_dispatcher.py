@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from services.notifications.domain import Outcome, OutcomeClass, State
-from services.shared.faults import TransientError
+from services.shared.errors import TransientError
 from tests.integration.notifications.conftest import (
     Bench,
     Replica,

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from infra import generate
-from infra.applications import applications
+from infra.composed import composed_services
 from infra.kafka.access import Rule, load_access
 from infra.kafka.topics import load_topics
 from infra.mongo.users import SERVICES, Account, read_accounts
@@ -27,8 +27,8 @@ def test_no_service_may_take_part_in_the_groups_of_another():
 
 def test_every_service_reads_what_it_subscribes_to():
     access = load_access()
-    for name, app in applications().items():
-        consumer = app.state.runtime.consumer
+    for name, service in composed_services().items():
+        consumer = service.consumer
         assert set(consumer.topics if consumer else ()) <= set(access[name].reads)
 
 

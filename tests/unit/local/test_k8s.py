@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 import yaml
 
-from infra.applications import applications
+from infra.composed import composed_services
 from infra.generate import BASE
 from infra.kafka.topics import load_topics
 from infra.local.services import SERVICES
 from tests.unit.test_rules import RULES
 
-APPLICATIONS = applications()
+COMPOSED = composed_services()
 
 
 def manifests(file: str) -> list[dict[str, Any]]:
@@ -35,7 +35,7 @@ def common() -> dict[str, str]:
 @pytest.mark.parametrize("service", SERVICES)
 def test_every_variable_is_a_setting_of_the_service(service):
     deployment = manifests(f"{service}.yaml")[0]
-    fields = type(APPLICATIONS[service].state.runtime.settings).model_fields
+    fields = type(COMPOSED[service].runtime.settings).model_fields
     given = {*common(), *(variable["name"] for variable in container(deployment)["env"])}
     known = {f"SANGATHAN_{name.upper()}" for name in fields} | {"SANGATHAN_SECRETS_DIR"}
     assert given <= known
@@ -66,7 +66,7 @@ def test_a_pod_has_longer_to_stop_than_its_service_takes():
     pod = patch["spec"]["template"]["spec"]
     drain = float(common()["SANGATHAN_DRAIN_SECONDS"])
     assert drain >= 5  # for kube-proxy and ingresses to hear of it
-    seconds = max(app.state.runtime.settings.stop_seconds for app in APPLICATIONS.values())
+    seconds = max(service.runtime.settings.stop_seconds for service in COMPOSED.values())
     assert pod["terminationGracePeriodSeconds"] > drain + seconds + 4  # uvicorn's own two, and closing
 
 
@@ -78,14 +78,14 @@ def test_probes_ask_for_what_there_is():
         "readinessProbe": "/readyz",
     }.items():
         assert container(patch)[name]["httpGet"]["path"] == path
-        for app in APPLICATIONS.values():
-            assert path in {getattr(route, "path", "") for route in app.routes}
+        for each in COMPOSED.values():
+            assert path in {getattr(route, "path", "") for route in each.app.routes}
 
 
 def test_no_more_consumers_are_made_than_there_are_partitions():
     partitions = {topic.name: topic.partitions for topic in load_topics(3)}
     scaled = {each["metadata"]["name"]: each["spec"] for each in manifests("scaling.yaml")}
-    assert set(scaled) == {name for name, app in APPLICATIONS.items() if app.state.runtime.consumer}
+    assert set(scaled) == {name for name, service in COMPOSED.items() if service.consumer}
     for spec in scaled.values():
         topics = [trigger["metadata"]["topic"] for trigger in spec["triggers"]]
         assert spec["maxReplicaCount"] <= max(partitions[topic] for topic in topics)
@@ -178,7 +178,7 @@ def test_the_network_is_shut_but_for_the_calls_that_the_settings_know_of():
         (service, peer)
         for service in SERVICES
         for peer in SERVICES
-        if f"{peer}_url" in type(APPLICATIONS[service].state.runtime.settings).model_fields
+        if f"{peer}_url" in type(COMPOSED[service].runtime.settings).model_fields
     }
     assert out == known == {(them, us) for us, them in into}
     assert outside == {("egress", "kube-system"), ("ingress", "ingress"), ("ingress", "monitoring")}

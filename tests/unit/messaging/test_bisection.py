@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.shared.faults import TransientError
+from services.shared.errors import TransientError
 from services.shared.messaging.bisection import bisect
 
 

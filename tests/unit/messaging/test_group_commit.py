@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pytest
 from prometheus_client import CollectorRegistry
 
-from services.shared.faults import TransientError
+from services.shared.errors import TransientError
 from services.shared.messaging import GroupCommit, MessagingMetrics
 from services.shared.messaging.publishing.group_commit import WORTH_ANOTHER
 

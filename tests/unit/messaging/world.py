@@ -23,7 +23,8 @@ from services.shared.contracts.members import MemberJoined, MemberUpdated
 from services.shared.contracts.vocabulary import Gender
 from services.shared.database import Document, database
 from services.shared.database import leases as lease
-from services.shared.faults import FaultFamily, PermanentError, TransientError, classify
+from services.shared.errors import PermanentError, TransientError
+from services.shared.faults import FaultFamily, classify
 from services.shared.loops import Loop
 from services.shared.messaging import Message, Origin, Record, TopicSpec, UnitOfWork
 from services.shared.messaging.consuming import applier, consumer, sub_batches

@@ -11,7 +11,8 @@ import time
 import structlog
 
 from services.shared.clock import Clock
-from services.shared.faults import FaultFamily, TransientError, backoff_seconds, classify
+from services.shared.errors import TransientError
+from services.shared.faults import FaultFamily, backoff_seconds, classify
 from services.shared.loops import wait_first
 from services.shared.messaging.broker import Broker, Consumer, RebalancedError
 from services.shared.messaging.consuming.applier import Applier, StoppedError

@@ -17,14 +17,8 @@ from services.shared.clock import Clock
 from services.shared.contracts.base import Envelope, Event
 from services.shared.contracts.catalogue import BY_TYPE
 from services.shared.database import Document
-from services.shared.faults import (
-    MAX_RACES,
-    FaultFamily,
-    PermanentError,
-    TransientError,
-    classify,
-    describe,
-)
+from services.shared.errors import PermanentError, TransientError
+from services.shared.faults import MAX_RACES, FaultFamily, classify, describe
 from services.shared.messaging.bisection import bisect
 from services.shared.messaging.broker import Broker, Partition, Record
 from services.shared.messaging.codec import MAX_VALUE_BYTES, decode

@@ -16,7 +16,7 @@ from aiokafka.errors import (
 )
 
 from services.shared.config.kafka_security import UNSECURED, Security
-from services.shared.faults import TransientError
+from services.shared.errors import TransientError
 from services.shared.messaging.broker import TopicSpec, TopicState
 
 REQUEST_MS = 15_000

@@ -19,7 +19,7 @@ from aiokafka.errors import (
 )
 
 from services.shared.config.kafka_security import UNSECURED, Security
-from services.shared.faults import TransientError
+from services.shared.errors import TransientError
 from services.shared.messaging.broker import Message, Partition, RebalancedError, Record
 from services.shared.messaging.kafka import patches
 from services.shared.messaging.kafka.admin import REQUEST_MS, partitions_of

@@ -12,7 +12,8 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Generic, TypeVar
 
-from services.shared.faults import FaultFamily, TransientError, classify
+from services.shared.errors import TransientError
+from services.shared.faults import FaultFamily, classify
 from services.shared.messaging.bisection import bisect
 from services.shared.messaging.metrics import MessagingMetrics
 

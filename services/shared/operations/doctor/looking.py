@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from services.shared.clock import Clock
-from services.shared.faults import TransientError
+from services.shared.errors import TransientError
 from services.shared.http.keys import KeysUnavailable, key_source
 from services.shared.messaging import describe_topics
 from services.shared.operations.doctor import over_http, over_tls, stores

@@ -1,11 +1,9 @@
-"""The four services as they are composed, to be asked what they publish, read and count; none connects before it is started."""
+"""The four services, composed but not started, so that tools can derive from them what they publish, read and count."""
 
 from __future__ import annotations
 
 import base64
 from pathlib import Path
-
-from fastapi import FastAPI
 
 from services.analytics import app as analytics
 from services.analytics.settings import AnalyticsSettings
@@ -15,10 +13,11 @@ from services.members import app as members
 from services.members.settings import MembersSettings
 from services.notifications import app as notifications
 from services.notifications.settings import NotificationsSettings
+from services.shared.runtime import Service
 
 
-def applications() -> dict[str, FastAPI]:
-    """By name; each one's runtime is `app.state.runtime`."""
+def composed_services() -> dict[str, Service]:
+    """By name. None of them connects to anything before it is started."""
     keys = {"none": base64.b64encode(bytes(96))}
     index_key = base64.b64encode(bytes(32))
     return {
