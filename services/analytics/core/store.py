@@ -24,6 +24,8 @@ from services.analytics.core.facts import Fact
 from services.shared.contracts.vocabulary import LEVELS, UnitLevel, subtree
 from services.shared.database import Collection, Database, Document, Migration, Session, create, in_snapshot
 
+FACTS: Final = ("members", "placements", "groups", "notifications", "units")
+"""The collections of facts, one for each projection."""
 SLOTS: Final = 16
 CHUNK: Final = 1000
 """Rows per fetch where all of a large tree is read, so that decoding never blocks the event loop for long."""

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from services.analytics.projections.catalogue import PROJECTIONS
+from services.analytics.core.store import FACTS
 from services.shared.operations.rebuild import Plan
 from services.shared.runtime import Runtime
 
 
 def plan(runtime: Runtime) -> Plan:
     async def summary() -> Sequence[str]:
-        names = [projection.name for projection in PROJECTIONS]
-        counts = [(name, await runtime.database[name].estimated_document_count()) for name in names]
+        counts = [(name, await runtime.database[name].estimated_document_count()) for name in FACTS]
         return [", ".join(f"{count} {name}" for name, count in counts)]
 
     return Plan(summary=summary, restores={})

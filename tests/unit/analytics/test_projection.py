@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from services.analytics.core.counting import Changes
 from services.analytics.core.facts import Fact, learn, learn_whole
-from services.analytics.core.store import Totals
+from services.analytics.core.store import FACTS, Totals
 from services.analytics.figures.queries import overview
 from services.analytics.figures.schemas import Metric
 from services.analytics.projections.catalogue import PROJECTIONS
@@ -138,3 +138,7 @@ def test_every_event_is_read() -> None:
 def test_the_metrics_offered_are_those_counted() -> None:
     moves = {"members.moved_in", "members.moved_out"}
     assert {metric.value for metric in Metric} == {*FLOWS, *moves}
+
+
+def test_every_projection_has_the_collection_of_its_name() -> None:
+    assert tuple(projection.name for projection in PROJECTIONS) == FACTS
