@@ -1,4 +1,4 @@
-"""Writes docs/events.md, docs/asyncapi.yaml and docs/metrics.md from the code; `--check` fails when they differ."""
+"""Writes docs/{events,metrics,settings}.md and docs/asyncapi.yaml from the code; `--check` fails when they differ."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 from prometheus_client import CollectorRegistry
+from settings_page import settings_md
 
 from infra.composed import composed_services
 from services import __version__
@@ -186,7 +187,12 @@ def _id(topic: str) -> str:
     return topic.rpartition(".")[2]
 
 
-DOCUMENTS = {"events.md": events_md, "asyncapi.yaml": asyncapi_yaml, "metrics.md": metrics_md}
+DOCUMENTS = {
+    "events.md": events_md,
+    "asyncapi.yaml": asyncapi_yaml,
+    "metrics.md": metrics_md,
+    "settings.md": lambda: settings_md(GENERATED),
+}
 
 
 def main(check: bool) -> int:

@@ -24,7 +24,11 @@ class Settings(BaseSettings):
     """How every setting is read; what a setting was is in no error."""
 
     model_config = SettingsConfigDict(
-        env_prefix="SANGATHAN_", extra="ignore", frozen=True, hide_input_in_errors=True
+        env_prefix="SANGATHAN_",
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
+        use_attribute_docstrings=True,
     )
 
     @classmethod
