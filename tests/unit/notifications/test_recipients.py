@@ -10,7 +10,7 @@ from typing import Literal
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.notifications.recipients import Recipient, learn
+from services.notifications.core.recipients import Recipient, learn
 from services.shared.contracts.base import Event
 from services.shared.contracts.groups import GroupMemberAssigned, GroupMemberRemoved, PlacementSnapshot
 from services.shared.contracts.members import (
