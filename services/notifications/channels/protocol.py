@@ -13,9 +13,9 @@ from services.notifications.core.domain import SendOutcome
 class Message:
     """A text for one address.
 
-    `id` is the notification's. The same id means the same message, sent again because a crash hid the outcome; a
-    provider that knows idempotency keys gets it as one. Personal fields are not in the repr, so that no log or
-    traceback shows them.
+    `id` is the notification's. The same id means the same message, sent again because a crash hid the
+    outcome; a provider that knows idempotency keys gets it as one. Personal fields are not in the repr, so
+    that no log or traceback shows them.
     """
 
     id: str
@@ -37,8 +37,8 @@ class Sender(Protocol):
 
         A refused message is an outcome, not an exception, and must not keep the others back.
 
-        Raises: `TransientError` or a transient MongoDB error when the sender as a whole is out of reach. The batch is
-        then sent again later, without counting a try.
+        Raises: `TransientError` or a transient MongoDB error when the sender as a whole is out of reach. The
+        batch is then sent again later, without counting a try.
         """
         ...
 

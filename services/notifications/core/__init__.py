@@ -1,1 +1,1 @@
-"""Everything that the features of notifications share: the notification and its rules, recipients, stores, clients."""
+"""Everything that the features share: the notification and its rules, recipients, stores, clients."""

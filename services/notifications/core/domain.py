@@ -1,7 +1,7 @@
-"""The life of a notification: queued -> sending -> sent | failed | suppressed. Pure: the time and the ids come in.
+"""The life of a notification: queued -> sending -> sent | failed | suppressed. Pure: time and ids are given.
 
-Each function answers a `Step`: the notification as it is now, and the event that publishes the change, if the change
-is one that other services hear of. An event's sequence is the notification's `sequence` after it.
+Each function answers a `Step`: the notification as it is now, and an event if other services hear of the
+change. The event's sequence is the notification's `sequence` after it.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Cause:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notification:
-    """One message to one member, without its text or address. `language` is that of the text, after the fallback."""
+    """One message to one member, without its text or address. `language` is that of the text."""
 
     id: str
     member_id: str
@@ -88,7 +88,7 @@ class Notification:
     reason: str | None = None
     """Why it was suppressed or failed."""
     held_for: str | None = None
-    """What it waits for: an event that has not come yet."""
+    """The reason to wait: an event that has not come yet."""
     stop: str | None = None
     """Why it must not be tried again; learnt while it was being sent."""
     attempts: tuple[Attempt, ...] = ()

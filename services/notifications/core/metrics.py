@@ -20,7 +20,8 @@ class NotificationMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.transitions = Counter(
             "sangathan_notifications_transitions",
-            "Notifications that entered a state (queued, sending, sent, failed, suppressed), with the reason if any.",
+            "Notifications that entered a state (queued, sending, sent, failed, suppressed), "
+            "with the reason if any.",
             ["state", "reason"],
             registry=registry,
         )

@@ -1,7 +1,7 @@
-"""Recipients: members as the events of two topics describe them, whatever the order in which these arrive. Pure.
+"""Recipients: members as the events of two topics describe them, in whatever order these arrive. Pure.
 
-Each group of fields is kept with the sequence of the event it came from, and only a later event replaces it. So a
-repeated or stale event changes nothing, and any interleaving ends in the same `Recipient`.
+Each group of fields is kept with the sequence of the event it came from, and only a later event replaces it.
+So a repeated or stale event changes nothing, and any interleaving ends in the same `Recipient`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The send policy: decides whether a message may go, and on which channel, and explains it rule by rule. Pure.
+"""The send policy: decides whether a message may go, on which channel, and explains it by rules. Pure.
 
 It judges twice: when a welcome is queued, before the address is looked up, and again just before it is sent.
 """
@@ -23,7 +23,7 @@ class Ruling(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One applied rule: its ruling and the facts it looked at (no address, no name); `reason` unless it passed."""
+    """One applied rule, its input (no address, no name) and its ruling; `reason` unless it passed."""
 
     rule: str
     input: Mapping[str, object]
@@ -79,7 +79,7 @@ class Verdict:
 
     @property
     def _decisive(self) -> Rule:
-        """Suppressing outweighs holding, and holding outweighs allowing; among equals the first rule decides."""
+        """Suppressing outweighs holding, holding outweighs allowing; among equals the first rule decides."""
         weight = {Ruling.SUPPRESS: 0, Ruling.HOLD: 1, Ruling.ALLOW: 2}
         return min(self.rules, key=lambda rule: weight[rule.ruling])
 

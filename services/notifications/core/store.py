@@ -1,10 +1,11 @@
 """Recipients, groups' invite links and notifications: the collections that every feature builds on.
 
-`recipients {_id: member id, joined, found, active, unit, language, channels, group_id, *_sequence}`
-`group_invites {_id: group id, ready, sequence, awaited?}`
-`notifications {_id, member_id, unit, purpose, template, language, channel?, group_id?, state, reason?, held_for?, stop?,
-open?, attempts[], due_at?, claim?, sequence, cause, created_at, updated_at}`: a field without a value is absent, which
-keeps finished notifications out of the dispatcher's indexes; `open` is true until one is finished.
+    recipients      {_id: member id, ...Recipient}
+    group_invites   {_id: group id, ready, sequence, awaited?}
+    notifications   {_id, ...Notification, open?}
+
+A field of a notification that has no value is absent, which keeps finished notifications out of the
+dispatcher's indexes; `open` is true until one is finished.
 """
 
 from __future__ import annotations
@@ -65,13 +66,14 @@ class InviteStore:
     async def invited(
         self, group_ids: Many[str], hinted: Many[str], session: Session
     ) -> tuple[set[str], set[str]]:
-        """Those of the groups that have an invite link, and those of them that got it from the hint just now.
+        """Find the groups that have an invite link, and those among them that got it from the hint just now.
 
-        `hinted` groups had a link when a member was assigned to them; an event of the group itself outweighs that.
+        `hinted` groups had a link when a member was assigned to them; an event of the group itself outweighs
+        that.
 
-        The rows of groups without a link are written as well. So a transaction that makes one of them ready at this
-        moment conflicts with ours, and one of the two starts again. Otherwise neither would see the other under
-        snapshot isolation, and a welcome would be held for a link that is there.
+        The rows of groups without a link are written as well. So a transaction that makes one of them ready
+        at this moment conflicts with ours, and one of the two starts again. Otherwise neither would see the
+        other under snapshot isolation, and a welcome would be held for a link that is there.
         """
         if not group_ids:
             return set(), set()
@@ -149,7 +151,7 @@ _AWAITED: Final = {"$inc": {"awaited": 1}, "$setOnInsert": {"ready": False, "seq
 
 
 def _when_queued(value: Any) -> Document:
-    """`due_at` of a queued notification becomes `value`; of one that is being sent, it stays the end of the claim."""
+    """`due_at` of a queued notification becomes `value`; while it is sent, it stays the end of the claim."""
     return {"$cond": [{"$eq": ["$state", State.QUEUED.value]}, value, "$due_at"]}
 
 

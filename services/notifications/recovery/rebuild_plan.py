@@ -1,7 +1,8 @@
-"""The rebuild plan: notifications are restored from this service's own topic; nothing is staged or becomes due.
+"""The rebuild plan: notifications are restored from this service's own topic; none becomes due by that.
 
-Afterwards all events of members and groups are handled again, because recipients are known from nowhere else. They
-find the restored welcome and make no second one; a welcome that was not sent yet is brought into line and so made due.
+Afterwards all events of members and groups are handled again, because recipients are known from nowhere else.
+They find the restored welcome and make no second one; a welcome that was not sent yet is brought into line
+and so made due.
 """
 
 from __future__ import annotations

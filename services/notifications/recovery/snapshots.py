@@ -1,4 +1,4 @@
-"""Snapshots: notifications published as they are. Neither text nor address is stored, so none is published."""
+"""Snapshots: notifications published as they are stored, which is without text and address."""
 
 from __future__ import annotations
 

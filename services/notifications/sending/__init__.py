@@ -1,1 +1,1 @@
-"""Sending: takes notifications that are due, composes their messages, hands them to a sender, records the result."""
+"""Sending: claims due notifications, composes their messages, hands them over and records the results."""

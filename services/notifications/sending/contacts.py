@@ -1,7 +1,7 @@
 """The cache of contacts: fetched in batches, kept sealed for a while, forgotten when they change.
 
-A cached contact carries the recipient's `contact_sequence`. So one that was fetched just before a change is not used
-after it, whichever of the two was written first.
+A cached contact carries the recipient's `contact_sequence`. So one that was fetched just before a change is
+not used after it, whichever of the two was written first.
 """
 
 from __future__ import annotations

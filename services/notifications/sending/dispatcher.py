@@ -1,7 +1,8 @@
 """The dispatcher: claims notifications that are due, has them composed and sent, and records the results.
 
-It uses claims, not a lease, so that replicas work side by side. Sending cannot share a transaction with recording: a
-process that dies between the two leaves its claim to run out, and the batch is sent again under the same ids.
+It uses claims, not a lease, so that replicas work side by side. Sending cannot share a transaction with
+recording: a process that dies between the two leaves its claim to run out, and the batch is sent again under
+the same ids.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ from services.shared.observability.tracing import Span, SpanKind, Spans
 log = structlog.get_logger(__name__)
 
 PACE: Final = Pace(shortest=0.02, longest=1.0)
-"""An idle dispatcher notices at most a second late what another process made due, or a retry whose time has come."""
+"""An idle dispatcher notices a due retry, or what another process made due, at most a second late."""
 BACKOFF: Final = Backoff(first=0.25, longest=30.0)
 
 
@@ -72,9 +73,9 @@ class Dispatcher:
         return Turn.of(await self.dispatch(), self._max_batch)
 
     async def dispatch(self) -> int:
-        """Handle one batch; returns how many notifications were found due (another replica may have got them).
+        """Handle one batch; returns how many notifications were found due (maybe claimed by another replica).
 
-        Raises: `TransientError`, `TimeoutError` or `pymongo.errors.PyMongoError`; what was claimed is then put back.
+        Raises: `TransientError`, `TimeoutError` or `pymongo.errors.PyMongoError`; the claim is then put back.
         """
         now = self._clock.now()
         until = now + timedelta(seconds=self._claim_seconds)
@@ -91,7 +92,7 @@ class Dispatcher:
 
     async def _handle(self, claim: str, batch: Sequence[Notification], spans: Spans) -> None:
         try:
-            # Half the claim for sending, the other half for recording: at its end another process may take over.
+            # Half the claim is for sending, the rest for recording: at its end another process may take over.
             async with asyncio.timeout(self._claim_seconds / 2):
                 with _working_for_the_first(batch, spans):
                     results = await self._results(batch)
@@ -142,7 +143,7 @@ class Dispatcher:
         }
 
     async def _put_back(self, claim: str, batch: Sequence[Notification]) -> None:
-        """Give up the claim at once, so that nobody waits for it to run out. If even that fails, it runs out."""
+        """Give up the claim at once, so that nobody waits for its end. If even that fails, it runs out."""
         now = self._clock.now()
         try:
             await self._record(claim, {n.id: Deferred(now) for n in batch}, {}, cause="peer")

@@ -32,8 +32,8 @@ class QueueStore:
     async def claim(self, now: datetime, until: datetime, limit: int) -> tuple[str, list[Notification], int]:
         """Take up to `limit` due notifications: the claim's id, what was taken, and how many were found due.
 
-        Each document's own update is atomic and checks again whether it is due, so two replicas never get the same
-        one. A claim that was not concluded by `until` makes its notifications due again.
+        Each document's own update is atomic and checks again whether it is due, so two replicas never get the
+        same one. A claim that was not concluded by `until` makes its notifications due again.
         """
         due: Document = {"due_at": {"$lte": now}}
         rows = await self._notifications.find(due, {"_id": 1}).sort("due_at", 1).limit(limit).to_list(limit)
@@ -46,7 +46,7 @@ class QueueStore:
         return claim, [notification_of(row) async for row in mine], len(ids)
 
     async def claimed(self, ids: Many[str], claim: str, session: Session) -> list[Notification]:
-        """Those that are still claimed by `claim`: one that ran out may have been replaced by another's."""
+        """Find those that `claim` still holds: after it ran out, another process may have claimed them."""
         found = self._notifications.find({"_id": {"$in": list(ids)}, "claim": claim}, session=session)
         return [notification_of(row) async for row in found]
 
@@ -66,7 +66,7 @@ class ContactStore:
         self._contacts: Collection = database[CONTACTS]
 
     async def find(self, versions: Mapping[str, int], since: datetime) -> dict[str, Ciphertext]:
-        """Sealed contacts of the members in `{member id: contact version}` that have that version and are not older."""
+        """Sealed contacts by member id: those of the given versions that are newer than `since`."""
         found = self._contacts.find({"_id": {"$in": list(versions)}, "at": {"$gt": since}})
         return {row["_id"]: row["sealed"] async for row in found if row["version"] == versions[row["_id"]]}
 

@@ -1,7 +1,8 @@
 """Rendering of the Jinja2 templates `<name>.<language>.j2` in this folder.
 
-A language without a template falls back to Hindi, which speakers of Bihar's other languages read. The templates get
-data that people typed, so they run in Jinja2's sandbox; a missing variable is an error, not an empty place.
+A language without a template falls back to Hindi, which speakers of Bihar's other languages read. The
+templates get data that people typed, so they run in Jinja2's sandbox; a missing variable is an error, not an
+empty place.
 """
 
 from __future__ import annotations
@@ -26,11 +27,11 @@ class UnrenderableError(Exception):
 class Texts:
     """Every template in `directory`, compiled once.
 
-    Raises: `jinja2.TemplateSyntaxError` when one cannot be parsed; `ValueError` when one has no Hindi version.
+    Raises: `jinja2.TemplateSyntaxError` for one that cannot be parsed; `ValueError` for one without Hindi.
     """
 
     def __init__(self, directory: Path = DIRECTORY) -> None:
-        # Autoescape is for HTML; these are plain text, and the values were cleaned by the services they come from.
+        # Autoescape is for HTML; these are plain text, and other services have cleaned the values.
         machine = SandboxedEnvironment(
             loader=FileSystemLoader(directory), undefined=StrictUndefined, autoescape=False
         )

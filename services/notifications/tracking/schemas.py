@@ -20,7 +20,7 @@ class AttemptOut(BaseModel):
 
 
 class NotificationOut(BaseModel):
-    """`language` is that of the text. `reason` says why it is suppressed or failed, `held_for` what it waits for."""
+    """`language` is that of the text, `reason` why it was suppressed or failed, `held_for` why it waits."""
 
     id: str
     member_id: str

@@ -1,8 +1,8 @@
 """Handlers of events about a member, a member's seat or a group's invite link.
 
-Every event about a member is handled in one way: learn it, then bring the member's welcome into line. So the order in
-which the topics arrive cannot matter. Each transaction that concerns a member writes the member's recipient, and so
-two of them that meet run one after the other.
+Every event about a member is handled in one way: learn it, then bring the member's welcome into line. So the
+order in which the topics arrive cannot matter. Each transaction that concerns a member writes the member's
+recipient, and so two of them that meet run one after the other.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Handlers:
     async def invite_changed(
         self, events: Sequence[Envelope[GroupInviteChanged | GroupSnapshot]], work: UnitOfWork
     ) -> None:
-        """Release what was held for a link that is there now; hold what would have gone with a withdrawn one."""
+        """Release what waits for a link that is there now; hold what would go with a withdrawn link."""
         known = await self._invites.sequences([event.subject for event in events], work.session)
         fresh = [event for event in events if event.sequence > known.get(event.subject, 0)]
         if not fresh:
@@ -90,8 +90,8 @@ class Handlers:
     ) -> Step[Notification] | None:
         """None when the member's `member.joined` is unknown.
 
-        It is still on its way, or was lost together with what it led to; and a member who joined long ago is not
-        welcomed now.
+        It is still on its way, or was lost together with what it led to; and a member who joined long ago is
+        not welcomed now.
         """
         now = self._clock.now()
         language = self._texts.language_for(WELCOME, recipient.language)

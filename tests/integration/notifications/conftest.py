@@ -1,4 +1,4 @@
-"""The service composed as in production on a real MongoDB, with its loops driven by the test instead of by time."""
+"""The service composed as in production on a real MongoDB; tests drive its loops turn by turn."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ MASTER_KEYS = {"test": "A" * 128}
 
 
 class Bench:
-    """One replica. `deliver` is what its consumer does with fetched records, `dispatch` one turn of its dispatcher."""
+    """One replica. `deliver` applies records as its consumer does; `dispatch` is a turn of its dispatcher."""
 
     def __init__(
         self, settings: NotificationsSettings, clock: ManualClock, sender: Sender | None = None
@@ -69,7 +69,7 @@ class Bench:
         return notification_of(rows[0])
 
     async def events(self, subject: str) -> list[Envelope[Event]]:
-        """What was staged about it, in the order of sequence."""
+        """The events that were staged about it, in the order of sequence."""
         rows = await self.runtime.outbox.rows.find({"subject": subject}).sort("sequence", 1).to_list(None)
         return [decode(self._record(message_of(row))) for row in rows]
 

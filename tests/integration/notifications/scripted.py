@@ -18,7 +18,7 @@ SENT = SendOutcome(OutcomeClass.SENT)
 
 
 class Scripted:
-    """Answers with the outcomes it is given, the last one for good; waits for `gate` when there is one."""
+    """Answers with the given outcomes in turn, repeating the last; waits for `gate` when there is one."""
 
     name = "scripted"
 

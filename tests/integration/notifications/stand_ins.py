@@ -1,5 +1,7 @@
-"""Stand-ins for members and groups on a real local port. Their routes take and answer the models of the real services,
-so a change of those contracts is felt here."""
+"""Stand-ins for members and groups on a real local port.
+
+Their routes take and answer the models of the real services, so a change of those contracts is felt here.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What callers see of notifications, and what they do not."""
+"""The routes that read notifications: answers, pages, access by unit, and metrics."""
 
 from __future__ import annotations
 

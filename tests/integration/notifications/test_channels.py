@@ -1,4 +1,4 @@
-"""One suite for every sender: what the dispatcher relies on. And what each does beyond it."""
+"""One suite for every sender, for what the dispatcher relies on; and what each sender does besides."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Claims: a notification is sent by one process at a time, whoever dies, and by all of them together."""
+"""Claims: one process at a time sends a notification, whichever dies, and replicas share the work."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What sending needs of members: a contact, and the token to ask for it."""
+"""Contacts: fetched from members with the service token, cached, and dropped when they change."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Failures of senders and peers, and news that come while it is being sent."""
+"""Failures of senders and of other services, and events that arrive while a message is being sent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever the interleaving of the topics, with repetitions and sends in between: one welcome, in the right state."""
+"""One welcome in the right state, however topics interleave, with repetitions and sends in between."""
 
 from __future__ import annotations
 

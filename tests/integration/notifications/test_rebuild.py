@@ -1,4 +1,4 @@
-"""Notifications made anew from the log, or taught by snapshots after a loss: nobody is welcomed twice."""
+"""Rebuilt from the log, or learning from snapshots after a loss, the service welcomes nobody twice."""
 
 from __future__ import annotations
 

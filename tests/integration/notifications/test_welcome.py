@@ -145,7 +145,7 @@ async def test_the_language_is_that_of_the_moment_of_sending(bench: Bench, peers
 
 
 async def test_a_link_that_comes_while_somebody_is_being_assigned_is_not_missed(bench: Bench, peers: Peers):
-    """The two transactions overlap; under snapshot isolation each would miss the other if they did not conflict."""
+    """The transactions overlap; under snapshot isolation each would miss the other without a conflict."""
     member, group = peers.add_member(), peers.add_group()
     await bench.deliver(joined(member))
     handlers = bench.service.consumer.applier._handlers  # type: ignore[union-attr]

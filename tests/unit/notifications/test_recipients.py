@@ -157,5 +157,5 @@ def told(events: Iterable[tuple[Event, int]]) -> Recipient:
 
 
 def without_versions(recipient: Recipient, other: Recipient) -> Recipient:
-    """With the versions of the other, which a snapshot states as of its own, later one."""
+    """`recipient` with the sequences of `other`, which learnt the same values from a later snapshot."""
     return replace(recipient, unit_sequence=other.unit_sequence, language_sequence=other.language_sequence)

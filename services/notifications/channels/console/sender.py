@@ -11,7 +11,7 @@ from services.notifications.core.domain import OutcomeClass, SendOutcome
 
 
 class ConsoleSender:
-    """Prints the text as it is, with the member's name: not for production. `stream` None is standard output."""
+    """Prints texts as they are, with names: not for production. `stream` None is standard output."""
 
     name: Final = "console"
 

@@ -1,7 +1,7 @@
 """HTTP client of another service: authenticated by the service token, with a few quick retries.
 
-A call is tried three times within seconds; after that the caller has to wait. Nothing of an answer gets into an error
-or a log, because it is personal.
+A call is tried three times within seconds; after that the caller has to wait. Nothing of an answer gets into
+an error or a log, because it is personal.
 """
 
 from __future__ import annotations
