@@ -5,24 +5,13 @@ from __future__ import annotations
 from typing import Final
 
 from services.notifications.core.domain import State
+from services.notifications.core.store import NOTIFICATIONS
 from services.shared.contracts.notifications import NotificationSnapshot
 from services.shared.database import Document
 from services.shared.operations.republish import Source
 
-_FIELDS: Final = (
-    "member_id",
-    "unit",
-    "purpose",
-    "template",
-    "language",
-    "channel",
-    "state",
-    "reason",
-    "held_for",
-    "attempts",
-    "created_at",
-    "sequence",
-)
+_DERIVED: Final = {"notification_id", "state", "sender", "attempts"}
+_AS_STORED: Final = tuple(name for name in NotificationSnapshot.model_fields if name not in _DERIVED)
 
 
 def notification(row: Document) -> tuple[NotificationSnapshot, int]:
@@ -30,20 +19,14 @@ def notification(row: Document) -> tuple[NotificationSnapshot, int]:
     attempts = row["attempts"]
     snapshot = NotificationSnapshot(
         notification_id=row["_id"],
-        member_id=row["member_id"],
-        unit=row["unit"],
-        purpose=row["purpose"],
-        template=row["template"],
-        language=row["language"],
-        channel=row.get("channel"),
         state=State.QUEUED.value if State(row["state"]).is_open else row["state"],
-        reason=row.get("reason"),
-        held_for=row.get("held_for"),
         sender=attempts[-1]["sender"] if attempts else None,
         attempts=len(attempts),
-        created_at=row["created_at"],
+        **{name: row.get(name) for name in _AS_STORED},
     )
     return snapshot, row["sequence"]
 
 
-SOURCES: Final = (Source("notifications", "unit", _FIELDS, notification),)
+SOURCES: Final = (
+    Source(NOTIFICATIONS, "unit", (*_AS_STORED, "state", "attempts", "sequence"), notification),
+)

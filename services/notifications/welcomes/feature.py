@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from services.notifications.core.core import Core
-from services.notifications.welcomes.handlers import Handlers
+from services.notifications.welcomes.handlers import WelcomeHandlers
 from services.shared.contracts.groups import (
     GroupInviteChanged,
     GroupMemberAssigned,
@@ -22,7 +22,7 @@ from services.shared.runtime import Feature
 
 
 def welcomes(core: Core) -> Feature:
-    handlers = Handlers(core)
+    handlers = WelcomeHandlers(core)
     return Feature(
         subscriptions={
             MemberJoined: handlers.member_changed,

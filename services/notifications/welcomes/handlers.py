@@ -18,7 +18,7 @@ from services.shared.ids import new_id
 from services.shared.messaging import Origin, UnitOfWork
 
 
-class Handlers:
+class WelcomeHandlers:
     def __init__(self, core: Core) -> None:
         self._recipients = core.recipients
         self._invites = core.invites
