@@ -1,16 +1,21 @@
-"""`python -m services.notifications` serves; `--help` lists what else it does."""
+"""`python -m services.notifications` serves; `--help` lists its other commands."""
 
 from __future__ import annotations
 
 import asyncio
+from typing import Final
 
 from services.notifications.app import build
-from services.notifications.migrations import MIGRATIONS, SEALED
-from services.notifications.restoring import plan
+from services.notifications.recovery.rebuild_plan import plan
+from services.notifications.recovery.snapshots import SOURCES
 from services.notifications.settings import NotificationsSettings
-from services.notifications.snapshots import SOURCES
 from services.shared.operations.commands import commands
-from services.shared.operations.rotation import rotate_keys
+from services.shared.operations.rotation import Sealed, rotate_keys
+
+SEALED: Final = (
+    Sealed("contacts", "sealed", "contacts"),
+    Sealed("recorded_messages", "sealed", "messages"),
+)
 
 cli = commands(NotificationsSettings.load, build, plan=plan, sources=SOURCES)
 
@@ -19,7 +24,8 @@ cli = commands(NotificationsSettings.load, build, plan=plan, sources=SOURCES)
 def rotate() -> None:
     """Rotate the keys of cached contacts and recorded messages."""
     settings = NotificationsSettings.load()
-    asyncio.run(rotate_keys(settings, settings.master_keys, MIGRATIONS, SEALED, print))
+    migrations = build(settings).migrations
+    asyncio.run(rotate_keys(settings, settings.master_keys, migrations, SEALED, print))
 
 
 if __name__ == "__main__":

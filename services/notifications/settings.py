@@ -14,15 +14,15 @@ from services.shared.encryption import MasterKeys
 class NotificationsSettings(ServiceSettings):
     service: str = "notifications"
     master_keys: MasterKeys
-    """Seal cached contacts and recorded messages; not those of members."""
+    """Seal cached contacts and recorded messages. Not the keys of members."""
     members_url: str
     groups_url: str
     service_token_file: Path
-    """A JWT with the scopes `contacts:read groups:read` and the unit `*`; read again whenever the file changes."""
+    """A JWT with scopes `contacts:read groups:read` and unit `*`; read again when the file changes."""
     sender: Literal["recording", "console"] = "recording"
 
     dispatch_batch: Annotated[int, Field(ge=1, le=500)] = 200
-    """Notifications claimed at once; the peers resolve at most 500 ids a call."""
+    """Notifications claimed at once; members and groups resolve at most 500 ids in a call."""
     claim_seconds: Annotated[float, Field(ge=0.1)] = 60.0
     """How long a batch belongs to the process that claimed it. Half of it is the deadline for sending."""
     send_tries: Annotated[int, Field(ge=1)] = 6

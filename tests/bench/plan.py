@@ -6,8 +6,9 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from infra.local.services import SERVICES
 from services.analytics.store import SLOTS
+
+from infra.local.services import SERVICES
 from tests.bench.capacity import Costs
 
 BUSY = 0.6

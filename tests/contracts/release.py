@@ -41,7 +41,7 @@ def _notifications() -> FastAPI:
         groups_url="",
         service_token_file=Path("unused"),
     )
-    return notifications.build(settings)
+    return notifications.build(settings).app
 
 
 APPS: dict[str, Callable[[], FastAPI]] = {

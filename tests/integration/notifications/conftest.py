@@ -1,4 +1,4 @@
-"""The service composed as in production on a real MongoDB, with its loops driven by the test instead of by time."""
+"""The service composed as in production on a real MongoDB; tests drive its loops turn by turn."""
 
 from __future__ import annotations
 
@@ -13,27 +13,25 @@ import stamina
 
 from infra.local.keys import Keys
 from infra.local.ports import Ports
-from services.notifications.app import build
-from services.notifications.dispatcher import Dispatcher
-from services.notifications.documents import notification_of
-from services.notifications.domain import WELCOME, Notification
-from services.notifications.migrations import MIGRATIONS
-from services.notifications.senders.base import Sender
+from services.notifications.app import chosen_sender, compose
+from services.notifications.channels.protocol import Sender
+from services.notifications.core.core import Core
+from services.notifications.core.domain import WELCOME, Notification
+from services.notifications.core.store import notification_of
+from services.notifications.sending.dispatcher import Dispatcher
+from services.notifications.sending.store import QueueStore
 from services.notifications.settings import NotificationsSettings
-from services.notifications.store import Store
 from services.shared.clock import ManualClock
 from services.shared.contracts.base import Envelope, Event
 from services.shared.contracts.groups import GroupInviteChanged, GroupMemberAssigned, GroupMemberRemoved
 from services.shared.contracts.members import MemberJoined, MemberLeft, MemberMoved, MemberUpdated
 from services.shared.contracts.vocabulary import Gender
-from services.shared.database import migrate
-from services.shared.encryption import Vault
 from services.shared.ids import new_id
 from services.shared.messaging import Message, Partition, Record, decode, encode
 from services.shared.messaging.publishing.outbox import message_of
 from services.shared.runtime import Runtime
 from tests.fixtures.apps import TRACEPARENT, base_settings
-from tests.integration.notifications.peers import Peers, serving
+from tests.integration.notifications.stand_ins import Peers, serving
 
 START = datetime(2025, 6, 1, 9, tzinfo=UTC)
 MASTER_KEYS = {"test": "A" * 128}
@@ -41,23 +39,25 @@ MASTER_KEYS = {"test": "A" * 128}
 
 
 class Bench:
-    """One replica. `deliver` is what its consumer does with fetched records, `dispatch` one turn of its dispatcher."""
+    """One replica. `deliver` applies records as its consumer does; `dispatch` is a turn of its dispatcher."""
 
     def __init__(
         self, settings: NotificationsSettings, clock: ManualClock, sender: Sender | None = None
     ) -> None:
         self.settings = settings
         self.clock = clock
-        self.app = build(settings, clock=clock, sender=sender)
-        self.runtime: Runtime = self.app.state.runtime
-        self.store: Store = self.app.state.store
-        self.dispatcher: Dispatcher = self.app.state.dispatcher
+        self.runtime = Runtime(settings, clock=clock)
+        self.core = Core(self.runtime, settings)
+        sender = sender or chosen_sender(self.core)
+        self.service = compose(self.core, sender)
+        self.dispatcher = Dispatcher(self.core, sender)
         self.database = self.runtime.database
+        self.queue = QueueStore(self.database)
         self._offset = 0
 
     async def deliver(self, *events: Envelope[Event]) -> None:
-        assert self.runtime.consumer is not None
-        await self.runtime.consumer.applier.apply([self._record(encode(event)) for event in events])
+        assert self.service.consumer is not None
+        await self.service.consumer.applier.apply([self._record(encode(event)) for event in events])
 
     async def dispatch(self) -> int:
         return await self.dispatcher.dispatch()
@@ -69,7 +69,7 @@ class Bench:
         return notification_of(rows[0])
 
     async def events(self, subject: str) -> list[Envelope[Event]]:
-        """What was staged about it, in the order of sequence."""
+        """The events that were staged about it, in the order of sequence."""
         rows = await self.runtime.outbox.rows.find({"subject": subject}).sort("sequence", 1).to_list(None)
         return [decode(self._record(message_of(row))) for row in rows]
 
@@ -78,9 +78,7 @@ class Bench:
         row = await self.database["recorded_messages"].find_one({"_id": notification_id})
         if row is None:
             return None
-        vault = Vault(self.runtime.client, self.database, self.settings.master_keys)
-        opened = await vault.open([(notification_id, row["sealed"])])
-        await vault.close()
+        opened = await self.core.vault.open([(notification_id, row["sealed"])])
         return {**row, **opened[0]}
 
     def _record(self, message: Message) -> Record:
@@ -195,7 +193,7 @@ def clock() -> ManualClock:
 @pytest_asyncio.fixture(loop_scope="session")
 async def bench(settings: NotificationsSettings, clock: ManualClock) -> AsyncIterator[Bench]:
     made = Bench(settings, clock)
-    await migrate(made.database, MIGRATIONS, clock)
+    await made.service.migrate()
     yield made
     await made.runtime.client.drop_database(settings.database)
     made.runtime.client.close()

@@ -5,30 +5,30 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from services.notifications.domain import Outcome, OutcomeClass
-from services.notifications.senders.base import Message
+from services.notifications.channels.protocol import Message
+from services.notifications.core.domain import OutcomeClass, SendOutcome
 from tests.integration.notifications.conftest import (
     Bench,
     assigned,
     joined,
 )
-from tests.integration.notifications.peers import Peers
+from tests.integration.notifications.stand_ins import Peers
 
-SENT = Outcome(OutcomeClass.SENT)
+SENT = SendOutcome(OutcomeClass.SENT)
 
 
 class Scripted:
-    """Answers with the outcomes it is given, the last one for good; waits for `gate` when there is one."""
+    """Answers with the given outcomes in turn, repeating the last; waits for `gate` when there is one."""
 
     name = "scripted"
 
-    def __init__(self, *outcomes: Outcome) -> None:
+    def __init__(self, *outcomes: SendOutcome) -> None:
         self.outcomes = list(outcomes) or [SENT]
         self.sent: list[Message] = []
         self.gate: asyncio.Event | None = None
         self.reached = asyncio.Event()
 
-    async def send(self, messages: Sequence[Message]) -> Sequence[Outcome]:
+    async def send(self, messages: Sequence[Message]) -> Sequence[SendOutcome]:
         self.reached.set()
         if self.gate is not None:
             await self.gate.wait()

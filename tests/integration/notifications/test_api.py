@@ -1,4 +1,4 @@
-"""What callers see of notifications, and what they do not."""
+"""The routes that read notifications: answers, pages, access by unit, and metrics."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ import pytest
 import pytest_asyncio
 
 from infra.local.keys import Keys
+from services.notifications.sending.held_gauges import HeldGauges
 from services.notifications.settings import NotificationsSettings
 from services.shared.ids import new_id
 from tests.integration.notifications.conftest import Bench, assigned, invite, joined, moved
-from tests.integration.notifications.peers import Peers
+from tests.integration.notifications.stand_ins import Peers
 
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def http(bench: Bench, keys: Keys) -> AsyncIterator[httpx2.AsyncClient]:
-    transport = httpx2.ASGITransport(app=bench.app, raise_app_exceptions=False)
+    transport = httpx2.ASGITransport(app=bench.service.app, raise_app_exceptions=False)
     async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
         client.headers |= as_caller(keys)
         yield client
@@ -122,7 +123,7 @@ async def test_metrics_are_there(http: httpx2.AsyncClient, bench: Bench, peers: 
     member, group = peers.add_member(), peers.add_group()
     await bench.deliver(joined(member), assigned(member, group, ready=True), joined(new_id()))
     await bench.dispatch()
-    await bench.dispatcher._gauge()
+    await HeldGauges(bench.core).read()
     text = (await http.get("/metrics")).text
     for line in (
         'sangathan_notifications_transitions_total{reason="",state="sent"} 1.0',
@@ -143,16 +144,11 @@ async def test_the_oldest_that_waits_for_a_link_is_shown_until_it_is_there(
     later = peers.add_member()
     await bench.deliver(joined(later), assigned(later, group))
     age = 'sangathan_notifications_held_oldest_age_seconds{reason="no_invite"}'
-    await show(bench)
+    await HeldGauges(bench.core).read()
     assert f"{age} 10800.0" in (await http.get("/metrics")).text
     await bench.deliver(invite(group, 1))
-    await show(bench)
+    await HeldGauges(bench.core).read()
     assert f"{age} 0.0" in (await http.get("/metrics")).text
-
-
-async def show(bench: Bench) -> None:
-    bench.dispatcher._gauged_at = 0.0
-    await bench.dispatcher._gauge()
 
 
 async def test_when_the_service_token_expires_is_shown(

@@ -1,4 +1,4 @@
-"""Claims: a notification is sent by one process at a time, whoever dies, and by all of them together."""
+"""Claims: one process at a time sends a notification, whichever dies, and replicas share the work."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from pymongo.errors import ConnectionFailure
 
-from services.notifications.domain import State
-from services.notifications.store import Store
+from services.notifications.core.domain import State
+from services.notifications.sending.store import QueueStore
 from tests.integration.notifications.conftest import (
     Bench,
     Replica,
@@ -20,8 +20,8 @@ from tests.integration.notifications.conftest import (
     invite,
     joined,
 )
-from tests.integration.notifications.peers import Peers
 from tests.integration.notifications.scripted import Scripted, queued
+from tests.integration.notifications.stand_ins import Peers
 
 
 class Late:
@@ -42,7 +42,7 @@ class Late:
 async def test_a_claim_that_ran_out_is_taken_up_again(bench: Bench, peers: Peers):
     member, _ = await queued(bench, peers)
     now = bench.clock.now()
-    claim, batch, _ = await bench.store.claim(now, now + timedelta(seconds=60), 200)
+    claim, batch, _ = await bench.queue.claim(now, now + timedelta(seconds=60), 200)
     assert [n.member_id for n in batch] == [member]
     assert await bench.dispatch() == 0
     bench.clock.advance(timedelta(seconds=61))
@@ -95,8 +95,8 @@ async def test_a_replica_that_comes_too_late_claims_nothing(bench: Bench, peers:
     await queued(bench, peers)
     now = bench.clock.now()
     until = now + timedelta(seconds=60)
-    late = Store(bench.database)
-    late._notifications = Late(late._notifications, lambda: bench.store.claim(now, until, 200))  # type: ignore[assignment]
+    late = QueueStore(bench.database)
+    late._notifications = Late(late._notifications, lambda: bench.queue.claim(now, until, 200))  # type: ignore[assignment]
     _, batch, found = await late.claim(now, until, 200)
     assert (batch, found) == ([], 1)
 

@@ -1,4 +1,4 @@
-"""What sending needs of members: a contact, and the token to ask for it."""
+"""Contacts: fetched from members with the service token, cached, and dropped when they change."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from services.notifications.domain import Outcome, OutcomeClass, State
+from services.notifications.core.domain import OutcomeClass, SendOutcome, State
 from services.notifications.settings import NotificationsSettings
 from services.shared.clock import ManualClock
 from services.shared.errors import TransientError
@@ -16,15 +16,15 @@ from tests.integration.notifications.conftest import (
     Replica,
     updated,
 )
-from tests.integration.notifications.peers import Peers
 from tests.integration.notifications.scripted import Scripted, queued
+from tests.integration.notifications.stand_ins import Peers
 
 
 async def test_a_contact_is_asked_for_once_kept_sealed_and_dropped_when_it_changes(
     bench: Bench, peers: Peers, clock: ManualClock, replica: Replica
 ):
     member, _ = await queued(bench, peers)
-    sender = Scripted(Outcome(OutcomeClass.TRANSIENT, "throttled"))
+    sender = Scripted(SendOutcome(OutcomeClass.TRANSIENT, "throttled"))
     one = replica(sender)
     for _ in range(2):
         await one.dispatch()
@@ -49,7 +49,7 @@ async def test_a_contact_fetched_before_a_change_is_not_used_after_it(
 ):
     """The cache is filled after the change dropped it: the version tells."""
     member, _ = await queued(bench, peers)
-    sender = Scripted(Outcome(OutcomeClass.TRANSIENT, "throttled"))
+    sender = Scripted(SendOutcome(OutcomeClass.TRANSIENT, "throttled"))
     sender.gate = asyncio.Event()
     one = replica(sender)
     sending = asyncio.create_task(one.dispatch())

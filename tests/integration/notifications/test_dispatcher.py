@@ -1,4 +1,4 @@
-"""Failures of senders and peers, and news that come while it is being sent."""
+"""Failures of senders and of other services, and events that arrive while a message is being sent."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from services.notifications.domain import Outcome, OutcomeClass, State
+from services.notifications.core.domain import OutcomeClass, SendOutcome, State
 from services.shared.errors import TransientError
 from tests.integration.notifications.conftest import (
     Bench,
@@ -19,8 +19,8 @@ from tests.integration.notifications.conftest import (
     moved,
     removed,
 )
-from tests.integration.notifications.peers import Peers, link_of
 from tests.integration.notifications.scripted import SENT, Scripted, queued
+from tests.integration.notifications.stand_ins import Peers, link_of
 
 
 @pytest.mark.parametrize("peer", ["members", "groups"])
@@ -77,7 +77,7 @@ async def test_a_transient_failure_is_tried_again_later_and_given_up_in_the_end(
     bench: Bench, peers: Peers, replica: Replica
 ):
     member, _ = await queued(bench, peers)
-    one = replica(Scripted(Outcome(OutcomeClass.TRANSIENT, "throttled")))
+    one = replica(Scripted(SendOutcome(OutcomeClass.TRANSIENT, "throttled")))
     for tries in range(1, bench.settings.send_tries + 1):
         assert await one.dispatch() == 1
         n = await bench.welcome(member)
@@ -92,7 +92,7 @@ async def test_a_transient_failure_is_tried_again_later_and_given_up_in_the_end(
 
 async def test_a_permanent_failure_ends_it(bench: Bench, peers: Peers, replica: Replica):
     member, _ = await queued(bench, peers)
-    await replica(Scripted(Outcome(OutcomeClass.PERMANENT, "not_on_whatsapp"))).dispatch()
+    await replica(Scripted(SendOutcome(OutcomeClass.PERMANENT, "not_on_whatsapp"))).dispatch()
     n = await bench.welcome(member)
     assert (n.state, n.reason) == (State.FAILED, "not_on_whatsapp")
     assert [e.type for e in await bench.events(n.id)] == ["notification.queued", "notification.failed"]
@@ -150,7 +150,7 @@ async def test_who_leaves_while_it_is_being_sent_is_not_tried_again(
     bench: Bench, peers: Peers, replica: Replica
 ):
     member, group = await queued(bench, peers)
-    sender = Scripted(Outcome(OutcomeClass.TRANSIENT, "throttled"))
+    sender = Scripted(SendOutcome(OutcomeClass.TRANSIENT, "throttled"))
     sender.gate = asyncio.Event()
     sending = asyncio.create_task(replica(sender).dispatch())
     await sender.reached.wait()
@@ -166,7 +166,7 @@ async def test_who_moves_while_it_is_being_sent_gets_the_new_link_at_the_next_tr
 ):
     member, old = await queued(bench, peers)
     new = peers.add_group()
-    sender = Scripted(Outcome(OutcomeClass.TRANSIENT, "throttled"), SENT)
+    sender = Scripted(SendOutcome(OutcomeClass.TRANSIENT, "throttled"), SENT)
     sender.gate = asyncio.Event()
     one = replica(sender)
     sending = asyncio.create_task(one.dispatch())

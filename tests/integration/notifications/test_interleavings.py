@@ -1,4 +1,4 @@
-"""Whatever the interleaving of the topics, with repetitions and sends in between: one welcome, in the right state."""
+"""One welcome in the right state, however topics interleave, with repetitions and sends in between."""
 
 from __future__ import annotations
 
@@ -13,13 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from infra.local.keys import Keys
-from services.notifications.domain import State
-from services.notifications.migrations import MIGRATIONS
+from services.notifications.core.domain import State
 from services.notifications.settings import NotificationsSettings
 from services.shared.clock import ManualClock
 from services.shared.contracts.base import Envelope, Event
 from services.shared.contracts.vocabulary import Channel
-from services.shared.database import migrate
 from services.shared.ids import new_id
 from tests.fixtures.apps import base_settings
 from tests.integration.notifications.conftest import (
@@ -34,7 +32,7 @@ from tests.integration.notifications.conftest import (
     removed,
     updated,
 )
-from tests.integration.notifications.peers import Peers, link_of
+from tests.integration.notifications.stand_ins import Peers, link_of
 
 Stream = list[Envelope[Event]]
 DISPATCH = "dispatch"
@@ -132,7 +130,7 @@ async def bench(
         ),
         ManualClock(START),
     )
-    await migrate(made.database, MIGRATIONS, made.clock)
+    await made.service.migrate()
     yield made
     await made.runtime.client.drop_database(database)
     made.runtime.client.close()

@@ -18,14 +18,14 @@ import pytest_asyncio
 from infra.kafka.topics import load_topics
 from infra.local.keys import AUDIENCE, ISSUER, Keys
 from infra.local.ports import Ports
-from services.notifications.domain import State
+from services.notifications.core.domain import State
 from services.notifications.settings import NotificationsSettings
 from services.shared.clock import ManualClock
 from services.shared.contracts.base import Envelope, Event
 from services.shared.ids import new_id
 from services.shared.messaging import KafkaBroker, Record, TopicSpec, create_topics, encode
 from tests.integration.notifications.conftest import MASTER_KEYS, START, Bench, assigned, invite, joined
-from tests.integration.notifications.peers import Peers, link_of
+from tests.integration.notifications.stand_ins import Peers, link_of
 
 PERSONAL = ("आशा", "9876543210", "asha@example.org", "chat.whatsapp.com", "the-service-token")
 CLAIM_SECONDS = 3
@@ -135,7 +135,7 @@ async def test_welcomes_through_kafka_without_a_word_of_who_it_was_and_stops_cle
     member, group = peers.add_member(), peers.add_group()
     peers.down, peers.status = {"members"}, 500
     await publish(bystander, kafka_bootstrap, joined(member), invite(group, 1), assigned(member, group))
-    await until(lambda: "dispatch.retrying" in service.said())
+    await until(lambda: "loop.retrying" in service.said())
     peers.down.clear()
     await until_state(bystander, member, State.SENT)
     n = await bystander.welcome(member)

@@ -1,4 +1,4 @@
-"""Notifications made anew from the log, or taught by snapshots after a loss: nobody is welcomed twice."""
+"""Rebuilt from the log, or learning from snapshots after a loss, the service welcomes nobody twice."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import pytest
 
 from infra.local.keys import Keys
 from services.notifications.app import build
-from services.notifications.restoring import plan
+from services.notifications.recovery.rebuild_plan import plan
+from services.notifications.recovery.snapshots import SOURCES
 from services.notifications.settings import NotificationsSettings
-from services.notifications.snapshots import SOURCES
 from services.shared.contracts.base import Envelope, Event
 from services.shared.contracts.groups import GroupSnapshot, PlacementSnapshot
 from services.shared.contracts.members import MemberSnapshot
@@ -31,7 +31,7 @@ from tests.integration.notifications.conftest import (
     moved,
     updated,
 )
-from tests.integration.notifications.peers import Peers
+from tests.integration.notifications.stand_ins import Peers
 
 pytestmark = pytest.mark.heavy
 

@@ -54,18 +54,18 @@ async def state(bench: Bench, events: list[Envelope[Any]]) -> tuple[Any, ...]:
 @pytest.mark.parametrize("stays", [True, False])
 async def test_a_member_is_known_and_welcomed_by_the_newest_events(bench: Bench, stays: bool) -> None:
     straight = history(stays)
-    await live_through(bench.runtime, straight)
+    await live_through(bench.service, straight)
     expected = await state(bench, straight)
     for dead in subsets(len(straight)):
         events = history(stays)
-        await live_through(bench.runtime, events, dead)
+        await live_through(bench.service, events, dead)
         assert await state(bench, events) == expected, dead
 
 
 async def test_gaps_in_the_sequence_are_applied_and_repeats_of_a_sequence_are_not(bench: Bench) -> None:
     member, group = new_id(), new_id()
     events = [joined(member, 3), moved(member, 7), assigned(member, group, 4), invite(group, 5)]
-    await live_through(bench.runtime, events)
+    await live_through(bench.service, events)
     settled = await state(bench, events)
     assert settled[0]["unit"] == "BR-GAYA"
     repeats = [
@@ -74,5 +74,5 @@ async def test_gaps_in_the_sequence_are_applied_and_repeats_of_a_sequence_are_no
         assigned(member, new_id(), 4),
         invite(group, 5, ready=False),
     ]
-    await live_through(bench.runtime, repeats)
+    await live_through(bench.service, repeats)
     assert await state(bench, events) == settled

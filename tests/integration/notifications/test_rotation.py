@@ -7,7 +7,7 @@ import secrets
 import pytest
 from pymongo.errors import EncryptionError
 
-from services.notifications.migrations import MIGRATIONS, SEALED
+from services.notifications.__main__ import SEALED
 from services.shared.encryption import Vault
 from services.shared.operations import rotation
 from tests.integration.notifications.conftest import START, Bench
@@ -30,7 +30,13 @@ async def test_what_is_sealed_is_sealed_anew(bench: Bench, monkeypatch: pytest.M
 
     async def rotate(max_batches: int | None = None) -> bool:
         return await rotation.rotate_keys(
-            bench.settings, anew, MIGRATIONS, SEALED, said.append, settle_seconds=0, max_batches=max_batches
+            bench.settings,
+            anew,
+            bench.service.migrations,
+            SEALED,
+            said.append,
+            settle_seconds=0,
+            max_batches=max_batches,
         )
 
     assert not await rotate(3), "one collection and a part of the next"

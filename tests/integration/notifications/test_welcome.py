@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from services.notifications.domain import State
+from services.notifications.core.domain import State
 from services.shared.ids import new_id
 from services.shared.messaging import UnitOfWork
 from tests.integration.notifications.conftest import (
@@ -18,7 +18,7 @@ from tests.integration.notifications.conftest import (
     removed,
     updated,
 )
-from tests.integration.notifications.peers import Peers, link_of
+from tests.integration.notifications.stand_ins import Peers, link_of
 
 
 async def test_a_member_who_consented_is_welcomed_once_the_group_has_a_link(bench: Bench, peers: Peers):
@@ -145,10 +145,10 @@ async def test_the_language_is_that_of_the_moment_of_sending(bench: Bench, peers
 
 
 async def test_a_link_that_comes_while_somebody_is_being_assigned_is_not_missed(bench: Bench, peers: Peers):
-    """The two transactions overlap; under snapshot isolation each would miss the other if they did not conflict."""
+    """The transactions overlap; under snapshot isolation each would miss the other without a conflict."""
     member, group = peers.add_member(), peers.add_group()
     await bench.deliver(joined(member))
-    handlers = bench.runtime.consumer.applier._handlers  # type: ignore[union-attr]
+    handlers = bench.service.consumer.applier._handlers  # type: ignore[union-attr]
     other: list[asyncio.Task[None]] = []
 
     async def link_comes(work: UnitOfWork) -> None:

@@ -8,22 +8,22 @@ from typing import Any
 
 import pytest
 
-from services.notifications.domain import (
+from services.notifications.core.domain import (
+    Attempted,
     Cause,
+    Deferred,
     Notification,
-    Outcome,
     OutcomeClass,
-    Postponed,
-    Refused,
     RetryPolicy,
+    SendOutcome,
     State,
-    Step,
-    Tried,
+    Suppressed,
     conclude,
     follow,
-    welcome,
+    queue_welcome,
 )
-from services.notifications.recipients import Recipient
+from services.notifications.core.recipients import Recipient
+from services.shared.contracts.base import Event, Step
 
 NOW = datetime(2025, 6, 1, tzinfo=UTC)
 LATER = NOW + timedelta(seconds=60)
@@ -31,24 +31,30 @@ POLICY = RetryPolicy(tries=3, first_seconds=30)
 MEMBER = Recipient("m", joined=True, unit="BR-A", language="hi", channels=("sms", "whatsapp"), group_id="g")
 
 
-def made(recipient: Recipient = MEMBER, *, invited: bool = True) -> Step:
-    return welcome("n", recipient, invited=invited, language="hi", cause=Cause("c", "t"), now=NOW)
+def made(recipient: Recipient = MEMBER, *, invited: bool = True) -> Step[Notification]:
+    return queue_welcome("n", recipient, invited=invited, language="hi", cause=Cause("c", "t"), now=NOW)
 
 
 def sending(**changes: Any) -> Notification:
-    claimed = replace(made().notification, state=State.SENDING, claim="x", due_at=LATER)
+    claimed = replace(made().state, state=State.SENDING, claim="x", due_at=LATER)
     return replace(claimed, **changes)
 
 
-def tried(kind: OutcomeClass, error_class: str | None = None) -> Tried:
-    return Tried(Outcome(kind, error_class), "recording", "sms", "en")
+def event_of(step: Step[Notification]) -> Event:
+    """The one event of a step, which carries the sequence after it."""
+    [(event, sequence)] = step.events
+    assert sequence == step.state.sequence
+    return event
+
+
+def tried(kind: OutcomeClass, error_class: str | None = None) -> Attempted:
+    return Attempted(SendOutcome(kind, error_class), "recording", "sms", "en")
 
 
 def test_a_welcome_is_due_at_once_when_nothing_is_missing():
     step = made()
-    assert (step.notification.state, step.notification.due_at) == (State.QUEUED, NOW)
-    assert step.event is not None
-    assert step.event.model_dump() == {
+    assert (step.state.state, step.state.due_at) == (State.QUEUED, NOW)
+    assert event_of(step).model_dump() == {
         "notification_id": "n",
         "member_id": "m",
         "unit": "BR-A",
@@ -58,15 +64,14 @@ def test_a_welcome_is_due_at_once_when_nothing_is_missing():
         "channel": "whatsapp",
         "held_for": None,
     }
-    assert step.notification.sequence == 1
+    assert step.state.sequence == 1
 
 
 @pytest.mark.parametrize(("group_id", "held_for"), [(None, "no_group"), ("g", "no_invite")])
 def test_a_welcome_is_held_for_what_is_missing(group_id, held_for):
     step = made(replace(MEMBER, group_id=group_id), invited=False)
-    assert (step.notification.held_for, step.notification.due_at) == (held_for, None)
-    assert step.event is not None
-    assert step.event.model_dump()["held_for"] == held_for
+    assert (step.state.held_for, step.state.due_at) == (held_for, None)
+    assert event_of(step).model_dump()["held_for"] == held_for
 
 
 @pytest.mark.parametrize(
@@ -75,86 +80,83 @@ def test_a_welcome_is_held_for_what_is_missing(group_id, held_for):
 )
 def test_a_welcome_that_may_never_go_begins_suppressed(changed, reason, channel):
     step = made(replace(MEMBER, **changed))
-    n = step.notification
+    n = step.state
     assert (n.state, n.reason, n.channel, n.sequence) == (State.SUPPRESSED, reason, channel, 1)
-    assert step.event is not None
-    assert step.event.event_type == "notification.suppressed"
+    assert event_of(step).event_type == "notification.suppressed"
 
 
 def test_a_link_that_arrives_lets_a_held_welcome_go():
-    held = made(invited=False).notification
+    held = made(invited=False).state
     step = follow(held, MEMBER, invited=True, language="hi", now=LATER)
-    assert (step.notification.held_for, step.notification.due_at, step.event) == (None, LATER, None)
+    assert (step.state.held_for, step.state.due_at, step.events) == (None, LATER, ())
 
 
 def test_a_move_while_held_targets_the_new_group():
-    held = made(invited=False).notification
+    held = made(invited=False).state
     moved = replace(MEMBER, unit="BR-B", group_id="h")
-    n = follow(held, moved, invited=True, language="hi", now=LATER).notification
+    n = follow(held, moved, invited=True, language="hi", now=LATER).state
     assert (n.unit, n.group_id, n.held_for) == ("BR-B", "h", None)
 
 
 def test_a_retry_keeps_its_time_when_the_member_changes():
-    waiting = replace(made().notification, due_at=LATER)
-    n = follow(waiting, replace(MEMBER, language="en"), invited=True, language="en", now=NOW).notification
+    waiting = replace(made().state, due_at=LATER)
+    n = follow(waiting, replace(MEMBER, language="en"), invited=True, language="en", now=NOW).state
     assert (n.due_at, n.language) == (LATER, "en")
 
 
 def test_leaving_suppresses_what_is_queued_and_marks_what_is_being_sent():
     gone = replace(MEMBER, active=False)
-    step = follow(made().notification, gone, invited=True, language="hi", now=LATER)
-    assert (step.notification.state, step.notification.reason, step.notification.sequence) == (
+    step = follow(made().state, gone, invited=True, language="hi", now=LATER)
+    assert (step.state.state, step.state.reason, step.state.sequence) == (
         State.SUPPRESSED,
         "left",
         2,
     )
     marked = follow(sending(), gone, invited=True, language="hi", now=LATER)
-    assert (marked.notification.state, marked.notification.stop, marked.event) == (
+    assert (marked.state.state, marked.state.stop, marked.events) == (
         State.SENDING,
         "left",
-        None,
+        (),
     )
 
 
 def test_losing_the_group_while_being_sent_leaves_the_claim_alone():
-    n = follow(sending(), replace(MEMBER, group_id=None), invited=False, language="hi", now=NOW).notification
+    n = follow(sending(), replace(MEMBER, group_id=None), invited=False, language="hi", now=NOW).state
     assert (n.state, n.held_for, n.due_at) == (State.SENDING, "no_group", LATER)
 
 
 def test_what_is_finished_follows_only_the_unit():
-    sent = conclude(sending(), tried(OutcomeClass.SENT), policy=POLICY, now=NOW).notification
+    sent = conclude(sending(), tried(OutcomeClass.SENT), policy=POLICY, now=NOW).state
     step = follow(sent, replace(MEMBER, unit="BR-B", active=False), invited=True, language="ur", now=LATER)
-    assert step.notification == replace(sent, unit="BR-B", updated_at=LATER)
-    assert step.event is None
+    assert step.state == replace(sent, unit="BR-B", updated_at=LATER)
+    assert step.events == ()
 
 
 def test_following_what_did_not_change_changes_nothing():
-    current = made().notification
-    assert follow(current, MEMBER, invited=True, language="hi", now=LATER) == (current, None)
+    current = made().state
+    assert follow(current, MEMBER, invited=True, language="hi", now=LATER) == (current, ())
 
 
 def test_sent():
     step = conclude(sending(), tried(OutcomeClass.SENT), policy=POLICY, now=NOW)
-    n = step.notification
+    n = step.state
     assert (n.state, n.channel, n.language, n.due_at, n.claim) == (State.SENT, "sms", "en", None, None)
-    assert step.event is not None
-    assert step.event.model_dump()["attempts"] == 1
+    assert event_of(step).model_dump()["attempts"] == 1
 
 
 def test_a_transient_failure_is_tried_again_with_a_doubling_pause_and_then_given_up():
     n, pauses = sending(), []
     for _ in range(POLICY.tries - 1):
         step = conclude(n, tried(OutcomeClass.TRANSIENT, "throttled"), policy=POLICY, now=NOW)
-        assert step.event is None
-        assert step.notification.due_at is not None
-        pauses.append((step.notification.due_at - NOW).total_seconds())
-        n = replace(step.notification, state=State.SENDING, claim="x")
+        assert step.events == ()
+        assert step.state.due_at is not None
+        pauses.append((step.state.due_at - NOW).total_seconds())
+        n = replace(step.state, state=State.SENDING, claim="x")
     step = conclude(n, tried(OutcomeClass.TRANSIENT, "throttled"), policy=POLICY, now=NOW)
     assert pauses == [30, 60]
-    assert (step.notification.state, step.notification.reason) == (State.FAILED, "tries_exhausted")
-    assert [a.error_class for a in step.notification.attempts] == ["throttled"] * 3
-    assert step.event is not None
-    assert step.event.model_dump()["error_class"] == "tries_exhausted"
+    assert (step.state.state, step.state.reason) == (State.FAILED, "tries_exhausted")
+    assert [a.error_class for a in step.state.attempts] == ["throttled"] * 3
+    assert event_of(step).model_dump()["error_class"] == "tries_exhausted"
 
 
 def test_the_pause_ends_growing_at_an_hour():
@@ -163,23 +165,23 @@ def test_the_pause_ends_growing_at_an_hour():
 
 def test_a_permanent_failure_ends_it_at_once():
     step = conclude(sending(), tried(OutcomeClass.PERMANENT, "blocked"), policy=POLICY, now=NOW)
-    assert (step.notification.state, step.notification.reason) == (State.FAILED, "blocked")
+    assert (step.state.state, step.state.reason) == (State.FAILED, "blocked")
 
 
 def test_refused_by_the_gate():
-    step = conclude(sending(), Refused("no_address", "email"), policy=POLICY, now=NOW)
-    n = step.notification
+    step = conclude(sending(), Suppressed("no_address", "email"), policy=POLICY, now=NOW)
+    n = step.state
     assert (n.state, n.reason, n.channel, n.attempts) == (State.SUPPRESSED, "no_address", "email", ())
 
 
 @pytest.mark.parametrize(("held_for", "due_at"), [(None, LATER), ("no_invite", None)])
 def test_postponed_goes_back_to_the_queue_without_a_try(held_for, due_at):
-    step = conclude(sending(held_for=held_for), Postponed(LATER), policy=POLICY, now=NOW)
-    n = step.notification
-    assert (n.state, n.claim, n.due_at, n.attempts, step.event) == (State.QUEUED, None, due_at, (), None)
+    step = conclude(sending(held_for=held_for), Deferred(LATER), policy=POLICY, now=NOW)
+    n = step.state
+    assert (n.state, n.claim, n.due_at, n.attempts, step.events) == (State.QUEUED, None, due_at, (), ())
 
 
 def test_who_left_meanwhile_is_not_tried_again():
     result = tried(OutcomeClass.TRANSIENT, "throttled")
-    n = conclude(sending(stop="left", held_for="no_group"), result, policy=POLICY, now=NOW).notification
+    n = conclude(sending(stop="left", held_for="no_group"), result, policy=POLICY, now=NOW).state
     assert (n.state, n.reason, n.due_at) == (State.SUPPRESSED, "left", None)

@@ -10,7 +10,7 @@ from typing import Literal
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.notifications.recipients import Recipient, learn
+from services.notifications.core.recipients import Recipient, learn
 from services.shared.contracts.base import Event
 from services.shared.contracts.groups import GroupMemberAssigned, GroupMemberRemoved, PlacementSnapshot
 from services.shared.contracts.members import (
@@ -157,5 +157,5 @@ def told(events: Iterable[tuple[Event, int]]) -> Recipient:
 
 
 def without_versions(recipient: Recipient, other: Recipient) -> Recipient:
-    """With the versions of the other, which a snapshot states as of its own, later one."""
+    """`recipient` with the sequences of `other`, which learnt the same values from a later snapshot."""
     return replace(recipient, unit_sequence=other.unit_sequence, language_sequence=other.language_sequence)

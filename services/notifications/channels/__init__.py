@@ -1,0 +1,1 @@
+"""Channels: senders behind one protocol; SANGATHAN_SENDER chooses one."""

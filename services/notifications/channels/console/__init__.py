@@ -1,0 +1,1 @@
+"""The console channel: shows messages on standard output, for development."""

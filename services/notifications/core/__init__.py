@@ -1,0 +1,1 @@
+"""Everything that the features share: the notification and its rules, recipients, stores, clients."""

@@ -1,0 +1,41 @@
+"""The core of notifications: the parts that its features are built on."""
+
+from __future__ import annotations
+
+import asyncio
+
+from services.notifications.core.clients.groups import GroupsClient
+from services.notifications.core.clients.members import MembersClient
+from services.notifications.core.clients.service import ServiceClient, ServiceToken
+from services.notifications.core.metrics import NotificationMetrics
+from services.notifications.core.store import MIGRATIONS, InviteStore, NotificationStore, RecipientStore
+from services.notifications.settings import NotificationsSettings
+from services.notifications.templates.texts import Texts
+from services.shared.encryption import Vault
+from services.shared.runtime import Feature, Runtime, vault_key
+
+
+class Core:
+    def __init__(self, runtime: Runtime, settings: NotificationsSettings) -> None:
+        self.runtime = runtime
+        self.settings = settings
+        self.clock = runtime.clock
+        self.metrics = NotificationMetrics(runtime.registry)
+        self.recipients = RecipientStore(runtime.database)
+        self.invites = InviteStore(runtime.database)
+        self.notifications = NotificationStore(runtime.database)
+        self.vault = Vault(runtime.client, runtime.database, settings.master_keys)
+        self.texts = Texts()
+        self.due = asyncio.Event()
+        """Set when this process may have made a notification due; the dispatcher waits for it."""
+        token = ServiceToken(settings.service_token_file)
+        self.metrics.watch_token(token.expires_at)
+        self.members = MembersClient(ServiceClient("members", settings.members_url, token, self.metrics))
+        self.groups = GroupsClient(ServiceClient("groups", settings.groups_url, token, self.metrics))
+
+    def feature(self) -> Feature:
+        return Feature(
+            slow_gauges=[vault_key(self.vault, self.runtime.registry)],
+            migrations=MIGRATIONS,
+            on_close=[self.members.close, self.groups.close, self.vault.close],
+        )

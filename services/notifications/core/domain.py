@@ -1,0 +1,292 @@
+"""The life of a notification: queued -> sending -> sent | failed | suppressed. Pure: time and ids are given.
+
+Each function answers a `Step`: the notification as it is now, and an event if other services hear of the
+change. The event's sequence is the notification's `sequence` after it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Final, TypeAlias
+
+from services.notifications.core.recipients import Recipient
+from services.notifications.core.send_policy import Ruling, Verdict, judge, send_facts
+from services.shared.contracts.base import Event, Numbered, Step
+from services.shared.contracts.notifications import (
+    NotificationFailed,
+    NotificationQueued,
+    NotificationSent,
+    NotificationSuppressed,
+)
+from services.shared.contracts.vocabulary import Purpose
+
+WELCOME: Final = Purpose.WELCOME.value
+TRIES_EXHAUSTED: Final = "tries_exhausted"
+
+
+class State(StrEnum):
+    QUEUED = "queued"
+    SENDING = "sending"
+    SENT = "sent"
+    FAILED = "failed"
+    SUPPRESSED = "suppressed"
+
+    @property
+    def is_open(self) -> bool:
+        """Whether anything can still happen to the notification."""
+        return self in (State.QUEUED, State.SENDING)
+
+
+class OutcomeClass(StrEnum):
+    SENT = "sent"
+    TRANSIENT = "transient"
+    """May go through later: the provider is busy, throttles or is out of reach."""
+    PERMANENT = "permanent"
+    """Will never go through as it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class SendOutcome:
+    """The result of one try. `error_class` is a word of ours, never a provider's text; None when sent."""
+
+    kind: OutcomeClass
+    error_class: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    at: datetime
+    sender: str
+    outcome: OutcomeClass
+    error_class: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """The request and the event that the notification exists for; its later events name them."""
+
+    correlation_id: str
+    traceparent: str
+    causation_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notification:
+    """One message to one member, without its text or address. `language` is that of the text."""
+
+    id: str
+    member_id: str
+    unit: str
+    purpose: str
+    template: str
+    language: str
+    channel: str | None = None
+    group_id: str | None = None
+    state: State
+    reason: str | None = None
+    """Why it was suppressed or failed."""
+    held_for: str | None = None
+    """The reason to wait: an event that has not come yet."""
+    stop: str | None = None
+    """Why it must not be tried again; learnt while it was being sent."""
+    attempts: tuple[Attempt, ...] = ()
+    due_at: datetime | None = None
+    """When the dispatcher must look at it: the time of the next try or the end of the running claim.
+
+    None when an event has to come first or nothing is left to do.
+    """
+    claim: str | None = None
+    sequence: int = 0
+    cause: Cause
+    created_at: datetime
+    updated_at: datetime
+
+
+def queue_welcome(
+    id_: str, recipient: Recipient, *, invited: bool, language: str, cause: Cause, now: datetime
+) -> Step[Notification]:
+    """The one welcome of a member who joined. `invited`: the member's group has an invite link."""
+    verdict = judge(send_facts(recipient, invited=invited))
+    made = Notification(
+        id=id_,
+        member_id=recipient.member_id,
+        unit=recipient.unit,
+        purpose=WELCOME,
+        template=WELCOME,
+        language=language,
+        channel=verdict.channel,
+        group_id=recipient.group_id,
+        state=State.QUEUED,
+        cause=cause,
+        created_at=now,
+        updated_at=now,
+    )
+    if verdict.ruling is Ruling.SUPPRESS:
+        return _suppressed(made, verdict.reason, now)
+    held_for = verdict.reason
+    queued = replace(made, held_for=held_for, due_at=None if held_for else now)
+    return _published(
+        queued, NotificationQueued(**_common(queued), channel=queued.channel, held_for=held_for)
+    )
+
+
+def follow(
+    current: Notification, recipient: Recipient, *, invited: bool, language: str, now: datetime
+) -> Step[Notification]:
+    """The notification after its member moved, was placed in another group, changed language or left.
+
+    A finished one only follows the member's unit, which decides who may see it.
+    """
+    followed = replace(current, unit=recipient.unit)
+    step = Step(followed)
+    if current.state.is_open:
+        verdict = judge(send_facts(recipient, invited=invited))
+        followed = replace(followed, language=language, channel=verdict.channel, group_id=recipient.group_id)
+        step = _apply_verdict(followed, verdict, now)
+    if step.state == current:
+        return Step(current)
+    return Step(replace(step.state, updated_at=now), step.events)
+
+
+def _apply_verdict(current: Notification, verdict: Verdict, now: datetime) -> Step[Notification]:
+    queued = current.state is State.QUEUED
+    match verdict.ruling:
+        case Ruling.SUPPRESS if queued:
+            return _suppressed(current, verdict.reason, now)
+        case Ruling.SUPPRESS:
+            return Step(replace(current, stop=verdict.reason))
+        case Ruling.HOLD:
+            # While it is being sent, `due_at` is the end of the claim.
+            return Step(replace(current, held_for=verdict.reason, due_at=None if queued else current.due_at))
+        case Ruling.ALLOW:
+            return Step(replace(current, held_for=None, due_at=current.due_at or now))
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """At most `tries` tries; the pause doubles from `first_seconds` to an hour.
+
+    There is no jitter: notifications that come due together are sent in batches anyway.
+    """
+
+    tries: int
+    first_seconds: float
+
+    def next_try(self, tried: int, now: datetime) -> datetime:
+        return now + timedelta(seconds=min(3600.0, self.first_seconds * 2 ** (tried - 1)))
+
+
+@dataclass(frozen=True, slots=True)
+class Attempted:
+    """It was handed to the sender, or its text could not be rendered: this counts as a try."""
+
+    outcome: SendOutcome
+    sender: str
+    channel: str
+    language: str
+
+
+@dataclass(frozen=True, slots=True)
+class Suppressed:
+    """The send policy forbids it for good."""
+
+    reason: str
+    channel: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Deferred:
+    """Nothing was tried; look again at `until`, unless an event has to come first."""
+
+    until: datetime
+
+
+DispatchResult: TypeAlias = Attempted | Suppressed | Deferred
+
+
+def conclude(
+    claimed: Notification, result: DispatchResult, *, policy: RetryPolicy, now: datetime
+) -> Step[Notification]:
+    """The notification after the dispatcher handled it."""
+    match result:
+        case Attempted():
+            return _attempted(claimed, result, policy, now)
+        case Suppressed(reason, channel):
+            return _suppressed(replace(claimed, channel=channel), reason, now)
+        case Deferred(until):
+            return _queued_again(claimed, until, now)
+
+
+def _attempted(
+    claimed: Notification, result: Attempted, policy: RetryPolicy, now: datetime
+) -> Step[Notification]:
+    outcome = result.outcome
+    attempt = Attempt(now, result.sender, outcome.kind, outcome.error_class)
+    attempts = (*claimed.attempts, attempt)
+    current = replace(claimed, attempts=attempts, channel=result.channel, language=result.language)
+    if outcome.kind is OutcomeClass.SENT:
+        sent = _closed(current, State.SENT, None, now)
+        return _published(
+            sent,
+            NotificationSent(
+                **_common(sent), channel=sent.channel, sender=result.sender, attempts=len(attempts)
+            ),
+        )
+    if outcome.kind is OutcomeClass.TRANSIENT and len(attempts) < policy.tries:
+        return _queued_again(current, policy.next_try(len(attempts), now), now)
+    permanent = outcome.kind is OutcomeClass.PERMANENT
+    error_class = (outcome.error_class or "refused") if permanent else TRIES_EXHAUSTED
+    failed = _closed(current, State.FAILED, error_class, now)
+    event = NotificationFailed(
+        **_common(failed),
+        channel=failed.channel,
+        sender=result.sender,
+        attempts=len(attempts),
+        error_class=error_class,
+    )
+    return _published(failed, event)
+
+
+def _queued_again(current: Notification, due_at: datetime, now: datetime) -> Step[Notification]:
+    if current.stop is not None:
+        return _suppressed(current, current.stop, now)
+    due = None if current.held_for else due_at
+    return Step(replace(current, state=State.QUEUED, claim=None, due_at=due, updated_at=now))
+
+
+def _suppressed(current: Notification, reason: str | None, now: datetime) -> Step[Notification]:
+    word = reason or "unknown"
+    suppressed = _closed(current, State.SUPPRESSED, word, now)
+    event = NotificationSuppressed(**_common(suppressed), channel=suppressed.channel, reason=word)
+    return _published(suppressed, event)
+
+
+def _closed(current: Notification, state: State, reason: str | None, now: datetime) -> Notification:
+    return replace(
+        current,
+        state=state,
+        reason=reason,
+        held_for=None,
+        stop=None,
+        due_at=None,
+        claim=None,
+        updated_at=now,
+    )
+
+
+def _published(current: Notification, event: Event) -> Step[Notification]:
+    after = replace(current, sequence=current.sequence + 1)
+    return Step(after, (Numbered(event, after.sequence),))
+
+
+def _common(current: Notification) -> dict[str, str]:
+    return {
+        "notification_id": current.id,
+        "member_id": current.member_id,
+        "unit": current.unit,
+        "purpose": current.purpose,
+        "template": current.template,
+        "language": current.language,
+    }

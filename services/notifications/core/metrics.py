@@ -1,0 +1,95 @@
+"""Metrics of the notifications service. Every label has a closed list of values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from services.notifications.core.domain import Notification
+from services.shared.messaging import SIZES
+
+SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+HELD_FOR = ("no_group", "no_invite")
+
+
+class NotificationMetrics:
+    """Registered once in the registry of its service."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.transitions = Counter(
+            "sangathan_notifications_transitions",
+            "Notifications that entered a state (queued, sending, sent, failed, suppressed), "
+            "with the reason if any.",
+            ["state", "reason"],
+            registry=registry,
+        )
+        self.held = Gauge(
+            "sangathan_notifications_held",
+            "Queued notifications that wait for an event, by what is missing.",
+            ["reason"],
+            registry=registry,
+        )
+        self.held_age = Gauge(
+            "sangathan_notifications_held_oldest_age_seconds",
+            "Time since the oldest of those was queued.",
+            ["reason"],
+            registry=registry,
+        )
+        self.token_expiry = Gauge(
+            "sangathan_service_token_expiry_timestamp_seconds",
+            "When the token with which members and groups are called expires; NaN while it cannot be read.",
+            registry=registry,
+        )
+        self.batch_size = Histogram(
+            "sangathan_dispatch_batch_notifications",
+            "Notifications per claimed batch.",
+            buckets=SIZES,
+            registry=registry,
+        )
+        self.batch_seconds = Histogram(
+            "sangathan_dispatch_batch_seconds",
+            "From a claimed batch to its recorded outcomes.",
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self.attempts = Counter(
+            "sangathan_notifications_attempts",
+            "Messages handed to a sender, by outcome (sent, transient, permanent).",
+            ["sender", "outcome"],
+            registry=registry,
+        )
+        self.postponed = Counter(
+            "sangathan_dispatch_postponed",
+            "Claimed notifications put back untried, by cause (peer, gate).",
+            ["cause"],
+            registry=registry,
+        )
+        self.contacts = Counter(
+            "sangathan_contact_lookups",
+            "Contacts needed, by where they came from (cache, members, nowhere).",
+            ["source"],
+            registry=registry,
+        )
+        self.peer_errors = Counter(
+            "sangathan_peer_errors",
+            "Calls to another service given up, by service.",
+            ["peer"],
+            registry=registry,
+        )
+
+    def entered(self, notifications: Iterable[Notification]) -> None:
+        for notification in notifications:
+            self.transitions.labels(notification.state.value, notification.reason or "").inc()
+
+    def show_held(self, held: Mapping[str, tuple[int, datetime]], now: datetime) -> None:
+        """`{reason: (how many, when the oldest was queued)}`"""
+        for reason in HELD_FOR:
+            count, oldest = held.get(reason, (0, now))
+            self.held.labels(reason).set(count)
+            self.held_age.labels(reason).set(max(0.0, (now - oldest).total_seconds()))
+
+    def watch_token(self, expires_at: Callable[[], float]) -> None:
+        """Read at scrape time."""
+        self.token_expiry.set_function(expires_at)

@@ -1,0 +1,104 @@
+"""Recipients: members as the events of two topics describe them, in whatever order these arrive. Pure.
+
+Each group of fields is kept with the sequence of the event it came from, and only a later event replaces it.
+So a repeated or stale event changes nothing, and any interleaving ends in the same `Recipient`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from services.shared.contracts.base import Event
+from services.shared.contracts.groups import GroupMemberAssigned, GroupMemberRemoved, PlacementSnapshot
+from services.shared.contracts.members import (
+    MemberJoined,
+    MemberLeft,
+    MemberMoved,
+    MemberSnapshot,
+    MemberUpdated,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Recipient:
+    """A member as far as messages are concerned.
+
+    `placement_sequence` counts events of the groups topic, the other sequences those of the members topic.
+    """
+
+    member_id: str
+    joined: bool = False
+    """Whether their `member.joined` was heard: only that makes a welcome."""
+    found: bool = False
+    """Whether a snapshot described them: they are a member, but joined at some other time."""
+    active: bool = True
+    """False for good once the member left: a person who joins again is a new member."""
+    unit: str = ""
+    unit_sequence: int = 0
+    language: str = ""
+    language_sequence: int = 0
+    contact_sequence: int = 0
+    """The version of name, phone and e-mail: a contact cached under another version is stale."""
+    channels: tuple[str, ...] = ()
+    group_id: str | None = None
+    placement_sequence: int = 0
+
+    @property
+    def introduced(self) -> bool:
+        """Whether their consents are known; nothing can be decided about a message to them before."""
+        return self.joined or self.found
+
+
+def learn(known: Recipient, event: Event, sequence: int) -> Recipient:
+    """`known` with what `event` adds; unchanged when the event is stale, repeated or of no interest."""
+    match event:
+        case MemberJoined():
+            heard = _in_unit(_speaking(known, event.language, sequence), event.unit, sequence)
+            # A member joins once: a second `member.joined` is a mistake and takes back no consent.
+            after = heard if known.joined else replace(heard, joined=True, channels=event.channels)
+        case MemberUpdated():
+            heard = _in_unit(_speaking(known, event.language, sequence), event.unit, sequence)
+            after = _with_contact(heard, sequence) if event.contact_changed else heard
+        case MemberMoved():
+            after = _in_unit(known, event.unit, sequence)
+        case MemberLeft():
+            after = replace(known, active=False)
+        case MemberSnapshot():
+            after = _found(known, event, sequence)
+        case GroupMemberAssigned():
+            after = _placed(known, event.group_id, sequence)
+        case GroupMemberRemoved():
+            # The removal from a seat may be reported after the next seat was taken; that one stays.
+            stays = known.group_id if known.group_id != event.group_id else None
+            after = _placed(known, stays, sequence)
+        case PlacementSnapshot():
+            after = _placed(known, event.group_id, sequence)
+        case _:
+            after = known
+    return after
+
+
+def _found(known: Recipient, event: MemberSnapshot, sequence: int) -> Recipient:
+    heard = _in_unit(_speaking(known, event.language, sequence), event.unit, sequence)
+    heard = replace(heard, active=heard.active and event.status == "active")
+    return heard if heard.joined else replace(heard, found=True, channels=event.channels)
+
+
+def _in_unit(known: Recipient, unit: str, sequence: int) -> Recipient:
+    return replace(known, unit=unit, unit_sequence=sequence) if sequence > known.unit_sequence else known
+
+
+def _speaking(known: Recipient, language: str, sequence: int) -> Recipient:
+    if sequence <= known.language_sequence:
+        return known
+    return replace(known, language=language, language_sequence=sequence)
+
+
+def _with_contact(known: Recipient, sequence: int) -> Recipient:
+    return replace(known, contact_sequence=max(sequence, known.contact_sequence))
+
+
+def _placed(known: Recipient, group_id: str | None, sequence: int) -> Recipient:
+    if sequence <= known.placement_sequence:
+        return known
+    return replace(known, group_id=group_id, placement_sequence=sequence)

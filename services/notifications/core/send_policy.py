@@ -1,0 +1,126 @@
+"""The send policy: decides whether a message may go, on which channel, and explains it by rules. Pure.
+
+It judges twice: when a welcome is queued, before the address is looked up, and again just before it is sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from services.notifications.core.recipients import Recipient
+from services.shared.contracts.vocabulary import Channel
+
+
+class Ruling(StrEnum):
+    ALLOW = "allow"
+    HOLD = "hold"
+    """Not now; an event that is still to come may change it."""
+    SUPPRESS = "suppress"
+    """Never."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One applied rule, its input (no address, no name) and its ruling; `reason` unless it passed."""
+
+    rule: str
+    input: Mapping[str, object]
+    ruling: Ruling
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SendFacts:
+    """The input of the policy. `consented` and `addressable` are channels."""
+
+    active: bool
+    consented: tuple[str, ...]
+    addressable: frozenset[str] | None
+    """None while the address has not been looked up."""
+    group_id: str | None
+    invited: bool
+    """Whether the group has an invite link."""
+
+
+def send_facts(
+    recipient: Recipient,
+    *,
+    invited: bool,
+    addressable: frozenset[str] | None = None,
+    contact_active: bool = True,
+) -> SendFacts:
+    """`contact_active` is what the members service says now; it may be ahead of the events heard so far."""
+    return SendFacts(
+        active=recipient.active and contact_active,
+        consented=recipient.channels,
+        addressable=addressable,
+        group_id=recipient.group_id,
+        invited=invited,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The rules that were applied, in order; the most severe of them decides."""
+
+    rules: tuple[Rule, ...]
+    channel: str | None
+    """The first usable channel in `Channel`'s order, if there is one."""
+
+    @property
+    def ruling(self) -> Ruling:
+        return self._decisive.ruling
+
+    @property
+    def reason(self) -> str | None:
+        return self._decisive.reason
+
+    @property
+    def _decisive(self) -> Rule:
+        """Suppressing outweighs holding, holding outweighs allowing; among equals the first rule decides."""
+        weight = {Ruling.SUPPRESS: 0, Ruling.HOLD: 1, Ruling.ALLOW: 2}
+        return min(self.rules, key=lambda rule: weight[rule.ruling])
+
+
+def judge(facts: SendFacts) -> Verdict:
+    """Apply every rule, in the order in which their reasons take precedence."""
+    consented = tuple(channel.value for channel in Channel if channel.value in facts.consented)
+    usable = tuple(c for c in consented if facts.addressable is None or c in facts.addressable)
+    rules = (_is_active(facts), _has_consent(consented), _has_address(facts, usable), _has_group_link(facts))
+    channels = usable or consented
+    return Verdict(rules, channels[0] if channels else None)
+
+
+def _is_active(facts: SendFacts) -> Rule:
+    return _rule("active", {"active": facts.active}, facts.active, Ruling.SUPPRESS, "left")
+
+
+def _has_consent(consented: tuple[str, ...]) -> Rule:
+    return _rule("consent", {"channels": consented}, bool(consented), Ruling.SUPPRESS, "no_consent")
+
+
+def _has_address(facts: SendFacts, usable: tuple[str, ...]) -> Rule:
+    looked_up = facts.addressable is not None
+    return _rule(
+        "address",
+        {"channels": usable if looked_up else None},
+        bool(usable) or not looked_up,
+        Ruling.SUPPRESS,
+        "no_address",
+    )
+
+
+def _has_group_link(facts: SendFacts) -> Rule:
+    return _rule(
+        "group_link",
+        {"group_id": facts.group_id, "invited": facts.invited},
+        facts.group_id is not None and facts.invited,
+        Ruling.HOLD,
+        "no_group" if facts.group_id is None else "no_invite",
+    )
+
+
+def _rule(rule: str, input_: Mapping[str, object], passed: bool, otherwise: Ruling, reason: str) -> Rule:
+    return Rule(rule, input_, Ruling.ALLOW) if passed else Rule(rule, input_, otherwise, reason)

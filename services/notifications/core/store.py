@@ -1,0 +1,221 @@
+"""Recipients, groups' invite links and notifications: the collections that every feature builds on.
+
+    recipients      {_id: member id, ...Recipient}
+    group_invites   {_id: group id, ready, sequence, awaited?}
+    notifications   {_id, ...Notification, open?}
+
+A field of a notification that has no value is absent, which keeps finished notifications out of the
+dispatcher's indexes; `open` is true until one is finished.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection as Many
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from datetime import datetime
+from typing import Any, Final
+
+from pymongo import ASCENDING, IndexModel, ReplaceOne, UpdateOne
+
+from services.notifications.core.domain import WELCOME, Notification, State
+from services.notifications.core.recipients import Recipient
+from services.shared.database import Codec, Collection, Database, Document, Migration, Session, create
+from services.shared.encryption import create_key_collection
+
+NOTIFICATIONS: Final = "notifications"
+
+_RECIPIENT: Final = Codec(Recipient, id_field="member_id")
+_NOTIFICATION: Final = Codec(
+    Notification, id_field="id", omit_none=[f.name for f in fields(Notification) if f.default is None]
+)
+
+
+def notification_document(notification: Notification) -> Document:
+    document = _NOTIFICATION.encode(notification)
+    if notification.state.is_open:
+        document["open"] = True
+    return document
+
+
+notification_of: Final = _NOTIFICATION.decode
+
+
+class RecipientStore:
+    def __init__(self, database: Database) -> None:
+        self._recipients = database["recipients"]
+
+    async def by_id(self, member_ids: Many[str], session: Session | None = None) -> dict[str, Recipient]:
+        found = self._recipients.find({"_id": {"$in": list(member_ids)}}, session=session)
+        return {row["_id"]: _RECIPIENT.decode(row) async for row in found}
+
+    async def save(self, recipients: Sequence[Recipient], session: Session) -> None:
+        writes = [ReplaceOne({"_id": r.member_id}, _RECIPIENT.encode(r), upsert=True) for r in recipients]
+        await self._recipients.bulk_write(writes, ordered=False, session=session)
+
+    async def count(self) -> int:
+        return await self._recipients.count_documents({})
+
+
+class InviteStore:
+    """Which groups have an invite link."""
+
+    def __init__(self, database: Database) -> None:
+        self._invites = database["group_invites"]
+
+    async def invited(
+        self, group_ids: Many[str], hinted: Many[str], session: Session
+    ) -> tuple[set[str], set[str]]:
+        """Find the groups that have an invite link, and those among them that got it from the hint just now.
+
+        `hinted` groups had a link when a member was assigned to them; an event of the group itself outweighs
+        that.
+
+        The rows of groups without a link are written as well. So a transaction that makes one of them ready
+        at this moment conflicts with ours, and one of the two starts again. Otherwise neither would see the
+        other under snapshot isolation, and a welcome would be held for a link that is there.
+        """
+        if not group_ids:
+            return set(), set()
+        rows = await self._invites.find({"_id": {"$in": list(group_ids)}}, session=session).to_list(None)
+        ready = {row["_id"] for row in rows if row["ready"]}
+        heard = {row["_id"] for row in rows if row["sequence"] > 0}
+        fresh = set(hinted) - ready - heard
+        missing = set(group_ids) - ready - fresh
+        writes = [UpdateOne({"_id": id_}, _READY_BY_HINT, upsert=True) for id_ in sorted(fresh)]
+        writes += [UpdateOne({"_id": id_}, _AWAITED, upsert=True) for id_ in sorted(missing)]
+        if writes:
+            await self._invites.bulk_write(writes, ordered=False, session=session)
+        return ready | fresh, fresh
+
+    async def sequences(self, group_ids: Many[str], session: Session) -> dict[str, int]:
+        """The sequence of the last event about each group's link, for groups that had one."""
+        found = self._invites.find({"_id": {"$in": list(group_ids)}}, {"sequence": 1}, session=session)
+        return {row["_id"]: row["sequence"] async for row in found}
+
+    async def save(self, changes: Mapping[str, tuple[bool, int]], session: Session) -> None:
+        """`{group id: (ready, sequence)}`"""
+        writes = [
+            UpdateOne({"_id": id_}, {"$set": {"ready": ready, "sequence": sequence}}, upsert=True)
+            for id_, (ready, sequence) in changes.items()
+        ]
+        await self._invites.bulk_write(writes, ordered=False, session=session)
+
+
+class NotificationStore:
+    def __init__(self, database: Database) -> None:
+        self._notifications: Collection = database[NOTIFICATIONS]
+
+    async def by_id(self, ids: Many[str], session: Session) -> dict[str, Notification]:
+        found = self._notifications.find({"_id": {"$in": list(ids)}}, session=session)
+        return {row["_id"]: notification_of(row) async for row in found}
+
+    async def welcomes(self, member_ids: Many[str], session: Session) -> dict[str, Notification]:
+        """By member id."""
+        query = {"member_id": {"$in": list(member_ids)}, "purpose": WELCOME}
+        found = self._notifications.find(query, session=session)
+        return {row["member_id"]: notification_of(row) async for row in found}
+
+    async def add(self, notifications: Sequence[Notification], session: Session) -> None:
+        """Raises: `BulkWriteError` (duplicate key, a race) when a member has a welcome already."""
+        if notifications:
+            await self._notifications.insert_many(map(notification_document, notifications), session=session)
+
+    async def save(self, notifications: Sequence[Notification], session: Session) -> None:
+        if notifications:
+            writes = [ReplaceOne({"_id": n.id}, notification_document(n)) for n in notifications]
+            await self._notifications.bulk_write(writes, ordered=False, session=session)
+
+    async def release(self, group_ids: Many[str], now: datetime, session: Session) -> int:
+        """Release what was held for these groups' missing links; returns how many notifications that is."""
+        held = {"open": True, "group_id": {"$in": list(group_ids)}, "held_for": "no_invite"}
+        due = _when_queued(now)
+        update: list[Document] = [{"$set": {"due_at": due, "updated_at": now}}, {"$unset": "held_for"}]
+        result = await self._notifications.update_many(held, update, session=session)
+        return int(result.modified_count)
+
+    async def hold(self, group_ids: Many[str], now: datetime, session: Session) -> None:
+        """Hold what waits to be sent with these groups' links, which have been withdrawn."""
+        free = {"open": True, "group_id": {"$in": list(group_ids)}, "held_for": None}
+        due = _when_queued("$$REMOVE")
+        update = [{"$set": {"held_for": "no_invite", "due_at": due, "updated_at": now}}]
+        await self._notifications.update_many(free, update, session=session)
+
+    async def count_by_state(self) -> dict[str, int]:
+        pipeline: list[Document] = [{"$group": {"_id": "$state", "count": {"$sum": 1}}}]
+        return {row["_id"]: row["count"] async for row in self._notifications.aggregate(pipeline)}
+
+
+_READY_BY_HINT: Final = {"$set": {"ready": True, "sequence": 0}}
+_AWAITED: Final = {"$inc": {"awaited": 1}, "$setOnInsert": {"ready": False, "sequence": 0}}
+
+
+def _when_queued(value: Any) -> Document:
+    """`due_at` of a queued notification becomes `value`; while it is sent, it stays the end of the claim."""
+    return {"$cond": [{"$eq": ["$state", State.QUEUED.value]}, value, "$due_at"]}
+
+
+_TEXT: Final[Document] = {"bsonType": "string"}
+_DATE: Final[Document] = {"bsonType": "date"}
+_WHOLE: Final[Document] = {"bsonType": ["int", "long"], "minimum": 0}
+_FLAG: Final[Document] = {"bsonType": "bool"}
+
+
+async def _collections(database: Database) -> None:
+    await create(
+        database,
+        "recipients",
+        required={
+            "joined": _FLAG,
+            "active": _FLAG,
+            "unit_sequence": _WHOLE,
+            "language_sequence": _WHOLE,
+            "contact_sequence": _WHOLE,
+            "placement_sequence": _WHOLE,
+            "channels": {"bsonType": "array"},
+        },
+    )
+    await create(database, "group_invites", required={"ready": _FLAG, "sequence": _WHOLE})
+    await create(
+        database,
+        NOTIFICATIONS,
+        required={
+            "member_id": _TEXT,
+            "unit": _TEXT,
+            "purpose": _TEXT,
+            "template": _TEXT,
+            "language": _TEXT,
+            "state": {"enum": [state.value for state in State]},
+            "attempts": {"bsonType": "array"},
+            "sequence": _WHOLE,
+            "created_at": _DATE,
+            "updated_at": _DATE,
+        },
+        indexes=_notification_indexes(),
+    )
+    await create_key_collection(database)
+
+
+def _notification_indexes() -> list[IndexModel]:
+    """Every index is there for a query, named beside it."""
+    return [
+        # NotificationStore.welcomes; being unique, it also prevents a second welcome.
+        IndexModel(
+            [("member_id", ASCENDING), ("purpose", ASCENDING)],
+            unique=True,
+            partialFilterExpression={"purpose": WELCOME},
+        ),
+        # QueueStore.claim: only notifications that will be due have the field.
+        IndexModel("due_at", sparse=True),
+        # NotificationStore.release and .hold, QueueStore.held: only unfinished ones.
+        IndexModel(
+            [("open", ASCENDING), ("group_id", ASCENDING), ("held_for", ASCENDING)],
+            partialFilterExpression={"open": True},
+        ),
+        # TrackingStore.page, by unit and by member.
+        IndexModel([("unit", ASCENDING), ("_id", ASCENDING), ("state", ASCENDING)]),
+        IndexModel([("member_id", ASCENDING), ("unit", ASCENDING), ("_id", ASCENDING)]),
+    ]
+
+
+MIGRATIONS: Final = (Migration("core-0001", "recipients, invites, notifications, keys", _collections),)

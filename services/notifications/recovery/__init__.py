@@ -1,0 +1,1 @@
+"""Recovery: notifications made anew from the log, and published again as snapshots."""

@@ -1,0 +1,118 @@
+"""The rebuild plan: notifications are restored from this service's own topic; none becomes due by that.
+
+Afterwards all events of members and groups are handled again, because recipients are known from nowhere else.
+They find the restored welcome and make no second one; a welcome that was not sent yet is brought into line
+and so made due.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final, TypeAlias
+
+from services.notifications.core.domain import Attempt, Cause, Notification, OutcomeClass, State
+from services.notifications.core.store import NotificationStore, RecipientStore
+from services.shared.contracts.base import Envelope
+from services.shared.contracts.notifications import (
+    NotificationFailed,
+    NotificationQueued,
+    NotificationSent,
+    NotificationSnapshot,
+    NotificationSuppressed,
+)
+from services.shared.messaging import UnitOfWork
+from services.shared.operations.rebuild import Plan
+from services.shared.runtime import Runtime
+
+Stated: TypeAlias = (
+    NotificationQueued | NotificationSuppressed | NotificationSent | NotificationFailed | NotificationSnapshot
+)
+RESTORED: Final = (
+    NotificationQueued,
+    NotificationSuppressed,
+    NotificationSent,
+    NotificationFailed,
+    NotificationSnapshot,
+)
+NOT_KNOWN_YET: Final = "no_group"
+"""Holds a restored notification until its recipient is known again; it must not become due before."""
+
+
+class Restorer:
+    def __init__(self, notifications: NotificationStore) -> None:
+        self._notifications = notifications
+
+    async def restore(self, events: Sequence[Envelope[Stated]], work: UnitOfWork) -> None:
+        known = await self._notifications.by_id([e.subject for e in events], work.session)
+        fresh = [e for e in events if (n := known.get(e.subject)) is None or e.sequence > n.sequence]
+        restored = [_restored(e, known.get(e.subject)) for e in fresh]
+        await self._notifications.add([n for n in restored if n.id not in known], work.session)
+        await self._notifications.save([n for n in restored if n.id in known], work.session)
+
+
+def plan(runtime: Runtime) -> Plan:
+    recipients, notifications = RecipientStore(runtime.database), NotificationStore(runtime.database)
+
+    async def summary() -> Sequence[str]:
+        states = await notifications.count_by_state()
+        by_state = ", ".join(f"{n} {state}" for state, n in sorted(states.items()))
+        return [
+            f"{await recipients.count()} recipients; notifications: {by_state or 'none'}",
+            "Tries before the last one, recorded messages and cached contacts are not in the log.",
+        ]
+
+    return Plan(summary=summary, restores=dict.fromkeys(RESTORED, Restorer(notifications).restore))
+
+
+def _restored(event: Envelope[Stated], known: Notification | None) -> Notification:
+    stated = event.data
+    cause = Cause(event.correlation_id, event.traceparent, event.causation_id)
+    began = stated.created_at if isinstance(stated, NotificationSnapshot) else event.time
+    restored = Notification(
+        id=stated.notification_id,
+        member_id=stated.member_id,
+        unit=stated.unit,
+        purpose=stated.purpose,
+        template=stated.template,
+        language=stated.language,
+        channel=stated.channel,
+        group_id=known.group_id if known else None,
+        state=_state(stated),
+        cause=known.cause if known else cause,
+        created_at=known.created_at if known else began,
+        updated_at=event.time,
+        reason=_reason(stated),
+        attempts=_attempts(event),
+        sequence=event.sequence,
+    )
+    return replace(restored, held_for=NOT_KNOWN_YET) if restored.state.is_open else restored
+
+
+def _state(stated: Stated) -> State:
+    if isinstance(stated, NotificationSnapshot):
+        return State(stated.state)
+    return State(stated.event_type.removeprefix("notification."))
+
+
+def _reason(stated: Stated) -> str | None:
+    match stated:
+        case NotificationSuppressed() | NotificationSnapshot():
+            return stated.reason
+        case NotificationFailed():
+            return stated.error_class
+        case _:
+            return None
+
+
+def _attempts(event: Envelope[Stated]) -> tuple[Attempt, ...]:
+    """The last try only, which is the one that the event is about."""
+    stated = event.data
+    if isinstance(stated, NotificationQueued | NotificationSuppressed) or not stated.sender:
+        return ()
+    state, error_class = _state(stated), _reason(stated)
+    if state is State.SENT:
+        return (Attempt(event.time, stated.sender, OutcomeClass.SENT),)
+    if state is State.FAILED:
+        return (Attempt(event.time, stated.sender, OutcomeClass.PERMANENT, error_class),)
+    return ()

@@ -1,0 +1,95 @@
+"""From a claimed notification to the message that is sent, or to the reason why there is none."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Final
+
+from services.notifications.channels.protocol import Message
+from services.notifications.core.clients.groups import Group
+from services.notifications.core.clients.members import Contact
+from services.notifications.core.domain import (
+    Attempted,
+    Deferred,
+    DispatchResult,
+    Notification,
+    OutcomeClass,
+    SendOutcome,
+    Suppressed,
+)
+from services.notifications.core.recipients import Recipient
+from services.notifications.core.send_policy import Ruling, Verdict, judge, send_facts
+from services.notifications.templates.texts import Texts, UnrenderableError, in_language
+
+LOOK_AGAIN: Final = timedelta(seconds=30)
+"""The pause when another service's answer contradicts the events: the one that explains it is on its way."""
+
+
+class Composer:
+    """`sender` is named in the attempt of a notification whose text cannot be rendered."""
+
+    def __init__(self, texts: Texts, sender: str) -> None:
+        self._texts = texts
+        self._sender = sender
+
+    def check(self, notification: Notification, recipient: Recipient, now: datetime) -> DispatchResult | None:
+        """Apply the send policy before any address is looked up; None when it lets the notification pass."""
+        return _unless_allowed(judge(send_facts(recipient, invited=notification.held_for is None)), now)
+
+    def compose(
+        self,
+        notification: Notification,
+        recipient: Recipient,
+        contact: Contact | None,
+        group: Group | None,
+        now: datetime,
+    ) -> Message | DispatchResult:
+        if contact is None:
+            return Deferred(now + LOOK_AGAIN)
+        facts = send_facts(
+            recipient,
+            invited=group is not None and group.invite_link is not None,
+            addressable=contact.channels,
+            contact_active=contact.active,
+        )
+        verdict = judge(facts)
+        if stopped := _unless_allowed(verdict, now):
+            return stopped
+        return self._message(notification, recipient, contact, group, verdict.channel)
+
+    def _message(
+        self,
+        notification: Notification,
+        recipient: Recipient,
+        contact: Contact,
+        group: Group | None,
+        channel: str | None,
+    ) -> Message | DispatchResult:
+        address = contact.address(channel) if channel else None
+        # The policy allowed it, so these are there.
+        assert channel is not None
+        assert address is not None
+        assert group is not None
+        assert group.invite_link is not None
+        language = self._texts.language_for(notification.template, recipient.language)
+        try:
+            values = {
+                "name": contact.name,
+                "group": in_language(group.names, language),
+                "link": group.invite_link,
+            }
+            text = self._texts.render(notification.template, language, values)
+        except UnrenderableError:
+            outcome = SendOutcome(OutcomeClass.PERMANENT, "template_error")
+            return Attempted(outcome, self._sender, channel, language)
+        return Message(notification.id, notification.member_id, channel, language, address, text)
+
+
+def _unless_allowed(verdict: Verdict, now: datetime) -> DispatchResult | None:
+    match verdict.ruling:
+        case Ruling.ALLOW:
+            return None
+        case Ruling.HOLD:
+            return Deferred(now + LOOK_AGAIN)
+        case Ruling.SUPPRESS:
+            return Suppressed(verdict.reason or "unknown", verdict.channel)

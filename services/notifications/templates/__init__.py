@@ -1,0 +1,1 @@
+"""The texts of messages: one template for each purpose and language."""

@@ -1,0 +1,1 @@
+"""Tracking: callers read which notifications there are, in which state, and why."""

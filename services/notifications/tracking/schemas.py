@@ -1,0 +1,49 @@
+"""A notification as callers see it: without its text or an address."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Final
+
+from pydantic import BaseModel
+
+from services.notifications.core.domain import Notification, OutcomeClass, State
+
+
+class AttemptOut(BaseModel):
+    """`error_class` is there unless it was sent."""
+
+    at: datetime
+    sender: str
+    outcome: OutcomeClass
+    error_class: str | None = None
+
+
+class NotificationOut(BaseModel):
+    """`language` is that of the text, `reason` why it was suppressed or failed, `held_for` why it waits."""
+
+    id: str
+    member_id: str
+    purpose: str
+    template: str
+    language: str
+    channel: str | None
+    state: State
+    reason: str | None = None
+    held_for: str | None = None
+    attempts: list[AttemptOut]
+    created_at: datetime
+    updated_at: datetime
+
+
+_ALWAYS: Final = tuple(name for name, field in NotificationOut.model_fields.items() if field.is_required())
+_UNLESS_NONE: Final = tuple(name for name in NotificationOut.model_fields if name not in _ALWAYS)
+
+
+def notification_out(notification: Notification) -> dict[str, Any]:
+    """Attempts stay dataclasses, which orjson writes by itself."""
+    answer = {name: getattr(notification, name) for name in _ALWAYS}
+    for name in _UNLESS_NONE:
+        if (value := getattr(notification, name)) is not None:
+            answer[name] = value
+    return answer

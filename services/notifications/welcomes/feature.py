@@ -1,0 +1,39 @@
+"""Welcomes: the events of members, seats and invite links make, hold, release and suppress them."""
+
+from __future__ import annotations
+
+from services.notifications.core.core import Core
+from services.notifications.welcomes.handlers import WelcomeHandlers
+from services.shared.contracts.groups import (
+    GroupInviteChanged,
+    GroupMemberAssigned,
+    GroupMemberRemoved,
+    GroupSnapshot,
+    PlacementSnapshot,
+)
+from services.shared.contracts.members import (
+    MemberJoined,
+    MemberLeft,
+    MemberMoved,
+    MemberSnapshot,
+    MemberUpdated,
+)
+from services.shared.runtime import Feature
+
+
+def welcomes(core: Core) -> Feature:
+    handlers = WelcomeHandlers(core)
+    return Feature(
+        subscriptions={
+            MemberJoined: handlers.member_changed,
+            MemberUpdated: handlers.member_changed,
+            MemberMoved: handlers.member_changed,
+            MemberLeft: handlers.member_changed,
+            MemberSnapshot: handlers.member_changed,
+            GroupMemberAssigned: handlers.member_changed,
+            GroupMemberRemoved: handlers.member_changed,
+            PlacementSnapshot: handlers.member_changed,
+            GroupInviteChanged: handlers.invite_changed,
+            GroupSnapshot: handlers.invite_changed,
+        }
+    )

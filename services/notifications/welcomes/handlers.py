@@ -1,0 +1,116 @@
+"""Handlers of events about a member, a member's seat or a group's invite link.
+
+Every event about a member is handled in one way: learn it, then bring the member's welcome into line. So the
+order in which the topics arrive cannot matter. Each transaction that concerns a member writes the member's
+recipient, and so two of them that meet run one after the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from services.notifications.core.core import Core
+from services.notifications.core.domain import WELCOME, Cause, Notification, State, follow, queue_welcome
+from services.notifications.core.recipients import Recipient, learn
+from services.shared.contracts.base import Envelope, Event, Step
+from services.shared.contracts.groups import GroupInviteChanged, GroupMemberAssigned, GroupSnapshot
+from services.shared.ids import new_id
+from services.shared.messaging import Origin, UnitOfWork
+
+
+class WelcomeHandlers:
+    def __init__(self, core: Core) -> None:
+        self._recipients = core.recipients
+        self._invites = core.invites
+        self._notifications = core.notifications
+        self._texts = core.texts
+        self._clock = core.clock
+        self._metrics = core.metrics
+        self._due = core.due
+
+    async def member_changed(self, events: Sequence[Envelope[Event]], work: UnitOfWork) -> None:
+        """Any event whose subject is a member."""
+        known = await self._recipients.by_id([event.subject for event in events], work.session)
+        learnt: dict[str, Recipient] = {}
+        for event in events:
+            before = known.get(event.subject, Recipient(event.subject))
+            if (after := learn(before, event.data, event.sequence)) != before:
+                learnt[event.subject] = after
+        fresh = [event for event in events if event.subject in learnt]
+        if not fresh:
+            return
+        await self._recipients.save(list(learnt.values()), work.session)
+        await self._align(learnt, fresh, work)
+
+    async def invite_changed(
+        self, events: Sequence[Envelope[GroupInviteChanged | GroupSnapshot]], work: UnitOfWork
+    ) -> None:
+        """Release what waits for a link that is there now; hold what would go with a withdrawn link."""
+        known = await self._invites.sequences([event.subject for event in events], work.session)
+        fresh = [event for event in events if event.sequence > known.get(event.subject, 0)]
+        if not fresh:
+            return
+        await self._invites.save(
+            {event.subject: (event.data.invite_ready, event.sequence) for event in fresh}, work.session
+        )
+        await self._release({event.subject for event in fresh if event.data.invite_ready}, work)
+        withdrawn = {event.subject for event in fresh if not event.data.invite_ready}
+        if withdrawn:
+            await self._notifications.hold(withdrawn, self._clock.now(), work.session)
+
+    async def _release(self, group_ids: set[str], work: UnitOfWork) -> None:
+        if group_ids and await self._notifications.release(group_ids, self._clock.now(), work.session):
+            work.after_commit(self._due.set)
+
+    async def _align(
+        self, recipients: Mapping[str, Recipient], events: Sequence[Envelope[Event]], work: UnitOfWork
+    ) -> None:
+        """Make the welcomes that are missing and bring the others into line with their recipients."""
+        hinted = _hinted_groups(events)
+        groups = {r.group_id for r in recipients.values() if r.group_id is not None} | hinted
+        invited, newly = await self._invites.invited(groups, hinted, work.session)
+        welcomes = await self._notifications.welcomes(list(recipients), work.session)
+        made: list[Notification] = []
+        changed: list[Notification] = []
+        for event in events:
+            recipient = recipients[event.subject]
+            before = welcomes.get(event.subject)
+            step = self._step(before, recipient, recipient.group_id in invited, event)
+            if step is None or step.state == before:
+                continue
+            (made if before is None else changed).append(step.state)
+            work.stage_all(step.events, Origin.of(event))
+        await self._notifications.add(made, work.session)
+        await self._notifications.save(changed, work.session)
+        await self._release(newly, work)
+        work.after_commit(lambda: self._after(welcomes, [*made, *changed]))
+
+    def _step(
+        self, current: Notification | None, recipient: Recipient, invited: bool, event: Envelope[Event]
+    ) -> Step[Notification] | None:
+        """None when the member's `member.joined` is unknown.
+
+        It is still on its way, or was lost together with what it led to; and a member who joined long ago is
+        not welcomed now.
+        """
+        now = self._clock.now()
+        language = self._texts.language_for(WELCOME, recipient.language)
+        if current is not None and recipient.introduced:
+            return follow(current, recipient, invited=invited, language=language, now=now)
+        if current is not None or not recipient.joined:
+            return None
+        cause = Cause(event.correlation_id, event.traceparent, event.id)
+        return queue_welcome(new_id(), recipient, invited=invited, language=language, cause=cause, now=now)
+
+    def _after(self, before: Mapping[str, Notification], after: Sequence[Notification]) -> None:
+        """Count the states entered, and wake the dispatcher."""
+        entered = [n for n in after if (b := before.get(n.member_id)) is None or b.state is not n.state]
+        self._metrics.entered(entered)
+        if any(n.state is State.QUEUED and n.due_at is not None for n in after):
+            self._due.set()
+
+
+def _hinted_groups(events: Sequence[Envelope[Event]]) -> set[str]:
+    """Groups that had an invite link when a member was assigned to them."""
+    assigned = (event.data for event in events)
+    return {data.group_id for data in assigned if isinstance(data, GroupMemberAssigned) and data.invite_ready}

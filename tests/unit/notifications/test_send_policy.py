@@ -1,0 +1,58 @@
+"""The send policy: the verdict of each rule, and which of them decides."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from services.notifications.core.send_policy import Ruling, SendFacts, judge
+
+FINE = SendFacts(
+    active=True,
+    consented=("email", "whatsapp"),
+    addressable=frozenset({"whatsapp", "sms", "email"}),
+    group_id="g",
+    invited=True,
+)
+
+
+def test_lets_a_consented_reachable_invited_member_pass_on_the_preferred_channel():
+    verdict = judge(FINE)
+    assert (verdict.ruling, verdict.reason, verdict.channel) == (Ruling.ALLOW, None, "whatsapp")
+    assert [rule.rule for rule in verdict.rules] == ["active", "consent", "address", "group_link"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "ruling", "reason"),
+    [
+        ({"active": False}, Ruling.SUPPRESS, "left"),
+        ({"consented": ()}, Ruling.SUPPRESS, "no_consent"),
+        ({"consented": ("pigeon",)}, Ruling.SUPPRESS, "no_consent"),
+        ({"addressable": frozenset()}, Ruling.SUPPRESS, "no_address"),
+        ({"group_id": None, "invited": False}, Ruling.HOLD, "no_group"),
+        ({"invited": False}, Ruling.HOLD, "no_invite"),
+    ],
+)
+def test_each_rule_can_stop_it(changed, ruling, reason):
+    verdict = judge(replace(FINE, **changed))
+    assert (verdict.ruling, verdict.reason) == (ruling, reason)
+
+
+def test_suppressing_weighs_more_than_holding():
+    verdict = judge(replace(FINE, consented=(), group_id=None, invited=False))
+    assert (verdict.ruling, verdict.reason) == (Ruling.SUPPRESS, "no_consent")
+
+
+def test_who_left_is_told_apart_before_consent_is_looked_at():
+    assert judge(replace(FINE, active=False, consented=())).reason == "left"
+
+
+def test_an_address_nobody_has_looked_for_stops_nothing():
+    verdict = judge(replace(FINE, addressable=None))
+    assert verdict.ruling is Ruling.ALLOW
+    assert dict(verdict.rules[2].input) == {"channels": None}
+
+
+def test_falls_back_to_the_next_consented_channel_that_has_an_address():
+    assert judge(replace(FINE, addressable=frozenset({"email"}))).channel == "email"
