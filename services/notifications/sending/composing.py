@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Final
 
-from services.notifications.channels.protocol import Message
+from services.notifications.core.channel import Message
 from services.notifications.core.clients.groups import Group
 from services.notifications.core.clients.members import Contact
 from services.notifications.core.domain import (
@@ -19,7 +19,7 @@ from services.notifications.core.domain import (
 )
 from services.notifications.core.recipients import Recipient
 from services.notifications.core.send_policy import Ruling, Verdict, judge, send_facts
-from services.notifications.templates.texts import Texts, UnrenderableError, in_language
+from services.notifications.core.texts import Texts, UnrenderableError, in_language
 
 LOOK_AGAIN: Final = timedelta(seconds=30)
 """The pause when another service's answer contradicts the events: the one that explains it is on its way."""

@@ -16,7 +16,7 @@ from typing import Final
 
 import structlog
 
-from services.notifications.channels.protocol import Message, Sender
+from services.notifications.core.channel import Message, Sender
 from services.notifications.core.core import Core
 from services.notifications.core.domain import (
     Attempted,

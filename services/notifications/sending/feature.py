@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.notifications.channels.protocol import Sender
+from services.notifications.core.channel import Sender
 from services.notifications.core.core import Core
 from services.notifications.sending.dispatcher import Dispatcher
 from services.notifications.sending.handlers import ContactHandlers

@@ -15,6 +15,7 @@ from motor.motor_asyncio import (
     AsyncIOMotorClientSession,
     AsyncIOMotorCollection,
     AsyncIOMotorDatabase,
+    AsyncIOMotorGridFSBucket,
 )
 from pymongo import MongoClient
 from pymongo.errors import InvalidOperation, OperationFailure
@@ -27,6 +28,7 @@ Client: TypeAlias = "AsyncIOMotorClient[Document]"
 Database: TypeAlias = "AsyncIOMotorDatabase[Document]"
 Collection: TypeAlias = "AsyncIOMotorCollection[Document]"
 Session: TypeAlias = AsyncIOMotorClientSession
+Bucket: TypeAlias = AsyncIOMotorGridFSBucket
 T = TypeVar("T")
 
 TRANSACTION_SECONDS = 8.0
@@ -63,6 +65,11 @@ def blocking(client: Client) -> MongoClient[Document]:
     """The synchronous client inside, with the same connections: libmongocrypt reads its keys from a thread."""
     inside: MongoClient[Document] = client.delegate
     return inside
+
+
+def bucket(database: Database, name: str) -> Bucket:
+    """Files of any size, kept in chunks in the collections `<name>.files` and `<name>.chunks` (GridFS)."""
+    return AsyncIOMotorGridFSBucket(database, bucket_name=name)
 
 
 def in_snapshot(collection: Collection) -> Collection:

@@ -27,7 +27,7 @@ from services.shared.messaging.dead_letters.replay import Replayer
 from services.shared.messaging.dead_letters.store import DeadLetters, Filter, Place, letter_id, place_of
 from services.shared.messaging.kafka.admin import create_topics, describe_topics
 from services.shared.messaging.kafka.client import KafkaBroker
-from services.shared.messaging.metrics import SIZES, MessagingMetrics
+from services.shared.messaging.metrics import SECONDS, SIZES, MessagingMetrics
 from services.shared.messaging.migrations import MIGRATIONS
 from services.shared.messaging.publishing.group_commit import GroupCommit
 from services.shared.messaging.publishing.outbox import Origin, Outbox, UnitOfWork
@@ -35,6 +35,7 @@ from services.shared.messaging.publishing.relay import Relay
 
 __all__ = [
     "MIGRATIONS",
+    "SECONDS",
     "SIZES",
     "Affinity",
     "Applier",

@@ -15,7 +15,7 @@ from pymongo.errors import PyMongoError
 from starlette.requests import Request
 from starlette.responses import Response
 
-from services.shared import messaging
+from services.shared import jobs, messaging
 from services.shared.contracts.base import Envelope, Event
 from services.shared.database import Lease, Migration, idempotency, migrate, migrations
 from services.shared.errors import TransientError
@@ -23,6 +23,7 @@ from services.shared.faults import FaultFamily, classify
 from services.shared.http.app import ServiceApp, create_app
 from services.shared.http.auth import Authenticator
 from services.shared.http.problem import Problem, render
+from services.shared.jobs import JobGauges, JobMetrics, JobWorker
 from services.shared.loops import Loop
 from services.shared.messaging import (
     Affinity,
@@ -38,13 +39,19 @@ from services.shared.messaging import (
 )
 from services.shared.runtime.dead_letters_api import dead_letters_router
 from services.shared.runtime.feature import Feature, Hook
+from services.shared.runtime.jobs_api import jobs_router
 from services.shared.runtime.runtime import Runtime
 from services.shared.runtime.slow_gauges import SlowGauges, oplog
 from services.shared.runtime.supervisor import Supervisor
 
 log = structlog.get_logger(__name__)
 
-PLATFORM_MIGRATIONS: Final = (*migrations.MIGRATIONS, *messaging.MIGRATIONS, *idempotency.MIGRATIONS)
+PLATFORM_MIGRATIONS: Final = (
+    *migrations.MIGRATIONS,
+    *messaging.MIGRATIONS,
+    *idempotency.MIGRATIONS,
+    *jobs.MIGRATIONS,
+)
 
 
 class StartError(Exception):
@@ -72,7 +79,9 @@ class Service:
         migrations.check_ids(self.migrations)
         self.consumer: BatchConsumer | None = None
         self.replayer: Replayer | None = None
+        name = runtime.settings.service
         routers = [router for feature in features for router in feature.routers]
+        routers.append(jobs_router(runtime.jobs, read_scope=f"{name}:read", write_scope=f"{name}:write"))
         self.subscriptions = merged(feature.subscriptions for feature in features)
         if self.subscriptions:
             self.consumer = self.batch_consumer(runtime.settings.group, self.subscriptions, affinity)
@@ -137,8 +146,18 @@ class Service:
         }
         if self.consumer:
             loops |= {"dead_letters": runtime.dead_letters.watch, "consumer": self.consumer.run}
+        loops |= self._job_loops()
         for feature in self.features:
             loops |= feature.loops
+        return loops
+
+    def _job_loops(self) -> dict[str, Loop]:
+        jobs, kinds = self.runtime.jobs, [kind for feature in self.features for kind in feature.jobs]
+        metrics = JobMetrics(self.runtime.registry, [kind.name for kind in kinds])
+        loops: dict[str, Loop] = {"job-gauges": JobGauges(jobs, metrics).watch}
+        if kinds:
+            worker = JobWorker(jobs, self.runtime.outbox, kinds, metrics)
+            loops |= {"job-inputs": jobs.inputs.run, "jobs": worker.run}
         return loops
 
     def _application(self, description: str, routers: Sequence[APIRouter]) -> ServiceApp:

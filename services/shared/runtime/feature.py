@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from fastapi import APIRouter
 
 from services.shared.database import Migration
+from services.shared.jobs import JobKind
 from services.shared.loops import Loop
 from services.shared.messaging import Subscriptions
 from services.shared.runtime.slow_gauges import Reading
@@ -28,6 +29,7 @@ class Feature:
     body_limits: Mapping[str, int] = field(default_factory=dict)
     subscriptions: Subscriptions = field(default_factory=dict)
     loops: Mapping[str, Loop] = field(default_factory=dict)
+    jobs: Sequence[JobKind] = ()
     slow_gauges: Sequence[Reading] = ()
     migrations: Sequence[Migration] = ()
     on_stop: Sequence[Hook] = ()

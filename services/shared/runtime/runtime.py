@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 from services.shared.clock import Clock, SystemClock
 from services.shared.config.settings import ServiceSettings
 from services.shared.database import MongoMetrics, connect, database
+from services.shared.jobs import Jobs
 from services.shared.messaging import Broker, DeadLetters, Fuse, KafkaBroker, MessagingMetrics, Outbox
 from services.shared.observability.metrics import describe_process
 
@@ -41,6 +42,7 @@ class Runtime:
         self.outbox = Outbox(self.client, self.database, self.clock, on_retry=mongo.transaction_retries.inc)
         self.dead_letters = DeadLetters(self.database, self.clock, name, self.metrics)
         self.fuse = Fuse(self.database, self.clock)
+        self.jobs = Jobs(self.database, self.clock)
 
     def close(self) -> None:
         self.client.close()

@@ -14,7 +14,7 @@ import stamina
 from infra.local.keys import Keys
 from infra.local.ports import Ports
 from services.notifications.app import chosen_sender, compose
-from services.notifications.channels.protocol import Sender
+from services.notifications.core.channel import Sender
 from services.notifications.core.core import Core
 from services.notifications.core.domain import WELCOME, Notification
 from services.notifications.core.store import notification_of

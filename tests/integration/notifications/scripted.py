@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from services.notifications.channels.protocol import Message
+from services.notifications.core.channel import Message
 from services.notifications.core.domain import OutcomeClass, SendOutcome
 from tests.integration.notifications.conftest import (
     Bench,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from services.notifications.channels.protocol import Message, mask
-from services.notifications.templates.texts import Texts, UnrenderableError, in_language
+from services.notifications.core.channel import Message, mask
+from services.notifications.core.texts import Texts, UnrenderableError, in_language
 
 VALUES = {"name": "Asha", "group": "Marhaura group", "link": "https://chat.whatsapp.com/abc"}
 

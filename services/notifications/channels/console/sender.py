@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import Final, TextIO
 
-from services.notifications.channels.protocol import Message, mask
+from services.notifications.core.channel import Message, mask
 from services.notifications.core.domain import OutcomeClass, SendOutcome
 
 

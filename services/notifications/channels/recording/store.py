@@ -8,7 +8,7 @@ from typing import Final
 
 from pymongo import UpdateOne
 
-from services.notifications.channels.protocol import Message
+from services.notifications.core.channel import Message
 from services.shared.database import Collection, Database, Migration, create
 from services.shared.encryption import Ciphertext
 

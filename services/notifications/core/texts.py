@@ -17,7 +17,7 @@ from jinja2.sandbox import SandboxedEnvironment
 from services.shared.contracts.vocabulary import Language
 
 FALLBACK: Final = Language.HINDI.value
-DIRECTORY: Final = Path(__file__).parent
+DIRECTORY: Final = Path(__file__).parents[1] / "templates"
 
 
 class UnrenderableError(Exception):

@@ -1,0 +1,129 @@
+"""One claim's work: step after step until the job has ended or has had its turn, the claim is lost, or this process stops."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import replace
+from typing import Literal, TypeAlias
+
+import structlog
+
+from services.shared.faults import MAX_RACES, FaultFamily, backoff_seconds, classify, describe
+from services.shared.jobs.claims import Claim, ClaimLostError, Claims
+from services.shared.jobs.job import ENDED, Job, JobKind
+from services.shared.jobs.metrics import JobMetrics
+from services.shared.loops import wait_first
+from services.shared.messaging import Outbox, UnitOfWork
+
+log = structlog.get_logger(__name__)
+
+MAX_ATTEMPTS = 10
+"""Claims in a row without a committed step, after which the job itself is taken to be what kills its workers."""
+TURN_SECONDS = 30.0
+"""After this time a job makes room for others that are due; without any, the next turn is its own again."""
+PATIENCE = 6
+"""Faults in a row, which take some seconds, after which it makes room for others as well."""
+MAX_OUTBOX_ROWS = 5000
+"""Events waiting to be published, above which no step begins."""
+OUTBOX_SECONDS = 0.5
+
+Ending: TypeAlias = Literal["ended", "turn_over", "failing", "stopped"]
+
+
+class Run:
+    """Works at one claimed job; `keep` runs beside `until`."""
+
+    def __init__(
+        self, claim: Claim, kind: JobKind, claims: Claims, outbox: Outbox, metrics: JobMetrics
+    ) -> None:
+        self._claim = claim
+        self._kind = kind
+        self._claims = claims
+        self._outbox = outbox
+        self._metrics = metrics
+        self._lost = asyncio.Event()
+        self._renewed_at = self._began_at = time.monotonic()
+
+    async def keep(self, every: float) -> None:
+        """Renew the lease when no step has done so for `every` seconds, until the claim is lost."""
+        while not self._lost.is_set():
+            left = self._renewed_at + every - time.monotonic()
+            if left > 0:
+                await asyncio.sleep(left)
+                continue
+            began = time.monotonic()
+            try:
+                if await self._claims.renew(self._claim):
+                    self._renewed_at = began
+                else:
+                    self._lost.set()
+            except Exception as error:
+                log.warning("job.unrenewed", error=type(error).__name__)
+                await asyncio.sleep(every / 4)
+
+    async def until(self, stop: asyncio.Event) -> Ending:
+        """Take steps; says why it takes no more.
+
+        Raises: `ClaimLostError`; what MongoDB raises when the job's failure cannot be written.
+        """
+        if self._claim.job.attempts > MAX_ATTEMPTS:
+            await self._fail("no_progress", f"claimed {MAX_ATTEMPTS} times without a step")
+            return "ended"
+        failures = races = 0
+        while not stop.is_set():
+            if self._lost.is_set():
+                raise ClaimLostError
+            if time.monotonic() > self._began_at + TURN_SECONDS:
+                return "turn_over"
+            if failures - races >= PATIENCE:
+                return "failing"
+            try:
+                if await self._congested():
+                    await wait_first(stop, self._lost, timeout=OUTBOX_SECONDS)
+                    continue
+                job = await self._step()
+            except ClaimLostError:
+                raise
+            except Exception as error:
+                family = classify(error)
+                races += family is FaultFamily.RACE
+                if family is FaultFamily.PERMANENT or races > MAX_RACES:
+                    await self._fail(*describe(error))
+                    return "ended"
+                failures += 1
+                self._count("retried")
+                log.warning("job.retrying", error=type(error).__name__, failures=failures)
+                await wait_first(stop, self._lost, timeout=backoff_seconds(failures))
+            else:
+                failures = races = 0
+                if job.state in ENDED:
+                    log.info("job.succeeded", steps=job.steps)
+                    return "ended"
+        return "stopped"
+
+    async def _congested(self) -> bool:
+        return await self._outbox.rows.estimated_document_count() > MAX_OUTBOX_ROWS
+
+    async def _step(self) -> Job:
+        """Take one step; the job after it."""
+        began = time.monotonic()
+        effect = await self._kind.step(self._claim.job)
+
+        async def body(work: UnitOfWork) -> Job:
+            return await self._claims.advance(self._claim, await effect(work), work.session)
+
+        job = await self._outbox.transact(body)
+        self._renewed_at = time.monotonic()
+        self._claim = replace(self._claim, job=job)
+        self._count("committed")
+        self._metrics.step_seconds.labels(self._kind.name).observe(time.monotonic() - began)
+        return job
+
+    async def _fail(self, reason: str, detail: str) -> None:
+        await self._claims.fail(self._claim, reason, detail)
+        self._count("failed")
+        log.error("job.failed", reason=reason, detail=detail)
+
+    def _count(self, outcome: str) -> None:
+        self._metrics.steps.labels(self._kind.name, outcome).inc()
