@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry
 from infra.applications import applications
 from services import __version__
 from services.analytics.subscriptions import subscriptions as analytics_subscriptions
-from services.groups.subscriptions import subscriptions as groups_subscriptions
+from services.groups.placement.handlers import subscriptions as groups_subscriptions
 from services.notifications.subscriptions import subscriptions as notifications_subscriptions
 from services.shared.contracts.base import Event
 from services.shared.contracts.catalogue import EVENTS

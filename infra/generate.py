@@ -18,7 +18,7 @@ from infra.expectations import EXPECTED_FILE, RULES, expected_json
 from infra.kafka.access import ACCESS_FILE, Rule, load_access
 from infra.kafka.topics import load_topics
 from services.analytics import restoring as analytics
-from services.groups import restoring as groups
+from services.groups.recovery import rebuild_plan as groups
 from services.members import restoring as members
 from services.notifications import restoring as notifications
 from services.shared.contracts.catalogue import EVENTS

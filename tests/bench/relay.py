@@ -17,6 +17,7 @@ from services.groups.settings import GroupsSettings
 from services.shared.clock import SystemClock
 from services.shared.database import Lease, connect, database, migrate
 from services.shared.messaging import KafkaBroker, MessagingMetrics, Origin, Outbox, Relay, UnitOfWork
+from services.shared.runtime.composition import PLATFORM_MIGRATIONS
 from tests.bench import ingest
 from tests.bench.environment import Environment, joined, new_topics
 from tests.bench.figures import Figure, Ratio, best
@@ -45,7 +46,7 @@ async def publish(env: Environment, count: int) -> float:
     settings = GroupsSettings(mongo_uri=env.mongo)
     client = connect(env.mongo, app_name="bench")
     db = database(client, prefix.rstrip("."))
-    await migrate(db, (), SystemClock())
+    await migrate(db, PLATFORM_MIGRATIONS, SystemClock())
     outbox = Outbox(client, db, SystemClock())
     for start in range(0, count, STAGED_AT_ONCE):
         await outbox.transact(partial(_stage, start, min(count, start + STAGED_AT_ONCE)))

@@ -17,7 +17,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from services.analytics.subscriptions import subscriptions as analytics
-from services.groups.subscriptions import subscriptions as groups
+from services.groups.placement.handlers import subscriptions as groups
 from services.notifications.subscriptions import subscriptions as notifications
 from services.shared.contracts.catalogue import BY_TYPE, EVENTS
 from services.shared.messaging import Partition, Record, decode, encode
