@@ -34,7 +34,7 @@ from services.shared.contracts.vocabulary import GroupKind
 
 
 class Change(NamedTuple):
-    """A member's event asks for this: a place in `unit`, or in none because the member left."""
+    """The request of a member's event: a place in `unit`, or in none because the member left."""
 
     member_id: str
     sequence: int
