@@ -8,6 +8,6 @@ from services.shared.config.settings import ServiceSettings
 class GroupsSettings(ServiceSettings):
     service: str = "groups"
     group_capacity: int = 1024
-    """Seats of a new group. 1,024 is the most members a WhatsApp group takes (WhatsApp Help Center, "group limits")."""
+    """Seats of a new group. A WhatsApp group takes 1,024 members (WhatsApp Help Center, "group limits")."""
     waiting_room_seconds: float = 5.0
-    """How often members who wait for their unit are looked at when nothing hints that one has come."""
+    """Seconds between looks at members who wait for their unit, if this process has not created it itself."""

@@ -13,11 +13,11 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from infra.local.errors import LocalError
 from infra.local.processes import Child
+from services.groups.app import build
 from services.groups.settings import GroupsSettings
-from services.groups.store import MIGRATIONS
 from services.shared.clock import SystemClock
 from services.shared.contracts.members import TOPIC
-from services.shared.database import Database, Document, connect, database, migrate
+from services.shared.database import Database, Document, connect, database
 from services.shared.messaging import Message
 from tests.bench.environment import ROOT, UNITS, Environment, fill, healthy, new_topics, process, timed_until
 from tests.bench.processor import cpu_seconds
@@ -76,7 +76,9 @@ class Bed:
         self.db = database(self.client, self.settings.database)
 
     async def prepare(self) -> None:
-        await migrate(self.db, MIGRATIONS, SystemClock())
+        service = build(self.settings)
+        await service.migrate()
+        service.runtime.close()
         await self.db["units"].insert_many(unit_rows())
 
     async def placed(self) -> int:

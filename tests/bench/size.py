@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from itertools import islice
 
-from services.groups.domain import GroupState, PlacementState
+from services.groups.core.domain import GroupState, PlacementState
 from services.shared.contracts.members import TOPIC
 from services.shared.contracts.vocabulary import GroupKind
 from services.shared.database import Client, Collection, Document, connect

@@ -9,16 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from unittest.mock import Mock
 
 import pytest
 from cloudevents.core.bindings.kafka import KafkaMessage, from_binary, to_binary
 from hypothesis import example, given
 from hypothesis import strategies as st
-from services.analytics.subscriptions import subscriptions as analytics
-from services.notifications.subscriptions import subscriptions as notifications
 
-from services.groups.subscriptions import subscriptions as groups
+from infra.composed import composed_services
 from services.shared.contracts.catalogue import BY_TYPE, EVENTS
 from services.shared.messaging import Partition, Record, decode, encode
 from services.shared.messaging.codec import RAW_JSON, as_we_write, by_the_library

@@ -12,7 +12,7 @@ import sys
 
 import uvloop
 
-from services.shared.runtime.runtime import settle_garbage_collector
+from services.shared.runtime.composition import _settle_garbage_collector
 from tests.bench.contenders.job import Job
 
 
@@ -21,7 +21,7 @@ def main(name: str) -> None:
     uvloop.install()
     contender = importlib.import_module(f"tests.bench.contenders.{name}")
     job = Job(name)
-    settle_garbage_collector()
+    _settle_garbage_collector()
     contender.run(job)
 
 

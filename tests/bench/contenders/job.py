@@ -8,13 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from prometheus_client import CollectorRegistry
-
-from services.groups.domain import Change
-from services.groups.metrics import GroupsMetrics
-from services.groups.placing import Asked, Placing
+from services.groups.core.core import Core
+from services.groups.placement.domain import Change
+from services.groups.placement.service import ChangeRequest, PlacementService
+from services.groups.placement.store import PlacementStore
 from services.groups.settings import GroupsSettings
-from services.groups.store import Store
 from services.shared.contracts.base import Envelope
 from services.shared.contracts.members import TOPIC
 from services.shared.messaging import Inbox, Origin, Record, UnitOfWork, decode
@@ -31,11 +29,8 @@ class Job:
     def __init__(self, name: str) -> None:
         self.settings = GroupsSettings.load()
         self.runtime = Runtime(self.settings)
-        self.placing = Placing(
-            Store(self.runtime.database, self.runtime.clock),
-            GroupsMetrics(CollectorRegistry()),
-            capacity=self.settings.group_capacity,
-        )
+        core = Core(self.runtime, self.settings)
+        self.placement = PlacementService(core, PlacementStore(self.runtime.database))
         self.bootstrap = self.settings.kafka_bootstrap
         self.topic = self.settings.kafka_prefix + TOPIC
         self.group = self.settings.kafka_prefix + name
@@ -50,8 +45,8 @@ class Job:
             new = [e for e in events if e.id not in seen]
             if not new:
                 return
-            asked = [Asked(Change(e.subject, e.sequence, e.data.unit), Origin.of(e)) for e in new]
-            await self.placing.apply(asked, work)
+            requests = [ChangeRequest(Change(e.subject, e.sequence, e.data.unit), Origin.of(e)) for e in new]
+            await self.placement.apply(requests, work)
             await self._inbox.add([e.id for e in new], self.runtime.clock.now(), work.session)
 
         await self.runtime.outbox.transact(body)

@@ -6,15 +6,15 @@ import asyncio
 from collections.abc import Collection as Many
 from typing import Any
 
-from prometheus_client import CollectorRegistry
-
-from services.groups.domain import Change, Group
-from services.groups.metrics import GroupsMetrics
-from services.groups.placing import Asked, Placing
-from services.groups.store import Store
+from services.groups.core.core import Core
+from services.groups.placement.domain import Change, GroupSeats
+from services.groups.placement.service import ChangeRequest, PlacementService
+from services.groups.placement.store import PlacementStore
+from services.groups.settings import GroupsSettings
 from services.shared.database import Session
 from services.shared.ids import new_id
 from services.shared.messaging import Origin, UnitOfWork
+from services.shared.runtime import Runtime
 from tests.fixtures.apps import TRACEPARENT, Running
 from tests.integration.groups.test_placement import UNIT, seats, tree
 
@@ -22,7 +22,7 @@ ROUNDS = 25
 CAPACITY = 5
 
 
-class MeetingStore(Store):
+class MeetingStore(PlacementStore):
     """Both racers have read the groups, each in its own snapshot, before either goes on to take a seat."""
 
     def __init__(self, *args: Any) -> None:
@@ -30,10 +30,10 @@ class MeetingStore(Store):
         self.barrier: asyncio.Barrier | None = None
         self.met: set[asyncio.Task[Any] | None] = set()
 
-    async def seatable_groups(self, units: Many[str], left: Many[str], session: Session) -> dict[str, Group]:
-        found = await super().seatable_groups(units, left, session)
+    async def seats(self, units: Many[str], left: Many[str], session: Session) -> list[GroupSeats]:
+        found = await super().seats(units, left, session)
         racer = asyncio.current_task()
-        if self.barrier is not None and racer not in self.met:  # the one that runs again finds nobody to meet
+        if self.barrier is not None and racer not in self.met:  # one that runs again finds nobody to meet
             self.met.add(racer)
             await self.barrier.wait()
         return found
@@ -43,19 +43,23 @@ async def test_two_transactions_that_see_the_same_last_seat_both_place_and_never
     groups: Running,
 ) -> None:
     await tree(groups, UNIT)
-    store = MeetingStore(groups.runtime.database, groups.runtime.clock)
-    placing = Placing(store, GroupsMetrics(CollectorRegistry()), capacity=CAPACITY)
+    settings = groups.runtime.settings
+    assert isinstance(settings, GroupsSettings)
+    core = Core(Runtime(settings), settings)
+    store = MeetingStore(core.runtime.database)
+    service = PlacementService(core, store)
     runs = 0
 
     async def place(count: int) -> None:
-        asked = [Asked(Change(new_id(), 1, UNIT), Origin("test", TRACEPARENT)) for _ in range(count)]
+        origin = Origin("test", TRACEPARENT)
+        requests = [ChangeRequest(Change(new_id(), 1, UNIT), origin) for _ in range(count)]
 
         async def body(work: UnitOfWork) -> None:
             nonlocal runs
             runs += 1
-            await placing.apply(asked, work)
+            await service.apply(requests, work)
 
-        await groups.runtime.outbox.transact(body)
+        await core.runtime.outbox.transact(body)
 
     await place(CAPACITY - 1)
     for number in range(1, ROUNDS + 1):
@@ -70,3 +74,4 @@ async def test_two_transactions_that_see_the_same_last_seat_both_place_and_never
         await place(CAPACITY - 2)
     placed = groups.runtime.database["placements"]
     assert await placed.count_documents({"state": "assigned"}) == ROUNDS * CAPACITY + CAPACITY - 1
+    core.runtime.close()

@@ -1,4 +1,4 @@
-"""The operations API of a consumer; what a replay does is told in tests/integration/messaging/test_replay.py."""
+"""The operations API of a consumer. For replays themselves see tests/integration/messaging/test_replay.py."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ OFFSETS = (9, 10, 2)
 
 async def bury(groups: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     """A `member.joined` whose handler fails, and a record of no known type, at each of `OFFSETS`."""
-    assert groups.runtime.consumer is not None
-    applier = groups.runtime.consumer.applier
+    assert groups.service.consumer is not None
+    applier = groups.service.consumer.applier
 
     async def sick(*_: object) -> None:
         raise KeyError

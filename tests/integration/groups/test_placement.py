@@ -135,13 +135,13 @@ async def test_a_stale_event_never_undoes_a_newer_one(groups: Running) -> None:
 async def test_two_instances_racing_for_the_last_seats_never_exceed_capacity(
     groups: Running, mongo_uri: str, kafka_bootstrap: str, keys
 ) -> None:
-    """The same unit's joins lie in all partitions, so both consumers seat members in the same groups at once."""
+    """A unit's joins lie in all partitions, so both consumers seat members in the same groups at once."""
     await tree(groups, UNIT)
     settings = GroupsSettings(
         **base_settings(mongo_uri, kafka_bootstrap, groups.runtime.settings.database, keys), group_capacity=5
     )
     async with running(build, settings, keys=keys, admin_scopes=["groups:*"]) as second:
-        assert second.runtime.consumer is not None
+        assert second.service.consumer is not None
         for _ in range(20):
             await groups.publish(*joins(10))
             await asyncio.sleep(0.02)

@@ -1,4 +1,4 @@
-"""Groups made anew from the log: what was decided stands, and only what was not decided is decided."""
+"""Groups rebuilt from the log: decisions stand, and only what was not decided is decided."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from rich.console import Console
 
 from infra.local.keys import Keys
 from services.groups.app import build
-from services.groups.restoring import plan
+from services.groups.recovery.rebuild_plan import plan
+from services.groups.recovery.snapshots import SOURCES
 from services.groups.settings import GroupsSettings
-from services.groups.snapshots import SOURCES
 from services.shared.clock import SystemClock
 from services.shared.contracts.base import Envelope, Event
 from services.shared.contracts.groups import TOPIC, GroupMemberAssigned, GroupMemberRemoved
@@ -41,7 +41,7 @@ def settings(mongo_uri: str, kafka_bootstrap: str, database_name: str, keys: Key
 
 
 async def live_through(groups: Running) -> list[str]:
-    """Joins with overflow, moves, leaves, a wait for a unit, a link and a capacity: all that can be decided."""
+    """Joins with overflow, moves, leaves, a wait for a unit, a link, a capacity: every kind of decision."""
     await tree(groups, UNIT, ELSEWHERE)
     members, waiting = joins(12), joins(3, UNKNOWN)
     await groups.publish(*members, *waiting)

@@ -46,13 +46,13 @@ async def test_a_member_is_where_the_newest_event_says(groups: Running, stays: b
     csv = {"content-type": "text/csv"}
     assert (await groups.http.post("/v1/units/imports", content=UNITS.encode(), headers=csv)).is_success
     first = history(groups, stays)
-    await live_through(groups.runtime, first)
+    await live_through(groups.service, first)
     expected = await state(groups, first[0].subject)
     await groups.runtime.database["placements"].delete_many({})
     await groups.runtime.database["groups"].update_many({}, {"$set": {"taken": 0, "state": "open"}})
     for dead in subsets(len(first)):
         again = history(groups, stays)
-        await live_through(groups.runtime, again, dead)
+        await live_through(groups.service, again, dead)
         assert await state(groups, again[0].subject) == expected, dead
         await groups.runtime.database["placements"].delete_many({})
         await groups.runtime.database["groups"].update_many({}, {"$set": {"taken": 0, "state": "open"}})
@@ -62,9 +62,9 @@ async def test_gaps_in_the_sequence_are_applied_and_repeats_of_a_sequence_are_no
     csv = {"content-type": "text/csv"}
     assert (await groups.http.post("/v1/units/imports", content=UNITS.encode(), headers=csv)).is_success
     events = [replace(e, sequence=e.sequence * 3) for e in history(groups, stays=True)]
-    await live_through(groups.runtime, events)
+    await live_through(groups.service, events)
     settled = await state(groups, events[0].subject)
     assert settled[0] == "BR-A"
     elsewhere = MemberMoved(member_id=events[0].subject, from_unit="BR-A", unit="BR-B")
-    await live_through(groups.runtime, [groups.envelope(elsewhere, e.sequence) for e in events])
+    await live_through(groups.service, [groups.envelope(elsewhere, e.sequence) for e in events])
     assert await state(groups, events[0].subject) == settled

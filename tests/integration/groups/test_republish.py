@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from services.groups.snapshots import SOURCES
+from services.groups.recovery.snapshots import SOURCES
 from services.shared.contracts.base import Envelope, Event
 from services.shared.contracts.groups import TOPIC, GroupSnapshot, PlacementSnapshot
 from services.shared.contracts.members import MemberSnapshot

@@ -1,4 +1,4 @@
-"""Groups from a dump: names and links are kept, which a rebuild loses, but no link that has been withdrawn since."""
+"""Groups from a dump: it keeps names and links, which a rebuild loses, but no link withdrawn since."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from infra.local.keys import Keys
 from services.groups.app import build
-from services.groups.restoring import plan
+from services.groups.recovery.rebuild_plan import plan
 from services.groups.settings import GroupsSettings
 from services.shared.database import Document
 from services.shared.operations.backup import BackupError

@@ -14,7 +14,7 @@ import uvicorn
 from fastapi import FastAPI, Header, Request
 from starlette.responses import JSONResponse, Response
 
-from services.groups.schemas import GroupOut, ResolveIn, ResolveOut
+from services.groups.chat_groups.schemas import GroupOut, ResolveIn, ResolveOut
 from services.members.schemas import ContactShown, Ids, Resolved
 from services.shared.ids import new_id
 

@@ -16,7 +16,7 @@ from infra.local.demo.latency import percentile, waits
 from infra.local.demo.people import people
 from infra.local.demo.tree import SAMPLE, codes, read_tree
 from infra.local.errors import LocalError
-from services.groups.units import parse
+from services.groups.tree.csv_rows import check_rows, read_rows
 from services.members.schemas import Registration
 
 CHAIN = """district_lgd,subdivision_hi,block_lgd,block_hi,panchayat_hi,ac_no,ac_name_hi,ps_no,ps_name_hi
@@ -46,9 +46,9 @@ class TestTree:
             "BR-218-2062-AC121PSX1",
             "BR-218-2062-AC121PSX2",
         ]
-        rows, errors = parse(tree)
+        units, errors = check_rows(read_rows(tree))
         assert errors == []
-        assert [row.name.hi for row in rows.values()][3] == "विद्यालय, क"
+        assert [unit.name["hi"] for unit in units.values()][3] == "विद्यालय, क"
 
     @pytest.mark.parametrize("content", [b"a,b\n1,2\n", b"", b"\xff\xfe", b"\x1f\x8bgarbage"])
     def test_what_is_no_tree_is_refused_in_words(self, tmp_path: Path, content: bytes) -> None:

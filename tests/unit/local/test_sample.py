@@ -12,7 +12,7 @@ import pytest
 
 from infra.local.demo.people import NAMES, Names
 from infra.local.demo.tree import COLUMNS, SAMPLE
-from services.groups.units import parse
+from services.groups.tree.csv_rows import check_rows, read_rows
 from services.shared.contracts.vocabulary import level_of, parent_of
 from services.shared.text import clean
 
@@ -67,9 +67,9 @@ def test_every_name_is_there_in_both_scripts_and_clean(units: Rows) -> None:
 
 
 def test_groups_takes_every_row(units: Rows) -> None:
-    rows, errors = parse(SAMPLE.read_text(encoding="utf-8"))
+    accepted, errors = check_rows(read_rows(SAMPLE.read_text(encoding="utf-8")))
     assert errors == []
-    assert len(rows) == len(units)
+    assert len(accepted) == len(units)
 
 
 def test_names() -> None:

@@ -1,0 +1,51 @@
+"""Changes of a group by hand: its invite link, its capacity, its name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
+from typing import TypedDict
+
+from services.groups.core.domain import Group, GroupState
+from services.shared.contracts.base import Event, Numbered, Step
+from services.shared.contracts.groups import GroupFilled, GroupInviteChanged, GroupUpdated
+
+
+class GroupPatch(TypedDict, total=False):
+    """A merge patch: what is absent stays. `invite_link` None withdraws the link."""
+
+    invite_link: str | None
+    capacity: int
+    name: Mapping[str, str | None]
+
+
+class CapacityError(Exception):
+    """Fewer seats are wanted than are taken."""
+
+
+def patched(group: Group, patch: GroupPatch, now: datetime) -> Step[Group]:
+    """Raises: `CapacityError`."""
+    name = {language: text for language, text in patch.get("name", {}).items() if text}
+    after = replace(group, name={**group.name, **name}, capacity=patch.get("capacity", group.capacity))
+    if after.capacity < after.taken:
+        raise CapacityError
+    if "invite_link" in patch:
+        after = replace(after, invite_link=patch["invite_link"], link_lost=None)
+    events = _events(group, after)
+    if not events:
+        return Step(group)
+    after = replace(after, version=group.version + len(events), updated_at=now)
+    return Step(after, tuple([Numbered(event, n) for n, event in enumerate(events, group.version + 1)]))
+
+
+def _events(before: Group, after: Group) -> list[Event]:
+    shape = {name: getattr(after, name) for name in ("unit", "kind", "ordinal", "capacity")}
+    events: list[Event] = []
+    if (after.name, after.capacity) != (before.name, before.capacity):
+        events.append(GroupUpdated(group_id=after.id, **shape))
+    if after.invite_link != before.invite_link:
+        events.append(GroupInviteChanged(group_id=after.id, unit=after.unit, invite_ready=after.invite_ready))
+    if after.state is GroupState.FULL and before.state is not GroupState.FULL:
+        events.append(GroupFilled(group_id=after.id, **shape))
+    return events

@@ -1,0 +1,78 @@
+"""Groups as an administrator sees them: found, read with their members, changed by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from services.groups.chat_groups.domain import CapacityError, GroupPatch, patched
+from services.groups.chat_groups.store import ChatGroupStore
+from services.groups.core.core import Core
+from services.groups.core.domain import Group, Placement
+from services.groups.core.errors import capacity_below_seats_taken
+from services.shared.database import Session
+from services.shared.errors import NotFoundError, StaleVersionError
+from services.shared.identity import Identity
+from services.shared.messaging import Origin, UnitOfWork
+
+
+class ChatGroupService:
+    def __init__(self, core: Core, store: ChatGroupStore) -> None:
+        self._core = core
+        self._store = store
+
+    async def find(
+        self,
+        caller: Identity,
+        unit: str | None,
+        kind: str | None,
+        state: str | None,
+        after: tuple[str, str] | None,
+        limit: int,
+    ) -> list[Group]:
+        """The groups of a subtree, in the order of (unit, id).
+
+        Raises: `NotFoundError` for a unit outside the caller's.
+        """
+        return await self._store.list_groups(caller.accessible_root(unit), kind, state, after, limit)
+
+    async def resolve(self, caller: Identity, ids: Sequence[str]) -> list[Group]:
+        """The groups of these ids that exist within the caller's units."""
+        found = await self._core.store.groups(ids)
+        return [group for group in found.values() if caller.can_access(group.unit)]
+
+    async def get(self, caller: Identity, id_: str, session: Session | None = None) -> Group:
+        """Raises: `NotFoundError`."""
+        group = (await self._core.store.groups([id_], session)).get(id_)
+        if group is None or not caller.can_access(group.unit):
+            raise NotFoundError
+        return group
+
+    async def members(
+        self, caller: Identity, id_: str, state: str | None, after: str | None, limit: int
+    ) -> list[Placement]:
+        """The placements of a group's members, in the order of their ids. Raises: `NotFoundError`."""
+        await self.get(caller, id_)
+        return await self._store.members(id_, state, after, limit)
+
+    async def change(
+        self, caller: Identity, id_: str, patch: GroupPatch, expected_version: int, origin: Origin
+    ) -> Group:
+        """Apply a merge patch to a version; the group as it is now.
+
+        Raises: `NotFoundError`; `StaleVersionError`; `InvalidError` when fewer seats are wanted than taken.
+        """
+
+        async def body(work: UnitOfWork) -> Group:
+            group = await self.get(caller, id_, work.session)
+            if group.version != expected_version:
+                raise StaleVersionError
+            try:
+                step = patched(group, patch, self._core.runtime.clock.now())
+            except CapacityError:
+                raise capacity_below_seats_taken() from None
+            if step.events:
+                await self._core.store.save_groups([step.state], {id_}, work.session)
+                work.stage_all(step.events, origin)
+            return step.state
+
+        return await self._core.runtime.outbox.transact(body)

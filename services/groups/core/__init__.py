@@ -1,0 +1,1 @@
+"""The core of the groups service: units, groups and placements, their rules and their collections."""

@@ -1,0 +1,52 @@
+"""Events of members that change their placement."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from services.groups.placement.domain import Change
+from services.groups.placement.service import ChangeRequest, PlacementService
+from services.shared.contracts.base import Envelope
+from services.shared.contracts.members import MemberJoined, MemberLeft, MemberMoved, MemberSnapshot
+from services.shared.messaging import Origin, Subscriptions, UnitOfWork
+
+
+class Handlers:
+    def __init__(self, service: PlacementService) -> None:
+        self._service = service
+
+    async def arrive(self, events: Sequence[Envelope[MemberJoined | MemberMoved]], work: UnitOfWork) -> None:
+        """`member.joined` and `member.moved` alike: a seat in the unit, wherever the member was before."""
+        await self._apply(events, work, lambda _: False)
+
+    async def leave(self, events: Sequence[Envelope[MemberLeft]], work: UnitOfWork) -> None:
+        await self._apply(events, work, lambda _: True)
+
+    async def reconcile(self, events: Sequence[Envelope[MemberSnapshot]], work: UnitOfWork) -> None:
+        """Place members whom a lost event or database has left out; the placements of all others stay."""
+        await self._apply(events, work, lambda event: event.data.status == "left")
+
+    async def _apply(
+        self, events: Sequence[Envelope[Any]], work: UnitOfWork, leaves: Callable[[Envelope[Any]], bool]
+    ) -> None:
+        requests = [
+            ChangeRequest(Change(e.subject, e.sequence, e.data.unit, leaves(e)), Origin.of(e)) for e in events
+        ]
+        await self._service.apply(requests, work)
+
+
+def subscriptions(service: PlacementService) -> Subscriptions:
+    handlers = Handlers(service)
+    return {
+        MemberJoined: handlers.arrive,
+        MemberMoved: handlers.arrive,
+        MemberLeft: handlers.leave,
+        MemberSnapshot: handlers.reconcile,
+    }
+
+
+def unit_of(event: Envelope[Any]) -> str:
+    """The affinity of an event: two placements conflict on the open group of their unit."""
+    unit: str = event.data.unit
+    return unit

@@ -1,0 +1,99 @@
+"""Placing members inside a transaction: read, let the domain decide, write in bulk, stage the events.
+
+The snapshot that a transaction reads and MongoDB's write conflicts make the last seat safe: of two consumers
+that take it at once, one is aborted and sees the other's work when it runs again.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Final, NamedTuple
+
+from services.groups.core.core import Core
+from services.groups.core.domain import Placement
+from services.groups.placement.domain import (
+    Change,
+    Seating,
+    is_newer,
+    seat_members,
+    units_short_of_seats,
+)
+from services.groups.placement.store import PlacementStore
+from services.shared.contracts.base import Event
+from services.shared.contracts.groups import GroupMemberAssigned, GroupMemberRemoved, GroupMemberWaiting
+from services.shared.errors import NotFoundError
+from services.shared.identity import Identity
+from services.shared.ids import new_id
+from services.shared.messaging import Origin, UnitOfWork
+
+_OUTCOMES: Final[Mapping[type[Event], str]] = {
+    GroupMemberAssigned: "assigned",
+    GroupMemberWaiting: "waiting",
+    GroupMemberRemoved: "removed",
+}
+"""Labels of the metric, by the event that tells of the decision."""
+
+
+class ChangeRequest(NamedTuple):
+    """A change with the event or request that it comes from."""
+
+    change: Change
+    origin: Origin
+
+
+class PlacementService:
+    def __init__(self, core: Core, store: PlacementStore) -> None:
+        self._core = core
+        self._store = store
+
+    async def apply(
+        self, requests: Sequence[ChangeRequest], work: UnitOfWork, *, again: bool = False
+    ) -> None:
+        """Carry out the changes that are not stale: four reads and two bulk writes, however many they are.
+
+        `again` is for members who wait: their last change is carried out once more, so it is not stale.
+        """
+        core, session = self._core, work.session
+        placements = await core.store.placements([change.member_id for change, _ in requests], session)
+        due = [r for r in requests if again or is_newer(r.change, placements.get(r.change.member_id))]
+        if not due:
+            return
+        changes = [change for change, _ in due]
+        units = {change.unit for change in changes}
+        left = {placement.group_id for placement in placements.values() if placement.group_id}
+        seats = await self._store.seats(units, left, session)
+        last_ordinals = await self._store.last_ordinals(units_short_of_seats(changes, seats), session)
+        unit_names = await self._store.unit_names(units, session)
+        now = core.runtime.clock.now()
+        seating = seat_members(
+            changes,
+            placements,
+            seats,
+            last_ordinals,
+            unit_names,
+            capacity=core.settings.group_capacity,
+            new_id=new_id,
+            now=now,
+        )
+        for (_, origin), step in zip(due, seating.steps, strict=True):
+            work.stage_all(step.events, origin)
+        work.after_commit(partial(self._count, seating))
+        # Groups first: there two transactions conflict, and the loser has then written nothing in vain.
+        await self._store.save_groups(seating, now, session)
+        await core.store.save_placements([step.state for step in seating.steps], placements, session)
+
+    async def placement_of(self, caller: Identity, member_id: str) -> Placement:
+        """Raises: `NotFoundError` for a member who has no placement, or is outside the caller's units."""
+        placement = (await self._core.store.placements([member_id])).get(member_id)
+        if placement is None or not caller.can_access(placement.unit):
+            raise NotFoundError
+        return placement
+
+    def _count(self, seating: Seating) -> None:
+        metrics = self._core.metrics
+        metrics.groups_created.inc(len(seating.created))
+        told = Counter([type(event) for step in seating.steps for event, _ in step.events])
+        for event, outcome in _OUTCOMES.items():
+            metrics.placements.labels(outcome).inc(told[event])

@@ -1,0 +1,90 @@
+"""Queries of placement: groups with free seats, and members who wait."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Collection as Many
+from datetime import datetime
+from operator import itemgetter
+from typing import Any, Final
+
+from pymongo import UpdateOne
+
+from services.groups.core.domain import GroupState, Placement, PlacementState
+from services.groups.core.store import PLACEMENTS, Write, save_group, write
+from services.groups.placement.domain import GroupSeats, Seating
+from services.shared.contracts.vocabulary import GroupKind
+from services.shared.database import Database, Document, Session
+
+_SEAT_FIELDS: Final = ("_id", "unit", "kind", "ordinal", "capacity", "taken", "version")
+_seat_fields: Callable[[Document], tuple[Any, ...]] = itemgetter(*_SEAT_FIELDS)
+_SEATS: Final = dict.fromkeys([*_SEAT_FIELDS, "invite_link"], 1)
+_WAITING: Final[Document] = {"state": PlacementState.WAITING_UNIT.value}
+
+
+class PlacementStore:
+    def __init__(self, database: Database) -> None:
+        self._units = database["units"]
+        self._groups = database["groups"]
+        self._placements = database["placements"]
+
+    async def unit_names(self, codes: Many[str], session: Session) -> dict[str, Mapping[str, str]]:
+        """Names by the code of the unit, of those units that exist."""
+        found = self._units.find({"_id": {"$in": list(codes)}}, {"name": 1}, session=session)
+        return {row["_id"]: row["name"] async for row in found}
+
+    async def seats(self, units: Many[str], left: Many[str], session: Session) -> list[GroupSeats]:
+        """The seats of the open general groups of `units`, and of the groups that members `left`."""
+        open_groups: Document = {
+            "unit": {"$in": list(units)},
+            "kind": GroupKind.GENERAL.value,
+            "state": GroupState.OPEN.value,
+        }
+        query = {"$or": [open_groups, {"_id": {"$in": list(left)}}]} if left else open_groups
+        found = self._groups.find(query, _SEATS, session=session)
+        return [_seats(row) async for row in found]
+
+    async def last_ordinals(self, units: Many[str], session: Session) -> dict[str, int]:
+        """The highest ordinal of the general groups of each unit that has any."""
+        if not units:
+            return {}
+        pipeline: list[Mapping[str, object]] = [
+            {"$match": {"unit": {"$in": list(units)}, "kind": GroupKind.GENERAL.value}},
+            {"$group": {"_id": "$unit", "last": {"$max": "$ordinal"}}},
+        ]
+        return {row["_id"]: row["last"] async for row in self._groups.aggregate(pipeline, session=session)}
+
+    async def save_groups(self, seating: Seating, now: datetime, session: Session) -> None:
+        writes: list[Write] = [save_group(group, changed=False) for group in seating.created]
+        writes += [
+            UpdateOne(
+                {"_id": group.id},
+                {
+                    "$set": {
+                        "taken": group.taken,
+                        "state": group.state.value,
+                        "version": group.version,
+                        "updated_at": now,
+                    }
+                },
+            )
+            for group in seating.changed
+        ]
+        await write(self._groups, writes, session)
+
+    async def waiting_units(self) -> list[str]:
+        """Units that somebody waits for, without reading the members that do."""
+        codes: list[str] = await self._placements.distinct("unit", _WAITING)
+        return codes
+
+    async def waiting_members(self, units: Iterable[str], limit: int, session: Session) -> list[Placement]:
+        query = {**_WAITING, "unit": {"$in": list(units)}}
+        rows = self._placements.find(query, session=session).limit(limit)
+        return [PLACEMENTS.decode(row) async for row in rows]
+
+    async def count_waiting(self) -> int:
+        return await self._placements.count_documents(_WAITING)
+
+
+def _seats(row: Document) -> GroupSeats:
+    return GroupSeats._make((*_seat_fields(row), row["invite_link"] is not None))

@@ -1,0 +1,1 @@
+"""Recovery: the state rebuilt from the log, and published into it again."""

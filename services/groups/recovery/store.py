@@ -1,0 +1,62 @@
+"""Queries of a rebuild: whole collections."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from pymongo import ASCENDING
+
+from services.groups.core.domain import Group
+from services.groups.core.store import GROUPS, save_group, write
+from services.shared.database import Database, Document
+
+CHUNK: Final = 1000
+"""Groups that are read and written at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """`links_lost` are groups whose link a rebuild could not find; `placements` are by state."""
+
+    units: int
+    units_unnamed: int
+    groups: int
+    links_lost: int
+    placements: dict[str, int]
+
+
+class RecoveryStore:
+    def __init__(self, database: Database) -> None:
+        self._units = database["units"]
+        self._groups = database["groups"]
+        self._placements = database["placements"]
+
+    async def seats_taken(self) -> dict[str, int]:
+        """The number of members placed in each group that has any."""
+        pipeline: list[Document] = [
+            {"$match": {"group_id": {"$type": "string"}}},
+            {"$group": {"_id": "$group_id", "n": {"$sum": 1}}},
+        ]
+        return {row["_id"]: row["n"] async for row in self._placements.aggregate(pipeline)}
+
+    async def all_groups(self) -> AsyncIterator[list[Group]]:
+        """In chunks, by id."""
+        query: Document = {}
+        while rows := await self._groups.find(query).sort("_id", ASCENDING).limit(CHUNK).to_list(CHUNK):
+            yield [GROUPS.decode(row) for row in rows]
+            query = {"_id": {"$gt": rows[-1]["_id"]}}
+
+    async def change_groups(self, groups: Iterable[Group]) -> None:
+        await write(self._groups, [save_group(group, changed=True) for group in groups])
+
+    async def count(self) -> Counts:
+        by_state: list[Document] = [{"$group": {"_id": "$state", "n": {"$sum": 1}}}]
+        return Counts(
+            units=await self._units.count_documents({}),
+            units_unnamed=await self._units.count_documents({"$expr": {"$eq": ["$name.en", "$_id"]}}),
+            groups=await self._groups.count_documents({}),
+            links_lost=await self._groups.count_documents({"link_lost": True}),
+            placements={row["_id"]: row["n"] async for row in self._placements.aggregate(by_state)},
+        )

@@ -1,0 +1,80 @@
+"""The HTTP API of the tree."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
+
+from services.groups.tree.schemas import ImportOut, UnitIn, UnitOut, import_out, unit_of, unit_out
+from services.groups.tree.service import TreeService
+from services.shared.contracts.vocabulary import UnitCode
+from services.shared.http.auth import require
+from services.shared.http.body import JSON, Route, problems
+from services.shared.http.etag import etag
+from services.shared.http.pagination import Page, Paging
+from services.shared.http.problem import Problem, bad_request
+from services.shared.identity import Identity
+from services.shared.messaging import Origin
+
+Reader = Annotated[Identity, Depends(require("groups:read"))]
+Writer = Annotated[Identity, Depends(require("groups:write"))]
+Code = Annotated[UnitCode, Path(description="A unit code, such as BR-SARAN.")]
+
+IMPORTS_PATH: Final = "/v1/units/imports"
+MAX_IMPORT_BYTES: Final = 32 * 1024 * 1024
+"""A whole state's booths (about 80,000 rows) are 8 MB. The tree is checked as one, so memory holds it."""
+
+
+def tree_router(tree: TreeService) -> APIRouter:
+    router = APIRouter(prefix="/v1", route_class=Route)
+
+    @router.put(
+        "/units/{code}", responses={200: {"model": UnitOut}, 201: {"model": UnitOut}, **problems(409)}
+    )
+    async def put_unit(code: Code, body: UnitIn, caller: Writer) -> Response:
+        """Create a unit (201) or change it (200). Its parent must exist."""
+        unit, created = await tree.put(caller, unit_of(code, body), Origin.here())
+        headers = {"ETag": etag(unit.version)} | ({"Location": f"/v1/units/{code}"} if created else {})
+        return JSON(unit_out(unit), 201 if created else 200, headers)
+
+    @router.get("/units/{code}", response_model=UnitOut)
+    async def get_unit(code: Code, caller: Reader) -> Response:
+        unit = await tree.get(caller, code)
+        return JSON(unit_out(unit), headers={"ETag": etag(unit.version)})
+
+    @router.get("/units/{code}/children", response_model=Page[UnitOut])
+    async def get_children(code: Code, paging: Paging, caller: Reader) -> Response:
+        """The units directly below, in the order of their codes."""
+        window = paging.window("units", {"parent": code}, (str,))
+        units = await tree.children(caller, code, window.after_id, window.limit + 1)
+        page, cursor = window.cut(units, lambda unit: (unit.code,))
+        return JSON({"items": [unit_out(unit) for unit in page], "next": cursor})
+
+    @router.post(
+        "/units/imports",
+        response_model=ImportOut,
+        responses=problems(400, 413, 415, 422),
+        openapi_extra={
+            "requestBody": {"required": True, "content": {"text/csv": {"schema": {"type": "string"}}}}
+        },
+    )
+    async def import_units(
+        request: Request,
+        caller: Writer,
+        dry_run: Annotated[bool, Query(description="Check and count, write nothing.")] = False,
+    ) -> Response:
+        """Load a tree from CSV with the header `code,level,name_en,name_hi,women_target`.
+
+        All of it is loaded, or nothing.
+        """
+        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "text/csv":
+            raise Problem(415, "unsupported-media-type", "Unsupported media type", "send text/csv")
+        try:
+            text = (await request.body()).decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise bad_request("not-utf8", "the file is not UTF-8") from error
+        result = await tree.load(caller, text, Origin.here(), dry_run=dry_run)
+        return JSON(import_out(result, dry_run=dry_run))
+
+    return router

@@ -1,0 +1,144 @@
+"""Rows of an import, from CSV to units: all of it pure, and lazy up to the checks of the whole file."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Final, NamedTuple, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+
+from services.groups.core.domain import Unit
+from services.groups.core.errors import invalid_import
+from services.groups.tree.fields import WomenTarget
+from services.shared.contracts.vocabulary import UnitCode, UnitLevel, level_of, parent_of
+from services.shared.errors import FieldError
+from services.shared.text import Name, refuse
+from services.shared.validation import field_error
+
+COLUMNS: Final = ("code", "level", "name_en", "name_hi", "women_target")
+
+
+class CsvRow(NamedTuple):
+    """The cells of a row, and the line that it ends on; the header is line 1."""
+
+    line: int
+    header: Sequence[str]
+    cells: Sequence[str]
+
+
+class CheckedRows(NamedTuple):
+    """Sound units by their line, and what is wrong with the other rows."""
+
+    units: Mapping[int, Unit]
+    errors: Sequence[FieldError]
+
+
+class _Name(BaseModel):
+    en: Name
+    hi: Name
+
+
+class _Row(BaseModel):
+    model_config = ConfigDict(hide_input_in_errors=True)
+
+    code: UnitCode
+    level: UnitLevel
+    name: _Name
+    women_target: WomenTarget = None
+
+    @model_validator(mode="after")
+    def _level_fits_code(self) -> Self:
+        if level_of(self.code) is not self.level:
+            raise refuse(f"a code of this depth is a {level_of(self.code)}")
+        return self
+
+
+def read_rows(text: str) -> Iterator[CsvRow]:
+    """The rows that are not empty, one at a time.
+
+    Raises: `InvalidError` when the header is not ours or the text is no CSV.
+    """
+    reader = csv.reader(io.StringIO(text.removeprefix("\ufeff"), newline=""), strict=True)
+    try:
+        header = tuple([name.strip() for name in next(reader, [])])
+        if header not in (COLUMNS, COLUMNS[:-1]):
+            raise invalid_import([FieldError("/rows/1", f"the header must be {','.join(COLUMNS)}")])
+        for cells in reader:
+            if any(cells):
+                yield CsvRow(reader.line_num, header, cells)
+    except csv.Error as error:
+        raise invalid_import([FieldError(f"/rows/{reader.line_num}", f"not CSV: {error}")]) from error
+
+
+def check_rows(rows: Iterable[CsvRow]) -> CheckedRows:
+    """Check each row by itself: a chunk of a large file can be checked apart, in a thread."""
+    units: dict[int, Unit] = {}
+    errors: list[FieldError] = []
+    for row in rows:
+        try:
+            units[row.line] = _unit(row)
+        except _InvalidRowError as invalid:
+            errors += invalid.errors
+    return CheckedRows(units, errors)
+
+
+def parents_outside(units: Mapping[int, Unit]) -> set[str]:
+    """Parents that the rows name and do not contain: the tree must."""
+    codes = {unit.code for unit in units.values()}
+    return {unit.parent for unit in units.values() if unit.parent and unit.parent not in codes}
+
+
+def check_file(
+    units: Mapping[int, Unit], can_access: Callable[[str], bool], missing_parents: Collection[str]
+) -> list[FieldError]:
+    """Check all rows together. `missing_parents` are neither in the file nor in the tree."""
+    last_line = {unit.code: line for line, unit in units.items()}
+    errors = []
+    for line, unit in units.items():
+        pointer = f"/rows/{line}/code"
+        if last_line[unit.code] != line:
+            errors.append(FieldError(pointer, "appears twice"))
+        if not can_access(unit.code):
+            errors.append(FieldError(pointer, "is outside your units"))
+        if unit.parent in missing_parents:
+            errors.append(FieldError(pointer, "its parent is neither in this file nor in the tree"))
+    return errors
+
+
+class _InvalidRowError(Exception):
+    def __init__(self, *errors: FieldError) -> None:
+        super().__init__()
+        self.errors = errors
+
+
+def _unit(row: CsvRow) -> Unit:
+    """Raises: `_InvalidRowError`."""
+    if len(row.cells) != len(row.header):
+        detail = f"has {len(row.cells)} fields, the header {len(row.header)}"
+        raise _InvalidRowError(FieldError(f"/rows/{row.line}", detail))
+    cell = dict(zip(row.header, (text.strip() for text in row.cells), strict=True))
+    try:
+        valid = _Row.model_validate(
+            {
+                "code": cell["code"],
+                "level": cell["level"],
+                "name": {"en": cell["name_en"], "hi": cell["name_hi"]},
+                "women_target": cell.get("women_target") or None,
+            }
+        )
+    except ValidationError as error:
+        found = [
+            field_error({**each, "loc": ("body", *each["loc"])}) for each in error.errors(include_url=False)
+        ]
+        raise _InvalidRowError(
+            *[FieldError(f"/rows/{row.line}{each.pointer}", each.detail) for each in found]
+        ) from error
+    return Unit(
+        code=valid.code,
+        level=valid.level.value,
+        parent=parent_of(valid.code),
+        name=dict(valid.name),
+        women_target=valid.women_target,
+    )

@@ -1,0 +1,48 @@
+"""The tree's rules: what writing a unit changes, and in which order units are written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from services.groups.core.domain import Unit, unit_upserted
+from services.shared.contracts.base import Numbered, Step
+
+
+@dataclass(frozen=True, slots=True)
+class ImportResult:
+    """Units created and updated, by code, and the number that were as wanted already.
+
+    The result of a dry run says what an import would do.
+    """
+
+    created: tuple[str, ...] = ()
+    updated: tuple[str, ...] = ()
+    unchanged: int = 0
+
+    def __add__(self, other: ImportResult) -> ImportResult:
+        return ImportResult(
+            self.created + other.created, self.updated + other.updated, self.unchanged + other.unchanged
+        )
+
+
+def upserted(before: Unit | None, wanted: Unit) -> Step[Unit]:
+    """Create the unit, or change it to what is wanted; the version of `wanted` does not matter."""
+    if before is not None and replace(wanted, version=before.version) == before:
+        return Step(before)
+    after = replace(wanted, version=before.version + 1 if before else 1)
+    return Step(after, (Numbered(unit_upserted(after), after.version),))
+
+
+def result_of(steps: Sequence[Step[Unit]]) -> ImportResult:
+    changed = [step.state for step in steps if step.events]
+    return ImportResult(
+        created=tuple([unit.code for unit in changed if unit.version == 1]),
+        updated=tuple([unit.code for unit in changed if unit.version > 1]),
+        unchanged=len(steps) - len(changed),
+    )
+
+
+def parents_first(units: Iterable[Unit]) -> list[Unit]:
+    """The order of writing: the same for the same units, so that a cursor is a position in it."""
+    return sorted(units, key=lambda unit: (unit.code.count("-"), unit.code))
