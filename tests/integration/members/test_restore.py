@@ -1,4 +1,4 @@
-"""Members restored from a dump: nothing that was told of meanwhile is taken back, and who is lost is said to have left."""
+"""Members restored from a dump: later events stay true, and lost members are announced as left."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from infra.local.keys import Keys
 from services.members.app import build
-from services.members.restoring import plan
+from services.members.recovery.rebuild_plan import plan
 from services.members.settings import MembersSettings
 from services.shared.config.settings import ServiceSettings
 from services.shared.contracts.members import MemberLeft
