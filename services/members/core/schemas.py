@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import fields
 from datetime import datetime
-from operator import attrgetter
 from typing import Annotated, Any, Final, TypeAlias
 
 from pydantic import (
@@ -22,6 +20,7 @@ from pydantic import (
 from services.members.core.domain import Contact, Member
 from services.members.core.phones import normalise
 from services.shared.contracts.vocabulary import Platform
+from services.shared.database import as_dict
 from services.shared.http.body import Body
 from services.shared.text import ShortText, clean, refuse
 
@@ -33,11 +32,7 @@ _LABEL: Final = r"(?!-)[^\s!-,./:-@\[-`{-~]{1,63}(?<!-)"
 _EMAIL: Final = re.compile(rf'[^\s@"(),:;<>\[\]\\]{{1,64}}@(?:{_LABEL}\.)+{_LABEL}')
 _UUID: Final = r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"
 _PLATFORMS: Final = tuple(platform.value for platform in Platform)
-
-_FIELDS: Final = tuple(field.name for field in fields(Member))
-_AFTER_CONTACT: Final = _FIELDS[2:]
-"""An answer has the phone and the e-mail address between id, name and the other fields."""
-_values_after_contact: Final = attrgetter(*_AFTER_CONTACT)
+_values: Final = as_dict(Member)
 
 
 def _email(typed: str) -> str:
@@ -152,7 +147,7 @@ def member_view(member: Member, contact: Contact | None) -> View:
     if contact is not None:
         view["phone"] = contact.phone
         view["email"] = contact.email
-    view.update(zip(_AFTER_CONTACT, _values_after_contact(member), strict=True))
+    view |= _values(member)
     view["platforms"] = _platforms(member.platforms, contact)
     return view
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from pymongo import IndexModel
 from pymongo.errors import BulkWriteError, DuplicateKeyError
@@ -42,8 +42,7 @@ def unique() -> Iterator[None]:
         raise DuplicateError from error
 
 
-@dataclass(frozen=True, slots=True)
-class SealedContact:
+class SealedContact(NamedTuple):
     """A contact on its way into the store. `phone_index` is the keyed fingerprint of its phone."""
 
     ciphertext: Ciphertext
