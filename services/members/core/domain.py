@@ -89,4 +89,4 @@ def is_plausible_birth_year(year: int, now: datetime) -> bool:
 def agreed_channels(consents: Sequence[Consent]) -> tuple[str, ...]:
     """The channels on which a welcome was agreed to, the preferred one first."""
     agreed = [c.channel for c in consents if c.purpose == _WELCOME and c.state == "given"]
-    return tuple(channel for channel in _CHANNELS if channel in agreed)
+    return tuple([channel for channel in _CHANNELS if channel in agreed])

@@ -37,7 +37,7 @@ def join(application: Application, member_id: str, now: datetime) -> Step[Member
         language=a.language,
         birth_year=a.birth_year,
         platforms=tuple(a.contact.handles),
-        consents=tuple(Consent(*given, at=now) for given in a.consents),
+        consents=tuple([Consent(*given, at=now) for given in a.consents]),
         inviter_id=a.inviter_id,
         joined_at=now,
         updated_at=now,
@@ -57,4 +57,4 @@ def join(application: Application, member_id: str, now: datetime) -> Step[Member
 
 def welcome_channels(consents: Sequence[Consent], contact: Contact) -> tuple[str, ...]:
     """The channels on which a welcome was agreed to and can arrive, the preferred one first."""
-    return tuple(channel for channel in agreed_channels(consents) if contact.reached_by(channel))
+    return tuple([channel for channel in agreed_channels(consents) if contact.reached_by(channel)])

@@ -25,7 +25,7 @@ from tests.fixtures.rebuilding import Anew, databases, quiet, restored, taken, t
 from tests.integration.members.conftest import TOPIC, UNIT, Service, serving
 
 STRICT = {"validationLevel": "strict", "validationAction": "error"}
-"""What a collection's validator has by default, and says once it has been set afterwards."""
+"""Defaults of a validator, which a collection states once the validator has been set afterwards."""
 
 
 async def move(service: Service, member_id: str, unit: str) -> None:

@@ -1,4 +1,4 @@
-"""What people type as a phone number, and what becomes of it."""
+"""Phone numbers as people type them become E.164 or are refused."""
 
 from __future__ import annotations
 
