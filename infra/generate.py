@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from services.groups.recovery import rebuild_plan as groups
-from services.members.recovery import rebuild_plan as members
 
 from infra.composed import composed_services
 from infra.expectations import EXPECTED_FILE, RULES, expected_json
 from infra.kafka.access import ACCESS_FILE, Rule, load_access
 from infra.kafka.topics import load_topics
 from services.analytics.recovery import rebuild_plan as analytics
+from services.groups.recovery import rebuild_plan as groups
+from services.members.recovery import rebuild_plan as members
 from services.notifications.recovery import rebuild_plan as notifications
 from services.shared.contracts.catalogue import EVENTS
 from services.shared.operations.rebuild import Plan

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from services.notifications.channels.console.sender import ConsoleSender
-from services.notifications.core.channel import Sender
 from services.notifications.channels.recording.feature import recording
 from services.notifications.channels.recording.sender import RecordingSender
+from services.notifications.core.channel import Sender
 from services.notifications.core.core import Core
 from services.notifications.sending.feature import sending
 from services.notifications.settings import NotificationsSettings

@@ -1,4 +1,4 @@
-"""`POST /v1/members` against a POST of the same application that checks the same token, parses the same body and does nothing."""
+"""`POST /v1/members` against an empty POST: the same application, token and body, but nothing is done."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The members service with one route more, `POST /v1/bench/nothing`: the same token, the same body parsed, nothing done.
+"""The members service with an empty route, `POST /v1/bench/nothing`: it checks the token and parses the body.
 
 `python -m tests.bench.server`, configured by the environment as the service itself is.
 """
@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, FastAPI, Response
+from fastapi import APIRouter, Depends, Response
 
 from services.members.app import build
-from services.members.schemas import Registration
+from services.members.registration.schemas import Registration
 from services.members.settings import MembersSettings
-from services.shared.http.auth import Identity, require
+from services.shared.http.auth import require
 from services.shared.http.body import JSON, Route
-from services.shared.runtime import serve
+from services.shared.identity import Identity
+from services.shared.runtime import Service, serve
 
 nothing = APIRouter(prefix="/v1/bench", route_class=Route)
 
@@ -26,10 +27,10 @@ async def do_nothing(
     return JSON({"unit": body.unit}, 201)
 
 
-def with_baseline(settings: MembersSettings) -> FastAPI:
-    app = build(settings)
-    app.router.routes[:0] = nothing.routes
-    return app
+def with_baseline(settings: MembersSettings) -> Service:
+    service = build(settings)
+    service.app.router.routes[:0] = nothing.routes
+    return service
 
 
 if __name__ == "__main__":

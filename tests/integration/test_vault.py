@@ -1,4 +1,4 @@
-"""The vault: keys made once, ciphertexts that open only whole, in their own place and with the right master key."""
+"""The vault: keys are made once; ciphertexts open only whole, in their own document, with the right key."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from bson.binary import Binary
 from pymongo.errors import EncryptionError, PyMongoError
 
 from services.shared.database import Client, Database, Document, connect, database
+from services.shared.encryption import Vault, create_key_collection, is_sealed_with
 from services.shared.encryption import vault as crypto
-from services.shared.encryption.vault import Vault, create_key_collection, is_sealed_with
 from services.shared.faults import FaultFamily, classify
 from tests.fixtures.sealed import sealed_by_libmongocrypt
 

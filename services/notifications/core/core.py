@@ -9,8 +9,8 @@ from services.notifications.core.clients.members import MembersClient
 from services.notifications.core.clients.service import ServiceClient, ServiceToken
 from services.notifications.core.metrics import NotificationMetrics
 from services.notifications.core.store import MIGRATIONS, InviteStore, NotificationStore, RecipientStore
-from services.notifications.settings import NotificationsSettings
 from services.notifications.core.texts import Texts
+from services.notifications.settings import NotificationsSettings
 from services.shared.encryption import Vault
 from services.shared.runtime import Feature, Runtime, vault_key
 

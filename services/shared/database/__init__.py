@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.shared.database.codec import Codec
+from services.shared.database.codec import Codec, as_dict
 from services.shared.database.leases import Lease
 from services.shared.database.metrics import MongoMetrics
 from services.shared.database.migrations import Migration, check_ids, create, migrate
@@ -31,6 +31,7 @@ __all__ = [
     "Migration",
     "MongoMetrics",
     "Session",
+    "as_dict",
     "blocking",
     "bucket",
     "check_ids",

@@ -34,7 +34,7 @@ def a_person(**changes: Any) -> dict[str, Any]:
 
 
 class Service:
-    """What the tests do again and again."""
+    """A running service, and the steps that many tests take."""
 
     def __init__(self, app: Running) -> None:
         self.app = app

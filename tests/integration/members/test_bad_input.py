@@ -1,4 +1,4 @@
-"""Whatever is wrong with a registration: a clear problem, nothing repeated, nothing written."""
+"""Bad registrations get a clear problem; nothing that was sent is repeated, nothing is written."""
 
 from __future__ import annotations
 

@@ -211,7 +211,7 @@ Writes = st.lists(st.sampled_from(["register", "move", "leave", "rename"]), max_
 async def test_pages_are_stable_under_writes(
     service: Service, limit: int, writes: list[list[str]], choose: random.Random
 ) -> None:
-    """Who is listed when the walk begins is listed exactly once and in order, whatever happens meanwhile."""
+    """Members there when the walk begins are listed exactly once and in order, whatever happens meanwhile."""
     before = [member["id"] for member in [await service.register() for _ in range(5)]]
     walked: list[str] = []
     cursor, steps = None, iter(writes)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.members.snapshots import SOURCES
+from services.members.recovery.snapshots import SOURCES
 from services.shared.contracts.members import MemberSnapshot
 from services.shared.messaging import decode
 from tests.fixtures.rebuilding import quiet, republish, the_log

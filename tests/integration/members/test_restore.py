@@ -1,4 +1,4 @@
-"""Members restored from a dump: nothing that was told of meanwhile is taken back, and who is lost is said to have left."""
+"""Members restored from a dump: later events stay true, and lost members are announced as left."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from infra.local.keys import Keys
 from services.members.app import build
-from services.members.restoring import plan
+from services.members.recovery.rebuild_plan import plan
 from services.members.settings import MembersSettings
 from services.shared.config.settings import ServiceSettings
 from services.shared.contracts.members import MemberLeft
@@ -25,7 +25,7 @@ from tests.fixtures.rebuilding import Anew, databases, quiet, restored, taken, t
 from tests.integration.members.conftest import TOPIC, UNIT, Service, serving
 
 STRICT = {"validationLevel": "strict", "validationAction": "error"}
-"""What a collection's validator has by default, and says once it has been set afterwards."""
+"""Defaults of a validator, which a collection states once the validator has been set afterwards."""
 
 
 async def move(service: Service, member_id: str, unit: str) -> None:

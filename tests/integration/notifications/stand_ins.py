@@ -15,7 +15,7 @@ from fastapi import FastAPI, Header, Request
 from starlette.responses import JSONResponse, Response
 
 from services.groups.chat_groups.schemas import GroupOut, ResolveIn, ResolveOut
-from services.members.schemas import ContactShown, Ids, Resolved
+from services.members.directory.schemas import ContactShown, Ids, Resolved
 from services.shared.ids import new_id
 
 

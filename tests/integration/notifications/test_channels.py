@@ -10,8 +10,8 @@ import pytest
 import pytest_asyncio
 
 from services.notifications.channels.console.sender import ConsoleSender
-from services.notifications.core.channel import Message, Sender
 from services.notifications.channels.recording.sender import RecordingSender
+from services.notifications.core.channel import Message, Sender
 from services.notifications.core.domain import OutcomeClass
 from services.shared.clock import ManualClock
 from services.shared.encryption import Vault

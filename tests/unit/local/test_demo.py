@@ -17,7 +17,7 @@ from infra.local.demo.people import people
 from infra.local.demo.tree import SAMPLE, codes, read_tree
 from infra.local.errors import LocalError
 from services.groups.tree.csv_rows import check_rows, read_rows
-from services.members.schemas import Registration
+from services.members.registration.schemas import Registration
 
 CHAIN = """district_lgd,subdivision_hi,block_lgd,block_hi,panchayat_hi,ac_no,ac_name_hi,ps_no,ps_name_hi
 218,छपरा,2061,अमनौर,क,120,अमनौर,1,"विद्यालय, क"

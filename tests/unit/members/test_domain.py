@@ -7,18 +7,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from services.members.domain import (
-    Application,
-    Changes,
-    Contact,
-    HasLeft,
-    Member,
-    is_plausible_birth_year,
-    join,
-    leave,
-    move,
-    update,
-)
+from services.members.core.domain import Contact, Member, is_plausible_birth_year
+from services.members.profile.domain import Changes, HasLeftError, Profile, leave, move, update
+from services.members.registration.domain import Application, join
+from services.shared.contracts.base import Numbered, Step
+from services.shared.contracts.members import MemberJoined, MemberLeft, MemberMoved, MemberUpdated
 from services.shared.contracts.vocabulary import Gender
 
 NOW = datetime(2026, 11, 23, 9, tzinfo=UTC)
@@ -37,11 +30,25 @@ APPLICATION = Application(
 
 @pytest.fixture
 def member() -> Member:
-    return join(APPLICATION, "m", NOW)[0]
+    return join(APPLICATION, "m", NOW).state
 
 
-def test_joining() -> None:
-    member, event = join(APPLICATION, "m", NOW)
+def joined(application: Application) -> MemberJoined:
+    [(event, sequence)] = join(application, "m", NOW).events
+    assert isinstance(event, MemberJoined)
+    assert sequence == 1
+    return event
+
+
+def updated(step: Step[Profile]) -> MemberUpdated:
+    [(event, sequence)] = step.events
+    assert isinstance(event, MemberUpdated)
+    assert sequence == step.state.member.version
+    return event
+
+
+def test_joining(member: Member) -> None:
+    event = joined(APPLICATION)
     assert (member.version, member.status, member.joined_at, member.updated_at) == (1, "active", NOW, NOW)
     assert [(c.purpose, c.channel, c.at, c.source, c.state) for c in member.consents] == [
         ("welcome", "sms", NOW, "registration", "given"),
@@ -79,61 +86,55 @@ def test_the_channels_of_a_welcome(
         contact=replace(CONTACT, email=email),
         consents=tuple((purpose, channel, "1", "hi") for purpose, channel in consents),
     )
-    assert join(application, "m", NOW)[1].channels == channels
+    assert joined(application).channels == channels
 
 
 def test_an_update_is_one_version_and_one_event(member: Member) -> None:
-    changed = update(member, CONTACT, Changes(name="Asha Kumari", email="b@example.org"), LATER)
-    assert changed is not None
-    new, contact, event = changed
-    assert new == replace(member, name="Asha Kumari", version=2, updated_at=LATER)
-    assert contact == replace(CONTACT, email="b@example.org")
-    assert event.contact_changed
+    step = update(Profile(member, CONTACT), Changes(name="Asha Kumari", email="b@example.org"), LATER)
+    assert step.state.member == replace(member, name="Asha Kumari", version=2, updated_at=LATER)
+    assert step.state.contact == replace(CONTACT, email="b@example.org")
+    assert updated(step).contact_changed
 
 
 def test_removing_optional_fields(member: Member) -> None:
-    changed = update(member, CONTACT, Changes(handles={}, removed=frozenset({"email", "birth_year"})), LATER)
-    assert changed is not None
-    new, contact, event = changed
-    assert (new.birth_year, new.platforms) == (None, ())
-    assert contact == Contact(CONTACT.phone)
-    assert event.contact_changed
+    changes = Changes(handles={}, removed=frozenset({"email", "birth_year"}))
+    step = update(Profile(member, CONTACT), changes, LATER)
+    assert (step.state.member.birth_year, step.state.member.platforms) == (None, ())
+    assert step.state.contact == Contact(CONTACT.phone)
+    assert updated(step).contact_changed
 
 
 def test_handles_are_not_what_others_cache(member: Member) -> None:
-    changed = update(member, CONTACT, Changes(handles={"x": "@other"}), LATER)
-    assert changed is not None
-    assert not changed[2].contact_changed
-    assert changed[2].platforms == ("x",)
+    event = updated(update(Profile(member, CONTACT), Changes(handles={"x": "@other"}), LATER))
+    assert not event.contact_changed
+    assert event.platforms == ("x",)
 
 
 @pytest.mark.parametrize(
     "changes",
     [Changes(), Changes(name="Asha", phone=CONTACT.phone, handles=CONTACT.handles, birth_year=1990)],
 )
-def test_an_update_to_the_same_is_none(member: Member, changes: Changes) -> None:
-    assert update(member, CONTACT, changes, LATER) is None
+def test_an_update_to_the_same_changes_nothing(member: Member, changes: Changes) -> None:
+    profile = Profile(member, CONTACT)
+    assert update(profile, changes, LATER) == Step(profile)
 
 
 def test_moving(member: Member) -> None:
-    moved = move(member, "BR-GAYA", LATER)
-    assert moved is not None
-    assert moved[0] == replace(member, unit="BR-GAYA", version=2, updated_at=LATER)
-    assert (moved[1].from_unit, moved[1].unit) == ("BR-SARAN", "BR-GAYA")
-    assert move(moved[0], "BR-GAYA", LATER) is None
+    moved, events = move(member, "BR-GAYA", LATER)
+    assert moved == replace(member, unit="BR-GAYA", version=2, updated_at=LATER)
+    assert events == (Numbered(MemberMoved(member_id="m", from_unit="BR-SARAN", unit="BR-GAYA"), 2),)
+    assert move(moved, "BR-GAYA", LATER) == Step(moved)
 
 
 def test_leaving_ends_all_changes(member: Member) -> None:
-    gone = leave(member, LATER)
-    assert gone is not None
-    left, event = gone
+    left, events = leave(member, LATER)
     assert left == replace(member, status="left", version=2, updated_at=LATER)
-    assert (event.member_id, event.unit) == ("m", "BR-SARAN")
-    assert leave(left, LATER) is None
-    with pytest.raises(HasLeft):
+    assert events == (Numbered(MemberLeft(member_id="m", unit="BR-SARAN"), 2),)
+    assert leave(left, LATER) == Step(left)
+    with pytest.raises(HasLeftError):
         move(left, "BR-GAYA", LATER)
-    with pytest.raises(HasLeft):
-        update(left, CONTACT, Changes(name="B"), LATER)
+    with pytest.raises(HasLeftError):
+        update(Profile(left, CONTACT), Changes(name="B"), LATER)
 
 
 @pytest.mark.parametrize(

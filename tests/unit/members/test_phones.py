@@ -1,4 +1,4 @@
-"""What people type as a phone number, and what becomes of it."""
+"""Phone numbers as people type them become E.164 or are refused."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic_core import PydanticCustomError
 
-from services.members.phones import BlindIndex, normalise
+from services.members.core.phones import BlindIndex, normalise
 
 MOBILE = st.from_regex(r"[6-9][0-9]{9}", fullmatch=True)
 

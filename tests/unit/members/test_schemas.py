@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,12 +11,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from services.members.domain import Changes, Member, join
-from services.members.schemas import Email, MemberShown, Patch, Registration
+from services.members.core.contacts import CONTACT
+from services.members.core.domain import Consent, Contact, Member, Role
+from services.members.core.schemas import Email, MemberShown, member_view
+from services.members.core.store import MEMBER, SealedContact, document_of, record_of
+from services.members.profile.domain import Changes
+from services.members.profile.schemas import Patch
+from services.members.registration.domain import join
+from services.members.registration.schemas import Registration
 from services.members.settings import MembersSettings
-from services.members.store import document_of, record_of
-from services.members.views import member_view
+from services.shared.encryption import Ciphertext
 
+NOW = datetime(2026, 11, 23, tzinfo=UTC)
 PERSON: dict[str, Any] = {"name": "Asha", "phone": "9812345678", "unit": "BR"}
 EMAIL: TypeAdapter[str] = TypeAdapter(Email)
 
@@ -88,7 +95,72 @@ def test_the_documented_answer_is_the_answer() -> None:
     application = Registration.model_validate(
         PERSON | {"consents": [{"purpose": "welcome", "channel": "sms", "notice": "1", "language": "hi"}]}
     ).application()
-    member, _ = join(application, "m", datetime(2026, 11, 23, tzinfo=UTC))
-    assert set(member_view(member, application.contact)) == set(MemberShown.model_fields)
-    stored: Member = record_of(document_of(member) | {"contact": b""}).member
-    assert stored == member
+    member = join(application, "m", NOW).state
+    assert list(member_view(member, application.contact)) == list(MemberShown.model_fields)
+    assert set(MemberShown.model_fields) - set(member_view(member, None)) == {"phone", "email"}
+
+
+MEMBER_IN_FULL = Member(
+    id="m",
+    name="Asha देवी",
+    unit="BR",
+    gender="female",
+    language="hi",
+    birth_year=1990,
+    platforms=("x",),
+    roles=(Role("booth_lead", "BR"),),
+    consents=(Consent("welcome", "sms", "1", "hi", at=NOW),),
+    inviter_id="i",
+    joined_at=NOW,
+    updated_at=NOW,
+)
+STORED = {
+    "_id": "m",
+    "name": "Asha देवी",
+    "words": ["asha", "देवी"],
+    "unit": "BR",
+    "gender": "female",
+    "language": "hi",
+    "birth_year": 1990,
+    "platforms": ["x"],
+    "roles": [{"role": "booth_lead", "unit": "BR"}],
+    "consents": [
+        {
+            "purpose": "welcome",
+            "channel": "sms",
+            "notice": "1",
+            "language": "hi",
+            "at": NOW,
+            "source": "registration",
+            "state": "given",
+        }
+    ],
+    "status": "active",
+    "inviter_id": "i",
+    "joined_at": NOW,
+    "updated_at": NOW,
+    "version": 1,
+}
+"""The document of release 0.1, which runs beside this one during an upgrade."""
+
+
+def test_documents_are_those_of_the_last_release() -> None:
+    assert document_of(MEMBER_IN_FULL) == STORED
+    sealed = Ciphertext(b"sealed")
+    stored = document_of(MEMBER_IN_FULL, SealedContact(sealed, "index"))
+    assert stored == STORED | {"contact": sealed, "phone_index": "index"}
+    assert record_of(stored).member == MEMBER_IN_FULL
+
+
+def test_what_has_no_value_is_not_stored() -> None:
+    bare = replace(MEMBER_IN_FULL, birth_year=None, inviter_id=None)
+    document = document_of(bare)
+    assert set(STORED) - set(document) == {"birth_year", "inviter_id"} == set(MEMBER.omitted)
+    assert MEMBER.decode(document) == bare
+
+
+def test_a_sealed_contact_is_that_of_the_last_release() -> None:
+    contact = Contact("+919812345678", None, {"x": "@asha"})
+    document = {"phone": "+919812345678", "email": None, "handles": {"x": "@asha"}}
+    assert CONTACT.encode(contact) == document
+    assert CONTACT.decode(document) == contact

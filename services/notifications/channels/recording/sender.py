@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from services.notifications.core.channel import Message
 from services.notifications.channels.recording.store import RecordedMessageStore
+from services.notifications.core.channel import Message
 from services.notifications.core.domain import OutcomeClass, SendOutcome
 from services.shared.clock import Clock
 from services.shared.database import Database

@@ -1,4 +1,4 @@
-"""Telephone numbers: what people type becomes E.164, and E.164 becomes a keyed fingerprint to look it up by."""
+"""Telephone numbers: typed text becomes E.164, and E.164 becomes a keyed fingerprint to find it by."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ REGION: Final = "IN"
 _INDIA: Final = 91
 _LONGEST_TYPED: Final = 64
 
-# Indian mobile numbers have ten digits and begin with 6 to 9 (National Numbering Plan, TRAI). New series are handed
-# out faster than libphonenumber's tables follow, so the plan decides for India and the tables for everything else.
+# Indian mobile numbers have ten digits and begin with 6 to 9 (National Numbering Plan, TRAI). New series are
+# handed out faster than libphonenumber's tables follow: the plan decides for India, the tables elsewhere.
 _INDIAN_MOBILE: Final = re.compile(r"(?:\+?91|0)?([6-9][0-9]{9})")
 _MOBILE_PART: Final = re.compile(r"[6-9][0-9]{9}")
 _NOT_A_PERSON: Final = frozenset(
@@ -69,7 +69,7 @@ def _reaches_a_person(number: PhoneNumber) -> bool:
 class BlindIndex:
     """Finds an encrypted number by equality alone: HMAC-SHA256 under a key the database never sees.
 
-    Without the key, the ten billion Indian numbers cannot be tried against it, as they could against a plain hash.
+    Without the key, nobody can try the ten billion Indian numbers against it, as with a plain hash.
     """
 
     def __init__(self, key: bytes) -> None:
@@ -80,7 +80,7 @@ class BlindIndex:
         return base64.b64encode(self.digest(e164.encode())).decode()
 
     def digest(self, secret: bytes) -> bytes:
-        """32 bytes, for whatever else must be compared without being stored."""
+        """32 bytes, for other secrets that must be compared without being stored."""
         mac = self._keyed.copy()
         mac.update(secret)
         return mac.digest()

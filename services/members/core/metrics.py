@@ -23,7 +23,8 @@ class MembersMetrics:
         )
         self.contacts_shown = Counter(
             "sangathan_members_contacts_shown",
-            "Contacts decrypted for a caller, each with a record of who read it, by route (get, list, resolve, change).",
+            "Contacts decrypted for a caller, each with a record of who read it, by route"
+            " (get, list, resolve, change).",
             ["via"],
             registry=registry,
         )

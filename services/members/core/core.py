@@ -1,0 +1,29 @@
+"""The core of the members service: its store, its keys and its metrics, which the features are built on."""
+
+from __future__ import annotations
+
+from services.members.core.contacts import Contacts
+from services.members.core.metrics import MembersMetrics
+from services.members.core.phones import BlindIndex
+from services.members.core.reading import MemberReader
+from services.members.core.store import MIGRATIONS, MemberStore
+from services.members.settings import MembersSettings
+from services.shared.encryption import Vault
+from services.shared.runtime import Feature, Runtime, vault_key
+
+
+class Core:
+    def __init__(self, runtime: Runtime, settings: MembersSettings) -> None:
+        self.runtime = runtime
+        self.metrics = MembersMetrics(runtime.registry)
+        self.store = MemberStore(runtime.database)
+        self.vault = Vault(runtime.client, runtime.database, settings.master_keys)
+        self.contacts = Contacts(self.vault, BlindIndex(settings.blind_index_key))
+        self.reader = MemberReader(self.store, self.contacts, runtime.clock, self.metrics)
+
+    def feature(self) -> Feature:
+        return Feature(
+            slow_gauges=[vault_key(self.vault, self.runtime.registry)],
+            migrations=MIGRATIONS,
+            on_close=[self.vault.close],
+        )

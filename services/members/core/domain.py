@@ -1,0 +1,92 @@
+"""The member: a registered person, what they agreed to, and how they can be reached.
+
+Pure: times and ids come in as arguments. The name is part of `Member`; everything that reaches the person
+(phone, e-mail, handles) is a `Contact`, which is sealed and stored apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Final
+
+from services.shared.contracts.vocabulary import Channel, Purpose
+
+OLDEST_YEARS: Final = 120
+YOUNGEST_YEARS: Final = 13
+
+# Plain strings: comparing members of enums is what a registration would spend its time on.
+_CHANNELS: Final = tuple(channel.value for channel in Channel)
+_EMAIL: Final = Channel.EMAIL.value
+_WELCOME: Final = Purpose.WELCOME.value
+
+
+class Status(StrEnum):
+    ACTIVE = "active"
+    LEFT = "left"
+
+
+@dataclass(frozen=True, slots=True)
+class Contact:
+    """How to reach a person. `handles` maps a platform to the person's name there."""
+
+    phone: str
+    email: str | None = None
+    handles: Mapping[str, str] = field(default_factory=dict)
+
+    def reached_by(self, channel: str) -> bool:
+        return channel != _EMAIL or self.email is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Consent:
+    """One recorded answer: `notice` names the version of the text that was shown, `language` its language."""
+
+    purpose: str
+    channel: str
+    notice: str
+    language: str
+    at: datetime
+    source: str = "registration"
+    state: str = "given"
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    role: str
+    unit: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """A registered person at one version. `platforms` are those of the contact's handles, in the order given.
+
+    Documents and answers have these fields, in this order.
+    """
+
+    id: str
+    name: str
+    unit: str
+    gender: str
+    language: str
+    birth_year: int | None = None
+    platforms: tuple[str, ...] = ()
+    roles: tuple[Role, ...] = ()
+    consents: tuple[Consent, ...] = ()
+    status: str = Status.ACTIVE.value
+    inviter_id: str | None = None
+    joined_at: datetime
+    updated_at: datetime
+    version: int = 1
+
+
+def is_plausible_birth_year(year: int, now: datetime) -> bool:
+    return now.year - OLDEST_YEARS <= year <= now.year - YOUNGEST_YEARS
+
+
+def agreed_channels(consents: Sequence[Consent]) -> tuple[str, ...]:
+    """The channels on which a welcome was agreed to, the preferred one first."""
+    agreed = [c.channel for c in consents if c.purpose == _WELCOME and c.state == "given"]
+    return tuple([channel for channel in _CHANNELS if channel in agreed])

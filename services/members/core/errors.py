@@ -1,0 +1,35 @@
+"""The errors of this service, one function each; none repeats what the caller sent."""
+
+from __future__ import annotations
+
+from services.shared.errors import ConflictError, FieldError, InvalidError, NotFoundError
+from services.shared.identity import Identity
+
+
+def phone_already_registered(caller: Identity, member_id: str, unit: str) -> ConflictError:
+    """Names the member who has the phone to a caller who may see that member."""
+    visible = caller.has_scope("members:read") and caller.can_access(unit)
+    extra = {"member_id": member_id} if visible else None
+    return ConflictError("phone-already-registered", "an active member has this phone number", extra=extra)
+
+
+def member_has_left() -> ConflictError:
+    return ConflictError("member-has-left", "a member who left cannot be changed; register the person again")
+
+
+def changed_meanwhile() -> ConflictError:
+    """After losing several races for one member: the caller may simply try again."""
+    return ConflictError("changed-meanwhile", "others are changing this member; try again")
+
+
+def unknown_inviter() -> InvalidError:
+    return InvalidError([FieldError("/inviter_id", "is not the id of a member")])
+
+
+def implausible_birth_year() -> InvalidError:
+    return InvalidError([FieldError("/birth_year", "is not a plausible year of birth")])
+
+
+def unit_not_found() -> NotFoundError:
+    """A unit outside the caller's subtree looks like one that does not exist."""
+    return NotFoundError("there is no such unit in your part of the organisation")

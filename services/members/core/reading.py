@@ -1,0 +1,69 @@
+"""Reading members within the caller's subtree; whoever is shown a contact leaves a record of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from services.members.core.contacts import Contacts
+from services.members.core.domain import Contact, Member
+from services.members.core.metrics import MembersMetrics
+from services.members.core.store import MemberStore, Record
+from services.shared.clock import Clock
+from services.shared.errors import NotFoundError
+from services.shared.identity import Identity
+from services.shared.ids import new_id
+from services.shared.observability.correlation import current_context
+
+CONTACTS_SCOPE: Final = "contacts:read"
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A member as a caller may see it: `contact` is None without `contacts:read`."""
+
+    member: Member
+    contact: Contact | None
+
+
+class MemberReader:
+    def __init__(self, store: MemberStore, contacts: Contacts, clock: Clock, metrics: MembersMetrics) -> None:
+        self._store = store
+        self._contacts = contacts
+        self._clock = clock
+        self._metrics = metrics
+
+    async def find(self, caller: Identity, member_id: str) -> Record:
+        """Raises: `NotFoundError`, also for a member outside the caller's subtree."""
+        record = await self._store.find(member_id)
+        if record is None:
+            raise NotFoundError
+        caller.check_access(record.member.unit)
+        return record
+
+    async def show(self, caller: Identity, records: Sequence[Record], via: str) -> list[Shown]:
+        """The members, with contacts for a caller who may read them; `via` goes into the record of that."""
+        if not caller.has_scope(CONTACTS_SCOPE):
+            return [Shown(record.member, None) for record in records]
+        contacts = await self.open_contacts(caller, records, via)
+        return [Shown(record.member, contact) for record, contact in zip(records, contacts, strict=True)]
+
+    async def open_contacts(self, caller: Identity, records: Sequence[Record], via: str) -> list[Contact]:
+        """The contacts in order, for a caller with `contacts:read`; records who read them first."""
+        if not records:
+            return []
+        context = current_context()
+        # Before the contacts are opened: a read that cannot be recorded does not happen.
+        await self._store.record_read(
+            {
+                "_id": new_id(),
+                "subject": caller.subject,
+                "ids": [record.member.id for record in records],
+                "via": via,
+                "at": self._clock.now(),
+                "request_id": context.request_id if context else "",
+            }
+        )
+        self._metrics.contacts_shown.labels(via).inc(len(records))
+        return await self._contacts.open(records)

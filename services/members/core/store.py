@@ -1,0 +1,152 @@
+"""The collections that all features share: members, and the record of who was shown their contacts.
+
+`members`: the fields of `Member` (`_id` for `id`; `birth_year` and `inviter_id` only if they have a value),
+`words` of the name for search, `contact` (one sealed document `{phone, email?, handles}`), `phone_index` (the
+keyed fingerprint of the phone, unique among active members), and after a restore `contact_lost`, see
+`recovery`.
+`contact_reads`: `{_id, subject, ids, via, at, request_id}`, one for each time that someone was shown
+contacts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+from pymongo import IndexModel
+from pymongo.errors import BulkWriteError, DuplicateKeyError
+
+from services.members.core.domain import Member, Status
+from services.shared.database import Codec, Collection, Database, Document, Migration, Session, create
+from services.shared.encryption import Ciphertext, create_key_collection
+from services.shared.errors import TransientError
+from services.shared.faults import FaultFamily, classify
+from services.shared.text import words
+
+MEMBER: Final = Codec(Member, id_field="id", omit_none=("birth_year", "inviter_id"))
+
+
+class DuplicateError(TransientError):
+    """A unique index refused a write: another request has just taken the phone or the idempotency key."""
+
+
+@contextmanager
+def unique() -> Iterator[None]:
+    """Raises: `DuplicateError` in place of MongoDB's errors about duplicate keys."""
+    try:
+        yield
+    except (DuplicateKeyError, BulkWriteError) as error:
+        if classify(error) is not FaultFamily.RACE:
+            raise
+        raise DuplicateError from error
+
+
+class SealedContact(NamedTuple):
+    """A contact on its way into the store. `phone_index` is the keyed fingerprint of its phone."""
+
+    ciphertext: Ciphertext
+    phone_index: str
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A member as stored: `contact` is sealed."""
+
+    member: Member
+    contact: Ciphertext
+
+
+class MemberStore:
+    def __init__(self, database: Database) -> None:
+        self._members: Collection = database["members"]
+        self._reads: Collection = database["contact_reads"]
+
+    async def find(self, member_id: str) -> Record | None:
+        row = await self._members.find_one({"_id": member_id})
+        return record_of(row) if row else None
+
+    async def active_by_phone(
+        self, indexes: Iterable[str], session: Session | None = None
+    ) -> dict[str, tuple[str, str]]:
+        """`{phone_index: (member id, unit)}` for each of `indexes` that belongs to an active member."""
+        query = {"phone_index": {"$in": list(indexes)}, "status": Status.ACTIVE.value}
+        rows = self._members.find(query, {"phone_index": 1, "unit": 1}, session=session)
+        return {row["phone_index"]: (row["_id"], row["unit"]) async for row in rows}
+
+    async def existing(self, ids: Iterable[str], session: Session | None = None) -> set[str]:
+        """The ones among `ids` that belong to a member, past or present."""
+        if not (asked := list(ids)):
+            return set()
+        rows = self._members.find({"_id": {"$in": asked}}, {"_id": 1}, session=session)
+        return {row["_id"] async for row in rows}
+
+    async def insert(self, documents: Sequence[Document], session: Session) -> None:
+        """Raises: `DuplicateError` when a phone has just been taken."""
+        with unique():
+            await self._members.insert_many(documents, session=session)
+
+    async def save(self, member: Member, session: Session, contact: SealedContact | None = None) -> bool:
+        """Write the next version over the one before it; False when that one is no longer there.
+
+        Without `contact` the stored one stays, which a rotation of keys may be replacing meanwhile.
+
+        Raises: `DuplicateError` when the phone has just been taken.
+        """
+        document = document_of(member, contact)
+        absent = {name: "" for name in MEMBER.omitted if name not in document}
+        query = {"_id": document.pop("_id"), "version": member.version - 1}
+        change = {"$set": document, **({"$unset": absent} if absent else {})}
+        with unique():
+            result = await self._members.update_one(query, change, session=session)
+        return result.matched_count == 1
+
+    async def record_read(self, read: Document) -> None:
+        await self._reads.insert_one(read)
+
+
+def document_of(member: Member, contact: SealedContact | None = None) -> Document:
+    document = MEMBER.encode(member)
+    document["words"] = list(words(member.name))
+    if contact is not None:
+        document["contact"] = contact.ciphertext
+        document["phone_index"] = contact.phone_index
+    return document
+
+
+def record_of(row: Mapping[str, Any]) -> Record:
+    return Record(MEMBER.decode(row), row["contact"])
+
+
+async def _create(database: Database) -> None:
+    await create_key_collection(database)
+    await create(
+        database,
+        "members",
+        required={
+            "name": {"bsonType": "string"},
+            "unit": {"bsonType": "string"},
+            "status": {"enum": [status.value for status in Status]},
+            "version": {"bsonType": ["int", "long"], "minimum": 1},
+            "contact": {"bsonType": "binData"},
+            "phone_index": {"bsonType": "string"},
+        },
+        indexes=[
+            IndexModel("phone_index", unique=True, partialFilterExpression={"status": Status.ACTIVE.value}),
+            IndexModel([("unit", 1), ("_id", 1)]),
+            IndexModel([("words", 1), ("unit", 1)]),
+        ],
+    )
+    await create(
+        database,
+        "contact_reads",
+        required={
+            "subject": {"bsonType": "string"},
+            "ids": {"bsonType": "array"},
+            "at": {"bsonType": "date"},
+        },
+    )
+
+
+MIGRATIONS: Final = (Migration("core-0001", "keys, members, contact_reads", _create),)

@@ -1,0 +1,1 @@
+"""The directory: getting, listing and resolving members."""

@@ -1,0 +1,1 @@
+"""The profile of a member: changing it, moving to another unit, leaving."""

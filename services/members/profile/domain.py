@@ -1,0 +1,101 @@
+"""The rules of changing, moving and leaving; each change of a member is one version and one event."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from services.members.core.domain import Contact, Member, Status
+from services.shared.contracts.base import Numbered, Step
+from services.shared.contracts.members import MemberLeft, MemberMoved, MemberUpdated
+from services.shared.contracts.vocabulary import Gender
+
+
+class HasLeftError(Exception):
+    """A member who left cannot be changed; the person may join again, as a new member."""
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """A member with the contact opened."""
+
+    member: Member
+    contact: Contact
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """New values; None leaves a field as it is. `removed` names optional fields to be removed."""
+
+    name: str | None = None
+    gender: str | None = None
+    language: str | None = None
+    birth_year: int | None = None
+    phone: str | None = None
+    email: str | None = None
+    handles: Mapping[str, str] | None = None
+    removed: frozenset[str] = frozenset()
+
+
+def update(profile: Profile, changes: Changes, now: datetime) -> Step[Profile]:
+    """Raises: `HasLeftError`."""
+    member, contact = profile.member, profile.contact
+    _check_active(member)
+    new_contact = Contact(
+        phone=changes.phone or contact.phone,
+        email=None if "email" in changes.removed else changes.email or contact.email,
+        handles=contact.handles if changes.handles is None else changes.handles,
+    )
+    new = replace(
+        member,
+        name=changes.name or member.name,
+        gender=changes.gender or member.gender,
+        language=changes.language or member.language,
+        birth_year=None if "birth_year" in changes.removed else changes.birth_year or member.birth_year,
+        platforms=tuple(new_contact.handles),
+    )
+    if new == member and new_contact == contact:
+        return Step(profile)
+    contact_changed = (new.name, new_contact.phone, new_contact.email) != (
+        member.name,
+        contact.phone,
+        contact.email,
+    )
+    event = MemberUpdated(
+        member_id=member.id,
+        unit=member.unit,
+        gender=Gender(new.gender),
+        language=new.language,
+        platforms=new.platforms,
+        contact_changed=contact_changed,
+    )
+    new = _next(new, now)
+    return Step(Profile(new, new_contact), (Numbered(event, new.version),))
+
+
+def move(member: Member, unit: str, now: datetime) -> Step[Member]:
+    """Raises: `HasLeftError`."""
+    _check_active(member)
+    if unit == member.unit:
+        return Step(member)
+    event = MemberMoved(member_id=member.id, from_unit=member.unit, unit=unit)
+    new = _next(replace(member, unit=unit), now)
+    return Step(new, (Numbered(event, new.version),))
+
+
+def leave(member: Member, now: datetime) -> Step[Member]:
+    """Leaving twice changes nothing."""
+    if member.status == Status.LEFT:
+        return Step(member)
+    new = _next(replace(member, status=Status.LEFT.value), now)
+    return Step(new, (Numbered(MemberLeft(member_id=member.id, unit=member.unit), new.version),))
+
+
+def _check_active(member: Member) -> None:
+    if member.status != Status.ACTIVE:
+        raise HasLeftError
+
+
+def _next(member: Member, now: datetime) -> Member:
+    return replace(member, version=member.version + 1, updated_at=now)

@@ -1,0 +1,149 @@
+"""Changing members: a change is guarded by the version it is based on, in one transaction with its event."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Final, ParamSpec, TypeVar
+
+from services.members.core.core import Core
+from services.members.core.domain import Contact, Member, is_plausible_birth_year
+from services.members.core.errors import (
+    changed_meanwhile,
+    implausible_birth_year,
+    member_has_left,
+    phone_already_registered,
+    unit_not_found,
+)
+from services.members.core.store import DuplicateError, Record, SealedContact
+from services.members.profile import domain
+from services.members.profile.domain import Changes, HasLeftError, Profile
+from services.shared.contracts.base import Numbered, Step
+from services.shared.errors import ConflictError, StaleVersionError
+from services.shared.identity import Identity
+from services.shared.messaging import Origin, UnitOfWork
+
+P = ParamSpec("P")
+State = TypeVar("State")
+_TRIES: Final = 5
+
+
+class Profiles:
+    def __init__(self, core: Core) -> None:
+        self._outbox = core.runtime.outbox
+        self._clock = core.runtime.clock
+        self._store = core.store
+        self._reader = core.reader
+        self._contacts = core.contacts
+        self._metrics = core.metrics
+
+    async def update(
+        self, caller: Identity, member_id: str, version: int, changes: Changes, origin: Origin
+    ) -> Record:
+        """The member after `changes`, which were based on `version`; unchanged when they change nothing.
+
+        Raises: `NotFoundError`, `ConflictError` (has left; phone taken), `StaleVersionError`,
+        `InvalidError` (birth year).
+        """
+        now = self._clock.now()
+        if changes.birth_year is not None and not is_plausible_birth_year(changes.birth_year, now):
+            raise implausible_birth_year()
+        record = await self._find(caller, member_id, version)
+        [contact] = await self._contacts.open([record])
+        new, events = _decide(domain.update, Profile(record.member, contact), changes, now)
+        if not events:
+            return record
+        sealed = None
+        if new.contact != contact:
+            [sealed] = await self._contacts.seal([(member_id, new.contact)])
+        try:
+            saved = await self._save(new.member, events, origin, sealed)
+        except DuplicateError:
+            raise await self._phone_taken(caller, new.contact) from None
+        if not saved:
+            raise StaleVersionError
+        self._metrics.changes.labels("updated").inc()
+        return Record(new.member, sealed.ciphertext if sealed else record.contact)
+
+    async def move(
+        self, caller: Identity, member_id: str, version: int | None, unit: str, origin: Origin
+    ) -> Record:
+        """The member in `unit`. Both units must be in the caller's subtree.
+
+        Raises: `NotFoundError`, `ConflictError` (has left), `StaleVersionError`.
+        """
+        if not caller.can_access(unit):
+            raise unit_not_found()
+        return await self._change(
+            caller,
+            member_id,
+            version,
+            lambda member: domain.move(member, unit, self._clock.now()),
+            origin,
+            "moved",
+        )
+
+    async def leave(self, caller: Identity, member_id: str, origin: Origin) -> None:
+        """Free the phone; the contact stays, sealed, until it is erased. Leaving twice changes nothing.
+
+        Raises: `NotFoundError`.
+        """
+        await self._change(
+            caller, member_id, None, lambda member: domain.leave(member, self._clock.now()), origin, "left"
+        )
+
+    async def _change(
+        self,
+        caller: Identity,
+        member_id: str,
+        version: int | None,
+        rule: Callable[[Member], Step[Member]],
+        origin: Origin,
+        counted_as: str,
+    ) -> Record:
+        """The member after `rule`, which is applied again when another change came first."""
+        for _ in range(_TRIES):
+            record = await self._find(caller, member_id, version)
+            member, events = _decide(rule, record.member)
+            if not events:
+                return record
+            if await self._save(member, events, origin):
+                self._metrics.changes.labels(counted_as).inc()
+                return Record(member, record.contact)
+        raise changed_meanwhile()
+
+    async def _find(self, caller: Identity, member_id: str, version: int | None) -> Record:
+        record = await self._reader.find(caller, member_id)
+        if version is not None and record.member.version != version:
+            raise StaleVersionError
+        return record
+
+    async def _save(
+        self,
+        member: Member,
+        events: Iterable[Numbered],
+        origin: Origin,
+        contact: SealedContact | None = None,
+    ) -> bool:
+        """False when another change came first."""
+
+        async def write(work: UnitOfWork) -> bool:
+            if not await self._store.save(member, work.session, contact):
+                return False
+            work.stage_all(events, origin)
+            return True
+
+        return await self._outbox.transact(write)
+
+    async def _phone_taken(self, caller: Identity, contact: Contact) -> ConflictError:
+        index = self._contacts.phone_index(contact)
+        holder = (await self._store.active_by_phone([index])).get(index)
+        # The holder may have left between our write and this look.
+        return phone_already_registered(caller, *holder) if holder else changed_meanwhile()
+
+
+def _decide(rule: Callable[P, Step[State]], *args: P.args, **kwargs: P.kwargs) -> Step[State]:
+    """Raises: `ConflictError` when the member has left."""
+    try:
+        return rule(*args, **kwargs)
+    except HasLeftError:
+        raise member_has_left() from None

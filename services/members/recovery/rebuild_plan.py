@@ -1,0 +1,103 @@
+"""Bringing a restored dump up to date from the service's own topic, which holds nothing personal.
+
+A member in the dump gets the attributes and the sequence of the newest event, so that the next change is not
+taken for a stale one. A member who joined after the dump is lost: the log has no name and no number. The
+other services know that member; they are now told that the member left, which frees the seat. The person can
+join again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, TypeAlias
+
+from services.members.core.domain import Status
+from services.members.recovery.store import LostMember, RecoveryStore
+from services.shared.contracts.base import Envelope
+from services.shared.contracts.members import (
+    MemberJoined,
+    MemberLeft,
+    MemberMoved,
+    MemberSnapshot,
+    MemberUpdated,
+)
+from services.shared.database import Document
+from services.shared.messaging import Origin, UnitOfWork
+from services.shared.operations.rebuild import Plan
+from services.shared.runtime import Runtime
+
+MemberEvent: TypeAlias = MemberJoined | MemberUpdated | MemberMoved | MemberLeft | MemberSnapshot
+KINDS: Final = (MemberJoined, MemberUpdated, MemberMoved, MemberLeft, MemberSnapshot)
+
+
+class MemberRebuild:
+    def __init__(self, runtime: Runtime) -> None:
+        self._store = RecoveryStore(runtime.database)
+        self._outbox = runtime.outbox
+
+    async def apply(self, events: Sequence[Envelope[MemberEvent]], work: UnitOfWork) -> None:
+        subjects = [event.subject for event in events]
+        known = await self._store.versions(subjects, work.session)
+        lost = await self._store.lost_sequences(subjects, work.session)
+        newer = [e for e in events if e.subject in known and e.sequence > known[e.subject]]
+        await self._store.change({e.subject: _changes(e) for e in newer}, work.session)
+        await self._store.mark_contacts_lost([e.subject for e in newer if _changed_contact(e)], work.session)
+        unknown = [e for e in events if e.subject not in known and e.sequence > lost.get(e.subject, 0)]
+        await self._store.add_lost(
+            [LostMember(e.subject, e.data.unit, e.sequence, left=_left(e.data)) for e in unknown],
+            work.session,
+        )
+
+    async def announce_losses(self) -> None:
+        """Publish that the lost members left. May be repeated."""
+
+        async def body(work: UnitOfWork) -> int:
+            lost = await self._store.unannounced(work.session)
+            for member in lost:
+                event = MemberLeft(member_id=member.member_id, unit=member.unit)
+                work.stage(event, member.sequence + 1, origin)
+            await self._store.mark_announced([member.member_id for member in lost], work.session)
+            return len(lost)
+
+        origin = Origin.here()
+        while await self._outbox.transact(body):
+            pass
+
+    async def summary(self) -> Sequence[str]:
+        members, lost, contacts = await self._store.counts()
+        return [
+            f"{members} members",
+            f"{lost} who joined after the dump are lost (db.lost): the others will hear that they left.",
+            f"{contacts} have changed their name or contact since (db.members, contact_lost):"
+            " ask them again.",
+        ]
+
+
+def plan(runtime: Runtime) -> Plan:
+    rebuild = MemberRebuild(runtime)
+    return Plan(
+        summary=rebuild.summary,
+        restores=dict.fromkeys(KINDS, rebuild.apply),
+        finish=rebuild.announce_losses,
+        from_dump=True,
+    )
+
+
+def _changes(event: Envelope[MemberEvent]) -> Document:
+    """The fields of a member after the event."""
+    data, changes = event.data, {"version": event.sequence, "updated_at": event.time, "unit": event.data.unit}
+    if isinstance(data, MemberJoined | MemberUpdated | MemberSnapshot):
+        changes |= {"gender": data.gender, "language": data.language, "platforms": list(data.platforms)}
+    if _left(data):
+        changes["status"] = Status.LEFT.value
+    return changes
+
+
+def _left(data: MemberEvent) -> bool:
+    return isinstance(data, MemberLeft) or (
+        isinstance(data, MemberSnapshot) and data.status == Status.LEFT.value
+    )
+
+
+def _changed_contact(event: Envelope[MemberEvent]) -> bool:
+    return isinstance(event.data, MemberUpdated) and event.data.contact_changed

@@ -1,0 +1,28 @@
+"""Snapshots of members for `republish`: name, contact and fingerprint are not even read."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from services.members.core.domain import Consent, agreed_channels
+from services.members.core.store import MEMBER
+from services.shared.contracts.members import MemberSnapshot
+from services.shared.database import Document
+from services.shared.operations.republish import Source
+
+_COPIED: Final = tuple(name for name in MemberSnapshot.model_fields if name in MEMBER.keys)
+"""Fields of a snapshot that are fields of a member."""
+
+
+def member(row: Document) -> tuple[MemberSnapshot, int]:
+    """The snapshot and its sequence.
+
+    Its channels are those agreed to. The sender checks that they reach the member; no contact is opened here.
+    """
+    copied = {name: row[name] for name in _COPIED if name in row}
+    copied["roles"] = [role["role"] for role in row["roles"]]
+    channels = agreed_channels([Consent(**consent) for consent in row["consents"]])
+    return MemberSnapshot(**copied, member_id=row["_id"], channels=channels), row["version"]
+
+
+SOURCES: Final = (Source("members", "unit", (*_COPIED, "consents", "version"), member),)

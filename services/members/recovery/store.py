@@ -1,0 +1,83 @@
+"""The members of a restored dump, brought up to date, and the members that the dump does not have.
+
+`lost`: `{_id: member id, unit, sequence, left, told?}`, the members known only from published events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from pymongo import UpdateOne
+
+from services.shared.database import Collection, Database, Document, Migration, Session, create
+
+
+@dataclass(frozen=True, slots=True)
+class LostMember:
+    """A member known only from published events. `left`: the member's leaving is one of them."""
+
+    member_id: str
+    unit: str
+    sequence: int
+    left: bool
+
+
+class RecoveryStore:
+    def __init__(self, database: Database) -> None:
+        self._members: Collection = database["members"]
+        self._lost: Collection = database["lost"]
+
+    async def versions(self, ids: Sequence[str], session: Session) -> dict[str, int]:
+        rows = self._members.find({"_id": {"$in": list(ids)}}, {"version": 1}, session=session)
+        return {row["_id"]: row["version"] async for row in rows}
+
+    async def change(self, changes: Mapping[str, Document], session: Session) -> None:
+        if writes := [UpdateOne({"_id": i}, {"$set": fields}) for i, fields in changes.items()]:
+            await self._members.bulk_write(writes, ordered=False, session=session)
+
+    async def mark_contacts_lost(self, ids: Sequence[str], session: Session) -> None:
+        if ids:
+            change = {"$set": {"contact_lost": True}}
+            await self._members.update_many({"_id": {"$in": list(ids)}}, change, session=session)
+
+    async def lost_sequences(self, ids: Sequence[str], session: Session) -> dict[str, int]:
+        """The sequence that each lost member had reached."""
+        rows = self._lost.find({"_id": {"$in": list(ids)}}, {"sequence": 1}, session=session)
+        return {row["_id"]: row["sequence"] async for row in rows}
+
+    async def add_lost(self, lost: Sequence[LostMember], session: Session) -> None:
+        if lost:
+            writes = [
+                UpdateOne(
+                    {"_id": each.member_id},
+                    {"$set": {"unit": each.unit, "sequence": each.sequence, "left": each.left}},
+                    upsert=True,
+                )
+                for each in lost
+            ]
+            await self._lost.bulk_write(writes, ordered=False, session=session)
+
+    async def unannounced(self, session: Session, limit: int = 500) -> list[LostMember]:
+        """Some of the lost members whose loss has not been published yet."""
+        rows = self._lost.find({"left": False, "told": None}, session=session).limit(limit)
+        return [LostMember(r["_id"], r["unit"], r["sequence"], r["left"]) for r in await rows.to_list(limit)]
+
+    async def mark_announced(self, ids: Sequence[str], session: Session) -> None:
+        await self._lost.update_many({"_id": {"$in": list(ids)}}, {"$set": {"told": True}}, session=session)
+
+    async def counts(self) -> tuple[int, int, int]:
+        """Members, lost members, and members whose name or contact changed after the dump."""
+        return (
+            await self._members.count_documents({}),
+            await self._lost.count_documents({"told": True}),
+            await self._members.count_documents({"contact_lost": True}),
+        )
+
+
+async def _create(database: Database) -> None:
+    await create(database, "lost")
+
+
+MIGRATIONS: Final = (Migration("recovery-0001", "lost", _create),)

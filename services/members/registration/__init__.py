@@ -1,0 +1,1 @@
+"""Registration: `POST /v1/members`, the hot path of this service."""

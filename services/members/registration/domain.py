@@ -1,0 +1,60 @@
+"""The rules of joining."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from services.members.core.domain import Consent, Contact, Member, agreed_channels
+from services.shared.contracts.base import Numbered, Step
+from services.shared.contracts.members import MemberJoined
+from services.shared.contracts.vocabulary import Gender
+
+
+@dataclass(frozen=True, slots=True)
+class Application:
+    """A person as they ask to be registered, already cleaned and normalised."""
+
+    name: str
+    unit: str
+    contact: Contact
+    gender: str
+    language: str
+    birth_year: int | None = None
+    inviter_id: str | None = None
+    consents: tuple[tuple[str, str, str, str], ...] = ()
+    """`(purpose, channel, notice, language)` of each consent given."""
+
+
+def join(application: Application, member_id: str, now: datetime) -> Step[Member]:
+    a = application
+    member = Member(
+        id=member_id,
+        name=a.name,
+        unit=a.unit,
+        gender=a.gender,
+        language=a.language,
+        birth_year=a.birth_year,
+        platforms=tuple(a.contact.handles),
+        consents=tuple([Consent(*given, at=now) for given in a.consents]),
+        inviter_id=a.inviter_id,
+        joined_at=now,
+        updated_at=now,
+    )
+    event = MemberJoined(
+        member_id=member_id,
+        unit=a.unit,
+        gender=Gender(a.gender),
+        language=a.language,
+        platforms=member.platforms,
+        joined_at=now,
+        inviter_id=a.inviter_id,
+        channels=welcome_channels(member.consents, a.contact),
+    )
+    return Step(member, (Numbered(event, member.version),))
+
+
+def welcome_channels(consents: Sequence[Consent], contact: Contact) -> tuple[str, ...]:
+    """The channels on which a welcome was agreed to and can arrive, the preferred one first."""
+    return tuple([channel for channel in agreed_channels(consents) if contact.reached_by(channel)])

@@ -1,0 +1,69 @@
+"""The request to register a person."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+from services.members.core.domain import Contact
+from services.members.core.schemas import (
+    BirthYear,
+    Email,
+    Handles,
+    Label,
+    MemberId,
+    Phone,
+    RequestBody,
+    handles_by_platform,
+)
+from services.members.registration.domain import Application
+from services.shared.contracts.vocabulary import Channel, Gender, Language, Purpose, UnitCode
+from services.shared.text import Name, refuse
+
+
+class GivenConsent(RequestBody):
+    """`notice` is the version of the text that the person was shown, `language` its language."""
+
+    purpose: Purpose
+    channel: Channel
+    notice: Label
+    language: Language
+
+
+def _one_consent_each(consents: tuple[GivenConsent, ...]) -> tuple[GivenConsent, ...]:
+    if len({(c.purpose, c.channel) for c in consents}) < len(consents):
+        raise refuse("names a purpose and channel twice")
+    return consents
+
+
+Consents = Annotated[
+    tuple[GivenConsent, ...], Field(max_length=len(Purpose) * len(Channel)), AfterValidator(_one_consent_each)
+]
+
+
+class Registration(RequestBody):
+    """A person to register. Without `consents` the person is recorded and never messaged."""
+
+    name: Name
+    phone: Phone
+    unit: UnitCode
+    gender: Gender = Field(default=Gender.UNDISCLOSED, validate_default=True)
+    language: Language = Field(default=Language.HINDI, validate_default=True)
+    email: Email | None = None
+    birth_year: BirthYear | None = None
+    platforms: Handles = ()
+    inviter_id: MemberId | None = None
+    consents: Consents = ()
+
+    def application(self) -> Application:
+        return Application(
+            name=self.name,
+            unit=self.unit,
+            contact=Contact(self.phone, self.email, handles_by_platform(self.platforms)),
+            gender=self.gender,
+            language=self.language,
+            birth_year=self.birth_year,
+            inviter_id=self.inviter_id,
+            consents=tuple((c.purpose, c.channel, c.notice, c.language) for c in self.consents),
+        )
