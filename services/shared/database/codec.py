@@ -1,6 +1,7 @@
-"""Aggregates and their documents: each field is declared once, in the dataclass; both directions are derived from it.
+"""The mapping between aggregates and MongoDB documents: each field is declared once, in the dataclass, and
+both directions are derived from it.
 
-The codec sits on the path of every request and event, so what can be decided is decided once, when it is built.
+The codec is on the path of every request and event, so it decides as much as possible once, when it is built.
 """
 
 from __future__ import annotations
@@ -23,10 +24,10 @@ _SCALARS: Final = (str, int, float, bool, bytes)
 class Codec(Generic[A]):
     """Maps a frozen dataclass to its MongoDB document and back.
 
-    The field `id_field` becomes `_id`. Enums are stored as their values, tuples as arrays, nested dataclasses as
-    documents. Fields named in `omit_none` are left out of the document while they are None, which keeps them out of
-    sparse indexes; any field that a document lacks gets the dataclass's default. `exclude` names fields that are
-    stored by other means and must have a default or be given to `decode`.
+    The field `id_field` becomes `_id`. Enums are stored as their values, tuples as arrays, nested dataclasses
+    as documents. Fields in `omit_none` are left out of the document while they are None, which keeps them out
+    of sparse indexes. A field that a document lacks gets the dataclass's default. Fields in `exclude` are
+    stored by other means: they need a default, or must be passed to `decode`.
     """
 
     def __init__(
@@ -56,7 +57,7 @@ class Codec(Generic[A]):
 
     @property
     def omitted(self) -> tuple[str, ...]:
-        """Fields that a document has only while they are not None."""
+        """Fields that are left out of a document while they are None."""
         return self._omitted
 
     def encode(self, aggregate: A) -> Document:
@@ -89,13 +90,13 @@ def _converters(
     hints: Mapping[str, Any],
     converter: Callable[[Any], _Convert | None],
 ) -> tuple[tuple[str, _Convert], ...]:
-    """Only of the fields that need one."""
+    """The converters of the fields that need one."""
     found = ((key, converter(hints[name])) for key, name in zip(keys, names, strict=True))
     return tuple((key, convert) for key, convert in found if convert is not None)
 
 
 def _bare(hint: Any) -> Any:
-    """`X` of `X | None`."""
+    """Reduce `X | None` to `X`."""
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         return next(arg for arg in typing.get_args(hint) if arg is not type(None))
     return hint
@@ -128,5 +129,6 @@ def _decoder(hint: Any) -> _Convert | None:
 
 
 def _optional(cls: type) -> list[str]:
-    """Fields of a nested dataclass that default to None: absent rather than null, as nested values always were."""
+    """Fields of a nested dataclass that default to None: nested documents leave them out instead of storing
+    null."""
     return [f.name for f in dataclasses.fields(cls) if f.default is None]
