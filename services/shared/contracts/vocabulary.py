@@ -48,7 +48,7 @@ class Channel(StrEnum):
 
 
 class Purpose(StrEnum):
-    """What a consent is given for."""
+    """Purposes that a member consents to."""
 
     WELCOME = "welcome"
     BROADCAST = "broadcast"

@@ -25,7 +25,7 @@ class Finding:
     verdict: Verdict
     said: str
     cure: str = ""
-    """What to do; empty for a finding that is well."""
+    """The instruction for the operator; empty when all is well."""
 
 
 class Fault(NamedTuple):
