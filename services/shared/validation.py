@@ -51,8 +51,8 @@ def field_error(error: Mapping[str, Any]) -> FieldError:
 
 
 def _pointer_steps(steps: Sequence[str | int]) -> list[str]:
-    """Stop at a key that cannot be a field name of ours: the caller chose it, and it may be a phone
-    number."""
+    """Stop at a key that cannot be one of the schema's field names: the caller chose it, and it may be a
+    phone number."""
     path = []
     for step in steps:
         if isinstance(step, str) and not _FIELD_NAME.fullmatch(step):

@@ -97,7 +97,7 @@ class Vault:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="vault")
         self._ciphers: dict[bytes, AESGCM] = {}
         self._current: Binary | None = None
-        self._look_again = 0.0
+        self._refresh_at = 0.0
 
     async def seal(self, documents: Iterable[tuple[str, Document]]) -> list[Binary]:
         """One ciphertext for each `(owner, document)`, in order. `owner` is the id of the document that will
@@ -117,10 +117,10 @@ class Vault:
     async def current_key(self) -> Binary:
         """The id of the newest data key; the first call on a new database makes one."""
         now = time.monotonic()
-        if self._current is None or now >= self._look_again:
+        if self._current is None or now >= self._refresh_at:
             newest = await self._newest()
             self._current = newest[1] if newest else await self._make(1)
-            self._look_again = now + REFRESH_SECONDS
+            self._refresh_at = now + REFRESH_SECONDS
         return self._current
 
     async def current_key_at(self) -> datetime | None:
@@ -140,7 +140,7 @@ class Vault:
         """Create a new data key and return its id. Other processes use it within `REFRESH_SECONDS`."""
         newest = await self._newest()
         self._current = await self._make(newest[0] + 1 if newest else 1)
-        self._look_again = time.monotonic() + REFRESH_SECONDS
+        self._refresh_at = time.monotonic() + REFRESH_SECONDS
         return self._current
 
     async def close(self) -> None:

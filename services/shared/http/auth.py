@@ -57,8 +57,8 @@ class Authenticator:
         )
         self._keys: Mapping[str, VerificationKey] = {}
         self._remembered: OrderedDict[str, tuple[Identity, datetime]] = OrderedDict()
-        self._looked_at = _EPOCH
-        self._look_again = _EPOCH
+        self._fetched_at = _EPOCH
+        self._refresh_at = _EPOCH
         self._refreshing: asyncio.Task[None] | None = None
         self.keys_unreadable = False
         """Whether the last attempt to read the key set failed."""
@@ -70,7 +70,7 @@ class Authenticator:
             Problem: 401 with the reason, or 503 when no key is available to verify with.
         """
         now = self._clock.now()
-        if now >= self._look_again:
+        if now >= self._refresh_at:
             await self._keep_current(now)
         known = self._remembered.get(token)
         if known is not None and now < known[1]:
@@ -95,7 +95,7 @@ class Authenticator:
         if not self._keys or self._source.is_cheap:
             await self._refresh()
         elif self._refreshing is None:
-            self._look_again = now + timedelta(seconds=self._source.retry_seconds)
+            self._refresh_at = now + timedelta(seconds=self._source.retry_seconds)
             self._start_refresh()
 
     def _start_refresh(self) -> asyncio.Task[None]:
@@ -111,7 +111,7 @@ class Authenticator:
         await asyncio.shield(self._refreshing or self._start_refresh())
 
     async def _fetch(self) -> None:
-        self._looked_at = self._clock.now()
+        self._fetched_at = self._clock.now()
         wait = max(self._source.retry_seconds, 1)
         try:
             keys = await self._source.fetch()
@@ -124,7 +124,7 @@ class Authenticator:
             if keys is not None:
                 self._keys = keys
                 self._remembered.clear()
-        self._look_again = self._looked_at + timedelta(seconds=wait)
+        self._refresh_at = self._fetched_at + timedelta(seconds=wait)
 
     async def _verify(self, token: str, now: datetime) -> Identity:
         key = await self._key_for(token, now)
@@ -145,8 +145,8 @@ class Authenticator:
     async def _key_for(self, token: str, now: datetime) -> VerificationKey:
         kid = _key_id(token)
         key = self._find(kid)
-        may_look = now >= self._looked_at + timedelta(seconds=self._source.retry_seconds)
-        if key is None and (may_look or self._refreshing is not None):
+        may_fetch = now >= self._fetched_at + timedelta(seconds=self._source.retry_seconds)
+        if key is None and (may_fetch or self._refreshing is not None):
             await self._refresh()
             key = self._find(kid)
         if key is not None:

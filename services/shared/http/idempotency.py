@@ -50,8 +50,8 @@ class _IdempotentRequestOf:
             raise bad_request("invalid-idempotency-key", detail)
         scope = request.scope
         identity = orjson.dumps([subject_of(request), scope["method"], scope["path"], key])
-        asked = hashlib.sha256(scope["query_string"] + b"\n" + await _canonical_body(request))
-        return IdempotentRequest(hashlib.sha256(identity).digest(), asked.digest())
+        content = hashlib.sha256(scope["query_string"] + b"\n" + await _canonical_body(request))
+        return IdempotentRequest(hashlib.sha256(identity).digest(), content.digest())
 
 
 idempotent_request = _IdempotentRequestOf()

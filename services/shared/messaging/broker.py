@@ -101,7 +101,7 @@ class Consumer(Protocol):
     def assignment(self) -> Collection[Partition]: ...
 
     def partitions(self) -> int:
-        """The number of partitions of the subscribed topics, whoever they are assigned to."""
+        """The number of partitions of the subscribed topics, on all members."""
         ...
 
     async def lag(self) -> dict[Partition, int]:

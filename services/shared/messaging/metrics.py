@@ -73,9 +73,9 @@ class ConsumerMetrics:
         self.fuse_open = Gauge(
             "sangathan_fuse_open", "1 while dead letters have stopped the consumer.", registry=registry
         )
-        self._whereabouts(registry)
+        self._progress_gauges(registry)
 
-    def _whereabouts(self, registry: CollectorRegistry) -> None:
+    def _progress_gauges(self, registry: CollectorRegistry) -> None:
         """Gauges of assigned partitions and of progress."""
         self.lag = Gauge(
             "sangathan_consumer_lag_records",

@@ -52,7 +52,7 @@ def working_for(context: RequestContext) -> Iterator[None]:
 
 
 def new_traceparent() -> str:
-    """A traceparent of a new trace whose `sampled` flag is off, so that nobody records it (W3C Trace Context,
+    """A traceparent of a new trace that is not recorded: its `sampled` flag is off (W3C Trace Context,
     3.2.2.5)."""
     return f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-00"
 

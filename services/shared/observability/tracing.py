@@ -222,14 +222,14 @@ def _provider(settings: ServiceSettings) -> TracerProvider:
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
     from opentelemetry.sdk.trace.sampling import ParentBasedTraceIdRatio
 
-    who = {
+    identity = {
         "service.name": settings.service,
         "service.namespace": "sangathan",
         "service.instance.id": settings.instance,
     }
     provider = TracerProvider(
         sampler=ParentBasedTraceIdRatio(settings.trace_ratio),
-        resource=Resource.create(who),
+        resource=Resource.create(identity),
         shutdown_on_exit=False,
     )
     exporter = OTLPSpanExporter(f"{settings.otlp_endpoint.rstrip('/')}/v1/traces", timeout=EXPORT_SECONDS)

@@ -98,8 +98,8 @@ def dump(settings: ServiceSettings, directory: Path, console: Console, *, behind
             format=FORMAT,
             service=settings.service,
             taken_at=taken_at,
-            committed=_named(committed),
-            ends=_named(ends),
+            committed=_by_name(committed),
+            ends=_by_name(ends),
             collections=_dump_collections(database, session, directory, console),
         )
     _write(directory / MANIFEST, json_util.dumps(manifest.model_dump(), indent=1).encode())
@@ -123,7 +123,7 @@ def restore(
     """
     manifest = check(settings, directory)
     broker = broker_of(settings)
-    places = {group: _placed(manifest.committed), restore_group(group): _placed(manifest.ends)}
+    places = {group: _by_partition(manifest.committed), restore_group(group): _by_partition(manifest.ends)}
     for name, offsets in places.items():
         found, _ = asyncio.run(broker.marks(name, _topics()))
         if found and found != offsets:
@@ -241,11 +241,11 @@ def _topics() -> list[str]:
     return sorted({event.topic for event in EVENTS})
 
 
-def _named(offsets: Mapping[Partition, int]) -> Offsets:
+def _by_name(offsets: Mapping[Partition, int]) -> Offsets:
     return {f"{topic}:{number}": offset for (topic, number), offset in sorted(offsets.items())}
 
 
-def _placed(offsets: Offsets) -> dict[Partition, int]:
+def _by_partition(offsets: Offsets) -> dict[Partition, int]:
     split = ((place.rpartition(":"), offset) for place, offset in offsets.items())
     return {Partition(topic, int(number)): offset for (topic, _, number), offset in split}
 

@@ -34,17 +34,17 @@ class CatchUp:
     async def fetched(self, consumer: Consumer, records: Sequence[Record]) -> None:
         assigned = set(consumer.assignment())
         if assigned - self._ends.keys():
-            await self._look(consumer, records)
+            await self._note_partitions(consumer, records)
         if assigned and not assigned - self._ends.keys():
             self.seen.set()
-            self._settle()
+            self._check_done()
 
     def committed(self, offsets: Mapping[Partition, int]) -> None:
         for partition in offsets.keys() & self._ends.keys():
             self._reached[partition] = min(offsets[partition], self._ends[partition])
-        self._settle()
+        self._check_done()
 
-    async def _look(self, consumer: Consumer, records: Sequence[Record]) -> None:
+    async def _note_partitions(self, consumer: Consumer, records: Sequence[Record]) -> None:
         """Note the start and end of new partitions. A position is after the records just fetched, so the
         start is the first of them, if any."""
         lags, positions = await consumer.lag(), await consumer.positions()
@@ -58,7 +58,7 @@ class CatchUp:
         if new:
             await self._noted(new)
 
-    def _settle(self) -> None:
+    def _check_done(self) -> None:
         if self.seen.is_set() and all(self._reached[p] >= end for p, end in self._ends.items()):
             self.done.set()
 

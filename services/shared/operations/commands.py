@@ -78,8 +78,8 @@ def _add_dump(cli: typer.Typer, load: Callable[[], S]) -> None:
     ) -> None:
         """Dump the database at one instant, with its offsets in the log, into a new directory."""
         console, settings = Console(), load()
-        with _or_one_line(settings):
-            _tell(console, take_dump(settings, directory, console, behind=behind))
+        with _one_line_errors(settings):
+            _print_manifest(console, take_dump(settings, directory, console, behind=behind))
 
 
 def _add_restore(cli: typer.Typer, load: Callable[[], S]) -> None:
@@ -92,19 +92,19 @@ def _add_restore(cli: typer.Typer, load: Callable[[], S]) -> None:
     ) -> None:
         """Fill a new database from a dump. Then run `rebuild --resume` to bring it up to date."""
         console, settings = Console(), load()
-        with _or_one_line(settings):
+        with _one_line_errors(settings):
             manifest = fill(
                 settings, directory, console, database_name=database, group=group, dry_run=dry_run
             )
-            _tell(console, manifest)
+            _print_manifest(console, manifest)
         if not dry_run:
             console.print(f"Next: rebuild --database {database} --group {group} --resume")
 
 
 @contextmanager
-def _or_one_line(settings: ServiceSettings) -> Iterator[None]:
+def _one_line_errors(settings: ServiceSettings) -> Iterator[None]:
     """Report expected failures in one line, and exit."""
-    _quiet(settings)
+    _log_warnings_only(settings)
     try:
         yield
     except (BackupError, TransientError) as refused:
@@ -116,7 +116,7 @@ def _or_one_line(settings: ServiceSettings) -> Iterator[None]:
         ) from None
 
 
-def _tell(console: Console, manifest: Manifest) -> None:
+def _print_manifest(console: Console, manifest: Manifest) -> None:
     taken = f"{manifest.taken_at:%Y-%m-%d %H:%M:%S} UTC"
     console.print(f"{manifest.service}: {manifest.documents} documents as of {taken}", highlight=False)
 
@@ -144,7 +144,7 @@ def _add_rebuild(
         """Rebuild the state from the log, in a new database. Publishes and sends nothing."""
         console = Console()
         settings = load()
-        _quiet(settings)
+        _log_warnings_only(settings)
 
         async def run() -> bool:
             work = Rebuild(settings, build, plan, console, database_name=database, group=group)
@@ -180,7 +180,7 @@ def _add_republish(cli: typer.Typer, load: Callable[[], S], sources: Sequence[So
         running service publishes them."""
         console = Console()
         settings = load()
-        _quiet(settings)
+        _log_warnings_only(settings)
         runtime = Runtime(settings)
         try:
             work = Republish(runtime.database, runtime.outbox, sources, console, unit=unit, after=after)
@@ -198,7 +198,7 @@ def _add_republish(cli: typer.Typer, load: Callable[[], S], sources: Sequence[So
             console.print(f"{name}: {count}")
 
 
-def _quiet(settings: ServiceSettings) -> None:
+def _log_warnings_only(settings: ServiceSettings) -> None:
     """Log only warnings and errors: the command prints its own progress."""
     configure_logs(
         service=settings.service, instance=settings.instance, level="WARNING", fmt=settings.log_format

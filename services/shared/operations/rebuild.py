@@ -98,7 +98,7 @@ class Rebuild:
             raise RebuildError("the database is not empty: choose another name, or continue with --resume")
         await self._check_dump()
         await self.service.migrate()
-        async with self._alone():
+        async with self._exclusive():
             return await self._rebuild(resume=resume, accept_cut_off=accept_cut_off)
 
     async def _rebuild(self, *, resume: bool, accept_cut_off: bool) -> bool:
@@ -115,7 +115,7 @@ class Rebuild:
             return False
         if live := self.service.consumer:
             await self._drain("catching up", live)
-        await self._check_alone()
+        await self._check_exclusive()
         await self._report()
         return True
 
@@ -139,7 +139,7 @@ class Rebuild:
         return self.service.batch_consumer(restore_group(self._group), self._plan.restores)
 
     @asynccontextmanager
-    async def _alone(self) -> AsyncIterator[None]:
+    async def _exclusive(self) -> AsyncIterator[None]:
         """Hold the lease of this database. Two rebuilds would share the consumer group, and each would take
         its part for the whole."""
         if await Lease(self.runtime.database, "relay", seconds=0).taken():
@@ -149,14 +149,14 @@ class Rebuild:
                 "another rebuild of that database is running: wait for it; "
                 f"if it was killed, its lease ends after {LEASE_SECONDS:.0f} s"
             )
-        keeping = asyncio.create_task(_keep(self._lease))
+        keeping = asyncio.create_task(_renew(self._lease))
         try:
             yield
         finally:
             keeping.cancel()
             await self._lease.release()
 
-    async def _check_alone(self) -> None:
+    async def _check_exclusive(self) -> None:
         """Raises: `RebuildError` when this process was paused beyond its lease and another rebuild has begun
         since."""
         if self._lease.held:
@@ -201,7 +201,7 @@ class Rebuild:
             with Meter(self._console, what) as meter:
                 while not (watch.done.is_set() or running.done() or self.runtime.fuse.open):
                     await asyncio.wait({running}, timeout=0.1)
-                    await self._check_alone()
+                    await self._check_exclusive()
                     meter.show(*watch.progress())
         finally:
             stop.set()
@@ -258,7 +258,7 @@ class Rebuild:
         self._console.print(line, soft_wrap=True, markup=False, highlight=False)
 
 
-async def _keep(lease: Lease) -> None:
+async def _renew(lease: Lease) -> None:
     """Renew the lease. A short outage of MongoDB costs one of several tries; a longer one stops the rebuild
     too."""
     while True:

@@ -90,7 +90,7 @@ class Republish:
                     for _, kind in staged:
                         published[kind] = published.get(kind, 0) + 1
                     meter.show(done, max(done, total))
-                    await self._give_way()
+                    await self._wait_for_outbox()
         return published
 
     def _after_in(self, source: Source) -> str:
@@ -122,7 +122,7 @@ class Republish:
             conditions.append({source.unit: subtree(self._unit)})
         return {**source.where, "$and": conditions}
 
-    async def _give_way(self) -> None:
+    async def _wait_for_outbox(self) -> None:
         waited = 0.0
         while await self._outbox.rows.estimated_document_count() > self._most_waiting:
             if waited == PATIENCE_SECONDS:

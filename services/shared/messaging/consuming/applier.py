@@ -117,7 +117,7 @@ class Applier:
             if one is not None:
                 decoded.append(one)
         if decoded:
-            with tracing.spans(self._begun(decoded)) as spans:
+            with tracing.spans(self._begin_spans(decoded)) as spans:
                 self.traced = next((span.trace_id for span in spans.values()), None)
                 begun = [d.under(spans.get(letter_id(d.record))) for d in decoded] if spans else decoded
                 await self._apply_all(self._split(begun))
@@ -125,7 +125,7 @@ class Applier:
     def _split(self, records: Sequence[DecodedRecord]) -> Split[DecodedRecord]:
         return self._splitter.split(records, lambda record: record.envelope)
 
-    def _begun(self, records: Sequence[DecodedRecord]) -> Iterator[tuple[str, Span]]:
+    def _begin_spans(self, records: Sequence[DecodedRecord]) -> Iterator[tuple[str, Span]]:
         for decoded in records:
             if decoded.envelope and (span := processing(self.group, decoded.record, decoded.envelope)):
                 yield letter_id(decoded.record), span
@@ -138,11 +138,13 @@ class Applier:
         return None
 
     async def _apply_all(self, split: Split[DecodedRecord]) -> None:
-        await run_together([self._apply_some(split) for _ in range(min(CONCURRENCY, len(split.concurrent)))])
+        await run_together(
+            [self._apply_concurrently(split) for _ in range(min(CONCURRENCY, len(split.concurrent)))]
+        )
         for sub_batch in split.last:
             await self._apply(sub_batch)
 
-    async def _apply_some(self, split: Split[DecodedRecord]) -> None:
+    async def _apply_concurrently(self, split: Split[DecodedRecord]) -> None:
         """Apply one sub-batch after another until none is left."""
         waiting, locked = split.concurrent, 0
         while waiting:
@@ -204,7 +206,7 @@ class Applier:
                     "consumer.retrying", family=family.value, error=type(error).__name__, attempt=attempt
                 )
             await self._pause(backoff_seconds(attempt))
-            self._check_ours(sub_batch.records)
+            self._check_assignment(sub_batch.records)
             if late and len(sub_batch.records) > 1:
                 raise _TooSlowError
 
@@ -284,7 +286,7 @@ class Applier:
         if self._stop.is_set():
             raise StoppedError
 
-    def _check_ours(self, records: Sequence[DecodedRecord]) -> None:
+    def _check_assignment(self, records: Sequence[DecodedRecord]) -> None:
         """Leave the batch to its new owners when a rebalance took some of its partitions away during a pause.
 
         Dropping only those partitions would lose their records: if a partition came back before the commit,

@@ -8,8 +8,8 @@ from datetime import datetime, timedelta
 from services.shared.database import Collection, Database, Session
 
 RETENTION = timedelta(days=14)
-"""Lifetime of an id: longer than any duplicate can take, from a zombie's batch, a replayed letter or a
-restored broker."""
+"""Lifetime of an id. No duplicate arrives later: not from a zombie's batch, a replayed letter or a restored
+broker."""
 
 
 class Inbox:

@@ -37,8 +37,8 @@ COLLECTION: Final = "parts"
 CONCURRENCY: Final = 2
 """Concurrent transactions of one process. They share its one Python thread; mongod has other cores."""
 MIN_EVENTS: Final = 150
-"""Least events in a concurrent sub-batch: a transaction costs about as much as 60 events, however small it
-is."""
+"""Minimum number of events in a concurrent sub-batch: a transaction costs about as much as 60 events, however
+small it is."""
 LOCKED_SUB_BATCHES: Final = 8
 """Number of locked sub-batches. With fewer, several processes would wait for each other."""
 CONTENDED_FETCH: Final = 4

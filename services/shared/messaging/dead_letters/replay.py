@@ -68,7 +68,7 @@ class ReplayReport:
 @dataclass(frozen=True, slots=True)
 class _Candidate:
     letter: Document
-    item: DecodedRecord
+    decoded: DecodedRecord
 
     @property
     def id(self) -> str:
@@ -76,16 +76,16 @@ class _Candidate:
 
     @property
     def event(self) -> Envelope[Event]:
-        assert self.item.envelope is not None
-        return self.item.envelope
+        assert self.decoded.envelope is not None
+        return self.decoded.envelope
 
     def end_span(self, error: str) -> None:
-        if self.item.span:
-            self.item.span.end(error=error)
+        if self.decoded.span:
+            self.decoded.span.end(error=error)
 
 
 @dataclass(slots=True)
-class _Run:
+class _Replay:
     by: str
     stuck: set[tuple[str, str]]
     report: ReplayReport = field(default_factory=ReplayReport)
@@ -131,7 +131,7 @@ class Replayer:
         if not letters:
             return ReplayReport()
         subjects = [subject[1] for letter in letters if (subject := subject_of(letter))]
-        run = _Run(by, await self._dead_letters.stuck(wanted, place_of(letters[0]), subjects))
+        run = _Replay(by, await self._dead_letters.stuck(wanted, place_of(letters[0]), subjects))
         await self._handle(await self._read(letters, run), run)
         return run.report
 
@@ -145,14 +145,14 @@ class Replayer:
         letter = await self._dead_letters.get(letter_id_)
         if letter is None or letter["state"] != "dead":
             return
-        run = _Run(by, set())
+        run = _Replay(by, set())
         await self._handle(await self._read([letter], run), run)
         for failure in run.report.withheld:
             raise PermanentError("value_withheld", f"its record in the topic: {failure.reason}")
         for failure in run.report.failed:
             raise PermanentError(failure.reason, failure.detail)
 
-    async def _read(self, letters: Sequence[Document], run: _Run) -> list[_Candidate]:
+    async def _read(self, letters: Sequence[Document], run: _Replay) -> list[_Candidate]:
         """The letters that decode; the others are added to the report."""
         values = await self._dead_letters.values([letter["_id"] for letter in letters])
         again = await self._read_again([letter for letter in letters if letter["_id"] not in values])
@@ -187,17 +187,17 @@ class Replayer:
         sums = {letter["_id"]: letter["sha256"] for letter in hopeful}
         return {id_: r for id_, r in found.items() if hashlib.sha256(r.value or b"").hexdigest() == sums[id_]}
 
-    async def _handle(self, candidates: Sequence[_Candidate], run: _Run) -> None:
-        with tracing.spans(self._begun(candidates)) as spans:
-            begun = [_Candidate(c.letter, c.item.under(spans.get(c.id))) for c in candidates]
+    async def _handle(self, candidates: Sequence[_Candidate], run: _Replay) -> None:
+        with tracing.spans(self._begin_spans(candidates)) as spans:
+            begun = [_Candidate(c.letter, c.decoded.under(spans.get(c.id))) for c in candidates]
             await self._apply(begun if spans else candidates, run)
 
-    def _begun(self, candidates: Sequence[_Candidate]) -> Iterator[tuple[str, Span]]:
+    def _begin_spans(self, candidates: Sequence[_Candidate]) -> Iterator[tuple[str, Span]]:
         for candidate in candidates:
-            if span := processing(self._group, candidate.item.record, candidate.event):
+            if span := processing(self._group, candidate.decoded.record, candidate.event):
                 yield candidate.id, span
 
-    async def _apply(self, batch: Sequence[_Candidate], run: _Run) -> None:
+    async def _apply(self, batch: Sequence[_Candidate], run: _Replay) -> None:
         """Apply the batch in one transaction; find failing letters by halving, in order."""
 
         async def attempt(candidates: Sequence[_Candidate]) -> None:
@@ -210,7 +210,7 @@ class Replayer:
 
         await bisect(batch, attempt, isolate, splits=lambda error: not isinstance(error, TransientError))
 
-    async def _fail(self, letter: Document, error: Exception, run: _Run) -> None:
+    async def _fail(self, letter: Document, error: Exception, run: _Replay) -> None:
         failure = Failure(letter["_id"], *describe(error))
         log.error("replay.failed", letter=failure.id, reason=failure.reason, detail=failure.detail)
         if subject := subject_of(letter):

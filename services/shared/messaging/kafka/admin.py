@@ -70,9 +70,9 @@ async def describe_topics(
 
 
 async def _configs(admin: Any, names: Sequence[str]) -> dict[str, dict[str, str]]:
-    asked = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
+    wanted = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
     found = {}
-    for response in await admin.describe_configs(asked) if asked else ():
+    for response in await admin.describe_configs(wanted) if wanted else ():
         for code, _, _, name, entries in response.resources:
             if code:
                 raise for_code(code)(name)

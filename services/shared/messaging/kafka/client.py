@@ -260,7 +260,7 @@ class KafkaConsumer:
         # mean that the group was rebalanced.
         try:
             await asyncio.wait_for(
-                self._raw.commit({self._theirs(p): offset for p, offset in offsets.items()}),
+                self._raw.commit({self._topic_partition(p): offset for p, offset in offsets.items()}),
                 COMMIT_SECONDS,
             )
         except (CommitFailedError, IllegalStateError) as error:
@@ -271,15 +271,15 @@ class KafkaConsumer:
     def rewind(self, offsets: Mapping[Partition, int]) -> None:
         for partition, offset in offsets.items():
             with contextlib.suppress(IllegalStateError):
-                self._raw.seek(self._theirs(partition), offset)
+                self._raw.seek(self._topic_partition(partition), offset)
 
     async def read(self, places: Sequence[tuple[Partition, int]]) -> list[Record]:
         """See `Broker.read`. Only for a consumer outside any group."""
-        asked = [(self._theirs(partition), offset) for partition, offset in places]
+        wanted = [(self._topic_partition(partition), offset) for partition, offset in places]
         try:
-            self._raw.assign({tp for tp, _ in asked})
-            ends = await self._raw.end_offsets({tp for tp, _ in asked})
-            found = [await self._at(tp, offset) for tp, offset in asked if offset < ends[tp]]
+            self._raw.assign({tp for tp, _ in wanted})
+            ends = await self._raw.end_offsets({tp for tp, _ in wanted})
+            found = [await self._at(tp, offset) for tp, offset in wanted if offset < ends[tp]]
         except (KafkaError, OSError) as error:
             raise TransientError(f"read failed: {type(error).__name__}") from error
         return [record for record in found if record is not None]
@@ -291,7 +291,7 @@ class KafkaConsumer:
         return next((self._record(tp, r) for r in fetched.get(tp, ()) if r.offset == offset), None)
 
     def assignment(self) -> Collection[Partition]:
-        return {self._ours(tp) for tp in self._raw.assignment()}
+        return {self._partition(tp) for tp in self._raw.assignment()}
 
     def partitions(self) -> int:
         return sum(len(self._raw.partitions_for_topic(topic) or ()) for topic in self._raw.subscription())
@@ -302,14 +302,14 @@ class KafkaConsumer:
             end = self._raw.highwater(tp)
             if end is not None:
                 with contextlib.suppress(IllegalStateError):
-                    lags[self._ours(tp)] = max(0, end - await self._raw.position(tp))
+                    lags[self._partition(tp)] = max(0, end - await self._raw.position(tp))
         return lags
 
     async def positions(self) -> dict[Partition, int]:
         positions = {}
         for tp in self._raw.assignment():
             with contextlib.suppress(IllegalStateError):
-                positions[self._ours(tp)] = await self._raw.position(tp)
+                positions[self._partition(tp)] = await self._raw.position(tp)
         return positions
 
     async def stop(self) -> None:
@@ -317,12 +317,12 @@ class KafkaConsumer:
             await asyncio.wait_for(self._raw.stop(), timeout=5)
 
     def _record(self, tp: TopicPartition, raw: Any) -> Record:
-        return Record(self._ours(tp), raw.offset, raw.key, raw.value, tuple(raw.headers), raw.timestamp)
+        return Record(self._partition(tp), raw.offset, raw.key, raw.value, tuple(raw.headers), raw.timestamp)
 
-    def _ours(self, tp: TopicPartition) -> Partition:
+    def _partition(self, tp: TopicPartition) -> Partition:
         return Partition(tp.topic.removeprefix(self._prefix), tp.partition)
 
-    def _theirs(self, partition: Partition) -> TopicPartition:
+    def _topic_partition(self, partition: Partition) -> TopicPartition:
         return TopicPartition(self._prefix + partition.topic, partition.number)
 
 

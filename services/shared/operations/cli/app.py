@@ -1,7 +1,7 @@
-"""`python -m services.shared.ops dead-letters list --service groups`: see `--help`.
+"""Operate a running deployment: a service's dead letters and fuse, and the doctor.
 
-Calls the service's API, because a replay needs the service's handlers. Exit codes: 0 done; 1 it failed, or
-letters stay dead after a replay; 2 the command was wrong.
+Dead letters and the fuse are reached through the service's API, because a replay needs the service's
+handlers. Exit codes: 0 done; 1 it failed, or letters stay dead after a replay; 2 the command was wrong.
 """
 
 from __future__ import annotations

@@ -36,15 +36,15 @@ def _processes(found: Seen[Processes], expected: Expected, release: str, now: da
         yield unseen("services", found)
         return
     yield from examine("services", found, services.answering, lambda ps: f"{len(ps)} processes answer")
-    yield from _unnamed(found, expected)
+    yield from _without_address(found, expected)
     up = [process for process in found if not process.fault]
-    yield from _of_health(up, release)
+    yield from _health(up, release)
     yield from (unseen("metrics", p.metrics) for p in up if isinstance(p.metrics, Unseen))
     measured = [process for process in up if not isinstance(process.metrics, Unseen)]
-    yield from _of_metrics(measured, expected, now)
+    yield from _metrics(measured, expected, now)
 
 
-def _of_health(processes: Processes, release: str) -> Iterator[Finding]:
+def _health(processes: Processes, release: str) -> Iterator[Finding]:
     if processes:
         yield from examine("readiness", processes, services.ready, "all processes that answer are ready")
         versions = partial(services.versions, release=release)
@@ -54,7 +54,7 @@ def _of_health(processes: Processes, release: str) -> Iterator[Finding]:
         )
 
 
-def _of_metrics(processes: Processes, expected: Expected, now: datetime) -> Iterator[Finding]:
+def _metrics(processes: Processes, expected: Expected, now: datetime) -> Iterator[Finding]:
     """Run the checks of metrics. A metric that no process has counts as not checked."""
     for area, (metric, check, well) in _metric_checks(expected, now).items() if processes else ():
         if any(process.values(metric) for process in processes):
@@ -86,7 +86,7 @@ def _metric_checks(expected: Expected, now: datetime) -> Mapping[str, MetricChec
     }
 
 
-def _unnamed(found: Processes, expected: Expected) -> Iterator[Finding]:
+def _without_address(found: Processes, expected: Expected) -> Iterator[Finding]:
     """Report the services without an address; none if a process is of an unknown service, since it may be any
     of them."""
     named = {process.service for process in found}
