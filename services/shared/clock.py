@@ -1,4 +1,4 @@
-"""The one source of time: services ask a `Clock`, so that tests can move it."""
+"""The only source of time: services read a `Clock`, so that tests can move it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """Wall-clock time in UTC at millisecond precision, which is what MongoDB stores."""
+    """The wall clock in UTC, in milliseconds: the precision of BSON dates."""
 
     def now(self) -> datetime: ...
 
@@ -17,16 +17,13 @@ class SystemClock:
     """The machine's clock."""
 
     def now(self) -> datetime:
-        # Cheaper than cutting a datetime.now(), and asked for several times a request.
+        # Cheaper than truncating `datetime.now()`; each request reads the clock several times.
         return datetime.fromtimestamp(time.time_ns() // 1_000_000 / 1000, UTC)
 
 
 class ManualClock:
-    """A clock that moves only when told to.
-
-    It is not a fake of `SystemClock` in the sense of pretending to pass time: it serves code
-    whose outcome depends on *which* instant it is (expiry, quiet hours, ordering).
-    """
+    """A clock that moves only by `advance`, for code whose result depends on the instant (expiry, quiet
+    hours, ordering)."""
 
     def __init__(self, start: datetime) -> None:
         self._now = to_milliseconds(start)
@@ -39,5 +36,6 @@ class ManualClock:
 
 
 def to_milliseconds(moment: datetime) -> datetime:
-    """Truncate to the precision of BSON dates, so that what is written equals what is read."""
+    """Truncate to milliseconds, the precision of BSON dates, so that a stored value equals the one
+    written."""
     return moment.replace(microsecond=moment.microsecond // 1000 * 1000)

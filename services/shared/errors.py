@@ -1,8 +1,9 @@
-"""Errors of our own: faults that pass or stay, and refusals of a service.
+"""The platform's exceptions: transient and permanent faults, and the errors that a service raises.
 
-A service method raises a `ServiceError` for its caller, whoever that is: a route, an event handler, a job, a command.
-It tells why in words of the service and knows nothing of HTTP. `services.shared.http.problem` maps it to a problem
-document; being permanent, it ends a job as `failed` and makes a record a dead letter under the same `reason`.
+A service method raises a `ServiceError` for any caller: a route, an event handler, a job or a command. The
+error gives the reason in the service's words and knows nothing of HTTP. `services.shared.http.problem` maps
+it to a problem document. Because it is permanent, it ends a job as `failed` and makes a record a dead letter,
+with the same `reason`.
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ Extra: TypeAlias = Mapping[str, str | int | bool | None]
 
 
 class TransientError(Exception):
-    """A fault that passes: another service is down, a broker does not answer."""
+    """A fault that passes: another service is down, or a broker does not answer."""
 
 
 class PermanentError(Exception):
-    """No retry can help. `reason` is a word for metrics and dead letters; `detail` never quotes data."""
+    """A fault that no retry cures. `reason` is a slug for metrics and dead letters; `detail` never quotes
+    data."""
 
     def __init__(self, reason: str, detail: str = "") -> None:
         super().__init__(reason, detail)
@@ -30,7 +32,8 @@ class PermanentError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class FieldError:
-    """One bad field: a JSON pointer (RFC 6901) to it, and what is wrong. `detail` never contains the value."""
+    """A JSON pointer (RFC 6901) to an invalid field, and what is wrong with it. `detail` never contains the
+    value."""
 
     pointer: str
     detail: str
@@ -38,9 +41,10 @@ class FieldError:
 
 
 class ServiceError(PermanentError):
-    """Raise one of the subclasses. `reason` is a slug such as `phone-already-registered`, part of the contract.
+    """An error of a service; raise one of its subclasses. `reason` is a slug such as
+    `phone-already-registered` and part of the API's contract.
 
-    `title` replaces the usual heading; `extra` names more facts, such as the id that a request conflicts with.
+    `title` replaces the usual heading; `extra` adds facts, such as the id of the conflicting object.
     """
 
     def __init__(
@@ -59,18 +63,19 @@ class ServiceError(PermanentError):
 
 
 class NotFoundError(ServiceError):
-    """The thing does not exist, or lies outside the caller's subtree: the two must look the same."""
+    """The object does not exist, or lies outside the caller's subtree: both must look the same to the
+    caller."""
 
     def __init__(self, detail: str = "") -> None:
         super().__init__("not-found", detail)
 
 
 class ConflictError(ServiceError):
-    """The request is sound and the present state forbids it."""
+    """The request is valid, but the present state forbids it."""
 
 
 class InvalidError(ServiceError):
-    """Fields break a rule that only the service can check."""
+    """Some fields break a rule that only the service can check."""
 
     def __init__(
         self,
@@ -92,7 +97,7 @@ class StaleVersionError(ServiceError):
 
 
 class KeyReusedError(ServiceError):
-    """An idempotency key was used before, for a request with other content."""
+    """The idempotency key was used before, for a request with other content."""
 
     def __init__(self) -> None:
         super().__init__("idempotency-key-reused", "the key was used for a request with other content")

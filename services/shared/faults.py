@@ -1,7 +1,8 @@
-"""Faults and how they are treated: time cures one family, the other is isolated and reported.
+"""Classification of faults: a transient fault (network, election, write conflict, a busy service) is retried
+in place.
 
-A transient fault (network, election, write conflict, a busy service) is retried in place. A permanent one is
-never retried: its record becomes a dead letter, its job fails, its request gets an error.
+A permanent fault is never retried: its record becomes a dead letter, its job fails, its request gets an
+error.
 """
 
 from __future__ import annotations
@@ -29,22 +30,22 @@ RETRYABLE_CODES: Final = frozenset(
     {24, 50, WRITE_CONFLICT, 239, 246, 251, 262, 11600, 11602, 10107, 13435, 13436, 189, 91}
 )
 """Server errors that a retry cures: LockTimeout, WriteConflict, MaxTimeMSExpired, SnapshotUnavailable,
-NoSuchTransaction, the codes of a primary that steps down. TransactionTooLargeForCache is not among them, because
-a retry repeats it. Source: MongoDB, error_codes.yml."""
+NoSuchTransaction, and the codes of a primary that steps down. TransactionTooLargeForCache is missing on
+purpose: a retry repeats it. Source: MongoDB, error_codes.yml."""
 
 MAX_RACES: Final = 8
-"""Retries of a duplicate key before it counts as a bug."""
+"""Retries after a duplicate key before it counts as a bug."""
 
 
 class FaultFamily(enum.Enum):
     TRANSIENT = "transient"
     RACE = "race"
-    """Two writers met on a unique key: one retry sees the other's work; many mean a bug."""
+    """Two writers inserted the same unique key. One retry sees the other's write; many retries mean a bug."""
     PERMANENT = "permanent"
 
 
 def classify(error: BaseException) -> FaultFamily:
-    """The family of an exception; one that is not known to pass is permanent."""
+    """The family of an exception. An exception not known to be transient is permanent."""
     if isinstance(error, DuplicateKeyError) or _is_duplicate_in_bulk(error):
         return FaultFamily.RACE
     if isinstance(error, PyMongoError):
@@ -55,7 +56,7 @@ def classify(error: BaseException) -> FaultFamily:
 
 
 def is_transient(error: PyMongoError) -> bool:
-    """Whether the same operation may succeed later with nothing changed (network, election, write conflict)."""
+    """Whether the same operation may succeed later, unchanged (network, election, write conflict)."""
     if isinstance(error, ConnectionFailure | NetworkTimeout | ExecutionTimeout | WTimeoutError):
         return True
     if any(
@@ -67,9 +68,10 @@ def is_transient(error: PyMongoError) -> bool:
 
 
 def describe(error: BaseException) -> tuple[str, str]:
-    """`(reason, detail)` for a dead letter or a failed job, free of the values that caused it.
+    """`(reason, detail)` for a dead letter or a failed job, without the data that caused the error.
 
-    An exception's own text may quote data, so only its class and, for validation errors, the fields are kept.
+    An exception's message may quote data, so only its class is kept, and the field names of a validation
+    error.
     """
     if isinstance(error, PermanentError):
         return error.reason, error.detail
@@ -80,7 +82,8 @@ def describe(error: BaseException) -> tuple[str, str]:
 
 
 def backoff_seconds(attempt: int, *, first: float = 0.05, longest: float = 10.0) -> float:
-    """Full jitter: uniformly between 0 and min(longest, first * 2**attempt), so retries do not march in step."""
+    """Seconds to wait, with full jitter: uniform in [0, min(longest, first * 2**attempt)], so that retries
+    spread out."""
     return random.uniform(0, min(longest, first * 2 ** min(attempt, 20)))  # noqa: S311 (not a secret)
 
 

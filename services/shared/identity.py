@@ -1,6 +1,6 @@
-"""The identity on whose behalf something is done, and the units that it may touch.
+"""The identity that a request or job acts for, and the units that it may access.
 
-A route gets it from the caller's token, a job keeps it from the request that started it.
+A route takes it from the caller's token; a job keeps the identity of the request that started it.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ ALL_UNITS: Final = "*"
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """`unit` is the root of the subtree that the identity has access to: `*` all units, None none."""
+    """`unit` is the root of the subtree that the identity may access: `*` is all units, None is no unit."""
 
     subject: str
     scopes: frozenset[str]
     unit: str | None
 
     def has_scope(self, scope: str) -> bool:
-        """Whether `scope` was granted, itself or by a wildcard: `groups:*` grants `groups:read`."""
+        """Whether `scope` was granted, directly or by a wildcard: `groups:*` grants `groups:read`."""
         return scope in self.scopes or f"{scope.partition(':')[0]}:*" in self.scopes
 
     def can_access(self, unit: str) -> bool:
@@ -32,14 +32,15 @@ class Identity:
         return self.unit == ALL_UNITS or in_subtree(unit, self.unit)
 
     def check_access(self, unit: str) -> None:
-        """Raises: `NotFoundError` for a unit outside the subtree, as if it did not exist."""
+        """Raises: `NotFoundError` for a unit outside the subtree, as if the unit did not exist."""
         if not self.can_access(unit):
             raise NotFoundError
 
     def accessible_root(self, unit: str | None) -> str | None:
-        """The subtree that a listing covers: `unit` if given, else all that is accessible (None: no limit).
+        """The subtree that a listing covers: `unit` if given, else all accessible units (None means no
+        limit).
 
-        Raises: `NotFoundError` for a unit outside the subtree, and for an identity without access to any unit.
+        Raises: `NotFoundError` for a unit outside the subtree, or when the identity may access no unit.
         """
         if unit is not None:
             self.check_access(unit)

@@ -1,4 +1,4 @@
-"""Background loops: how they wait, and the one loop that does work again and again until it is told to stop."""
+"""Background loops: `poll_loop`, which repeats one piece of work until it is stopped, and how loops wait."""
 
 from __future__ import annotations
 
@@ -14,27 +14,28 @@ from services.shared.faults import FaultFamily, backoff_seconds, classify
 log = structlog.get_logger(__name__)
 
 Loop = Callable[[asyncio.Event], Awaitable[None]]
-"""Runs until the event is set, then finishes what it has in hand and returns."""
+"""A coroutine that runs until the event is set, then finishes its current work and returns."""
 
 
 class Turn(enum.Enum):
-    """How much one turn of a loop found to do."""
+    """How much work one turn of a loop found."""
 
     NOTHING = enum.auto()
     SOME = enum.auto()
     MORE = enum.auto()
-    """A full batch: there is probably more, so the next turn follows at once."""
+    """A full batch: more is probably waiting, so the next turn follows at once."""
 
     @classmethod
     def of(cls, found: int, most: int) -> Turn:
-        """The turn that found `found` of the `most` items it takes at once."""
+        """Classify a turn that found `found` items and takes `most` at once."""
         if not found:
             return cls.NOTHING
         return cls.MORE if found >= most else cls.SOME
 
 
 class Pace(NamedTuple):
-    """Seconds between turns: `shortest` after one that found work, doubling to `longest` while there is none."""
+    """Seconds between turns: `shortest` after a turn that found work, doubling to `longest` while turns find
+    none."""
 
     shortest: float
     longest: float
@@ -45,7 +46,7 @@ class Pace(NamedTuple):
 
 
 class Backoff(NamedTuple):
-    """Seconds between retries of a turn that failed: jittered, doubling from `first` to `longest`."""
+    """Seconds between retries of a failed turn: jittered, doubling from `first` to `longest`."""
 
     first: float = 0.05
     longest: float = 10.0
@@ -67,9 +68,10 @@ async def poll_loop(
     backoff: Backoff = DEFAULT_BACKOFF,
     on_retry: Callable[[], None] = _ignore,
 ) -> None:
-    """Await `work` until `stop`, at `pace` or as soon as `wake` is set; a transient fault is retried with back-off.
+    """Repeat `work` until `stop`, at `pace` or as soon as `wake` is set. A transient fault is retried with
+    back-off.
 
-    Raises: what `work` raises and time does not cure, for the supervisor to log and restart.
+    Raises: any permanent fault of `work`, for the supervisor to log and restart the loop.
     """
     pause, failures = pace.shortest, 0
     while not stop.is_set():
@@ -104,7 +106,7 @@ async def wait_first(*events: asyncio.Event, timeout: float) -> None:
 
 
 async def run_together(runs: Sequence[Coroutine[Any, Any, None]]) -> None:
-    """Wait for all, also after one has failed; then raise the first failure."""
+    """Wait for all of them, even after one has failed; then raise the first failure."""
     if len(runs) == 1:
         await runs[0]
         return

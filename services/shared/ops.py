@@ -1,4 +1,4 @@
-"""`python -m services.shared.ops`: the operator's command, under the name that runbooks and cron jobs know."""
+"""`python -m services.shared.ops`: the operator's command, under the name that runbooks and cron jobs use."""
 
 from __future__ import annotations
 

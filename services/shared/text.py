@@ -1,7 +1,7 @@
-"""Text that people typed: cleaned once on the way in, cut into words for search.
+"""Text that people typed: cleaned once at the API, and split into words for search.
 
-Unicode facts used here: general categories (UAX #44), NFC (UAX #15), and the joiners of Indic scripts:
-after a virama, ZWJ asks for the half form and ZWNJ for a visible virama (The Unicode Standard, 12.1).
+Unicode facts used here: general categories (UAX #44), NFC (UAX #15), and the joiners of Indic scripts: after
+a virama, ZWJ selects the half form and ZWNJ a visible virama (The Unicode Standard, 12.1).
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ from pydantic import AfterValidator, BeforeValidator, Strict, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 REFUSED = "refused"
-"""Error type of our own field rules. Their messages never contain the input, so they may be answered."""
+"""The error type of this project's field rules. Their messages never contain the input, so answers may quote
+them."""
 
 _VIRAMA, _ZWNJ, _ZWJ = "\u094d", "\u200c", "\u200d"
 _JOINER = re.compile("[\u200c\u200d]")
 _CONSONANT = re.compile("[\u0915-\u0939\u0958-\u095f\u0978-\u097f]")
 
-# Invisible although their category says letter, mark or symbol: fillers, selectors, blanks.
+# Invisible characters whose category says letter, mark or symbol: fillers, selectors, blanks.
 _INVISIBLE = frozenset(
     chain(
         (0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2800, 0x3164, 0xFFA0),
@@ -31,11 +32,12 @@ _INVISIBLE = frozenset(
     )
 )
 _STRIPPED_CATEGORIES = frozenset({"Cc", "Cf", "Cn", "Co", "Cs"})
-_REMEMBERED = 0x3000  # a caller who sends all of Unicode must not fill our memory
+_REMEMBERED = 0x3000  # bounds the cache: a caller may send every character of Unicode
 
 
 class _Visible(dict[int, int | None]):
-    """A `str.translate` table: None strips, joiners pass for now. Remembers the scripts in daily use."""
+    """A `str.translate` table: None strips a character; joiners are kept for now. It caches the scripts in
+    daily use."""
 
     def __missing__(self, code: int) -> int | None:
         char = chr(code)
@@ -54,16 +56,16 @@ _visible = _Visible()
 
 
 def clean(text: str) -> str:
-    """NFC, nothing invisible, single spaces, no space at either end. Idempotent.
+    """Normalise to NFC, without invisible characters, with single spaces and none at either end. Idempotent.
 
-    Stripped: controls, format and bidi characters, private use, surrogates, unassigned code points,
-    byte order marks, variation selectors (so emoji sequences fall apart into their emoji). ZWJ stays after
-    a Devanagari virama, ZWNJ stays between a virama and a consonant: only there do they change the glyph.
+    Stripped: control, format and bidi characters, private use, surrogates, unassigned code points, byte order
+    marks, variation selectors (so emoji sequences fall apart into single emoji). ZWJ stays after a Devanagari
+    virama, and ZWNJ stays between a virama and a consonant: only there do they change the glyph.
     """
     if text.isascii() and text.isprintable():
         return " ".join(text.split())
     text = unicodedata.normalize("NFC", text.translate(_visible))
-    # Dropping a joiner can let marks change places, which can orphan another joiner.
+    # Dropping a joiner can reorder marks, which can orphan another joiner.
     while (shorter := unicodedata.normalize("NFC", _JOINER.sub(_useful_joiner, text))) != text:
         text = shorter
     return " ".join(text.split())
@@ -79,10 +81,11 @@ def _useful_joiner(match: re.Match[str]) -> str:
 
 
 def words(name: str) -> tuple[str, ...]:
-    """The distinct words of a name, for search by prefix, in the order met.
+    """The distinct words of a name, in order, for search by prefix.
 
-    Case folded, compatibility forms unified (NFKC), joiners dropped; a word is letters, marks (so the
-    vowel signs of Devanagari stay with their consonant) and digits. `words("D'Souza आशा") == ("d", "souza", "आशा")`.
+    Words are case folded, compatibility forms are unified (NFKC) and joiners dropped. A word consists of
+    letters, digits and marks, so the vowel signs of Devanagari stay with their consonant.
+    `words("D'Souza आशा") == ("d", "souza", "आशा")`.
     """
     folded = _fold(_fold(_JOINER.sub("", clean(name))))
     spaced = "".join(char if unicodedata.category(char)[0] in "LMN" else " " for char in folded)
@@ -94,17 +97,17 @@ def _fold(text: str) -> str:
 
 
 def refuse(why: str) -> PydanticCustomError:
-    """An error for a field rule; `why` is answered to the caller, so it must not contain the input."""
+    """An error for a field rule. The caller sees `why`, so it must not contain the input."""
     return PydanticCustomError(REFUSED, why)
 
 
 def _cleaned(limit: int) -> Any:
-    """Clean a string of at most `limit` characters; other types are left to pydantic to refuse."""
+    """Clean a string and limit it to `limit` characters; pydantic refuses other types."""
 
     def before(value: object) -> object:
         if not isinstance(value, str):
             return value
-        # Looked at before cleaning, so that a megabyte of invisible characters costs nothing.
+        # Check the length before cleaning, so that a megabyte of invisible characters costs nothing.
         if len(value) > 4 * limit or len(text := clean(value)) > limit:
             raise refuse(f"must have at most {limit} characters")
         if not text:

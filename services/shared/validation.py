@@ -1,4 +1,4 @@
-"""Field errors from pydantic's: they tell where a field is and what was expected, never what it was."""
+"""Field errors made from pydantic's: they give the field and what was expected, never the value."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from services.shared.errors import FieldError, Location
 from services.shared.text import REFUSED
 
 # fmt: off
-# Error types whose message is made of the schema alone (pydantic 2, "Validation errors").
+# Error types whose message contains only facts of the schema (pydantic 2, "Validation errors").
 _SCHEMA_ONLY = frozenset({
     REFUSED, "missing", "extra_forbidden",
     "string_type", "string_too_short", "string_too_long", "string_pattern_mismatch", "string_unicode",
@@ -24,7 +24,7 @@ _SCHEMA_ONLY = frozenset({
     "datetime_type", "datetime_past", "datetime_future", "timezone_aware", "timezone_naive",
     "time_type", "time_delta_type", "uuid_type", "uuid_version", "url_type", "url_scheme", "url_too_long",
 })
-# Those whose message says what was expected, a comma, and then what was found.
+# Error types whose message has the expectation, a comma, and then the value found.
 _EXPECTED_FIRST = frozenset({
     "date_parsing", "date_from_datetime_parsing", "datetime_parsing", "datetime_from_date_parsing",
     "time_parsing", "time_delta_parsing", "uuid_parsing", "url_parsing", "url_syntax_violation",
@@ -44,13 +44,15 @@ def is_malformed_json(errors: Sequence[Mapping[str, Any]]) -> bool:
 
 
 def field_error(error: Mapping[str, Any]) -> FieldError:
-    """One pydantic error as FastAPI reports it: `loc[0]` is the location, the rest is the path to the field."""
+    """Convert one pydantic error as FastAPI reports it: `loc[0]` is the location, the rest the path to the
+    field."""
     where, *steps = error["loc"] or ("body",)
     return FieldError("".join(_pointer_steps(steps)), _detail(error), _PARAMETERS.get(where, "body"))
 
 
 def _pointer_steps(steps: Sequence[str | int]) -> list[str]:
-    """Stops at a key that is no field name of ours: the caller chose it, and it may be a phone number."""
+    """Stop at a key that cannot be one of the schema's field names: the caller chose it, and it may be a
+    phone number."""
     path = []
     for step in steps:
         if isinstance(step, str) and not _FIELD_NAME.fullmatch(step):

@@ -1,4 +1,4 @@
-"""How connections to Kafka are secured: by TLS, by a password (SCRAM-SHA-512), by both or by neither."""
+"""Security of connections to Kafka: TLS, a password (SCRAM-SHA-512), both or neither."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from typing import Any, Final, Literal, TypeAlias
 Protocol: TypeAlias = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
 
 MECHANISM: Final = "SCRAM-SHA-512"
-"""The broker never sees the password (RFC 5802), and keeps no more than a salted hash of it."""
+"""The broker never receives the password (RFC 5802) and stores only a salted hash of it."""
 
 
 @dataclass(frozen=True)
 class Security:
-    """What a client shows the broker, and by which authority it knows the broker; the platform's own ones without `ca_file`."""
+    """A client's credentials, and the authorities it trusts: those in `ca_file`, else the operating
+    system's."""
 
     protocol: Protocol = "PLAINTEXT"
     username: str = ""
@@ -25,9 +26,10 @@ class Security:
     key_file: Path | None = None
 
     def options(self) -> dict[str, Any]:
-        """Arguments of any aiokafka client. The files are read anew each time: certificates are renewed while we run.
+        """Keyword arguments for any aiokafka client. Reads the files at each call, because certificates are
+        renewed at run time.
 
-        Raises: `OSError` when a file cannot be read or is no certificate.
+        Raises: `OSError` when a file cannot be read or is not a certificate.
         """
         options: dict[str, Any] = {"security_protocol": self.protocol}
         if self.protocol.endswith("SSL"):
@@ -45,4 +47,4 @@ class Security:
 
 
 UNSECURED: Final = Security()
-"""For a broker that only this machine or this network can reach."""
+"""Plaintext without a password, for a broker that only this machine or a private network can reach."""

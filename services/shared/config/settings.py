@@ -1,7 +1,7 @@
-"""Settings every service shares; the only place that reads the environment.
+"""Settings that all services share, and the only module that reads the environment.
 
-Each field `x` is read from `SANGATHAN_X`. A secret may instead be a file named like its variable in
-lower case inside `SANGATHAN_SECRETS_DIR` (the form that Docker and Kubernetes mount).
+Each field `x` is read from `SANGATHAN_X`. A secret may instead be a file in `SANGATHAN_SECRETS_DIR`, named
+like its variable in lower case (the form in which Docker and Kubernetes mount secrets).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def default_instance() -> str:
 
 
 class Settings(BaseSettings):
-    """How every setting is read; what a setting was is in no error."""
+    """The base of all settings. Validation errors never quote a setting's value."""
 
     model_config = SettingsConfigDict(
         env_prefix="SANGATHAN_",
@@ -33,9 +33,10 @@ class Settings(BaseSettings):
 
     @classmethod
     def load(cls, **values: Any) -> Self:
-        """Read the environment and, when `SANGATHAN_SECRETS_DIR` names one, the secrets directory; for a `main`.
+        """Read the environment and, if `SANGATHAN_SECRETS_DIR` is set, the secrets in that directory. For use
+        in a `main`.
 
-        Raises: `SystemExit` with a line that says which setting is wrong, and how.
+        Raises: `SystemExit` with one line that names the invalid setting and the reason.
         """
         try:
             return cls(_secrets_dir=os.environ.get("SANGATHAN_SECRETS_DIR") or None, **values)
@@ -49,25 +50,32 @@ def _in_words(refused: ValidationError) -> str:
 
 
 class MongoSettings(Settings):
-    """Where MongoDB is: what the services and `python -m infra.mongo` share."""
+    """The address of MongoDB, for the services and `python -m infra.mongo`."""
 
     mongo_uri: str = Field(default="mongodb://127.0.0.1:27017/?replicaSet=rs0&w=majority", repr=False)
-    """User, password, `authSource` and `tls` are in it, so it is a secret: give it as a file outside development."""
+    """Connection string of MongoDB. It holds the user, the password, `authSource` and `tls`, so it is a
+    secret: outside development, mount it as a file."""
 
 
 class KafkaSettings(Settings):
-    """Where the log is and how it is reached: what the services and `python -m infra.kafka` share."""
+    """The address of Kafka and its credentials, for the services and `python -m infra.kafka`."""
 
     kafka_bootstrap: str = "127.0.0.1:9092"
+    """Kafka brokers to connect to first, as `host:port`, separated by commas."""
     kafka_security_protocol: Protocol = "PLAINTEXT"
+    """Protection of connections to Kafka: TLS with `SSL`, a password with `SASL_PLAINTEXT`, both with
+    `SASL_SSL`."""
     kafka_sasl_username: str = ""
+    """User name for SCRAM-SHA-512; required with a `SASL_*` protocol, refused without one."""
     kafka_sasl_password: str = Field(default="", repr=False)
-    """For SCRAM-SHA-512; a secret, too."""
+    """Password for SCRAM-SHA-512, a secret; required with a `SASL_*` protocol, refused without one."""
     kafka_ca_file: FilePath | None = None
-    """PEM. The authorities that the broker's certificate is checked against; without it, the platform's."""
+    """PEM file of the authorities that sign the broker's certificate. Unset: the authorities of the operating
+    system."""
     kafka_cert_file: FilePath | None = None
+    """PEM file of this client's certificate, for brokers that require one. Unset: no client certificate."""
     kafka_key_file: FilePath | None = None
-    """PEM. A certificate of our own and its key, for a broker that asks for one."""
+    """PEM file of the private key of `kafka_cert_file`. Unset: the key is in the certificate's file."""
 
     @property
     def kafka_security(self) -> Security:
@@ -82,7 +90,7 @@ class KafkaSettings(Settings):
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
-        """A setting that would be ignored is refused: somebody believes that it protects them."""
+        """Refuse a setting that would have no effect: somebody believes that it protects them."""
         protocol = self.kafka_security_protocol
         password = (self.kafka_sasl_username, self.kafka_sasl_password)
         files = (self.kafka_ca_file, self.kafka_cert_file, self.kafka_key_file)
@@ -98,44 +106,60 @@ class KafkaSettings(Settings):
 
 
 class ServiceSettings(KafkaSettings, MongoSettings):
-    """What any service needs to start; a service adds its own fields in its settings.py."""
+    """Settings of every service; a service adds its own fields in its settings.py."""
 
     service: str
     """The service's name; also the default name of its database and of its consumer group."""
 
     instance: str = Field(default_factory=default_instance)
+    """Name of this process in logs, traces and Kafka's client id. Default: host name and process id."""
     http_host: str = "127.0.0.1"
+    """Address to listen on. The default accepts connections from this machine only."""
     http_port: int = 8000
+    """TCP port to listen on."""
     max_in_flight: int = 1024
-    """Requests in progress above which the service sheds load with 429."""
+    """Requests in progress above which the service answers 429 to shed load."""
 
     mongo_database: str = ""
+    """Name of the service's database. Empty: the name of the service."""
     consumer_group: str = ""
-    """Another name than the service's, with a database of its own, makes an instance that reads the log anew."""
+    """Kafka consumer group. Empty: the name of the service. A new group with a new database reads the log
+    from its start."""
     kafka_group_instance_id: str = ""
-    """Makes this process a static member of its group (KIP-345): one that restarts takes its own place again. Empty: dynamic."""
+    """Static member id in the consumer group (KIP-345): a restarted process gets its partitions back without
+    a rebalance. Empty: dynamic membership."""
     kafka_prefix: str = ""
-    """Stands before every topic and consumer group, for clusters that several deployments share."""
+    """Prefix of every topic and consumer group, for a cluster that several deployments share. Empty: no
+    prefix."""
     jwks: str = "jwks.json"
     """Path or http(s) URL of the JSON Web Key Set that verifies callers' tokens."""
     jwt_issuer: str = "sangathan"
+    """Issuer (`iss`) that a token must name."""
     jwt_audience: str = "sangathan"
+    """Audience (`aud`) that a token must name."""
     log_level: str = "INFO"
+    """Lowest level that is logged: DEBUG, INFO, WARNING or ERROR."""
     log_format: Literal["json", "console"] = "json"
+    """Form of log lines: `json` for machines, `console` for people."""
     otlp_endpoint: Annotated[str, Field(pattern=r"^(https?://.+)?$")] = ""
-    """Base URL of an OpenTelemetry collector (OTLP over HTTP), such as `http://collector:4318`. Empty: no tracing."""
+    """Base URL of an OpenTelemetry collector (OTLP over HTTP), such as `http://collector:4318`. Empty: no
+    tracing."""
     trace_ratio: Annotated[float, Field(ge=0, le=1)] = 0.1
-    """Share of the traces begun here that are recorded; one begun elsewhere is recorded if its beginning was."""
+    """Share (0 to 1) of the traces begun in this process that are recorded. A trace begun elsewhere follows
+    its caller's decision."""
 
     consumer_max_batch: int = 500
-    """Records per transaction: 500 keeps it well under 5 % of a small WiredTiger cache."""
+    """Most records in one consumer transaction. 500 keep it well under 5 % of a small WiredTiger cache."""
     relay_max_batch: int = 1000
+    """Most outbox rows that the relay publishes at once."""
     lease_seconds: float = 5.0
-    """How long the relay of a crashed process is missed before another takes over."""
+    """Seconds that the relay's lease lasts: after a crash, another process takes over within this time."""
     drain_seconds: Annotated[float, Field(ge=0)] = 0.0
-    """After SIGTERM: how long requests are still answered while `/readyz` fails. More than a load balancer needs to notice."""
+    """Seconds after SIGTERM in which requests are still answered while `/readyz` fails. Set it to more than
+    the load balancer needs to notice. 0: no drain."""
     stop_seconds: float = 6.0
-    """Time a stopping service gives its loops; the whole exit stays under 10 s."""
+    """Seconds that a stopping service gives its background loops. With the default, the exit takes less than
+    10 s after the drain."""
 
     @property
     def database(self) -> str:
@@ -147,5 +171,6 @@ class ServiceSettings(KafkaSettings, MongoSettings):
 
 
 def variable(name: str) -> str | None:
-    """`SANGATHAN_<NAME>`, for the commands whose variables depend on what they are asked; None when it is not set."""
+    """The value of `SANGATHAN_<NAME>`, for commands that build the variable's name from their arguments; None
+    when unset."""
     return os.environ.get(f"SANGATHAN_{name.upper()}") or None

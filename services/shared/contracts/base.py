@@ -1,4 +1,4 @@
-"""Events: frozen models with a type name, a topic and a subject; and the envelope that carries one."""
+"""Events: frozen models with a type, a topic and a subject; and the envelope that carries an event."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from pydantic import BaseModel, ConfigDict
 class Event(BaseModel):
     """A fact in the past tense.
 
-    Contracts are additive only: consumers ignore fields they do not know, and a break is a new type with
-    the suffix `.v2`, published beside the old. Subclasses name their place on the wire:
+    Contracts change by addition only: consumers ignore fields they do not know. A breaking change is a new
+    type with the suffix `.v2`, published beside the old type. A subclass declares its type, topic and
+    subject:
 
         class MemberLeft(Event, type="member.left", topic=TOPIC, subject="member_id"): ...
     """
@@ -34,7 +35,8 @@ class Event(BaseModel):
 
     @property
     def subject(self) -> str:
-        """The aggregate's id: also the Kafka record key, so one aggregate's events stay in one partition."""
+        """The aggregate's id. It is also the key of the Kafka record, so that all events of an aggregate are
+        in one partition."""
         return str(getattr(self, self.subject_field))
 
 
@@ -43,14 +45,15 @@ State = TypeVar("State")
 
 
 class Numbered(NamedTuple):
-    """An event with its subject's sequence after it."""
+    """An event with the sequence that its subject has after it."""
 
     event: Event
     sequence: int
 
 
 class Step(NamedTuple, Generic[State]):
-    """The answer of a domain function: the new state, and the events that tell of the change; none if there is none."""
+    """The result of a domain function: the new state, and the events that describe the change (none if
+    nothing changed)."""
 
     state: State
     events: tuple[Numbered, ...] = ()
@@ -60,8 +63,8 @@ class Step(NamedTuple, Generic[State]):
 class Envelope(Generic[E_co]):
     """An event with its CloudEvents attributes.
 
-    `sequence` is the subject's version within the topic, from 1 and without gaps; `id` is the inbox key. A snapshot is no
-    change: it carries the sequence that its subject has reached.
+    `sequence` is the subject's version within the topic, from 1 and without gaps. `id` is the inbox key. A
+    snapshot is not a change: it carries the sequence that its subject has reached.
     """
 
     id: str

@@ -1,4 +1,4 @@
-"""Every event type by its name: what a consumer can decode and the documentation lists."""
+"""All event types by name: a consumer can decode these, and docs/events.md lists them."""
 
 from __future__ import annotations
 

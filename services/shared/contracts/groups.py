@@ -1,4 +1,4 @@
-"""Events of the groups service: units, groups and where each member is placed."""
+"""Events of the groups service: units, groups, and where each member is placed."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ TOPIC = "sangathan.groups"
 
 
 class UnitUpserted(Event, type="unit.upserted", topic=TOPIC, subject="unit"):
-    """A unit was created or changed; also sent again as it is. `women_target` is a share from 0 to 1, `names` are those of
-    the place by language code."""
+    """A unit was created or changed; also published again without a change. `women_target` is a share from 0
+    to 1; `names` are the place's names by language code."""
 
     unit: str
     level: str
@@ -22,7 +22,7 @@ class UnitUpserted(Event, type="unit.upserted", topic=TOPIC, subject="unit"):
 
 
 class GroupCreated(Event, type="group.created", topic=TOPIC, subject="group_id"):
-    """`ordinal` counts a unit's groups of one kind from 1; `capacity` is in seats."""
+    """A group was created. `ordinal` counts a unit's groups of one kind from 1; `capacity` is in seats."""
 
     group_id: str
     unit: str
@@ -32,7 +32,7 @@ class GroupCreated(Event, type="group.created", topic=TOPIC, subject="group_id")
 
 
 class GroupUpdated(Event, type="group.updated", topic=TOPIC, subject="group_id"):
-    """The capacity or the name changed; the name itself is read through the API."""
+    """The capacity or the name changed. The event does not carry the name: read it through the API."""
 
     group_id: str
     unit: str
@@ -42,7 +42,8 @@ class GroupUpdated(Event, type="group.updated", topic=TOPIC, subject="group_id")
 
 
 class GroupInviteChanged(Event, type="group.invite_changed", topic=TOPIC, subject="group_id"):
-    """The invite link was set, replaced or withdrawn. The link admits its holder, so it is not in the log."""
+    """The invite link was set, replaced or withdrawn. The link admits anyone who has it, so it is not in the
+    event."""
 
     group_id: str
     unit: str
@@ -60,7 +61,8 @@ class GroupFilled(Event, type="group.filled", topic=TOPIC, subject="group_id"):
 
 
 class GroupMemberAssigned(Event, type="group.member_assigned", topic=TOPIC, subject="member_id"):
-    """A seat was reserved for the member. `member_sequence` is the version of the member that this answers; 0: not said."""
+    """A seat was reserved for the member. `member_sequence` is the version of the member that this placement
+    answers; 0 means not known."""
 
     member_id: str
     group_id: str
@@ -72,7 +74,7 @@ class GroupMemberAssigned(Event, type="group.member_assigned", topic=TOPIC, subj
 
 
 class GroupMemberWaiting(Event, type="group.member_waiting", topic=TOPIC, subject="member_id"):
-    """No seat yet, and why. `member_sequence` as in `group.member_assigned`."""
+    """The member has no seat yet; `reason` says why. `member_sequence` as in `group.member_assigned`."""
 
     member_id: str
     unit: str
@@ -81,7 +83,7 @@ class GroupMemberWaiting(Event, type="group.member_waiting", topic=TOPIC, subjec
 
 
 class GroupMemberRemoved(Event, type="group.member_removed", topic=TOPIC, subject="member_id"):
-    """The seat was freed, and why. `member_sequence` as in `group.member_assigned`."""
+    """The member's seat was freed; `reason` says why. `member_sequence` as in `group.member_assigned`."""
 
     member_id: str
     group_id: str
@@ -93,7 +95,7 @@ class GroupMemberRemoved(Event, type="group.member_removed", topic=TOPIC, subjec
 
 
 class GroupSnapshot(Event, type="group.snapshot", topic=TOPIC, subject="group_id"):
-    """The group as it is, for a consumer that has lost its own state; nothing happened."""
+    """The current state of the group, for a consumer that has lost its own state; nothing happened."""
 
     group_id: str
     unit: str
@@ -104,8 +106,8 @@ class GroupSnapshot(Event, type="group.snapshot", topic=TOPIC, subject="group_id
 
 
 class PlacementSnapshot(Event, type="placement.snapshot", topic=TOPIC, subject="member_id"):
-    """Where the member is placed, for a consumer that has lost its own state; nothing happened. `group_id` is null while
-    the member waits and after they left."""
+    """The current placement of the member, for a consumer that has lost its own state; nothing happened.
+    `group_id` is null while the member waits and after the member has left."""
 
     member_id: str
     unit: str

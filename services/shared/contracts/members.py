@@ -1,4 +1,5 @@
-"""Events of the members service. No name, phone, e-mail or free text: ids, unit codes, coarse attributes."""
+"""Events of the members service. They hold no name, phone, e-mail or free text: only ids, unit codes and
+coarse attributes."""
 
 from __future__ import annotations
 
@@ -12,7 +13,8 @@ TOPIC = "sangathan.members"
 
 
 class MemberJoined(Event, type="member.joined", topic=TOPIC, subject="member_id"):
-    """A person was registered. `channels` are those consented to for the welcome, in order of preference."""
+    """A person was registered as a member. `channels` are the channels consented to for the welcome, in order
+    of preference."""
 
     member_id: str
     unit: str
@@ -26,7 +28,7 @@ class MemberJoined(Event, type="member.joined", topic=TOPIC, subject="member_id"
 
 
 class MemberUpdated(Event, type="member.updated", topic=TOPIC, subject="member_id"):
-    """Coarse attributes after a change; `contact_changed` says that a cached contact is stale."""
+    """The member's attributes after a change. `contact_changed` says that a cached contact is stale."""
 
     member_id: str
     unit: str
@@ -53,8 +55,8 @@ class MemberLeft(Event, type="member.left", topic=TOPIC, subject="member_id"):
 
 
 class MemberSnapshot(Event, type="member.snapshot", topic=TOPIC, subject="member_id"):
-    """The member as they are, for a consumer that has lost its own state; nothing happened. `channels` are those
-    consented to for the welcome."""
+    """The current state of the member, for a consumer that has lost its own state; nothing happened.
+    `channels` are the channels consented to for the welcome."""
 
     member_id: str
     unit: str

@@ -1,4 +1,4 @@
-"""Events of the notifications service: the life of one notification, without its text or its address."""
+"""Events of the notifications service: the life of one notification, without its text or address."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ class _Notification(Event):
 
 
 class NotificationQueued(_Notification, type="notification.queued", topic=TOPIC, subject="notification_id"):
-    """It will be sent when nothing holds it. `held_for` says what it waits for, if anything."""
+    """The notification will be sent as soon as nothing holds it back. `held_for` says what it waits for, if
+    anything."""
 
     held_for: str | None = None
 
@@ -28,20 +29,21 @@ class NotificationQueued(_Notification, type="notification.queued", topic=TOPIC,
 class NotificationSuppressed(
     _Notification, type="notification.suppressed", topic=TOPIC, subject="notification_id"
 ):
-    """It will not be sent, and why (`no_consent`, `no_address`, `left`)."""
+    """The notification will not be sent; `reason` is `no_consent`, `no_address` or `left`."""
 
     reason: str
 
 
 class NotificationSent(_Notification, type="notification.sent", topic=TOPIC, subject="notification_id"):
-    """The sender accepted it. `attempts` counts tries, from 1."""
+    """The sender accepted the notification. `attempts` counts tries, from 1."""
 
     sender: str
     attempts: int
 
 
 class NotificationFailed(_Notification, type="notification.failed", topic=TOPIC, subject="notification_id"):
-    """The sender refused it for good, or the tries ran out. `error_class` is a word, never a provider's text."""
+    """The sender refused the notification for good, or the tries ran out. `error_class` is a slug, never a
+    provider's text."""
 
     sender: str
     attempts: int
@@ -51,8 +53,9 @@ class NotificationFailed(_Notification, type="notification.failed", topic=TOPIC,
 class NotificationSnapshot(
     _Notification, type="notification.snapshot", topic=TOPIC, subject="notification_id"
 ):
-    """The notification as it is, for a consumer that has lost its own state; nothing happened. `state` is `queued`, `sent`,
-    `failed` or `suppressed`, `reason` that of the last two, `sender` that of the last try."""
+    """The current state of the notification, for a consumer that has lost its own state; nothing happened.
+    `state` is `queued`, `sent`, `failed` or `suppressed`; `reason` is set for the last two; `sender` is that
+    of the last try."""
 
     state: str
     reason: str | None = None

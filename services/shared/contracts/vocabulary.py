@@ -1,5 +1,5 @@
-"""Words that more than one service uses. In events the open ones travel as plain strings, so that an
-older consumer can read a newer word."""
+"""Vocabulary that several services share. Events carry open vocabularies as plain strings, so that an older
+consumer can read a newer word."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Platform(StrEnum):
 
 
 class Channel(StrEnum):
-    """Ways to reach a member, in the order in which a welcome prefers them."""
+    """Ways to reach a member, in the order that a welcome prefers."""
 
     WHATSAPP = "whatsapp"
     SMS = "sms"
@@ -48,7 +48,7 @@ class Channel(StrEnum):
 
 
 class Purpose(StrEnum):
-    """What a consent is given for."""
+    """Purposes that a member consents to."""
 
     WELCOME = "welcome"
     BROADCAST = "broadcast"
@@ -60,7 +60,7 @@ class GroupKind(StrEnum):
 
 
 class UnitLevel(StrEnum):
-    """The tree of units, from the root; a unit code has as many segments as its level is deep."""
+    """Levels of the tree of units, from the root; a unit code has as many segments as its level is deep."""
 
     STATE = "state"
     DISTRICT = "district"
@@ -84,16 +84,16 @@ def parent_of(code: str) -> str | None:
 
 
 def lineage(code: str) -> list[str]:
-    """The unit and all above it, from the root: `BR-SRN` -> `["BR", "BR-SRN"]`."""
+    """The unit's ancestors and the unit itself, from the root: `BR-SRN` -> `["BR", "BR-SRN"]`."""
     parts = code.split("-")
     return ["-".join(parts[: n + 1]) for n in range(len(parts))]
 
 
 def subtree(code: str) -> dict[str, str]:
-    """The MongoDB range of a unit and everything below it.
+    """The MongoDB range that matches a unit and all units below it.
 
-    `-` (0x2D) sorts just below `.` (0x2E), so the codes `X` and `X-...` are exactly those in `[X, X.)`:
-    one indexed range, no regular expression.
+    `-` (0x2D) sorts just below `.` (0x2E), so the codes `X` and `X-...` are exactly those in `[X, X.)`: one
+    indexed range, no regular expression.
     """
     return {"$gte": code, "$lt": code + "."}
 

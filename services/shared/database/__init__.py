@@ -1,4 +1,4 @@
-"""MongoDB: connections and transactions, collections and their migrations, leases, documents and their codec."""
+"""MongoDB: connections and transactions, migrations of collections, leases, and the codec of documents."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""Answers kept for repeated requests (draft-ietf-httpapi-idempotency-key-header), whoever takes the requests.
+"""Stored answers to idempotent requests (draft-ietf-httpapi-idempotency-key-header).
 
-The effect's transaction also inserts `to_document(...)` into the collection `idempotency`. Two requests racing with
-one key then meet at the unique `_id`: the loser's transaction aborts, and it looks the answer up.
+The transaction of a request's effect also inserts `to_document(...)` into the collection `idempotency`. When
+two requests race with one key, the unique `_id` aborts the transaction of the second, which then reads the
+first one's answer.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ from services.shared.errors import KeyReusedError
 
 COLLECTION: Final = "idempotency"
 TTL_SECONDS: Final = 24 * 3600
-"""MongoDB forgets an answer within a minute after this time."""
+"""Lifetime of an answer; MongoDB deletes it within a minute after that."""
 
 
 @dataclass(frozen=True, slots=True)
 class IdempotentRequest:
-    """Two SHA-256 digests (32 bytes): which request this is, and what it asks for."""
+    """Two SHA-256 digests (32 bytes each): `id` identifies the request, `fingerprint` its content."""
 
     id: bytes
     fingerprint: bytes
@@ -32,7 +33,7 @@ class IdempotentRequest:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An answer to be given again. `body` is whatever bytes the service keeps (sealed, if they are personal)."""
+    """An answer to repeat. `body` holds the bytes that the service stored, sealed if they are personal."""
 
     status: int
     headers: Mapping[str, str]
@@ -51,9 +52,10 @@ def to_document(request: IdempotentRequest, answer: Answer, at: datetime) -> Doc
 
 
 def earlier_answer(request: IdempotentRequest, document: Mapping[str, Any] | None) -> Answer | None:
-    """The answer to repeat; None when `document` (found by `request.id`) is None: the request is new.
+    """The answer to repeat, or None when `document` (found by `request.id`) is None, so that the request is
+    new.
 
-    Raises: `KeyReusedError` when the key was used for another body.
+    Raises: `KeyReusedError` when the key was used for other content.
     """
     if document is None:
         return None

@@ -1,7 +1,8 @@
 """A lease: at most one holder at a time does a piece of work.
 
-Expiry is decided by MongoDB's clock (`$$NOW`), never by ours. A holder that was paused past its lease may act
-once more before it notices; what is done under a lease must therefore be harmless when done twice.
+MongoDB's clock (`$$NOW`) decides when a lease expires, never the process's clock. A holder that was paused
+beyond its lease may act once more before it notices, so any work under a lease must be harmless when done
+twice.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ class Lease:
         return time.monotonic() < self._held_until
 
     async def hold(self) -> bool:
-        """Take the lease or renew it; costs a write only when a third of its time is gone."""
+        """Take or renew the lease; True if this process holds it. Writes only after a third of the lease's
+        time has passed."""
         now = time.monotonic()
         if self.held and now < self._renew_at:
             return True
@@ -58,18 +60,18 @@ class Lease:
                 upsert=True,
                 return_document=True,
             )
-        except DuplicateKeyError:  # two processes made the row at once; the other one won
+        except DuplicateKeyError:  # another process inserted the row first
             row = None
         if row is None or row["holder"] != self._holder:
             self._held_until = 0.0
             return False
-        # Counted from before the write, so that we stop believing in it before MongoDB does.
+        # Counted from before the write, so that this process gives the lease up before MongoDB does.
         self._held_until = now + self._seconds
         self._renew_at = now + self._seconds / 3
-        return self.held  # the answer itself may have come too late
+        return self.held  # False if the answer came after the lease had expired
 
     async def taken(self) -> bool:
-        """Whether anybody holds it."""
+        """Whether any process holds the lease."""
         live = {"_id": self._name, "$expr": {"$gt": ["$expires_at", "$$NOW"]}}
         return await self._leases.count_documents(live) > 0
 

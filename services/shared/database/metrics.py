@@ -1,7 +1,7 @@
-"""The metrics of MongoDB's driver: its pool of connections, and transactions that had to run again.
+"""Metrics of MongoDB's driver: its connection pool, and repeated transactions.
 
-Commands are not listened to: a listener costs each of them more than it tells, and the durations of batches and requests
-hold theirs already. The pool's events come from the driver's threads.
+Single commands are not measured: a listener would cost each command more than it is worth, and the durations
+of batches and requests already include them. The driver's threads report the pool's events.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SECONDS = (0.0001, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5)
 
 
 class MongoMetrics(ConnectionPoolListener):
-    """Registered once per process in the registry of its service, and given to the client as its listener."""
+    """The driver's metrics; create them once per process and pass them to the client as a listener."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         connections = Gauge(
@@ -41,24 +41,24 @@ class MongoMetrics(ConnectionPoolListener):
         self._in_use, self._idle = connections.labels("in_use"), connections.labels("idle")
         self._most = Gauge(
             "sangathan_mongo_pool_max_connections",
-            "Connections that there may be to one server of MongoDB (maxPoolSize); +Inf when any number may.",
+            "Most connections to one MongoDB server (maxPoolSize); +Inf without a limit.",
             registry=registry,
         )
         self._wait = Histogram(
             "sangathan_mongo_pool_wait_seconds",
-            "From asking for a connection to having it.",
+            "Wait for a connection from the pool.",
             buckets=SECONDS,
             registry=registry,
         )
         self._failures = Counter(
             "sangathan_mongo_pool_checkout_failures",
-            "Connections asked for in vain, by reason (timeout, poolClosed, connectionError).",
+            "Failed requests for a connection, by reason (timeout, poolClosed, connectionError).",
             ["reason"],
             registry=registry,
         )
         self.transaction_retries = Counter(
             "sangathan_mongo_transaction_retries",
-            "Transactions run again, after a write conflict or a change of the primary.",
+            "Transactions run again after a write conflict or a change of the primary.",
             registry=registry,
         )
 
@@ -85,7 +85,7 @@ class MongoMetrics(ConnectionPoolListener):
     def connection_ready(self, event: ConnectionReadyEvent) -> None: ...
 
     def pool_created(self, event: PoolCreatedEvent) -> None:
-        # The event names only options that are not the driver's own.
+        # The event contains only options that differ from the driver's defaults.
         self._most.set(event.options.get("maxPoolSize", MAX_POOL_SIZE) or math.inf)
 
     def pool_ready(self, event: PoolReadyEvent) -> None: ...

@@ -1,8 +1,8 @@
-"""Migrations of one service's database: collections, validators and indexes, once each, in order.
+"""Migrations of a service's database: they create collections, validators and indexes, once each, in order.
 
-Whoever owns a collection (a part of the platform, a service's core, a feature) declares it in a migration of its
-own. They run at start under a lock, so that several instances may start at once. Every step must be safe to run
-again, because a process can die between a step and its record.
+The owner of a collection (a package of the platform, a service's core, a feature) declares it in its own
+migration. Migrations run at start under a lock, so several instances may start at once. Each must be safe to
+repeat, because a process can die after a migration and before recording it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _ID: Final = re.compile(r"[a-z][a-z-]*-[0-9]{4}")
 
 @dataclass(frozen=True)
 class Migration:
-    """One step. `id` is `<owner>-<number>`, such as `tree-0001`; it never changes once released."""
+    """One migration. `id` is `<owner>-<number>`, such as `tree-0001`; once released, it never changes."""
 
     id: str
     name: str
@@ -40,7 +40,7 @@ class Migration:
 async def migrate(database: Database, migrations: Sequence[Migration], clock: Clock) -> None:
     """Apply the migrations that are not recorded yet, in the order given.
 
-    Raises: `ValueError` when two have one id or an id is malformed; `pymongo.errors.PyMongoError`.
+    Raises: `ValueError` for a duplicate or malformed id; `pymongo.errors.PyMongoError`.
     """
     check_ids(migrations)
     lock = Lease(database, "migrations", seconds=LOCK_SECONDS)
@@ -62,7 +62,7 @@ async def migrate(database: Database, migrations: Sequence[Migration], clock: Cl
 
 
 def check_ids(migrations: Sequence[Migration]) -> None:
-    """Raises: `ValueError` when two migrations have one id or an id is malformed."""
+    """Raises: `ValueError` for a duplicate or malformed id."""
     for id_, count in Counter(migration.id for migration in migrations).items():
         if count > 1 or not _ID.fullmatch(id_):
             raise ValueError(f"migration {id_!r}: ids are <owner>-<4 digits>, each used once")
@@ -75,7 +75,8 @@ async def _leases(database: Database) -> None:
 async def create(
     database: Database, name: str, *, required: Document | None = None, indexes: Sequence[IndexModel] = ()
 ) -> None:
-    """Create a collection with its indexes and a `$jsonSchema` validator of its required fields, `{field: schema}`."""
+    """Create a collection with its indexes and a `$jsonSchema` validator of its required fields, `{field:
+    schema}`."""
     validator: Document = {}
     if required:
         validator = {
@@ -83,7 +84,7 @@ async def create(
         }
     try:
         await database.create_collection(name, validator=validator)
-    except CollectionInvalid:  # it exists: made by an earlier release, or by a run that died after this step
+    except CollectionInvalid:  # exists: from an earlier release, or from a run that died after this step
         await database.command("collMod", name, validator=validator)
     if indexes:
         await database[name].create_indexes(list(indexes))

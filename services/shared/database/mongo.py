@@ -1,6 +1,6 @@
 """MongoDB access: the only module that imports motor.
 
-motor's vendor has moved on to PyMongo's own async API; on the day of the swap only this file changes.
+motor's vendor has moved on to PyMongo's own async API; replacing motor will change only this file.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ Bucket: TypeAlias = AsyncIOMotorGridFSBucket
 T = TypeVar("T")
 
 TRANSACTION_SECONDS = 8.0
-"""Our own deadline around `with_transaction`, whose built-in one is 120 s: longer than a request lives."""
+"""Deadline of a transaction. `with_transaction` has its own of 120 s, which outlasts any request."""
 
 UNAUTHORIZED_CODE = 13
 
 
 def connect(uri: str, *, app_name: str, listeners: Sequence[ConnectionPoolListener] = ()) -> Client:
-    """Open a client whose writes wait for a majority and whose dates are UTC-aware.
+    """A client whose writes wait for a majority and whose dates are in UTC.
 
-    Raises nothing here: the first operation reports an unreachable server.
+    Does not connect: the first operation reports an unreachable server.
     """
     return AsyncIOMotorClient(
         uri,
@@ -62,7 +62,8 @@ def database(client: Client, name: str) -> Database:
 
 
 def blocking(client: Client) -> MongoClient[Document]:
-    """The synchronous client inside, with the same connections: libmongocrypt reads its keys from a thread."""
+    """The synchronous client inside, which shares the connections: libmongocrypt reads its keys from a
+    thread."""
     inside: MongoClient[Document] = client.delegate
     return inside
 
@@ -73,18 +74,19 @@ def bucket(database: Database, name: str) -> Bucket:
 
 
 def in_snapshot(collection: Collection) -> Collection:
-    """The same collection read at one majority-committed instant (MongoDB >= 5.0, outside transactions too)."""
+    """The same collection, read at one majority-committed instant (MongoDB >= 5.0; works outside transactions
+    too)."""
     return collection.with_options(read_concern=ReadConcern("snapshot"))
 
 
 async def transact(
     client: Client, body: Callable[[Session], Coroutine[Any, Any, T]], *, seconds: float = TRANSACTION_SECONDS
 ) -> T:
-    """Run `body` in one transaction, again when MongoDB says that a retry is safe.
+    """Run `body` in one transaction, and repeat it when MongoDB reports that a retry is safe.
 
     `body` may run several times and must keep no state between runs.
 
-    Raises: whatever `body` raises (the transaction is aborted); `TimeoutError` after `seconds`.
+    Raises: any error of `body`, after aborting the transaction; `TimeoutError` after `seconds`.
     """
     async with asyncio.timeout(seconds) as deadline, await client.start_session() as session:
         try:
@@ -92,7 +94,8 @@ async def transact(
                 body, read_concern=ReadConcern("snapshot"), write_concern=WriteConcern(w="majority")
             )
         except InvalidOperation as error:
-            # The deadline fell into an abort: motor, cancelled, aborts again what its thread has just aborted.
+            # The deadline expired during an abort: motor, cancelled, aborts again a transaction that its
+            # thread has aborted.
             if deadline.expired():
                 raise TimeoutError from error
             raise
@@ -100,7 +103,8 @@ async def transact(
 
 
 class Oplog(NamedTuple):
-    """`window`: seconds of history that it will hold once full, at its recent pace; `held`: seconds held so far."""
+    """`window`: seconds of history that the oplog will hold once full, at its recent pace; `held`: seconds
+    held so far."""
 
     replica_set: str
     window: float
@@ -108,10 +112,10 @@ class Oplog(NamedTuple):
 
 
 async def oplog_window(client: Client) -> Oplog | None:
-    """How far back the oplog of the replica set reaches; None where we may not read it.
+    """How far back the replica set's oplog reaches; None when this user may not read it.
 
-    A secondary that is away for longer has to copy everything anew. The length of a young set's oplog alone would
-    say nothing, hence `window`.
+    A secondary that is away for longer must copy all data again. A young oplog is short whatever its pace, so
+    `window` extrapolates.
 
     Raises: `pymongo.errors.PyMongoError`.
     """

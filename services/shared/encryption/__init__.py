@@ -1,4 +1,4 @@
-"""Encryption at rest: a vault seals small documents, each bound to the id of the document that it is stored in."""
+"""Encryption at rest: a vault seals small documents, each bound to the id of the document that stores it."""
 
 from __future__ import annotations
 

@@ -1,14 +1,15 @@
-"""Encryption at rest: a `Vault` seals small documents, each bound to the id of the document that it is stored in.
+"""Encryption at rest: a `Vault` seals small documents, each bound to the id of the document that stores it.
 
-An envelope of three keys. A *master* key, known only to the service's secrets, seals *data* keys (collection `keys`); a data
-key seals one *content* key (`content_keys`): both by MongoDB's explicit client-side encryption. Documents are sealed with the
-content key by AES-256-GCM. Two rotations:
+Three keys form an envelope. A *master* key, known only from the service's secrets, seals *data* keys
+(collection `keys`). A data key seals one *content* key (collection `content_keys`). Both use MongoDB's
+explicit client-side encryption. The content key seals documents by AES-256-GCM. Two rotations:
 
 - a new *master* key re-seals the data keys, and no document changes;
-- a new *data* key, with a content key of its own, becomes the current one, and its service seals its documents anew
-  (`is_sealed_with` tells which).
+- a new *data* key, with its own content key, becomes the current one, and its service seals its documents
+  anew (`is_sealed_with` tells which are done).
 
-The nonces are random: a content key may seal 2^32 documents (NIST SP 800-38D, 8.3), then the data key must be rotated.
+Nonces are random, so a content key may seal 2^32 documents (NIST SP 800-38D, 8.3); before that, rotate the
+data key.
 """
 
 from __future__ import annotations
@@ -40,21 +41,22 @@ T = TypeVar("T")
 
 COLLECTION: Final = "keys"
 CONTENT_KEYS: Final = "content_keys"
-"""`{_id: data key's id, sealed: the content key under it}`; a collection of its own because libmongocrypt reads no key
+"""`{_id: data key's id, sealed: content key}`. A separate collection, because libmongocrypt rejects a key
 document with a field that it does not know."""
 
 REFRESH_SECONDS: Final = 60.0
-"""How long a running process may go on sealing with the data key before the newest."""
+"""How long a running process may keep sealing with the previous data key after a rotation."""
 
 MASTER_KEY_BYTES: Final = 96
 _NAME: Final = "data-"
 _FORM: Final = b"\x80"
 _KEY_END: Final = 17
 _NONCE_END: Final = 29
-"""A sealed document: one byte of form, 16 of data key id, 12 of nonce, the ciphertext with its tag of 16."""
+"""Layout of a sealed document: 1 byte of format, 16 of data key id, 12 of nonce, then the ciphertext with its
+16-byte tag."""
 
 _LIBMONGOCRYPT: Final = 6
-"""The BSON binary subtype of what libmongocrypt sealed (BSON specification: "encrypted BSON value")."""
+"""BSON binary subtype of values that libmongocrypt sealed (BSON specification: "encrypted BSON value")."""
 
 _READABLE: Final = CodecOptions(document_class=dict, tz_aware=True)
 
@@ -66,16 +68,17 @@ def _of_the_right_length(keys: dict[str, bytes]) -> dict[str, bytes]:
 
 
 MasterKeys = Annotated[dict[str, Base64Bytes], AfterValidator(_of_the_right_length), Field(repr=False)]
-"""A setting: `{"<name>": "<base64 of 96 bytes>", ...}`, the current one first."""
+"""Master keys as a setting: `{"<name>": "<base64 of 96 bytes>", ...}`. The first is current; the others only
+open older data keys."""
 
 
 class Vault:
     """Seals and opens documents of one service, in batches.
 
-    `master_keys` maps a name to 96 secret bytes; the first is current, the others only open what they sealed.
-    Every method raises `pymongo.errors.PyMongoError` when a key collection cannot be read.
+    `master_keys` maps names to 96 secret bytes each. The first is current; the others only open the data keys
+    they sealed. Every method raises `pymongo.errors.PyMongoError` when a key collection cannot be read.
 
-    Raises: `ValueError` for two names that differ in punctuation only.
+    Raises: `ValueError` when two names differ only in punctuation.
     """
 
     def __init__(self, client: Client, database: Database, master_keys: Mapping[str, bytes]) -> None:
@@ -83,20 +86,22 @@ class Vault:
         if len(providers) < len(master_keys):
             raise ValueError("names of master keys must differ in letters or digits")
         self._master = next(iter(providers))
-        # As libmongocrypt reads it: of a key that another process is only making, it would say that there is none.
+        # libmongocrypt reads with majority concern: it would report a key still being written by another
+        # process as missing.
         self._keys = database[COLLECTION].with_options(read_concern=ReadConcern("majority"))
         self._content_keys = database[CONTENT_KEYS]
         self._machine: ClientEncryption[Document] = ClientEncryption(
             providers, f"{database.name}.{COLLECTION}", blocking(client), _READABLE
         )
-        # One thread, so that the machine is not closed under a call that it is still at.
+        # One thread, so that the machine is never closed during a call.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="vault")
         self._ciphers: dict[bytes, AESGCM] = {}
         self._current: Binary | None = None
-        self._look_again = 0.0
+        self._refresh_at = 0.0
 
     async def seal(self, documents: Iterable[tuple[str, Document]]) -> list[Binary]:
-        """One ciphertext for each `(owner, document)`, in order. `owner` is the id of the document it will be stored in."""
+        """One ciphertext for each `(owner, document)`, in order. `owner` is the id of the document that will
+        store it."""
         key = bytes(await self.current_key())
         cipher = await self._cipher(key)
         return [_seal(cipher, key, owner, document) for owner, document in documents]
@@ -104,18 +109,18 @@ class Vault:
     async def open(self, sealed: Iterable[tuple[str, Binary]]) -> list[Document]:
         """The document in each `(owner, ciphertext)`, in order.
 
-        Raises: `pymongo.errors.EncryptionError` when one was tampered with or belongs to another owner, or its
-        master key is not configured.
+        Raises: `pymongo.errors.EncryptionError` when a ciphertext was tampered with or belongs to another
+        owner, or when its master key is not configured.
         """
         return [await self._open(owner, one) for owner, one in sealed]
 
     async def current_key(self) -> Binary:
         """The id of the newest data key; the first call on a new database makes one."""
         now = time.monotonic()
-        if self._current is None or now >= self._look_again:
+        if self._current is None or now >= self._refresh_at:
             newest = await self._newest()
             self._current = newest[1] if newest else await self._make(1)
-            self._look_again = now + REFRESH_SECONDS
+            self._refresh_at = now + REFRESH_SECONDS
         return self._current
 
     async def current_key_at(self) -> datetime | None:
@@ -126,16 +131,16 @@ class Vault:
         return made
 
     async def rotate_master(self) -> int:
-        """Seal every data key with the current master key; returns how many were not."""
+        """Seal every data key with the current master key. Returns the number of keys changed."""
         behind = {"masterKey.provider": {"$ne": self._master}}
         result = await self._run(lambda: self._machine.rewrap_many_data_key(behind, self._master))
         return result.bulk_write_result.modified_count if result.bulk_write_result else 0
 
     async def rotate_data_key(self) -> Binary:
-        """Make a new data key and return its id. Other processes follow within `REFRESH_SECONDS`."""
+        """Create a new data key and return its id. Other processes use it within `REFRESH_SECONDS`."""
         newest = await self._newest()
         self._current = await self._make(newest[0] + 1 if newest else 1)
-        self._look_again = time.monotonic() + REFRESH_SECONDS
+        self._refresh_at = time.monotonic() + REFRESH_SECONDS
         return self._current
 
     async def close(self) -> None:
@@ -144,16 +149,18 @@ class Vault:
 
     async def _open(self, owner: str, sealed: Binary) -> Document:
         if sealed.subtype == _LIBMONGOCRYPT:
-            # As libmongocrypt sealed it before there were content keys; not bound to its owner.
+            # Sealed by libmongocrypt, before content keys existed; not bound to its owner.
             document: Document = await self._run(lambda: self._machine.decrypt(sealed))
             return document
         return _open(await self._cipher(sealed[1:_KEY_END]), owner, sealed)
 
     async def _cipher(self, key: bytes) -> AESGCM:
-        """That of the content key of this data key. Whoever needs it first makes it; everybody uses that one."""
+        """The cipher of this data key's content key. The first process that needs the content key creates
+        it."""
         if key not in self._ciphers:
             candidate = await self._run(lambda: self._seal_key(os.urandom(32), key))
-            # An upsert although it is mostly there: its majority write concern waits until what it found is durable.
+            # An upsert, although the row usually exists: its majority write concern waits until the row is
+            # durable.
             row = await self._content_keys.find_one_and_update(
                 {"_id": Binary(key, UUID_SUBTYPE)},
                 {"$setOnInsert": {"sealed": candidate}},
@@ -176,12 +183,12 @@ class Vault:
         return max(numbered, key=lambda each: each[0], default=None)
 
     async def _make(self, number: int) -> Binary:
-        """The data key of this number, by whoever came first: its name is unique."""
+        """The data key of this number, created by whichever process was first: its name is unique."""
         name = f"{_NAME}{number}"
         try:
             return await self._run(lambda: self._machine.create_data_key(self._master, key_alt_names=[name]))
         except DuplicateKeyError:
-            # It changes nothing: its majority write concern waits until what it found is durable.
+            # Changes nothing: its majority write concern waits until the row is durable.
             same = {"$set": {"keyAltNames": [name]}}
             row = await self._keys.find_one_and_update({"keyAltNames": name}, same, {"_id": 1})
             assert row is not None
@@ -192,14 +199,14 @@ class Vault:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, work)
         except EncryptionError as error:
-            # It wraps what went wrong with the key collection, and hides that from those who retry.
+            # EncryptionError wraps faults of the key collection, which `classify` must see.
             if isinstance(error.cause, PyMongoError):
                 raise error.cause from error
             raise
 
 
 def is_sealed_with(key: Binary, sealed: Binary) -> bool:
-    """Whether `sealed` is under the content key of this data key, told without opening it."""
+    """Whether `sealed` uses the content key of this data key. Does not open it."""
     return sealed[:_KEY_END] == _FORM + key
 
 
@@ -210,7 +217,7 @@ def _seal(cipher: AESGCM, key: bytes, owner: str, document: Document) -> Binary:
 
 
 def _open(cipher: AESGCM, owner: str, sealed: bytes) -> Document:
-    """Raises: `EncryptionError`"""
+    """Raises: `EncryptionError`."""
     head, nonce = sealed[:_KEY_END], sealed[_KEY_END:_NONCE_END]
     try:
         document = cipher.decrypt(nonce, sealed[_NONCE_END:], head + owner.encode())
@@ -220,12 +227,12 @@ def _open(cipher: AESGCM, owner: str, sealed: bytes) -> Document:
 
 
 def _provider(name: str) -> str:
-    """A named KMS provider, whose name libmongocrypt limits to letters, digits and `_`."""
+    """The name of a KMS provider: libmongocrypt allows only letters, digits and `_` in it."""
     return "local:" + re.sub(r"[^A-Za-z0-9]", "_", name)
 
 
 async def create_key_collection(database: Database) -> None:
-    """A migration step: a data key's name is unique, so that two processes cannot both make "the first"."""
+    """A migration step. A data key's name is unique, so that two processes cannot both create "the first"."""
     unique = IndexModel(
         "keyAltNames", unique=True, partialFilterExpression={"keyAltNames": {"$exists": True}}
     )

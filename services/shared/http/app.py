@@ -1,4 +1,4 @@
-"""The application every service is: routes, errors, tokens, limits and health wired once."""
+"""The HTTP application of every service: wires routes, errors, authentication, limits and health."""
 
 from __future__ import annotations
 
@@ -50,7 +50,8 @@ _PROBLEM = {
 
 
 class ServiceApp(FastAPI):
-    """FastAPI whose documented errors are problems, and which knows how to authenticate and whether it is stopping."""
+    """A FastAPI application that documents its errors as problems and holds the authenticator and the
+    draining state."""
 
     authenticator: Authenticator
 
@@ -78,15 +79,16 @@ def create_app(
     max_in_flight: int = MAX_IN_FLIGHT,
     body_limits: Mapping[str, int] | None = None,
 ) -> ServiceApp:
-    """The service's application.
+    """Create the service's application.
 
-    Routers must be `APIRouter(route_class=Route)`. Their routes are taken over one by one, not included:
-    FastAPI matches an included router twice per request, which cost a third of an empty POST.
-    `/docs` is served from here, but the page loads Swagger UI from a public CDN; `/openapi.json` needs nothing.
+    Routers must be `APIRouter(route_class=Route)`. Their routes are added one by one instead of including the
+    routers: FastAPI matches an included router twice per request, which cost a third of an empty POST. This
+    application serves `/docs`, but the page loads Swagger UI from a public CDN; `/openapi.json` needs no
+    other host.
 
     Args:
         readiness: checks for `/readyz` by name, beside the authenticator's own.
-        body_limits: other limits than `max_body`, in bytes, for exact paths (imports that stream).
+        body_limits: limits in bytes that override `max_body` for exact paths (imports that stream).
 
     Raises:
         TypeError: a router has routes of another class, whose errors would be undocumented.
@@ -99,7 +101,7 @@ def create_app(
         redoc_url=None,
         redirect_slashes=False,
         exception_handlers=HANDLERS,
-        # Ours is in the middleware; FastAPI's would export the invalid values of requests.
+        # The middleware traces requests; FastAPI's telemetry would export invalid values of requests.
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     app.authenticator = authenticator
@@ -119,7 +121,8 @@ def create_app(
 
 
 def _ordered(routes: Sequence[BaseRoute]) -> list[BaseRoute]:
-    """Fixed paths first: `/members/export` must not be taken for a member's id, and hot POSTs match early."""
+    """Fixed paths first: otherwise `/members/export` would match as a member's id. It also matches hot POSTs
+    early."""
     for route in routes:
         if isinstance(route, APIRoute) and not isinstance(route, Route):
             raise TypeError(f"{route.path} must be on an APIRouter(route_class=Route)")

@@ -1,4 +1,4 @@
-"""Authentication: JSON Web Tokens (RFC 7519), verified once and then remembered, become identities."""
+"""Authentication: verifies JSON Web Tokens (RFC 7519), turns them into identities and caches the result."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from services.shared.http.keys import KeySource, KeysUnavailable, VerificationKe
 from services.shared.http.problem import Problem
 from services.shared.identity import Identity
 
-# RFC 9864 renames "EdDSA" to "Ed25519"; issuers still say EdDSA, and our keys admit no other curve.
+# RFC 9864 renames "EdDSA" to "Ed25519"; issuers still write EdDSA, and our keys allow no other curve.
 warnings.filterwarnings("ignore", message="EdDSA is deprecated", category=SecurityWarning)
 
 _log = structlog.get_logger("sangathan.auth")
 
 LEEWAY_SECONDS = 5
-"""For clocks that disagree. Small: a token's life is minutes."""
+"""Tolerance for clocks that differ. Small, because a token lives for minutes."""
 REMEMBER_SECONDS = 3600
-"""A token that lives longer than this is verified again."""
+"""Longest time that a verified token is cached; a longer-lived token is verified again."""
 MAX_REMEMBERED = 4096
 MAX_TOKEN_CHARS = 8192
 
@@ -40,7 +40,7 @@ _EPOCH = datetime.min.replace(tzinfo=UTC)
 
 
 class Authenticator:
-    """Verifies bearer tokens against a key set in a file or at a URL, which it keeps up to date."""
+    """Verifies bearer tokens with a key set from a file or a URL, and keeps the key set up to date."""
 
     def __init__(
         self, jwks: str, *, issuer: str, audience: str, clock: Clock, source: KeySource | None = None
@@ -57,20 +57,20 @@ class Authenticator:
         )
         self._keys: Mapping[str, VerificationKey] = {}
         self._remembered: OrderedDict[str, tuple[Identity, datetime]] = OrderedDict()
-        self._looked_at = _EPOCH
-        self._look_again = _EPOCH
+        self._fetched_at = _EPOCH
+        self._refresh_at = _EPOCH
         self._refreshing: asyncio.Task[None] | None = None
         self.keys_unreadable = False
-        """Whether the last look at the key set failed."""
+        """Whether the last attempt to read the key set failed."""
 
     async def authenticate(self, token: str) -> Identity:
-        """The identity that `token` proves.
+        """The identity of a valid token.
 
         Raises:
-            Problem: 401 with the reason, or 503 when there is no key to verify with.
+            Problem: 401 with the reason, or 503 when no key is available to verify with.
         """
         now = self._clock.now()
-        if now >= self._look_again:
+        if now >= self._refresh_at:
             await self._keep_current(now)
         known = self._remembered.get(token)
         if known is not None and now < known[1]:
@@ -79,7 +79,7 @@ class Authenticator:
         return await self._verify(token, now)
 
     async def ready(self) -> str | None:
-        """A readiness check: the reason why no token can be verified, or None."""
+        """A readiness check: why no token can be verified, or None."""
         if not self._keys:
             await self._refresh()
         return None if self._keys else "no keys to verify tokens with"
@@ -90,11 +90,12 @@ class Authenticator:
         await self._source.aclose()
 
     async def _keep_current(self, now: datetime) -> None:
-        """Wait for keys only when there are none, or when waiting is cheap."""
+        """Refresh the keys. Requests wait for it only when there are no keys, or when the source is cheap to
+        read."""
         if not self._keys or self._source.is_cheap:
             await self._refresh()
         elif self._refreshing is None:
-            self._look_again = now + timedelta(seconds=self._source.retry_seconds)
+            self._refresh_at = now + timedelta(seconds=self._source.retry_seconds)
             self._start_refresh()
 
     def _start_refresh(self) -> asyncio.Task[None]:
@@ -106,11 +107,11 @@ class Authenticator:
         self._refreshing = None
 
     async def _refresh(self) -> None:
-        # One fetch for all who wait, which the departure of one of them must not cancel.
+        # All requests share one fetch; cancelling one request must not cancel it.
         await asyncio.shield(self._refreshing or self._start_refresh())
 
     async def _fetch(self) -> None:
-        self._looked_at = self._clock.now()
+        self._fetched_at = self._clock.now()
         wait = max(self._source.retry_seconds, 1)
         try:
             keys = await self._source.fetch()
@@ -123,7 +124,7 @@ class Authenticator:
             if keys is not None:
                 self._keys = keys
                 self._remembered.clear()
-        self._look_again = self._looked_at + timedelta(seconds=wait)
+        self._refresh_at = self._fetched_at + timedelta(seconds=wait)
 
     async def _verify(self, token: str, now: datetime) -> Identity:
         key = await self._key_for(token, now)
@@ -134,7 +135,7 @@ class Authenticator:
             raise unauthenticated(_reason(error)) from error
         identity = _identity(claims)
         since = now.timestamp()
-        # Compared before anything is subtracted: "exp" may be an integer too large for a float.
+        # Compare before subtracting: "exp" may be an integer too large for a float.
         until = min(claims["exp"] + LEEWAY_SECONDS, since + REMEMBER_SECONDS)
         self._remembered[token] = (identity, now + timedelta(seconds=until - since))
         if len(self._remembered) > MAX_REMEMBERED:
@@ -144,8 +145,8 @@ class Authenticator:
     async def _key_for(self, token: str, now: datetime) -> VerificationKey:
         kid = _key_id(token)
         key = self._find(kid)
-        may_look = now >= self._looked_at + timedelta(seconds=self._source.retry_seconds)
-        if key is None and (may_look or self._refreshing is not None):
+        may_fetch = now >= self._fetched_at + timedelta(seconds=self._source.retry_seconds)
+        if key is None and (may_fetch or self._refreshing is not None):
             await self._refresh()
             key = self._find(kid)
         if key is not None:
@@ -155,14 +156,14 @@ class Authenticator:
         raise unauthenticated("the token names an unknown key")
 
     def _find(self, kid: object) -> VerificationKey | None:
-        """A token may leave its key out while there is only one."""
+        """The key with this id. A token may omit the id while the set has only one key."""
         if kid is None and len(self._keys) == 1:
             return next(iter(self._keys.values()))
         return self._keys.get(kid) if isinstance(kid, str) else None
 
 
 def unauthenticated(reason: str | None = None) -> Problem:
-    """401 (RFC 6750, 3): a bare challenge when no token came, else `invalid_token` and the reason."""
+    """401 (RFC 6750, 3): a bare challenge without a token, else `invalid_token` with the reason."""
     challenge = 'Bearer realm="sangathan"'
     if reason is not None:
         challenge += f', error="invalid_token", error_description="{reason}"'
@@ -204,15 +205,15 @@ def _identity(claims: Mapping[str, Any]) -> Identity:
 
 
 class Authenticated(Protocol):
-    """The application that a request came to, as far as this module needs it."""
+    """The part of the application that this module needs."""
 
     authenticator: Authenticator
 
 
 class Require(SecurityBase):
-    """A dependency that yields the caller's identity: 401 without a good token, 403 without the scope.
+    """A dependency that returns the caller's identity: 401 without a valid token, 403 without the scope.
 
-    It is its own OpenAPI security scheme, which spares every request a nested dependency.
+    It is its own OpenAPI security scheme, which saves a nested dependency on each request.
     """
 
     def __init__(self, scope: str) -> None:
@@ -239,11 +240,11 @@ async def _authenticate(request: Request) -> Identity:
 
 
 def require(scope: str) -> Require:
-    """A parameter of a route: `Annotated[Identity, Depends(require("members:write"))]`."""
+    """A dependency for a route's parameter: `Annotated[Identity, Depends(require("members:write"))]`."""
     return Require(scope)
 
 
 def subject_of(request: Request) -> str:
-    """The caller's subject once a `require` has passed; "" on routes without one."""
+    """The caller's subject after `require` has passed; "" on routes without it."""
     identity: Identity | None = request.scope.get(_IDENTITY)
     return identity.subject if identity is not None else ""

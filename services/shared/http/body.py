@@ -1,4 +1,5 @@
-"""Requests and answers as JSON: strict bodies, hostile input refused, and the errors of a route documented."""
+"""JSON requests and answers: strict bodies, safe parsing of hostile input, and documented errors of each
+route."""
 
 from __future__ import annotations
 
@@ -22,24 +23,25 @@ from services.shared.http.problem import PROBLEM_JSON, Problem
 _JSON_TYPE = re.compile(r"\s*application/([\w.-]+\+)?json\s*(;.*)?", re.IGNORECASE)
 
 PROBLEM_SCHEMA = "Problem"
-"""Name of the schema in `components` that every documented error refers to; `app` adds it."""
+"""Name of the schema in `components` that all documented errors refer to; `app` adds it."""
 
 
 class Body(BaseModel):
-    """Base of request bodies: unknown fields are refused, and errors never quote the input."""
+    """The base of request bodies: refuses unknown fields, and its errors never quote the input."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 class JSON(JSONResponse):
-    """An answer already made of plain values; return it to skip FastAPI's own serialisation."""
+    """An answer of plain values. Return it from a route to skip FastAPI's serialisation."""
 
     def render(self, content: Any) -> bytes:
         return orjson.dumps(content, option=orjson.OPT_UTC_Z)
 
 
 class JsonRequest(Request):
-    """Parses with orjson, which refuses deep nesting, lone surrogates, NaN and bad UTF-8 with one error type."""
+    """A request parsed with orjson, which refuses deep nesting, lone surrogates, NaN and bad UTF-8 with one
+    error type."""
 
     async def json(self) -> Any:
         if not hasattr(self, "_parsed"):
@@ -48,7 +50,8 @@ class JsonRequest(Request):
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """`responses=` for a route or router that raises these; `Route` adds what follows from its signature."""
+    """The `responses=` of a route or router that raises these statuses; `Route` adds those that follow from
+    its signature."""
     return {status: _documented(status) for status in statuses}
 
 
@@ -58,10 +61,12 @@ def _documented(status: int) -> dict[str, Any]:
 
 
 class Route(APIRoute):
-    """`APIRouter(route_class=Route)`: the caller is checked before the body is read, and JSON is JSON.
+    """The class of all routes (`APIRouter(route_class=Route)`): checks the caller before reading the body,
+    and the body's type.
 
-    Documents the errors that follow from the signature: 401 and 403 from `require`, 404 from a path parameter,
-    400, 413, 415 and 422 from a body, 412 and 428 from `If-Match`, 400 from a cursor or an idempotency key.
+    It documents the errors that follow from the signature: 401 and 403 from `require`, 404 from a path
+    parameter, 400, 413, 415 and 422 from a body, 412 and 428 from `If-Match`, 400 from a cursor or an
+    idempotency key.
     """
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
@@ -87,7 +92,7 @@ class Route(APIRoute):
             await solve(guards, request)
             if takes_json:
                 _expect_json(request)
-                # Here and not inside FastAPI, which would turn the 413 raised while reading into a 400.
+                # Read the body here: FastAPI would turn a 413 raised while reading into a 400.
                 await request.body()
             if others:
                 await solve(others, request)
@@ -137,7 +142,7 @@ def _expect_json(request: Request) -> None:
     content_type = request.headers.get("content-type")
     if content_type is None:
         if not _has_body(request):
-            return  # answered as a missing body
+            return  # FastAPI reports the missing body
     elif _JSON_TYPE.fullmatch(content_type):
         return
     raise Problem(

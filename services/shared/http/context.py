@@ -1,4 +1,4 @@
-"""The one middleware: identity of the request, size of its body, its metrics, and what happens when all fails."""
+"""The only middleware: request ids, body limits, metrics, traces, load shedding and the last-resort 500."""
 
 from __future__ import annotations
 
@@ -30,23 +30,23 @@ from services.shared.observability.logs import explain
 __all__ = ["ContextMiddleware", "RequestContext", "current_context", "enter", "working_for"]
 
 _log = structlog.get_logger("sangathan.http")
-_access = logging.getLogger("sangathan.http")  # asked whether DEBUG is on: the standard library remembers
+_access = logging.getLogger("sangathan.http")  # tells whether DEBUG is on; the standard library caches that
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _NEVER_SHED = frozenset({"/livez", "/readyz", "/metrics"})
 _BODILESS = frozenset({"GET", "HEAD", "OPTIONS"})
 CLIENT_CLOSED_REQUEST = 499
-"""nginx's code for a client that left; only our metrics see it."""
+"""nginx's status for a client that closed the connection; only our metrics show it."""
 
 
 class BrokenAnswer(RuntimeError):
-    """The answer had begun when its handler failed; tells the server to cut the connection."""
+    """The handler failed after the answer had begun; makes the server cut the connection."""
 
 
 class ContextMiddleware:
-    """Request ids, traces, metrics, load shedding, body limits and the last-resort 500, in one layer.
+    """Request ids, traces, metrics, load shedding, body limits and the last-resort 500 in one layer.
 
-    `body_limits` raises or lowers the limit, in bytes, of exact paths (imports that stream).
+    `body_limits` are limits in bytes that override `max_body` for exact paths (imports that stream).
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class ContextMiddleware:
         try:
             await self._answer(exchange)
         except ClientDisconnect:
-            exchange.status = CLIENT_CLOSED_REQUEST  # no one left to answer
+            exchange.status = CLIENT_CLOSED_REQUEST
         except Exception as error:
             await _fail(exchange, error)
         else:
@@ -102,14 +102,15 @@ class ContextMiddleware:
             await render(content_too_large(limit), scope)(scope, exchange.receive, exchange.send)
             return
         receive = exchange.receive
-        # The server holds a client to its Content-Length; only a body without one has to be counted.
+        # The server enforces the Content-Length; only a body without one must be counted.
         if exchange.content_length < 0 and scope["method"] not in _BODILESS:
             receive = _counted(receive, limit)
         await self._app(scope, receive, exchange.send)
 
 
 class _Exchange:
-    """One request and its answer as the middleware sees them: headers read once, status noted, id echoed."""
+    """One request and its answer: reads the headers once, notes the status, adds the request id to the
+    answer."""
 
     __slots__ = ("_draining", "_send", "content_length", "context", "receive", "scope", "span", "status")
 
@@ -142,7 +143,7 @@ class _Exchange:
                 *message.get("headers", ()),
                 (b"x-request-id", self.context.request_id.encode()),
             ]
-            if self._draining.begun:  # the client's next request goes to another process
+            if self._draining.begun:  # so that the client's next request goes to another process
                 message["headers"].append((b"connection", b"close"))
         await self._send(message)
 
@@ -162,7 +163,7 @@ def _counted(receive: Receive, limit: int) -> Receive:
 
 
 async def _fail(exchange: _Exchange, error: Exception) -> None:
-    """Answer 500 and log where it came from, without the message: it may quote what the caller sent."""
+    """Answer 500 and log the traceback without messages, which may quote the request."""
     _log.error(
         "request failed",
         method=exchange.scope["method"],

@@ -1,9 +1,11 @@
-"""Dependencies that need nothing but the request, called by the route itself: a patch of FastAPI's solver.
+"""Direct dependencies: those that need only the request are called by the route itself, bypassing FastAPI's
+solver.
 
-Written for FastAPI 0.165, whose `Dependant` is private. FastAPI solves each dependency in about 20 us, a quarter of an
-empty POST (`python -m tests.bench ingest`). A dependency that takes a `Request` alone and is asynchronous (`require`,
-`Idempotent`) needs none of that work: the route awaits it and hands the value to the endpoint. The documentation still
-comes from the whole tree of dependencies. tests/unit/http/test_direct.py fails when FastAPI moves these parts.
+Written for FastAPI 0.165, whose `Dependant` is private. FastAPI solves each dependency in about 20 us, a
+quarter of an empty POST (`python -m tests.bench ingest`). An asynchronous dependency that takes only a
+`Request` (`require`, `Idempotent`) needs none of that work: the route awaits it and passes its value to the
+endpoint. The documentation still comes from the whole tree of dependencies. tests/unit/http/test_direct.py
+fails when FastAPI changes these internals.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ _REQUEST = "sangathan_request"  # the name under which FastAPI passes the reques
 
 
 def split(dependant: Dependant) -> tuple[list[Dependant], Dependant]:
-    """The direct dependencies, and what is left for FastAPI: calling it adds their values to the endpoint's."""
+    """The direct dependencies, and a dependant for FastAPI without them, whose call adds their values to the
+    endpoint's."""
     direct = [inner for inner in dependant.dependencies if _is_direct(inner)]
     if not direct or not iscoroutinefunction(dependant.call):
         return [], dependant
@@ -35,7 +38,7 @@ def split(dependant: Dependant) -> tuple[list[Dependant], Dependant]:
 
 
 async def solve(direct: Sequence[Dependant], request: Request) -> None:
-    """Await each in order and keep its value in the scope."""
+    """Await each dependency in order and store its value in the request's scope."""
     values = request.scope.setdefault(_VALUES, {})
     for dependant in direct:
         assert dependant.call is not None

@@ -1,8 +1,8 @@
-"""Leaving a load balancer before leaving its clients: not ready first, and answering for a while yet.
+"""Draining: on SIGTERM, report not ready first, and keep answering for a while before stopping.
 
-A balancer hears of a stop only when it asks the next time, and Kubernetes takes an endpoint away while the process is
-already stopping. So SIGTERM first makes `/readyz` fail and every answer close its connection, which moves kept-alive
-clients elsewhere; only after the drain does the listener close.
+A load balancer notices a stop only at its next check, and Kubernetes removes an endpoint while the process is
+already stopping. So SIGTERM first makes `/readyz` fail and every answer close its connection, which moves
+kept-alive clients to other processes. The listener closes only after the drain.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ import uvicorn
 log = structlog.get_logger(__name__)
 
 STARTUP_FAILURE = 3
-"""uvicorn's own exit status."""
+"""uvicorn's exit status when it cannot start."""
 
 
 class Draining:
-    """Whether this process is on its way out; the application and its server share one."""
+    """Whether this process has begun to drain; shared by the application and its server."""
 
     __slots__ = ("begun",)
 
@@ -31,7 +31,8 @@ class Draining:
 
 
 class DrainingServer(uvicorn.Server):
-    """Stops `seconds` after SIGTERM; at once after SIGINT, a second signal, or one that comes before the start."""
+    """A server that stops `seconds` after SIGTERM; at once after SIGINT, a second signal, or a signal before
+    it has started."""
 
     def __init__(self, config: uvicorn.Config, draining: Draining, seconds: float) -> None:
         super().__init__(config)
@@ -50,7 +51,7 @@ class DrainingServer(uvicorn.Server):
 
 
 def run(config: uvicorn.Config, draining: Draining, seconds: float) -> None:
-    """Serve until a signal. Raises: `SystemExit` when it could not start."""
+    """Serve until a signal. Raises: `SystemExit` when the server could not start."""
     server = DrainingServer(config, draining, seconds)
     server.run()
     if not server.started:

@@ -1,7 +1,9 @@
-"""Optimistic concurrency: `ETag` is the version in quotes, and `If-Match` names the version a change is based on.
+"""Optimistic concurrency: `ETag` is the version in quotes, and `If-Match` names the version that a change is
+based on.
 
-RFC 9110, 13.1.1 compares strongly, so a weak tag never matches (412). `*` would let a caller change what it has
-not read: it counts as missing (428). Several tags, or what is no entity tag at all, are refused (400).
+RFC 9110, 13.1.1 requires strong comparison, so a weak tag never matches (412). `*` counts as missing (428),
+because it would let a caller change a version it has not read. Several tags, or anything but an entity tag,
+are refused (400).
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ def expected_version(if_match: str | None) -> int:
     """The version that `If-Match` names.
 
     Raises:
-        Problem: 428 when missing or `*`, 400 when it is no entity tag.
+        Problem: 428 when missing or `*`, 400 when it is not an entity tag.
         StaleVersionError: for a weak or foreign tag.
     """
     value = (if_match or "").strip()
@@ -43,7 +45,7 @@ def expected_version(if_match: str | None) -> int:
 
 
 class _ExpectedVersion:
-    """Dependency: `expected_version` of the request's `If-Match`."""
+    """A dependency: `expected_version` of the request's `If-Match`."""
 
     openapi_parameters = (
         {
@@ -60,4 +62,4 @@ class _ExpectedVersion:
 
 
 IfMatch = Annotated[int, Depends(_ExpectedVersion())]
-"""Parameter of a route that changes something: the expected version."""
+"""A parameter of routes that change something: the expected version."""

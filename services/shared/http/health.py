@@ -1,4 +1,4 @@
-"""`/livez`, `/readyz` and `/metrics`: no token, no schema, never shed."""
+"""`/livez`, `/readyz` and `/metrics`: without a token, not in the schema, never shed."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ from starlette.routing import Route
 from services.shared.http.draining import Draining
 
 Check = Callable[[], Awaitable[str | None]]
-"""None when fine, else the reason in a few words; it is shown to anyone who asks."""
+"""A readiness check: None when ready, else the reason in a few words. The reason is public."""
 
 CHECK_SECONDS = 2.0
 REMEMBER_SECONDS = 1.0
 
 
 class Readiness:
-    """Runs all checks at once, each with a deadline, and remembers the outcome for a second. Not ready while draining."""
+    """Runs all checks at once, each with a deadline, and caches the result for a second. Not ready while
+    draining."""
 
     def __init__(
         self,
@@ -42,7 +43,7 @@ class Readiness:
         self._valid_until = 0.0
 
     async def reasons(self) -> dict[str, str]:
-        """Why the service is not ready, by check; empty when it is."""
+        """The reasons why the service is not ready, by check; empty when it is ready."""
         if self._draining.begun:
             return {"server": "stopping"}
         async with self._lock:
@@ -87,9 +88,9 @@ def _json(status: int, content: object) -> Response:
 
 
 def _exposition(registry: CollectorRegistry, accept: str) -> tuple[bytes, str]:
-    """OpenMetrics when `accept` asks for it, else Prometheus text."""
+    """OpenMetrics if `accept` prefers it, else Prometheus text."""
     try:
         encode, content_type = choose_encoder(accept)
         return encode(registry), content_type
-    except (ValueError, TypeError):  # a version or an escaping that is none
+    except (ValueError, TypeError):  # `accept` has an invalid version or escaping
         return generate_latest(registry), CONTENT_TYPE_PLAIN_0_0_4

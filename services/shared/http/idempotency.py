@@ -1,7 +1,9 @@
-"""`Idempotency-Key`: the first answer again instead of the effect again (draft-ietf-httpapi-idempotency-key-header).
+"""`Idempotency-Key`: a repeated request gets the first answer, without a second effect
+(draft-ietf-httpapi-idempotency-key-header).
 
-`services.shared.database.idempotency` keeps the answers. A request is the same when subject, method, path and key
-are; it must then have the same query and the same JSON body (member order and white space aside).
+`services.shared.database.idempotency` stores the answers. Two requests are the same if subject, method, path
+and key are equal; they must then have the same query and the same JSON body (ignoring member order and white
+space).
 """
 
 from __future__ import annotations
@@ -22,10 +24,11 @@ _KEY = re.compile(r"[!-~]{1,255}")
 
 
 class _IdempotentRequestOf:
-    """Dependency: None when the caller sent no key; after `require`, because the subject is part of the identity.
+    """A dependency: None when the caller sent no key. Put it after `require`, because the subject is part of
+    the id.
 
     Raises:
-        Problem: 400 for a key that is empty, longer than 255 or not printable ASCII.
+        Problem: 400 for a key that is empty, longer than 255 characters or not printable ASCII.
     """
 
     openapi_parameters = (
@@ -47,14 +50,14 @@ class _IdempotentRequestOf:
             raise bad_request("invalid-idempotency-key", detail)
         scope = request.scope
         identity = orjson.dumps([subject_of(request), scope["method"], scope["path"], key])
-        asked = hashlib.sha256(scope["query_string"] + b"\n" + await _canonical_body(request))
-        return IdempotentRequest(hashlib.sha256(identity).digest(), asked.digest())
+        content = hashlib.sha256(scope["query_string"] + b"\n" + await _canonical_body(request))
+        return IdempotentRequest(hashlib.sha256(identity).digest(), content.digest())
 
 
 idempotent_request = _IdempotentRequestOf()
 
 Idempotent = Annotated[IdempotentRequest | None, Depends(idempotent_request)]
-"""Parameter of a route that creates."""
+"""A parameter of routes that create something."""
 
 
 async def _canonical_body(request: Request) -> bytes:
@@ -63,5 +66,5 @@ async def _canonical_body(request: Request) -> bytes:
         return body
     try:
         return orjson.dumps(await request.json(), option=orjson.OPT_SORT_KEYS)
-    except (ValueError, TypeError):  # not JSON, or nested deeper than orjson writes
+    except (ValueError, TypeError):  # not JSON, or nested too deeply for orjson
         return body

@@ -1,6 +1,6 @@
-"""Where the keys that verify tokens come from: a JSON Web Key Set (RFC 7517) in a file or at a URL.
+"""Sources of the keys that verify tokens: a JSON Web Key Set (RFC 7517) in a file or at a URL.
 
-A key decides its algorithm; a token's header never does (RFC 8725, 3.1).
+The key determines the algorithm, never the token's header (RFC 8725, 3.1).
 """
 
 from __future__ import annotations
@@ -31,13 +31,14 @@ class VerificationKey:
 
 
 class KeysUnavailable(Exception):
-    """The source cannot be read now, or holds no key we may use."""
+    """The key set cannot be read now, or has no usable key."""
 
 
 class KeySource(Protocol):
-    """Fetched every `poll_seconds`, and `retry_seconds` after the last time for an unknown key id.
+    """A source of keys, fetched every `poll_seconds`, and for an unknown key id at most every
+    `retry_seconds`.
 
-    When `is_cheap`, requests wait for the periodic fetch; otherwise it runs beside them.
+    If `is_cheap`, requests wait for the periodic fetch; otherwise it runs in the background.
     """
 
     is_cheap: bool
@@ -48,7 +49,7 @@ class KeySource(Protocol):
         """The keys by id; None when nothing changed since the last fetch.
 
         Raises:
-            KeysUnavailable: keep what you have.
+            KeysUnavailable: the caller should keep its present keys.
         """
         ...
 
@@ -56,7 +57,7 @@ class KeySource(Protocol):
 
 
 class FileKeys:
-    """A file, read again when it changes. Looked at once a second, which costs one `stat`."""
+    """A key set in a file, read again when it changes. Checked once a second, at the cost of one `stat`."""
 
     is_cheap = True
     poll_seconds = 1.0
@@ -69,22 +70,22 @@ class FileKeys:
     async def fetch(self) -> Mapping[str, VerificationKey] | None:
         try:
             stat = os.stat(self._path)
-            # Inode too: Kubernetes swaps a symbolic link, and the new file may be older.
+            # Compare the inode too: Kubernetes swaps a symbolic link, and the new file may be older.
             version = (stat.st_mtime_ns, stat.st_ino, stat.st_size)
             if version == self._seen:
                 return None
             keys = parse_keys(self._path.read_bytes())
         except OSError as error:
             raise KeysUnavailable(type(error).__name__) from error
-        self._seen = version  # only now: a file that is no key set is a fault for as long as it is there
+        self._seen = version  # only after parsing, so that an invalid file is reported until it is replaced
         return keys
 
     async def aclose(self) -> None:
-        """Nothing is held open."""
+        """Nothing to close."""
 
 
 class UrlKeys:
-    """A URL, fetched every ten minutes and when a token names a key we do not have."""
+    """A key set at a URL, fetched every ten minutes and when a token names an unknown key."""
 
     is_cheap = False
     poll_seconds = 600.0
@@ -113,12 +114,12 @@ class UrlKeys:
 
 
 def key_source(jwks: str) -> KeySource:
-    """`jwks` is a path or an http(s) URL."""
+    """The source for `jwks`, a path or an http(s) URL."""
     return UrlKeys(jwks) if jwks.startswith(("http://", "https://")) else FileKeys(jwks)
 
 
 def parse_keys(document: bytes) -> dict[str, VerificationKey]:
-    """The signing keys of a key set by key id; others (encryption, symmetric, weak) are passed over.
+    """The signing keys of a key set by key id; other keys (encryption, symmetric, weak) are skipped.
 
     Raises:
         KeysUnavailable: not a key set, or no usable key in it.

@@ -1,4 +1,4 @@
-"""The metrics of HTTP: labels are the method, the route's template and the class of the status, never a path."""
+"""HTTP metrics. Labels are the method, the route's template and the class of the status, never a path."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"
 
 
 class HttpMetrics:
-    """Registered once per process in the registry of its service."""
+    """The HTTP metrics of a process; create them once per process."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._requests = Counter(
@@ -28,7 +28,7 @@ class HttpMetrics:
         )
         self._seconds = Histogram(
             "sangathan_http_request_seconds",
-            "From the request's headers to the end of the answer.",
+            "Duration from the request's headers to the end of the answer.",
             ["method", "route"],
             buckets=SECONDS,
             registry=registry,
@@ -42,7 +42,7 @@ class HttpMetrics:
         self._series: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
 
     def watch_in_flight(self, read: Callable[[], float]) -> None:
-        """Read at scrape time, which costs a request nothing."""
+        """Read the number at each scrape, so that requests do not pay for it."""
         self._in_flight.set_function(read)
 
     def shed(self) -> None:
@@ -62,18 +62,18 @@ class HttpMetrics:
             self._requests.labels(label, route, f"{status_class}xx"),
             self._seconds.labels(label, route),
         )
-        if label == method:  # a made-up method is the caller's; do not remember it
+        if label == method:  # a caller can invent methods without limit, so others are not cached
             self._series[method, route, status_class] = series
         return series
 
 
 def route_template(scope: Scope) -> str:
-    """Such as `/v1/members/{id}`; `unmatched` when no route was found."""
+    """The route's template, such as `/v1/members/{id}`; `unmatched` when no route matched."""
     included: Mapping[str, Any] | None = scope.get("fastapi")
     effective = included.get("effective_route_context") if included else None
     template = getattr(effective or scope.get("route"), "path_format", None)
     if isinstance(template, str):
         return template
-    # Starlette's own routes leave no trace but their endpoint; ours (health, docs) have fixed paths.
+    # Starlette's plain routes leave only their endpoint in the scope; ours (health, docs) have fixed paths.
     fixed = "endpoint" in scope and not scope.get("path_params")
     return str(scope["path"]) if fixed else UNMATCHED

@@ -1,4 +1,5 @@
-"""Listing by `limit` and opaque `cursor`: pages stay stable under writes because a cursor is a position, not a count.
+"""Pagination by `limit` and an opaque `cursor`. A cursor is a position, not a count, so pages stay stable
+under writes.
 
 window = paging.window("members", {"unit": unit}, (str,))
 rows = await store.members(unit, after=window.after, limit=window.limit + 1)
@@ -38,7 +39,7 @@ class Page(BaseModel, Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Which rows to fetch: at most `limit`, those after `after` (None: from the start)."""
+    """The rows to fetch: at most `limit`, those after the position `after` (None: from the start)."""
 
     limit: int
     after: Position | None
@@ -46,11 +47,12 @@ class Window:
 
     @property
     def after_id(self) -> str | None:
-        """`after` of a listing whose position is one id."""
+        """`after`, for a listing whose position is a single id."""
         return None if self.after is None else str(self.after[0])
 
     def cut(self, rows: Sequence[T], position: Callable[[T], Position]) -> tuple[Sequence[T], str | None]:
-        """The page, and the cursor of the next one. Fetch `limit + 1` rows: the extra one tells there is more."""
+        """The page, and the cursor of the next page. Fetch `limit + 1` rows: an extra row means that more
+        follow."""
         if len(rows) <= self.limit:
             return rows, None
         page = rows[: self.limit]
@@ -66,8 +68,9 @@ class PageParams:
         """The window for this listing.
 
         Args:
-            route: names the listing; a cursor of one is not valid for another.
-            filters: everything else the caller may vary (JSON values, dates); nor across filters.
+            route: names the listing; a cursor is valid only for its own listing.
+            filters: everything else that the caller may vary (JSON values, dates); a cursor is valid only for
+                the same filters.
             shape: the types of a position, such as `(str,)`; None is always allowed.
 
         Raises:
@@ -80,17 +83,18 @@ class PageParams:
 
 async def page_params(
     limit: Annotated[int, Query(ge=1, le=MAX_LIMIT, description="Items per page.")] = DEFAULT_LIMIT,
-    cursor: Annotated[str | None, Query(description="`next` of the page before.")] = None,
+    cursor: Annotated[str | None, Query(description="`next` of the previous page.")] = None,
 ) -> PageParams:
     return PageParams(limit, cursor)
 
 
 Paging = Annotated[PageParams, Depends(page_params)]
-"""Parameter of a route that lists."""
+"""The parameter of a route that lists."""
 
 
 def _digest(listing: bytes, position: Sequence[Any]) -> str:
-    """Ties a position to its listing. No secret: a forged position shows nothing the caller may not list."""
+    """Tie a position to its listing. No secret: a forged position shows only rows that the caller may list
+    anyway."""
     return hashlib.sha256(listing + b"\n" + orjson.dumps(position)).hexdigest()[:_DIGEST_CHARS]
 
 
@@ -115,4 +119,4 @@ def _decode(listing: bytes, cursor: str, shape: tuple[type, ...]) -> Position:
 
 
 def _invalid_cursor() -> Problem:
-    return bad_request("invalid-cursor", "the cursor is not one of this listing's; start again without it")
+    return bad_request("invalid-cursor", "the cursor does not belong to this listing; start again without it")

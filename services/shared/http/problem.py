@@ -1,8 +1,8 @@
-"""Errors as `application/problem+json` (RFC 9457), and the handlers that turn every failure into one.
+"""Errors as `application/problem+json` (RFC 9457), and the exception handlers that produce them.
 
-An answer is `{type, title, status, detail?, instance, request_id?, errors?, ...extra}`. Each of `errors` is
-`{pointer, in, detail}`: an RFC 6901 pointer into the body or, for `in` = query, path, header or cookie, to the
-parameter's name. No answer repeats a value that the caller sent, except the path in `instance`.
+An answer is `{type, title, status, detail?, instance, request_id?, errors?, ...extra}`. Each entry of
+`errors` is `{pointer, in, detail}`: an RFC 6901 pointer into the body or, for `in` = query, path, header or
+cookie, to the parameter's name. No answer repeats a value from the request, except the path in `instance`.
 """
 
 from __future__ import annotations
@@ -36,9 +36,10 @@ PROBLEM_JSON = "application/problem+json"
 
 
 class Problem(Exception):
-    """An error of HTTP itself: a token, a header, a size. `slug` becomes the type `urn:sangathan:problem:<slug>`.
+    """An error of HTTP itself: a token, a header, a size. The type is `urn:sangathan:problem:<slug>`.
 
-    Services raise `ServiceError`s instead, which `problem_of` maps. `extra` are extension members (RFC 9457, 3.2).
+    Services raise `ServiceError` instead, which `problem_of` maps. `extra` are extension members (RFC 9457,
+    3.2).
     """
 
     def __init__(
@@ -67,12 +68,12 @@ def bad_request(slug: str, detail: str) -> Problem:
 
 
 def invalid(errors: Iterable[FieldError]) -> Problem:
-    """422 for fields that break a rule."""
+    """422 for invalid fields."""
     return Problem(422, "invalid-fields", "The request has invalid fields", errors=tuple(errors))
 
 
 def content_too_large(limit: int) -> Problem:
-    # The rest of the body is not worth reading: close rather than drain it.
+    # Close the connection instead of reading the rest of the body.
     headers = {"Connection": "close"}
     return Problem(
         413, "content-too-large", "Content too large", f"the limit is {limit} bytes", headers=headers
@@ -121,7 +122,7 @@ _OF_SERVICES: Final[Mapping[type[ServiceError], tuple[int, str]]] = {
 
 
 def problem_of(error: ServiceError) -> Problem:
-    """The problem document of what a service refused: the one place where its errors become statuses."""
+    """The problem of a service's error: the only place where those errors become HTTP statuses."""
     status, title = next(_OF_SERVICES[kind] for kind in type(error).__mro__ if kind in _OF_SERVICES)
     return Problem(
         status,
@@ -149,7 +150,8 @@ async def _on_invalid_request(request: Request, error: RequestValidationError) -
 
 
 async def _on_http_exception(request: Request, error: HTTPException) -> Response:
-    """What the framework raises: 404, 405, 400. Its detail is dropped, for it may quote the request."""
+    """Handle the framework's errors: 404, 405, 400. Their detail is dropped, because it may quote the
+    request."""
     status = HTTPStatus(error.status_code)
     headers = dict(error.headers or {})
     if status == HTTPStatus.METHOD_NOT_ALLOWED:
@@ -159,7 +161,7 @@ async def _on_http_exception(request: Request, error: HTTPException) -> Response
 
 
 def _allowed_methods(request: Request) -> list[str]:
-    """Of every route on this path; the framework names only those of the first."""
+    """The methods of every route on this path; the framework reports only those of the first."""
     methods: set[str] = set()
     for route in request.app.routes:
         if route.matches(request.scope)[0] != Match.NONE:
@@ -168,7 +170,7 @@ def _allowed_methods(request: Request) -> list[str]:
 
 
 MAX_ERRORS = 50
-"""Field errors in one answer; a body can contain far more."""
+"""Most field errors in one answer; a body can have far more."""
 
 HANDLERS: dict[int | type[Exception], Callable[[Request, Any], Coroutine[Any, Any, Response]]] = {
     Problem: _on_problem,
@@ -176,4 +178,5 @@ HANDLERS: dict[int | type[Exception], Callable[[Request, Any], Coroutine[Any, An
     RequestValidationError: _on_invalid_request,
     HTTPException: _on_http_exception,
 }
-"""For `FastAPI(exception_handlers=...)`. The last-resort 500 is answered by `ContextMiddleware`, outside everything."""
+"""The value for `FastAPI(exception_handlers=...)`. `ContextMiddleware` answers the last-resort 500, outside
+of FastAPI."""

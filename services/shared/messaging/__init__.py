@@ -1,7 +1,8 @@
-"""Events between services: published exactly as committed, applied exactly once. The facade of this package.
+"""Messaging: events between services, published exactly as committed and applied exactly once. The package's
+facade.
 
-Import from here, never from inside: `publishing` (outbox, relay, group commit), `consuming` (consumer, applier, inbox,
-waves, sub-batches, fuse, lag), `dead_letters` (store, replay) and `kafka` are free to change.
+Import from here, never from inside: `publishing` (outbox, relay, group commit), `consuming` (consumer,
+applier, inbox, waves, sub-batches, fuse, lag), `dead_letters` (store, replay) and `kafka` may change.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Bisection: one bad item in a batch is found by halving, so that it alone fails and the others go on."""
+"""Bisection: finds the bad items of a batch by halving it, so that only they fail."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ async def bisect(
     *,
     splits: Callable[[Exception], bool],
 ) -> None:
-    """Await `attempt(batch)`; when it fails, its halves, in order, until the item that fails stands alone.
+    """Await `attempt(batch)`; if it fails, bisect each half in order, down to single items.
 
-    That item goes to `isolate` with its error. `splits` tells whether halving can help against an error; any other is
-    raised, and what was applied before it stands.
+    A single item that fails goes to `isolate` with its error. `splits` tells whether halving can help against
+    an error; any other error is raised, and the effects before it remain.
     """
     try:
         await attempt(batch)

@@ -1,4 +1,4 @@
-"""What the runtime asks of a log: the seam behind which `kafka.py` stands."""
+"""The interface of a message log, as messaging needs it; `kafka` implements it."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ class TopicSpec:
     config: Mapping[str, str] = field(default_factory=dict)
 
     def on(self, brokers: int) -> TopicSpec:
-        """For a cluster of `brokers` nodes: no more replicas than nodes."""
+        """The same topic on a cluster of `brokers` nodes: it cannot have more replicas than nodes."""
         replication = min(self.replication, brokers)
-        # More in-sync replicas than replicas could never be met: every acks=all write would be refused.
+        # With min.insync.replicas above the number of replicas, every acks=all write would be refused.
         in_sync = min(int(self.config.get("min.insync.replicas", 1)), replication)
         return replace(
             self, replication=replication, config={**self.config, "min.insync.replicas": str(in_sync)}
@@ -53,7 +53,8 @@ class TopicSpec:
 
 @dataclass(frozen=True, slots=True)
 class TopicState:
-    """A topic as a cluster has it. `leaderless` and `behind` count partitions: without a leader, with replicas out of sync."""
+    """A topic as it exists in the cluster. `leaderless` counts partitions without a leader, `behind` those
+    with replicas out of sync."""
 
     spec: TopicSpec
     leaderless: int
@@ -61,14 +62,16 @@ class TopicState:
 
 
 class RebalancedError(Exception):
-    """The partitions belong to another member now; what was done with them stands, its offsets are not ours to commit."""
+    """The partitions were reassigned to another member. Effects already committed stand; this member must not
+    commit the offsets."""
 
 
 class Producer(Protocol):
     async def publish(self, messages: Sequence[Message]) -> None:
-        """Publish in order, all acknowledged by all in-sync replicas on return.
+        """Publish in order. On return, all in-sync replicas have acknowledged all messages.
 
-        Raises: `TransientError` when any was not; some may have been published all the same.
+        Raises: `TransientError` when a message was not acknowledged; some may have been published all the
+        same.
         """
         ...
 
@@ -76,10 +79,12 @@ class Producer(Protocol):
 
 
 class Consumer(Protocol):
-    """One member of a consumer group. After a rebalance every partition it is assigned begins at its committed offset."""
+    """One member of a consumer group. After a rebalance, each assigned partition is read from its committed
+    offset."""
 
     async def fetch(self, max_records: int, timeout: float) -> list[Record]:
-        """Up to `max_records` records, in order within each partition; none after `timeout` seconds."""
+        """Up to `max_records` records, in order within each partition; an empty list after `timeout`
+        seconds."""
         ...
 
     async def commit(self, offsets: Mapping[Partition, int]) -> None:
@@ -90,21 +95,21 @@ class Consumer(Protocol):
         ...
 
     def rewind(self, offsets: Mapping[Partition, int]) -> None:
-        """Read again from these offsets; partitions that are no longer ours are passed over."""
+        """Read again from these offsets; partitions no longer assigned are skipped."""
         ...
 
     def assignment(self) -> Collection[Partition]: ...
 
     def partitions(self) -> int:
-        """How many the subscribed topics have, whoever holds them."""
+        """The number of partitions of the subscribed topics, on all members."""
         ...
 
     async def lag(self) -> dict[Partition, int]:
-        """Records between our position and the end of each assigned partition, as of the last fetch."""
+        """Records between the position and the end of each assigned partition, as of the last fetch."""
         ...
 
     async def positions(self) -> dict[Partition, int]:
-        """The offset that each assigned partition is read from next."""
+        """The next offset to read of each assigned partition."""
         ...
 
     async def stop(self) -> None: ...
@@ -116,7 +121,7 @@ class Broker(Protocol):
     async def consumer(self, group: str, topics: Sequence[str]) -> Consumer: ...
 
     async def read(self, places: Sequence[tuple[Partition, int]]) -> list[Record]:
-        """The records at these partitions and offsets, in that order; one that is not there is left out.
+        """The records at these partitions and offsets, in that order; missing records are left out.
 
         Raises: `TransientError` when the broker does not answer.
         """

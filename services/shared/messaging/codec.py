@@ -1,4 +1,5 @@
-"""Envelope <-> CloudEvents 1.0 in Kafka binary content mode: attributes in `ce_*` headers, data alone in the value."""
+"""The codec of events: CloudEvents 1.0 in Kafka's binary content mode, attributes in `ce_*` headers, data in
+the value."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ from services.shared.messaging.broker import Message, Record
 
 CONTENT_TYPE: Final = b"application/json"
 MAX_VALUE_BYTES: Final = 256 * 1024
-"""No event of ours comes near; a larger value is somebody's mistake and is not parsed."""
+"""Largest value that is parsed. No event of this project comes near it; a larger value is a mistake."""
 
 REQUIRED_HEADERS: Final = frozenset(
     {"ce_specversion", "ce_id", "ce_source", "ce_type", "ce_subject", "ce_time", "ce_sequence"}
@@ -36,14 +37,14 @@ _NAMES: Final = (
     "ce_correlationid",
     "ce_traceparent",
 )
-"""The headers of `encode`, in its order; `ce_causationid` may follow."""
+"""The headers that `encode` writes, in order; `ce_causationid` may follow."""
 _COUNT: Final = len(_NAMES)
 _CAUSED: Final = ((), ("ce_causationid",))
 _TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{3}([0-9]{3})?)?Z")
 
 
 class RawJson(JSONFormat):
-    """The data stays JSON bytes: pydantic writes and reads it faster than a dict between would."""
+    """Leaves the data as JSON bytes: pydantic reads and writes bytes faster than dicts."""
 
     def write_data(self, data: Any, datacontenttype: str | None) -> bytes:
         return bytes(data)
@@ -58,8 +59,9 @@ RAW_JSON: Final = RawJson()
 def encode(envelope: Envelope[Event]) -> Message:
     """The Kafka message of an event; its key is the subject.
 
-    The headers are written out here because this is on the path of every POST: the library validates each attribute
-    again, which took three quarters of the time. tests/contracts hold this to the library's own `to_binary`.
+    Writes the headers by hand, because this is on the path of every POST: the library validates each
+    attribute again, which took three quarters of the time. tests/contracts compare the result with the
+    library's `to_binary`.
     """
     data = envelope.data
     key = data.subject.encode()
@@ -83,8 +85,8 @@ def encode(envelope: Envelope[Event]) -> Message:
 def decode(record: Record) -> Envelope[Event]:
     """The event in a record.
 
-    Raises: `PermanentError` with the reason `unknown_type`, `too_large`, `not_a_cloudevent` or `key_mismatch`;
-    `pydantic.ValidationError` when the data does not fit the contract.
+    Raises: `PermanentError` with the reason `unknown_type`, `too_large`, `not_a_cloudevent` or
+    `key_mismatch`; `pydantic.ValidationError` when the data does not match the contract.
     """
     kind = BY_TYPE.get(peek_type(record) or "")
     if kind is None:
@@ -107,7 +109,7 @@ def decode(record: Record) -> Envelope[Event]:
 
 
 def peek_type(record: Record) -> str | None:
-    """`ce_type` without decoding the rest; None when it is missing or is no text."""
+    """`ce_type`, without decoding the rest; None when it is missing or empty."""
     return peek(record, "ce_type")
 
 
@@ -119,7 +121,7 @@ def peek(record: Record, header: str) -> str | None:
 
 
 class Attributes(NamedTuple):
-    """What we use of an event's attributes, as they were written."""
+    """The attributes that messaging uses, as written in the headers."""
 
     id: str
     subject: str
@@ -131,9 +133,10 @@ class Attributes(NamedTuple):
 
 
 def as_we_write(headers: tuple[tuple[str, bytes], ...]) -> Attributes | None:
-    """The attributes of a record whose headers are exactly those of `encode`; None leaves the judgement to the library.
+    """The attributes, if the headers are exactly those that `encode` writes; else None, and the library must
+    parse them.
 
-    A fifth of what an event costs a consumer went into the library. tests/contracts hold this to it.
+    The library took a fifth of a consumer's time per event. tests/contracts compare this function with it.
     """
     names = tuple([name for name, _ in headers])
     if names[:_COUNT] != _NAMES or names[_COUNT:] not in _CAUSED:
@@ -143,16 +146,19 @@ def as_we_write(headers: tuple[tuple[str, bytes], ...]) -> Attributes | None:
         if not all(values) or values[0] != "1.0" or not _TIME.fullmatch(values[5]):
             return None
         time = datetime.fromisoformat(values[5])
-    except (AttributeError, ValueError):  # null, not UTF-8, no such day
+    except (AttributeError, ValueError):  # null, not UTF-8, or an impossible date
         return None
     causation = values[_COUNT] if len(values) > _COUNT else None
     return Attributes(values[1], values[4], time, values[7], values[8], values[9], causation)
 
 
 def by_the_library(headers: tuple[tuple[str, bytes], ...], value: bytes) -> Attributes:
-    """Raises: `PermanentError` with the reason `not_a_cloudevent`."""
+    """The attributes, parsed by the CloudEvents library.
+
+    Raises: `PermanentError` with the reason `not_a_cloudevent`.
+    """
     names = {name for name, _ in headers}
-    if not names >= REQUIRED_HEADERS:  # the library would make up an id and a time
+    if not names >= REQUIRED_HEADERS:  # the library would invent an id and a time
         raise PermanentError("not_a_cloudevent", "missing " + min(REQUIRED_HEADERS - names))
     try:
         event = from_binary(KafkaMessage(dict(headers), None, value), RAW_JSON, CloudEvent)
@@ -172,7 +178,7 @@ def by_the_library(headers: tuple[tuple[str, bytes], ...], value: bytes) -> Attr
 
 
 def _sequence(text: str) -> int:
-    # int() also takes "१" and " 1"; the contract says plain digits, and MongoDB holds 63 bits.
+    # int() also accepts "१" and " 1"; the contract requires plain digits, and MongoDB stores 63 bits.
     if not (text.isascii() and text.isdigit() and 1 <= len(text) <= 18 and int(text) >= 1):
         raise PermanentError("not_a_cloudevent", "sequence")
     return int(text)

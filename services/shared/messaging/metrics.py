@@ -1,4 +1,4 @@
-"""The runtime's metrics. Labels are few and closed: a service, a topic, a type of ours, a word."""
+"""The metrics of messaging. Labels have few, fixed values: a service, a topic, a known event type, a slug."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ DEATHS = (
     "undecodable",
     "unknown_type",
 )
-"""The usual reasons of dead letters: shown as 0 from the start, since an `increase` does not see a series begin."""
+"""The usual reasons of dead letters. They start at 0, because `increase` misses a series' first value."""
 
 
 class MessagingMetrics:
-    """Registered once per process in the registry of its service; a part for each of the runtime's parts."""
+    """The metrics of messaging, a group for each of its parts; create them once per process."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.consumer = ConsumerMetrics(registry)
@@ -40,7 +40,7 @@ class MessagingMetrics:
 
 
 class ConsumerMetrics:
-    """Of one member of a consumer group."""
+    """Metrics of one member of a consumer group."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.events = Counter(
@@ -54,26 +54,29 @@ class ConsumerMetrics:
         )
         self.batch_seconds = Histogram(
             "sangathan_consumer_batch_seconds",
-            "From a fetched batch to its committed offsets.",
+            "Duration from a fetched batch to its committed offsets.",
             buckets=SECONDS,
             registry=registry,
         )
         self.delay = Histogram(
             "sangathan_consumer_delay_seconds",
-            "From the time of an event to its applied effect; the oldest of each batch.",
+            "Delay from an event's time to its applied effect; the oldest event of each batch.",
             buckets=(*SECONDS, 60, 300, 1800),
             registry=registry,
         )
         self.retries = Counter(
-            "sangathan_consumer_retries", "Batches tried again, by family.", ["family"], registry=registry
+            "sangathan_consumer_retries",
+            "Batches retried, by family of the fault.",
+            ["family"],
+            registry=registry,
         )
         self.fuse_open = Gauge(
             "sangathan_fuse_open", "1 while dead letters have stopped the consumer.", registry=registry
         )
-        self._whereabouts(registry)
+        self._progress_gauges(registry)
 
-    def _whereabouts(self, registry: CollectorRegistry) -> None:
-        """What it has of the topics, and how far it has come in them."""
+    def _progress_gauges(self, registry: CollectorRegistry) -> None:
+        """Gauges of assigned partitions and of progress."""
         self.lag = Gauge(
             "sangathan_consumer_lag_records",
             "Records not yet consumed, by topic (this member's partitions).",
@@ -82,7 +85,7 @@ class ConsumerMetrics:
         )
         self.lag_seconds = Gauge(
             "sangathan_consumer_lag_seconds",
-            "Age of the oldest record not yet consumed, by topic (this member's partitions); 0 when caught up.",
+            "Age of the oldest record not yet consumed, by topic (this member's partitions); 0 if caught up.",
             ["topic"],
             registry=registry,
         )
@@ -91,17 +94,17 @@ class ConsumerMetrics:
         )
         self.partitions = Gauge(
             "sangathan_consumer_topic_partitions",
-            "Partitions of the topics consumed, whoever holds them.",
+            "Partitions of the consumed topics, on all members.",
             registry=registry,
         )
         self.rebalances = Counter(
             "sangathan_consumer_rebalances",
-            "Times that this member was assigned partitions, the first included.",
+            "Assignments of partitions to this member, the first included.",
             registry=registry,
         )
         self.progress = Gauge(
             "sangathan_consumer_last_progress_timestamp_seconds",
-            "When offsets were last committed.",
+            "Time of the last commit of offsets.",
             registry=registry,
         )
 
@@ -115,7 +118,7 @@ class DeadLetterMetrics:
             self.buried.labels(reason)
         self.open = Gauge(
             "sangathan_dead_letters_open",
-            "Letters of the service neither replayed nor discarded; every process says the same.",
+            "Letters of the service neither replayed nor discarded; the same in every process.",
             registry=registry,
         )
         self.settled = Counter(
@@ -127,7 +130,7 @@ class DeadLetterMetrics:
 
 
 class RelayMetrics:
-    """Of the outbox, which the relay empties."""
+    """Metrics of the relay and of the outbox that it publishes."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.outbox_rows = Gauge(
@@ -143,7 +146,7 @@ class RelayMetrics:
             "sangathan_relay_batch_records", "Events per relay batch.", buckets=SIZES, registry=registry
         )
         self.errors = Counter(
-            "sangathan_relay_errors", "Relay batches that failed and are tried again.", registry=registry
+            "sangathan_relay_errors", "Relay batches that failed and are retried.", registry=registry
         )
         self.leader = Gauge(
             "sangathan_relay_leader", "1 while this process holds the relay's lease.", registry=registry

@@ -1,4 +1,4 @@
-"""The collections of messaging: outbox, inbox, dead letters, fuses, and the locks of sub-batches."""
+"""Migrations of messaging's collections: outbox, inbox, dead letters, fuses, and the locks of sub-batches."""
 
 from __future__ import annotations
 
@@ -32,13 +32,14 @@ async def _collections(database: Database) -> None:
     with contextlib.suppress(OperationFailure):  # only databases of the first release have it
         await database["dead_letters"].drop_index("state_1__id_1")
     await create(database, "fuses")
-    # Made before the first lock in it: a collection that a transaction makes is nobody else's yet, so its locks bar
-    # nobody.
+    # Created before the first lock: a collection created inside a transaction is invisible to others, so its
+    # locks would lock nobody out.
     await create(database, sub_batches.COLLECTION)
 
 
 def _letter_indexes() -> list[IndexModel]:
-    """The index of every listing, count and summary, and the one by which a replay finds what it must hold back."""
+    """One index for all listings, counts and summaries, and one that finds the letters that hold back a
+    replay."""
     in_order = [("state", 1), *IN_ORDER, ("type", 1), ("reason", 1), ("at", 1)]
     held = IndexModel([("headers.ce_subject", 1)], partialFilterExpression={"retried_at": {"$exists": True}})
     return [IndexModel(in_order), held]

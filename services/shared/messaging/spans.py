@@ -1,7 +1,9 @@
-"""Spans of an event: it is sent, and each subscriber processes it. Named by OpenTelemetry's conventions.
+"""Spans of an event: one for sending it, one for each consumer that processes it. Names follow
+OpenTelemetry's conventions.
 
 Both are children of the span that staged the event, so its `ce_traceparent` never changes, as the CloudEvents
-extension asks. An event whose trace is not recorded costs a look at one character, and nothing with tracing off.
+extension requires. An event whose trace is not recorded costs one check of a character; with tracing off,
+nothing.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from services.shared.observability.tracing import Attributes, Span, SpanKind
 
 
 def processing(group: str, record: Record, event: Envelope[Event]) -> Span | None:
-    """Begin the span of handling one event; None when its trace is not recorded."""
+    """Begin the span of processing one event; None when its trace is not recorded."""
     if not is_sampled(event.traceparent):
         return None
     place: Attributes = {
@@ -30,7 +32,7 @@ def processing(group: str, record: Record, event: Envelope[Event]) -> Span | Non
 
 
 def record_sent(rows: Sequence[Document]) -> None:
-    """Record a span for each published row of the outbox, from when it was staged until now."""
+    """Record a span for each published outbox row, from staging until now."""
     if not tracing.enabled():
         return
     for row in rows:

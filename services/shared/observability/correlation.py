@@ -1,4 +1,4 @@
-"""Which request (or event) the running code works for: two ids that travel into events and log lines."""
+"""The request or event that the running code works for: two ids that travel into events and log lines."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f
 _NO_TRACE = "0" * 32
 _NO_SPAN = "0" * 16
 _SAMPLED = frozenset("13579bdf")
-"""The last digit of the flags, whose lowest bit it is."""
+"""Last hex digits of the flags whose lowest bit, `sampled`, is set."""
 
 
 @dataclass(frozen=True, slots=True)
 class RequestContext:
-    """`traceparent` is W3C Trace Context version 00, already carrying a span id of our own."""
+    """`traceparent` is W3C Trace Context version 00 and already has a span id of this process."""
 
     request_id: str
     traceparent: str
@@ -32,7 +32,7 @@ _current: ContextVar[RequestContext | None] = ContextVar("sangathan_request_cont
 
 
 def current_context() -> RequestContext | None:
-    """What the running task works for; None outside a request."""
+    """The context of the running task; None outside a request or event."""
     return _current.get()
 
 
@@ -52,12 +52,13 @@ def working_for(context: RequestContext) -> Iterator[None]:
 
 
 def new_traceparent() -> str:
-    """Of a trace that nobody records: its flags ask no one to (W3C Trace Context, 3.2.2.5)."""
+    """A traceparent of a new trace that is not recorded: its `sampled` flag is off (W3C Trace Context,
+    3.2.2.5)."""
     return f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-00"
 
 
 def valid(traceparent: str) -> str | None:
-    """As version 00 says it, or None when `traceparent` is not valid (W3C Trace Context, 3.2)."""
+    """`traceparent` in the form of version 00, or None when it is invalid (W3C Trace Context, 3.2)."""
     match = _TRACEPARENT.fullmatch(traceparent)
     if match is None:
         return None
@@ -68,10 +69,10 @@ def valid(traceparent: str) -> str | None:
 
 
 def continued(traceparent: str) -> str:
-    """The same trace with a new span id; `traceparent` is `valid`."""
+    """The same trace with a new span id. `traceparent` must be valid."""
     return f"{traceparent[:36]}{secrets.token_hex(8)}{traceparent[52:]}"
 
 
 def is_sampled(traceparent: str) -> bool:
-    """Whether whoever began or continued the trace records it."""
+    """Whether the previous step of the trace recorded it."""
     return traceparent[-1:] in _SAMPLED

@@ -1,8 +1,8 @@
-"""One log for the whole process: JSON lines on standard output, without personal data.
+"""Logging for the whole process: JSON lines on standard output, without personal data.
 
 structlog loggers and the standard library's (uvicorn, aiokafka, pymongo) go through the same processors.
-What may leave: ids, unit codes, counts, names of types and files. What is replaced by `[redacted]`: values
-under a denied key, and anything in any text that looks like a phone number, an e-mail address or a token.
+Allowed: ids, unit codes, counts, names of types and files. Replaced by `[redacted]`: values under a denied
+key, and any text that looks like a phone number, an e-mail address or a token.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ from services.shared.observability.correlation import current_context
 REDACTED = "[redacted]"
 
 # fmt: off
-# Whole keys: "name" is denied, "topic_name" is not.
+# Denied as whole keys: "name" is denied, "topic_name" is not.
 _DENIED_KEYS = frozenset({
-    "name", "names", "first_name", "last_name", "full_name", "display_name", "handle", "address", "birth_year",
-    "birth_date", "body", "text", "payload", "document", "input", "value", "values", "variables", "notice",
-    "agenda", "link", "invite_link", "authorization", "cookie",
+    "name", "names", "first_name", "last_name", "full_name", "display_name", "handle", "address",
+    "birth_year", "birth_date", "body", "text", "payload", "document", "input", "value", "values",
+    "variables", "notice", "agenda", "link", "invite_link", "authorization", "cookie",
 })
-# Anywhere among the words of a key.
+# Denied as any word of a key.
 _DENIED_WORDS = frozenset({
-    "phone", "phones", "mobile", "msisdn", "email", "emails", "mail", "password", "passwd", "secret", "secrets",
-    "token", "tokens",
+    "phone", "phones", "mobile", "msisdn", "email", "emails", "mail", "password", "passwd", "secret",
+    "secrets", "token", "tokens",
 })
-# Their messages quote the data that offended them.
+# Messages of these exceptions quote the data that caused them.
 _QUOTING_ERRORS = frozenset({
     "ValidationError", "RequestValidationError", "ResponseValidationError", "PydanticCustomError",
     "OperationFailure", "InvalidDocument", "JSONDecodeError", "UnicodeError", "KeyError",
@@ -70,9 +70,9 @@ def configure_logs(
     fmt: Literal["json", "console"] = "json",
     stream: TextIO | None = None,
 ) -> None:
-    """Set up logging for the process; calling it again replaces what was there.
+    """Set up logging for the process; a second call replaces the first.
 
-    Run uvicorn with `log_config=None`, or it installs handlers of its own.
+    Run uvicorn with `log_config=None`; otherwise it installs its own handlers.
     """
     bound = {"service": service, "instance": instance}
 
@@ -112,7 +112,7 @@ def configure_logs(
 
 
 def _route_standard_library(handler: logging.Handler, level: str) -> None:
-    # A record that cannot be formatted would be printed raw, values and all.
+    # Otherwise a record that cannot be formatted would be printed raw, values and all.
     logging.raiseExceptions = False
     root = logging.getLogger()
     root.handlers[:] = [handler]
@@ -121,7 +121,7 @@ def _route_standard_library(handler: logging.Handler, level: str) -> None:
         logger = logging.getLogger(name)
         logger.handlers.clear()
         logger.propagate = True
-    # Chatty at INFO, and some of them log whole URLs.
+    # These are chatty at INFO, and some log whole URLs.
     for name in ("uvicorn.access", "httpx2", "httpcore2", "aiokafka", "pymongo", "asyncio"):
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
 
@@ -135,7 +135,8 @@ def _correlate(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
 
 
 def redact(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    """Replace what may be personal, at any depth. Objects of unknown types become their type's name."""
+    """Replace values that may be personal, at any depth. Objects of unknown types become the name of their
+    type."""
     return {key: _redacted(key, value, 0) for key, value in event.items()}
 
 
@@ -145,7 +146,7 @@ def _redacted(key: str, value: object, depth: int) -> object:
     if _denied(key) or depth > _MAX_DEPTH:
         return REDACTED
     if isinstance(value, Mapping):
-        # A key can be the personal value itself: {"+91...": "refused"}.
+        # The key itself can be personal: {"+91...": "refused"}.
         return {_PERSONAL.sub(REDACTED, str(k)): _redacted(str(k), v, depth + 1) for k, v in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [_redacted("", item, depth + 1) for item in value]
@@ -184,9 +185,9 @@ def _explain_exception(_: WrappedLogger, __: str, event: EventDict) -> EventDict
 def explain(error: BaseException, *, messages: bool = True) -> list[dict[str, Any]]:
     """An exception and its causes, outermost first: `{"type", "code"?, "message"?, "frames"}`.
 
-    `code` is the word that MongoDB has for it (`AuthenticationFailed`), which quotes nothing. Messages of errors known to quote
-    data are left out, and all of them when `messages` is false.
-    Frames are `file:line function`, innermost last, the last 25 of them; never source lines or variables.
+    `code` is MongoDB's name of the error (`AuthenticationFailed`), which quotes no data. Messages of errors
+    known to quote data are left out; with `messages=False`, all messages are. Frames are `file:line
+    function`, innermost last, the last 25; never source lines or variables.
     """
     links = []
     for link in _chain(error):

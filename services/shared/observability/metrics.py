@@ -1,4 +1,4 @@
-"""What every process says of itself, and how a sample names the trace that it came from."""
+"""Metrics of every process, and exemplars, which link a sample to its trace."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from services.shared.observability import tracing
 
 
 def describe_process(registry: CollectorRegistry, service: str) -> None:
-    """Register what is running, and the standard `process_*` and `python_*`."""
+    """Register the build's version and the standard `process_*` and `python_*` metrics."""
     build = Info("sangathan_build", "What is running; always 1.", registry=registry)
     build.info({"version": __version__, "python": platform.python_version(), "service": service})
     ProcessCollector(registry=registry)
@@ -20,6 +20,7 @@ def describe_process(registry: CollectorRegistry, service: str) -> None:
 
 
 def exemplar(trace_id: str | None = None) -> dict[str, str] | None:
-    """For an observation of what a trace is about, the current one unless told; shown to scrapers that ask for OpenMetrics."""
+    """The exemplar of an observation: `trace_id`, else the current trace. Shown to scrapers that accept
+    OpenMetrics."""
     trace_id = trace_id or tracing.current_trace_id()
     return {"trace_id": trace_id} if trace_id else None

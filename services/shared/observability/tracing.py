@@ -1,9 +1,11 @@
-"""Traces through OpenTelemetry: the only module that imports it. Its SDK is loaded when `SANGATHAN_OTLP_ENDPOINT` is set.
+"""Traces through OpenTelemetry: the only module that imports it. The SDK is loaded only when
+`SANGATHAN_OTLP_ENDPOINT` is set.
 
-A trace goes where the events go: each carries the `traceparent` of the step that caused it (CloudEvents distributed tracing
-extension), so it reaches from a request through every topic to the last effect. Whoever begins a trace decides whether it is
-recorded; every other step looks at that flag first, so what is not recorded costs nothing, and with tracing off nothing is done
-per event. Attributes are ids, types, topics and statuses: never a path with its values, a query, a body or an error's text.
+A trace follows the events: each event carries the `traceparent` of the step that caused it (CloudEvents
+distributed tracing extension), so a trace reaches from a request through every topic to the last effect. The
+process that begins a trace decides whether it is recorded; every later step checks that flag first. So a step
+that is not recorded costs nothing, and with tracing off nothing is done per event. Attributes are ids, types,
+topics and statuses: never a path with its values, a query, a body or an error's text.
 """
 
 from __future__ import annotations
@@ -53,21 +55,21 @@ __all__ = [
 log = structlog.get_logger(__name__)
 
 QUEUE_SPANS: Final = 4096
-"""Spans that wait for the collector; the oldest are dropped for newer ones when it cannot keep up."""
+"""Spans that may wait for the collector. When it cannot keep up, new spans replace the oldest."""
 BATCH_SPANS: Final = 512
 EXPORT_EVERY_MS: Final = 1000
 EXPORT_SECONDS: Final = 5.0
-"""For one batch with all its retries; it is dropped then."""
+"""Deadline for exporting one batch, retries included; then the batch is dropped."""
 
 Attributes = Mapping[str, str | int]
 
 
 class TracingUnavailableError(RuntimeError):
-    """Tracing is asked for and the extra `tracing` is not installed."""
+    """`otlp_endpoint` is set, but the extra `tracing` is not installed."""
 
 
 class Span:
-    """One step that is being recorded. `traceparent` is what the steps it causes are children of."""
+    """One recorded step of a trace. `traceparent` is the parent of the steps that it causes."""
 
     __slots__ = ("_raw", "traceparent")
 
@@ -85,7 +87,7 @@ class Span:
         self._raw.set_attributes(attributes)
 
     def end(self, *, name: str = "", error: str = "") -> None:
-        """Once; later calls do nothing. `error` is a word of ours or the name of a type, never a message."""
+        """End the span; later calls do nothing. `error` is a slug or the name of a type, never a message."""
         if not self._raw.is_recording():
             return
         if name:
@@ -97,7 +99,7 @@ class Span:
 
 
 Spans = Mapping[str, Span]
-"""The recorded ones of a batch, by a key of the caller's."""
+"""The recorded spans of a batch, by a key that the caller chooses."""
 
 
 class _Tracing(NamedTuple):
@@ -109,24 +111,27 @@ _tracing: _Tracing | None = None
 
 
 def configure_tracing(settings: ServiceSettings) -> None:
-    """Set up tracing for the process if the settings name a collector. `OTEL_EXPORTER_OTLP_HEADERS` and the like are heeded.
+    """Set up tracing for the process if the settings name a collector. `OTEL_EXPORTER_OTLP_HEADERS` and the
+    like apply.
 
     Raises: `TracingUnavailableError`.
     """
-    global _tracing  # noqa: PLW0603  # one per process, as its log is
+    global _tracing  # noqa: PLW0603  # one per process, like its log
     if not settings.otlp_endpoint:
         return
     try:
         provider = _provider(settings)
     except ModuleNotFoundError as missing:
         raise TracingUnavailableError(
-            f"SANGATHAN_OTLP_ENDPOINT is set, but {missing.name} is not installed: pip install 'sangathan[tracing]'"
+            f"SANGATHAN_OTLP_ENDPOINT is set, but {missing.name} is not installed: "
+            "pip install 'sangathan[tracing]'"
         ) from None
     _tracing = _Tracing(provider, provider.get_tracer("sangathan"))
 
 
 def stop_tracing(seconds: float) -> None:
-    """Send what is waiting, for `seconds` at most; what the collector has not taken by then is lost."""
+    """Send the waiting spans for at most `seconds`; spans that the collector has not taken by then are
+    lost."""
     global _tracing  # noqa: PLW0603
     if _tracing is None:
         return
@@ -143,7 +148,8 @@ def enabled() -> bool:
 
 
 def current_trace_id() -> str | None:
-    """The trace that the running code works for, 32 hex digits, if it is being recorded; None without tracing."""
+    """The id (32 hex digits) of the trace that the running code works for, if the trace is recorded; else
+    None."""
     context = current_context()
     if _tracing is None or context is None or not is_sampled(context.traceparent):
         return None
@@ -153,7 +159,8 @@ def current_trace_id() -> str | None:
 def begin(
     name: str, kind: SpanKind, parent: str, attributes: Attributes, *, since: datetime | None = None
 ) -> Span | None:
-    """A step caused by the one whose traceparent is `parent`; None when that is not recorded, or no traceparent at all."""
+    """Begin a step caused by the step with the traceparent `parent`. None when `parent` is not recorded or
+    not valid."""
     if _tracing is None or not is_sampled(parent) or (cause := valid(parent)) is None:
         return None
     start = None if since is None else int(since.timestamp() * 1_000_000) * 1000
@@ -162,7 +169,8 @@ def begin(
 
 
 def begin_request(caller: str | None) -> Span | None:
-    """The step that answers a request. `caller` is its traceparent, if it has a valid one; a trace begins here otherwise."""
+    """Begin the step that answers a request. `caller` is the request's valid traceparent; without one, a
+    trace begins here."""
     if _tracing is None:
         return None
     if caller is not None:
@@ -172,14 +180,15 @@ def begin_request(caller: str | None) -> Span | None:
 
 
 def end_request(span: Span, method: str, route: str, status: int) -> None:
-    """`route` is the template: the path itself holds what the caller put there."""
+    """End the span of a request. `route` is the template, because a path holds values chosen by the
+    caller."""
     span.set({"http.request.method": method, "http.route": route, "http.response.status_code": status})
     span.end(name=f"{method} {route}", error=str(status) if status >= 500 else "")
 
 
 @contextmanager
 def calling(method: str, path: str, peer: str) -> Iterator[Span | None]:
-    """A call of another service, for what the running code works for. `path` must be a constant."""
+    """The span of a call to another service, made for the current context. `path` must be a constant."""
     context = current_context()
     attributes = {"http.request.method": method, "url.template": path, "server.address": peer}
     span = begin(f"{method} {path}", SpanKind.CLIENT, context.traceparent, attributes) if context else None
@@ -189,7 +198,8 @@ def calling(method: str, path: str, peer: str) -> Iterator[Span | None]:
 
 @contextmanager
 def spans(begun: Iterable[tuple[str, Span]]) -> Iterator[Spans]:
-    """Those of a batch, by key. What is not ended inside the block ends with it. Off, `begun` is not looked at."""
+    """The spans of a batch, by key. Spans still open at the end of the block are ended. With tracing off,
+    `begun` is never read."""
     if _tracing is None:
         yield {}
         return
@@ -212,14 +222,14 @@ def _provider(settings: ServiceSettings) -> TracerProvider:
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
     from opentelemetry.sdk.trace.sampling import ParentBasedTraceIdRatio
 
-    who = {
+    identity = {
         "service.name": settings.service,
         "service.namespace": "sangathan",
         "service.instance.id": settings.instance,
     }
     provider = TracerProvider(
         sampler=ParentBasedTraceIdRatio(settings.trace_ratio),
-        resource=Resource.create(who),
+        resource=Resource.create(identity),
         shutdown_on_exit=False,
     )
     exporter = OTLPSpanExporter(f"{settings.otlp_endpoint.rstrip('/')}/v1/traces", timeout=EXPORT_SECONDS)
@@ -235,7 +245,10 @@ def _provider(settings: ServiceSettings) -> TracerProvider:
 
 
 def _remote(traceparent: str) -> Context:
-    """What a step of another process, or an earlier one of ours, is to the library. `traceparent` is `valid`."""
+    """The library's context for a parent step of another process, or an earlier one of this process.
+
+    `traceparent` must be valid.
+    """
     _, trace_id, span_id, flags = traceparent.split("-")
     context = SpanContext(int(trace_id, 16), int(span_id, 16), True, TraceFlags(int(flags, 16)))
     return set_span_in_context(NonRecordingSpan(context), Context())

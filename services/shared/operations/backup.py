@@ -1,7 +1,9 @@
-"""Dump and restore: the database of one service at one instant, and where its consumers were in the log just before.
+"""Dump and restore: a service's database at one instant, with its consumers' offsets just before that
+instant.
 
-The offsets are read first, so whatever lies before them is in the dump, and what the dump holds beyond them its inbox
-knows. A restored database is therefore behind the log and nothing else, and `rebuild --resume` takes it to the present.
+The offsets are read first. So every record before them is in the dump, and the inbox in the dump has the ids
+of any applied after them. A restored database is therefore only behind the log, and `rebuild --resume` brings
+it up to date.
 """
 
 from __future__ import annotations
@@ -40,16 +42,18 @@ MANIFEST: Final = "manifest.json"
 FORMAT: Final = 1
 BATCH: Final = 1000
 PASSING: Final = ("leases", "rebuild")
-"""Who works at what at the moment: of no meaning in another database."""
+"""Collections not dumped: they hold the leases and rebuilds in progress, which mean nothing in another
+database."""
 _RAW: Final = CodecOptions(document_class=RawBSONDocument)
 
 
 class BackupError(Exception):
-    """It cannot be taken or restored; the text says why."""
+    """The dump cannot be taken or restored; the message gives the reason."""
 
 
 class Stored(BaseModel):
-    """One collection. `sha256` is of the file, `options` and `indexes` are as MongoDB lists them."""
+    """One dumped collection. `sha256` is that of the file; `options` and `indexes` are as MongoDB lists
+    them."""
 
     count: int
     sha256: str
@@ -58,8 +62,8 @@ class Stored(BaseModel):
 
 
 class Manifest(BaseModel):
-    """Written last: a directory without it is no dump. `committed` is how far the service's consumer group was, `ends` how far
-    the log."""
+    """The manifest of a dump, written last: a directory without it is not a dump. `committed` has the offsets
+    of the service's consumer group, `ends` the end of the log."""
 
     format: int
     service: str
@@ -76,11 +80,11 @@ class Manifest(BaseModel):
 def dump(settings: ServiceSettings, directory: Path, console: Console, *, behind: bool = False) -> Manifest:
     """Write `<collection>.bson.gz` for each collection, all at one cluster time, and the manifest.
 
-    `behind`: the database is older than its consumer group, such as that of a restored volume, so the log is to be heard
-    from its first record; what is in the database already is stale by its sequence.
+    `behind`: the database is older than its consumer group, such as that of a restored volume. The restored
+    service then reads the log from its first record; events already applied are stale by their sequence.
 
-    Raises: `BackupError`; `TransientError`; `pymongo.errors.PyMongoError`, also when it takes longer than the server keeps
-    snapshots (`minSnapshotHistoryWindowInSeconds`, 300 s by default).
+    Raises: `BackupError`; `TransientError`; `pymongo.errors.PyMongoError`, also when the dump takes longer
+    than the server keeps snapshots (`minSnapshotHistoryWindowInSeconds`, 300 s by default).
     """
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     if any(directory.iterdir()):
@@ -94,8 +98,8 @@ def dump(settings: ServiceSettings, directory: Path, console: Console, *, behind
             format=FORMAT,
             service=settings.service,
             taken_at=taken_at,
-            committed=_named(committed),
-            ends=_named(ends),
+            committed=_by_name(committed),
+            ends=_by_name(ends),
             collections=_dump_collections(database, session, directory, console),
         )
     _write(directory / MANIFEST, json_util.dumps(manifest.model_dump(), indent=1).encode())
@@ -111,21 +115,23 @@ def restore(
     group: str,
     dry_run: bool = False,
 ) -> Manifest:
-    """Check the dump, fill an empty database with it, and have `group` go on where the dump was; `rebuild --resume` does the rest.
+    """Check the dump, fill an empty database, and set the offsets of `group` to the dump's. `rebuild
+    --resume` does the rest.
 
-    `dry_run` only checks. Raises: `BackupError`, before anything is written; `TransientError`; `pymongo.errors.PyMongoError`.
+    `dry_run` only checks. Raises: `BackupError`, before anything is written; `TransientError`;
+    `pymongo.errors.PyMongoError`.
     """
     manifest = check(settings, directory)
     broker = broker_of(settings)
-    places = {group: _placed(manifest.committed), restore_group(group): _placed(manifest.ends)}
+    places = {group: _by_partition(manifest.committed), restore_group(group): _by_partition(manifest.ends)}
     for name, offsets in places.items():
         found, _ = asyncio.run(broker.marks(name, _topics()))
         if found and found != offsets:
-            raise BackupError(f"the consumer group {name} has been used: name another")
+            raise BackupError(f"the consumer group {name} has been used: choose another name")
     with _connect(settings) as client:
         database = client.get_database(database_name, write_concern=WriteConcern("majority"))
         if database.list_collection_names():
-            raise BackupError(f"the database {database_name} is not empty: name another")
+            raise BackupError(f"the database {database_name} is not empty: choose another name")
         if dry_run:
             return manifest
         _fill(database, manifest, directory, console)
@@ -136,11 +142,11 @@ def restore(
 
 
 def check(settings: ServiceSettings, directory: Path) -> Manifest:
-    """The manifest of a dump that is this service's, complete and unharmed. Raises: `BackupError`."""
+    """The manifest of a complete, undamaged dump of this service. Raises: `BackupError`."""
     try:
         manifest = Manifest.model_validate(json_util.loads((directory / MANIFEST).read_text("utf-8")))
     except FileNotFoundError:
-        raise BackupError(f"{directory} holds no dump, or one that was not finished") from None
+        raise BackupError(f"{directory} holds no dump, or an unfinished one") from None
     except (ValueError, ValidationError):
         raise BackupError(f"{directory / MANIFEST} cannot be read") from None
     if (manifest.format, manifest.service) != (FORMAT, settings.service):
@@ -148,7 +154,7 @@ def check(settings: ServiceSettings, directory: Path) -> Manifest:
     for name, stored in manifest.collections.items():
         file = _file(directory, name)
         if not file.is_file() or _sha256(file) != stored.sha256:
-            raise BackupError(f"{file.name} is not what was dumped")
+            raise BackupError(f"{file.name} is missing or damaged")
     return manifest
 
 
@@ -158,7 +164,7 @@ def _dump_collections(
     described = {row["name"]: row["options"] for row in database.list_collections()}
     wanted = sorted(name for name in described if not name.startswith("system.") and name not in PASSING)
     if not wanted:
-        raise BackupError(f"there is no database {database.name}")
+        raise BackupError(f"the database {database.name} does not exist")
     stored = {}
     for name in wanted:
         indexes = [dict(index) for index in database[name].list_indexes()]
@@ -187,7 +193,7 @@ def _fill(database: Mongo, manifest: Manifest, directory: Path, console: Console
     begun: dict[str, Any] = {"_id": DUMP, "whole": False, "taken_at": manifest.taken_at}
     mark = database["rebuild"]
     mark.insert_one(begun)
-    # What lies before the dump's offsets is in the dump, so nothing of the log is missing.
+    # The records before the dump's offsets are in the dump, so no part of the log is missing: offset 0.
     rows: list[dict[str, Any]] = [
         {"_id": place, "topic": place.partition(":")[0], "first": 0}
         for place, end in manifest.ends.items()
@@ -205,14 +211,14 @@ def _fill(database: Mongo, manifest: Manifest, directory: Path, console: Console
         with Meter(console, name) as meter:
             for done in _insert(database, name, _file(directory, name)):
                 meter.show(done, stored.count)
-        if rules:  # last, since they may have become stricter after some of the documents were written
+        if rules:  # last: they may have become stricter after some documents were written
             database.command("collMod", name, **rules)
         if done != stored.count:
-            raise BackupError(f"{name}: {done} documents, {stored.count} were dumped")
+            raise BackupError(f"{name}: {done} documents restored, but {stored.count} were dumped")
 
 
 def _insert(database: Mongo, name: str, file: Path) -> Iterator[int]:
-    """How many documents are in, after each batch."""
+    """Insert the documents of a file. Yields how many are in, after each batch."""
     done, batch = 0, []
     with gzip.open(file, "rb") as source:
         for document in decode_file_iter(cast(BinaryIO, source), _RAW):
@@ -227,7 +233,7 @@ def _insert(database: Mongo, name: str, file: Path) -> Iterator[int]:
 
 
 def _connect(settings: ServiceSettings) -> MongoClient[dict[str, Any]]:
-    """pymongo's own client: motor has no snapshot sessions."""
+    """pymongo's own client, because motor has no snapshot sessions."""
     return MongoClient(settings.mongo_uri, appname=f"sangathan-{settings.service}-backup", tz_aware=True)
 
 
@@ -235,11 +241,11 @@ def _topics() -> list[str]:
     return sorted({event.topic for event in EVENTS})
 
 
-def _named(offsets: Mapping[Partition, int]) -> Offsets:
+def _by_name(offsets: Mapping[Partition, int]) -> Offsets:
     return {f"{topic}:{number}": offset for (topic, number), offset in sorted(offsets.items())}
 
 
-def _placed(offsets: Offsets) -> dict[Partition, int]:
+def _by_partition(offsets: Offsets) -> dict[Partition, int]:
     split = ((place.rpartition(":"), offset) for place, offset in offsets.items())
     return {Partition(topic, int(number)): offset for (topic, _, number), offset in split}
 

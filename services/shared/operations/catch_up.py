@@ -1,4 +1,4 @@
-"""A log whose consumer is watched: from where it began, to where the log ended then, and how far it has come."""
+"""Catching up: follows a consumer until it has committed all records that the log held when it began."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from services.shared.errors import TransientError
 from services.shared.messaging import Broker, Consumer, Partition, Producer, Record
 
 Noted = Callable[[Mapping[Partition, int]], Awaitable[None]]
-"""Told where the consumer begins in partitions that are new to it, before any of their records is handed on."""
+"""Called with the first offsets of partitions that are new to the consumer, before it hands on any of their
+records."""
 
 
 class CatchUp:
-    """`done` is set once everything is committed that the log held when each partition was first seen."""
+    """Follows one consumer. `done` is set once it has committed all that each partition held when first
+    seen."""
 
     def __init__(self, noted: Noted) -> None:
         self._noted = noted
@@ -25,25 +27,26 @@ class CatchUp:
         self.done = asyncio.Event()
 
     def progress(self) -> tuple[int, int]:
-        """Records committed, and records to commit."""
+        """Records committed so far, and in total."""
         begun = sum(self._starts.values())
         return sum(self._reached.values()) - begun, sum(self._ends.values()) - begun
 
     async def fetched(self, consumer: Consumer, records: Sequence[Record]) -> None:
         assigned = set(consumer.assignment())
         if assigned - self._ends.keys():
-            await self._look(consumer, records)
+            await self._note_partitions(consumer, records)
         if assigned and not assigned - self._ends.keys():
             self.seen.set()
-            self._settle()
+            self._check_done()
 
     def committed(self, offsets: Mapping[Partition, int]) -> None:
         for partition in offsets.keys() & self._ends.keys():
             self._reached[partition] = min(offsets[partition], self._ends[partition])
-        self._settle()
+        self._check_done()
 
-    async def _look(self, consumer: Consumer, records: Sequence[Record]) -> None:
-        """A position is after what was just fetched, so where we began is the first record, if there is one."""
+    async def _note_partitions(self, consumer: Consumer, records: Sequence[Record]) -> None:
+        """Note the start and end of new partitions. A position is after the records just fetched, so the
+        start is the first of them, if any."""
         lags, positions = await consumer.lag(), await consumer.positions()
         first: dict[Partition, int] = {}
         for record in records:
@@ -55,13 +58,13 @@ class CatchUp:
         if new:
             await self._noted(new)
 
-    def _settle(self) -> None:
+    def _check_done(self) -> None:
         if self.seen.is_set() and all(self._reached[p] >= end for p, end in self._ends.items()):
             self.done.set()
 
 
 class CatchUpBroker:
-    """The log itself, but whoever consumes it is followed by `watch`."""
+    """A broker whose consumers are followed by `watch`."""
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
@@ -79,7 +82,7 @@ class CatchUpBroker:
 
 
 class ConsumerDecorator:
-    """Passes everything on to `consumer`: to be overridden where something is to be seen."""
+    """A consumer that delegates to another; subclasses override what they observe."""
 
     def __init__(self, consumer: Consumer) -> None:
         self._consumer = consumer
@@ -123,7 +126,7 @@ class CatchUpConsumer(ConsumerDecorator):
         try:
             await super().commit(offsets)
         except TransientError:
-            # The effect is there, and where no other batch follows nobody would commit again.
+            # The effect is committed, and if this was the last batch, nobody would commit its offsets again.
             self._watch.committed(offsets)
             raise
         self._watch.committed(offsets)

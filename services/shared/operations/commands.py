@@ -1,4 +1,5 @@
-"""What every `python -m services.<name>` can do: serve, `dump` and `restore`, and, where it makes sense, `rebuild` and `republish`."""
+"""The command line of a service, `python -m services.<name>`: serve, `dump`, `restore` and, if the service
+supports them, `rebuild` and `republish`."""
 
 from __future__ import annotations
 
@@ -25,7 +26,7 @@ from services.shared.runtime import Runtime, Service, serve
 S = TypeVar("S", bound=ServiceSettings)
 
 ONLY_RESTORED = 3
-"""Exit status of a rebuild that has to be run again once the service is stopped."""
+"""Exit status of a rebuild that only restored: run it again once the service is stopped."""
 
 
 def commands(
@@ -35,12 +36,12 @@ def commands(
     plan: Callable[[Runtime], Plan] | None = None,
     sources: Sequence[Source] = (),
 ) -> typer.Typer:
-    """The command line of a service: `plan` gives it `rebuild`, `sources` give it `republish`."""
+    """The command line of a service. `plan` adds `rebuild`, `sources` adds `republish`."""
     cli = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
     @cli.callback(invoke_without_command=True)
     def default(context: typer.Context) -> None:
-        """Serve, unless another command is named."""
+        """Serve, unless another command is given."""
         if context.invoked_subcommand is None:
             serve(load(), build)
 
@@ -58,9 +59,9 @@ def commands(
     return cli
 
 
-Directory = Annotated[Path, typer.Argument(help="Of the dump.")]
-NewDatabase = Annotated[str, typer.Option(help="A new database.")]
-NewGroup = Annotated[str, typer.Option(help="A new consumer group.")]
+Directory = Annotated[Path, typer.Argument(help="Directory of the dump.")]
+NewDatabase = Annotated[str, typer.Option(help="Name of a new database.")]
+NewGroup = Annotated[str, typer.Option(help="Name of a new consumer group.")]
 
 
 def _add_dump(cli: typer.Typer, load: Callable[[], S]) -> None:
@@ -70,14 +71,15 @@ def _add_dump(cli: typer.Typer, load: Callable[[], S]) -> None:
         behind: Annotated[
             bool,
             typer.Option(
-                "--behind", help="The database is older than its consumer group: a restored volume."
+                "--behind",
+                help="The database is older than its consumer group's offsets, such as a restored volume.",
             ),
         ] = False,
     ) -> None:
-        """Write the database, as it is at one instant, into a new directory, with the place in the log it belongs to."""
+        """Dump the database at one instant, with its offsets in the log, into a new directory."""
         console, settings = Console(), load()
-        with _or_one_line(settings):
-            _tell(console, take_dump(settings, directory, console, behind=behind))
+        with _one_line_errors(settings):
+            _print_manifest(console, take_dump(settings, directory, console, behind=behind))
 
 
 def _add_restore(cli: typer.Typer, load: Callable[[], S]) -> None:
@@ -86,35 +88,35 @@ def _add_restore(cli: typer.Typer, load: Callable[[], S]) -> None:
         directory: Directory,
         database: NewDatabase,
         group: NewGroup,
-        dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the dump, write nothing.")] = False,
+        dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the dump; write nothing.")] = False,
     ) -> None:
-        """Fill a new database from a dump. Afterwards `rebuild --resume` takes it to the present."""
+        """Fill a new database from a dump. Then run `rebuild --resume` to bring it up to date."""
         console, settings = Console(), load()
-        with _or_one_line(settings):
+        with _one_line_errors(settings):
             manifest = fill(
                 settings, directory, console, database_name=database, group=group, dry_run=dry_run
             )
-            _tell(console, manifest)
+            _print_manifest(console, manifest)
         if not dry_run:
-            console.print(f"Go on with: rebuild --database {database} --group {group} --resume")
+            console.print(f"Next: rebuild --database {database} --group {group} --resume")
 
 
 @contextmanager
-def _or_one_line(settings: ServiceSettings) -> Iterator[None]:
-    """What is known to go wrong, said in one line."""
-    _quiet(settings)
+def _one_line_errors(settings: ServiceSettings) -> Iterator[None]:
+    """Report expected failures in one line, and exit."""
+    _log_warnings_only(settings)
     try:
         yield
     except (BackupError, TransientError) as refused:
         raise SystemExit(f"error: {refused}") from None
-    except PyMongoError as refused:  # its own words may hold a document
+    except PyMongoError as refused:  # its message may quote a document
         said = getattr(refused, "details", None) or {}
         raise SystemExit(
             f"error: MongoDB: {type(refused).__name__} {said.get('codeName', '')}".rstrip()
         ) from None
 
 
-def _tell(console: Console, manifest: Manifest) -> None:
+def _print_manifest(console: Console, manifest: Manifest) -> None:
     taken = f"{manifest.taken_at:%Y-%m-%d %H:%M:%S} UTC"
     console.print(f"{manifest.service}: {manifest.documents} documents as of {taken}", highlight=False)
 
@@ -126,19 +128,23 @@ def _add_rebuild(
     def rebuild(
         database: NewDatabase,
         group: NewGroup,
-        resume: Annotated[bool, typer.Option("--resume", help="Go on with a database begun before.")] = False,
+        resume: Annotated[
+            bool, typer.Option("--resume", help="Continue an earlier rebuild or restore.")
+        ] = False,
         accept_cut_off: Annotated[
             bool,
             typer.Option(
-                "--accept-cut-off", help="Our own topic has lost its beginning; snapshots say the rest."
+                "--accept-cut-off",
+                help="Continue although the service's own topic lacks its first records; "
+                "snapshots in it replace them.",
             ),
         ] = False,
-        dry_run: Annotated[bool, typer.Option("--dry-run", help="Count, write nothing.")] = False,
+        dry_run: Annotated[bool, typer.Option("--dry-run", help="Count records; write nothing.")] = False,
     ) -> None:
-        """Make the state anew from the log, beside the one in use. Publishes and sends nothing."""
+        """Rebuild the state from the log, in a new database. Publishes and sends nothing."""
         console = Console()
         settings = load()
-        _quiet(settings)
+        _log_warnings_only(settings)
 
         async def run() -> bool:
             work = Rebuild(settings, build, plan, console, database_name=database, group=group)
@@ -156,7 +162,7 @@ def _add_rebuild(
         except RebuildError as refused:
             raise SystemExit(f"error: {refused}") from None
         except KeyboardInterrupt:
-            raise SystemExit("interrupted; --resume goes on") from None
+            raise SystemExit("interrupted; continue with --resume") from None
         if not finished:
             raise SystemExit(ONLY_RESTORED)
 
@@ -164,33 +170,36 @@ def _add_rebuild(
 def _add_republish(cli: typer.Typer, load: Callable[[], S], sources: Sequence[Source]) -> None:
     @cli.command()
     def republish(
-        unit: Annotated[str | None, typer.Option(help="Only this unit and all below it.")] = None,
-        after: Annotated[str, typer.Option(help="Go on after this one, as an interrupted run said.")] = "",
-        dry_run: Annotated[bool, typer.Option("--dry-run", help="Count, stage nothing.")] = False,
+        unit: Annotated[str | None, typer.Option(help="Only this unit and all units below it.")] = None,
+        after: Annotated[
+            str, typer.Option(help="Continue after this id, printed by an interrupted run.")
+        ] = "",
+        dry_run: Annotated[bool, typer.Option("--dry-run", help="Count documents; stage nothing.")] = False,
     ) -> None:
-        """State again all that we hold, for consumers that have lost it. The running service publishes it."""
+        """Publish the state of this service again as snapshots, for consumers that have lost theirs. The
+        running service publishes them."""
         console = Console()
         settings = load()
-        _quiet(settings)
+        _log_warnings_only(settings)
         runtime = Runtime(settings)
         try:
             work = Republish(runtime.database, runtime.outbox, sources, console, unit=unit, after=after)
         except ValueError:
-            raise SystemExit("error: --after is not what an interrupted run says") from None
+            raise SystemExit("error: --after must be a value printed by an interrupted run") from None
         try:
-            told = asyncio.run(work.count() if dry_run else work.run())
+            counts = asyncio.run(work.count() if dry_run else work.run())
         except BaseException:
             if work.reached:
-                console.print(f"To go on: --after {work.reached}")
+                console.print(f"To continue: --after {work.reached}")
             raise
         finally:
             runtime.close()
-        for name, count in told.items():
+        for name, count in counts.items():
             console.print(f"{name}: {count}")
 
 
-def _quiet(settings: ServiceSettings) -> None:
-    """Only what goes wrong: the command speaks for itself."""
+def _log_warnings_only(settings: ServiceSettings) -> None:
+    """Log only warnings and errors: the command prints its own progress."""
     configure_logs(
         service=settings.service, instance=settings.instance, level="WARNING", fmt=settings.log_format
     )

@@ -1,4 +1,4 @@
-"""How far a command has come: a bar on a terminal, a line now and then anywhere else."""
+"""Progress of a command: a bar on a terminal, otherwise a line every few seconds."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 EVERY_SECONDS: Final = 5.0
-"""Between two lines where there is no terminal."""
+"""Pause between two lines without a terminal."""
 
 
 class Meter:
-    """`with Meter(console, "restoring") as meter: meter.show(3, 10)`"""
+    """Shows progress: `with Meter(console, "restoring") as meter: meter.show(3, 10)`."""
 
     def __init__(self, console: Console, what: str) -> None:
         self._console = console

@@ -1,8 +1,8 @@
-"""Republish: a service states again what it holds, for a consumer that has lost its own state.
+"""Republish: a service publishes its state again as snapshots, for a consumer that has lost its own state.
 
-The snapshots go through the outbox, and so are published by the running service. A batch is read and staged in one
-transaction: it is the state at one instant, and carries the sequence that state has. A change that is made meanwhile
-has a higher one, so it does not matter which of the two a consumer hears first.
+The snapshots go through the outbox, so the running service publishes them. Each batch is read and staged in
+one transaction: it is the state at one instant, with the sequence of that state. A later change has a higher
+sequence, so a consumer may receive the two in either order.
 """
 
 from __future__ import annotations
@@ -22,14 +22,15 @@ from services.shared.operations.progress import Meter
 
 BATCH: Final = 500
 MOST_WAITING: Final = 5000
-"""Rows in the outbox above which we wait, so that the service's own events are not kept waiting behind ours."""
+"""Outbox rows above which the command waits, so that snapshots do not delay the service's own events."""
 PATIENCE_SECONDS: Final = 10.0
 
 
 @dataclass(frozen=True)
 class Source:
-    """One collection. `snapshot` makes a document into its event and the sequence it has; `unit` is the field with the
-    unit's code; only `fields` are read, so that nothing else can get out; `where` leaves out what nobody was told of."""
+    """One collection to republish. `snapshot` maps a document to its event and sequence; `unit` is the field
+    with the unit's code; only `fields` are read, so that no other field can leak; `where` excludes documents
+    never published."""
 
     collection: str
     unit: str
@@ -39,7 +40,7 @@ class Source:
 
 
 class Republish:
-    """`reached` is where an interrupted run can be taken up again: `<collection>:<id>`."""
+    """Stages snapshots. `reached` tells where an interrupted run can continue: `<collection>:<id>`."""
 
     def __init__(
         self,
@@ -67,7 +68,7 @@ class Republish:
         self._sources = sources[names.index(collection) :] if after else sources
 
     async def count(self) -> dict[str, int]:
-        """What there is to say, by collection."""
+        """The number of documents to publish, by collection."""
         counts = {}
         for source in self._sources:
             query = self._query(source, self._after_in(source))
@@ -75,8 +76,8 @@ class Republish:
         return counts
 
     async def run(self) -> dict[str, int]:
-        """Stage everything; how many snapshots of each event type."""
-        told: dict[str, int] = {}
+        """Stage everything. Returns the number of snapshots by event type."""
+        published: dict[str, int] = {}
         for source in self._sources:
             total = await self._database[source.collection].count_documents(
                 self._query(source, self._after_in(source))
@@ -87,17 +88,17 @@ class Republish:
                     after, done = staged[-1][0], done + len(staged)
                     self.reached = f"{source.collection}:{after}"
                     for _, kind in staged:
-                        told[kind] = told.get(kind, 0) + 1
+                        published[kind] = published.get(kind, 0) + 1
                     meter.show(done, max(done, total))
-                    await self._give_way()
-        return told
+                    await self._wait_for_outbox()
+        return published
 
     def _after_in(self, source: Source) -> str:
-        """`after` is about the first of our sources; the others are told whole."""
+        """`after` applies to the first source only."""
         return self._after if source is self._sources[0] else ""
 
     async def _stage(self, source: Source, after: str) -> list[tuple[str, str]]:
-        """The id and the event type of each document of the next batch."""
+        """Stage the next batch. Returns the id and the event type of each document."""
 
         async def body(work: UnitOfWork) -> list[tuple[str, str]]:
             staged = []
@@ -121,10 +122,10 @@ class Republish:
             conditions.append({source.unit: subtree(self._unit)})
         return {**source.where, "$and": conditions}
 
-    async def _give_way(self) -> None:
+    async def _wait_for_outbox(self) -> None:
         waited = 0.0
         while await self._outbox.rows.estimated_document_count() > self._most_waiting:
             if waited == PATIENCE_SECONDS:
-                self._console.print("The outbox does not empty: is the service running?")
+                self._console.print("The outbox is not draining: is the service running?")
             await asyncio.sleep(0.25)
             waited += 0.25

@@ -1,6 +1,8 @@
-"""Key rotation: data keys sealed by the current master key, a new data key, every sealed document sealed with it.
+"""Key rotation: seals the data keys with the current master key, creates a new data key, and seals every
+document with it.
 
-Interrupted, it continues where it was. Nothing about what is sealed changes: no version, no event.
+An interrupted rotation continues where it stopped. The sealed content does not change, so there is no new
+version and no event.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Sealed:
-    """A collection and its field that is sealed; `what` is in it, for those who watch."""
+    """A collection and its sealed field. `what` names the content in progress messages."""
 
     collection: str
     field: str
@@ -41,10 +43,10 @@ async def rotate_keys(
     settle_seconds: float = REFRESH_SECONDS,
     max_batches: int | None = None,
 ) -> bool:
-    """Rotate; True once everything is under the new key.
+    """Rotate the keys. True once everything is sealed with the new key.
 
-    `settle_seconds` is how long to wait until running services seal with the new data key too.
-    `max_batches` ends early; the next call continues.
+    `settle_seconds` is the wait until running services use the new data key too. After `max_batches` it
+    returns False; the next call continues.
     """
     client = connect(settings.mongo_uri, app_name=f"sangathan-{settings.service}-rotation")
     own = database(client, settings.database)
@@ -60,7 +62,7 @@ async def rotate_keys(
 
 
 class Rotation:
-    """`rotations {_id: "sealed", key, collection, after}` is how far it has come."""
+    """A rotation. Its progress is in `rotations`: `{_id: "sealed", key, collection, after}`."""
 
     def __init__(
         self, database: Database, vault: Vault, sealed: Sequence[Sealed], say: Say, settle_seconds: float
@@ -86,20 +88,21 @@ class Rotation:
         return True
 
     async def _begin(self) -> tuple[Binary, str, str]:
-        """The key to seal with, and the collection and the id to continue after."""
+        """The key to seal with, and the collection and id to continue after."""
         earlier = await self._progress.find_one({"_id": "sealed"})
         if earlier and earlier["key"] == await self._vault.current_key():
-            self._say("continuing the rotation that was interrupted")
+            self._say("continuing the interrupted rotation")
             return earlier["key"], earlier["collection"], earlier["after"]
         key = await self._vault.rotate_data_key()
-        self._say(f"new data key made; waiting {self._settle_seconds:.0f} s until running services use it")
+        self._say(f"new data key created; waiting {self._settle_seconds:.0f} s until running services use it")
         await asyncio.sleep(self._settle_seconds)
         first = self._sealed[0].collection
         await self._reached(key, first, "")
         return key, first, ""
 
     async def _reseal(self, sealed: Sealed, key: Binary, after: str, left: int | None) -> int | None:
-        """How many of the `left` batches are left then; 0 when there was more to do than they allowed."""
+        """Seal one collection. Returns how many of the `left` batches remain, or 0 if they were not
+        enough."""
         seen = changed = 0
         while rows := await self._batch(sealed, after):
             if left == 0:
@@ -111,7 +114,7 @@ class Rotation:
             await self._reached(key, sealed.collection, after)
             left = None if left is None else left - 1
             seen, changed = seen + len(rows), changed + len(behind)
-            self._say(f"{sealed.collection} looked at: {seen}, {sealed.what} sealed anew: {changed}")
+            self._say(f"{sealed.collection} checked: {seen}, {sealed.what} sealed anew: {changed}")
         return left
 
     async def _batch(self, sealed: Sealed, after: str) -> list[Document]:
@@ -119,7 +122,8 @@ class Rotation:
         return await rows.sort("_id", 1).limit(BATCH).to_list(BATCH)
 
     async def _replace(self, sealed: Sealed, behind: Sequence[tuple[str, Binary]]) -> None:
-        """One that has changed meanwhile was sealed with the new key by whoever changed it."""
+        """Replace unchanged fields only: a field changed meanwhile was sealed with the new key by its
+        writer."""
         opened = await self._vault.open(behind)
         new = await self._vault.seal((i, document) for (i, _), document in zip(behind, opened, strict=True))
         writes = [

@@ -1,4 +1,5 @@
-"""Running a service: a `Runtime` holds its connections, a `Feature` is one capability, a `Service` is all of it."""
+"""Running a service: a `Runtime` holds its connections, a `Feature` is one capability, a `Service` composes
+both."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Composition: a runtime and a list of features become a service that can be started and stopped."""
+"""Composition: builds a service from a runtime and a list of features, and starts and stops it."""
 
 from __future__ import annotations
 
@@ -55,11 +55,12 @@ PLATFORM_MIGRATIONS: Final = (
 
 
 class StartError(Exception):
-    """The service cannot start; `service.start_failed` in the log says why."""
+    """The service could not start; the log event `service.start_failed` has the reason."""
 
 
 class Service:
-    """A composed service: `app` serves it. Commands use the parts: a rebuild drains `consumer` into a new database."""
+    """A composed service; `app` is its HTTP application. Commands use its components: a rebuild drains
+    `consumer` into a new database."""
 
     def __init__(
         self,
@@ -69,7 +70,8 @@ class Service:
         description: str,
         affinity: Affinity | None = None,
     ) -> None:
-        """`affinity` names what the transactions of two events can conflict on, see `messaging`."""
+        """`affinity` names what the transactions of two events can conflict on (see `Affinity` in
+        `messaging`)."""
         self.runtime = runtime
         self.features = features
         self.migrations: tuple[Migration, ...] = (
@@ -93,7 +95,7 @@ class Service:
     def batch_consumer(
         self, group: str, subscriptions: Subscriptions, affinity: Affinity | None = None
     ) -> BatchConsumer:
-        """A consumer over this service's database and log, not started."""
+        """A consumer of this service's database and log, not started."""
         runtime = self.runtime
         return BatchConsumer(
             applier=Applier(
@@ -131,7 +133,7 @@ class Service:
         )
 
     def _loops(self) -> dict[str, Loop]:
-        """In the order of starting; they stop in reverse, the relay last of all."""
+        """The background loops, in the order of starting. They stop in reverse order, the relay last."""
         runtime = self.runtime
         lease = Lease(runtime.database, "relay", seconds=runtime.settings.lease_seconds)
         relay = Relay(
@@ -171,7 +173,7 @@ class Service:
                 await self.migrate()
             except Exception as error:
                 log.error("service.start_failed", exc_info=error)
-                # The server would write the traceback of what reaches it into the log, messages that quote data too.
+                # The server logs the traceback of any error it gets, with messages that may quote data.
                 raise StartError(type(error).__name__) from None
             _settle_garbage_collector()
             self._supervisor.start()
@@ -200,7 +202,8 @@ class Service:
         return app
 
     async def _stop(self) -> None:
-        """Hooks and loops share `stop_seconds`, so that the whole exit stays under 10 s with MongoDB down too."""
+        """Run the stop hooks and stop the loops within `stop_seconds`, so that the exit takes less than 10 s
+        even without MongoDB."""
         clock = asyncio.get_running_loop()
         deadline = clock.time() + self.runtime.settings.stop_seconds
         for hook in self._hooks("on_stop"):
@@ -222,7 +225,8 @@ class Service:
 
 
 def merged(subscriptions: Iterable[Subscriptions]) -> Subscriptions:
-    """One handler for each event type; where several features listen to a type, one that awaits theirs in order."""
+    """One handler for each event type. If several features subscribe to a type, it awaits their handlers in
+    order."""
     handlers: dict[type[Event], list[Handler]] = {}
     for each in subscriptions:
         for event, handler in each.items():
@@ -248,16 +252,17 @@ def _authenticator(runtime: Runtime) -> Authenticator:
     )
     Gauge(
         "sangathan_auth_keys_unreadable",
-        "1 while the key set that verifies tokens cannot be read: keys that its issuer has added since are refused.",
+        "1 while the key set that verifies tokens cannot be read: keys added since are refused.",
         registry=runtime.registry,
     ).set_function(lambda: authenticator.keys_unreadable)
     return authenticator
 
 
 def _settle_garbage_collector() -> None:
-    """Leave what start-up made out of every collection, and collect less often: a fifth of a POST's time otherwise.
+    """Exclude the objects made at start-up from garbage collection, and collect less often: otherwise a fifth
+    of a POST's time.
 
-    Requests and events make few cycles, so the garbage that waits a little longer is small.
+    Requests and events create few reference cycles, so little garbage waits.
     """
     gc.collect()
     gc.freeze()
@@ -265,7 +270,7 @@ def _settle_garbage_collector() -> None:
 
 
 async def _unavailable(request: Request, error: Exception) -> Response:
-    """503 for a transient fault; any other becomes the last-resort 500."""
+    """Answer 503 to a transient fault; any other error becomes the last-resort 500."""
     if classify(error) is FaultFamily.PERMANENT:
         raise error
     log.warning("request.unavailable", error=type(error).__name__)

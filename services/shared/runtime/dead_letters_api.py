@@ -23,14 +23,14 @@ Operator = Annotated[Identity, Depends(require("ops:write"))]
 LetterId = Annotated[str, Path(alias="id", max_length=300, description="topic:partition:offset")]
 State = Literal["dead", "replayed", "discarded"]
 MAX_DISCARDED = 500
-"""Letters that one call discards at most."""
+"""Most letters that one call discards."""
 
 
 async def chosen(
     type_: Annotated[str | None, Query(alias="type", max_length=128)] = None,
     reason: Annotated[str | None, Query(max_length=128)] = None,
-    since: Annotated[AwareDatetime | None, Query(description="Died then or later.")] = None,
-    until: Annotated[AwareDatetime | None, Query(description="Died before then.")] = None,
+    since: Annotated[AwareDatetime | None, Query(description="Dead-lettered at this time or later.")] = None,
+    until: Annotated[AwareDatetime | None, Query(description="Dead-lettered before this time.")] = None,
 ) -> Filter:
     return Filter(type=type_, reason=reason, since=since, until=until)
 
@@ -41,8 +41,9 @@ Chosen = Annotated[Filter, Depends(chosen)]
 class DeadLetterOut(BaseModel):
     """A record that could not be applied, without its value.
 
-    `replayable`: its value was kept. The record of any other is read from its topic again, and may decode by then.
-    `settled_at` and `settled_by` (a token's subject) say who replayed or discarded it.
+    `replayable`: the value was kept. For other letters, a replay reads the record from its topic again, which
+    helps once a release can decode it. `settled_at` and `settled_by` (a token's subject) say when and by whom
+    the letter was replayed or discarded.
     """
 
     id: str
@@ -65,7 +66,7 @@ class DeadLetterOut(BaseModel):
 
 
 class KindOut(BaseModel):
-    """Letters of one type and reason: how many, and when the first and the last of them died."""
+    """The number of letters of one type and reason, and when the first and the last were dead-lettered."""
 
     type: str | None
     reason: str
@@ -75,7 +76,7 @@ class KindOut(BaseModel):
 
 
 class SummaryOut(BaseModel):
-    """`total` counts all; `items` are the 500 most frequent kinds."""
+    """`total` counts all letters; `items` are the 500 most frequent pairs of type and reason."""
 
     total: int
     items: list[KindOut]
@@ -88,10 +89,12 @@ class FailureOut(BaseModel):
 
 
 class ReplayOut(BaseModel):
-    """Counts of this call's letters, and why some stay dead. `remaining` come after them: go on with `next` until it is null.
+    """The result for the letters of this call. `remaining` letters follow: call again with `next` until it is
+    null.
 
-    `withheld`: the value was not kept, and its record is gone or still does not decode.
-    `held`: an earlier letter of the same subject failed again.
+    `failures` gives the reason for each letter that failed or was withheld. `withheld`: the value was not
+    kept, and the record is gone or still does not decode. `held`: an earlier letter of the same subject
+    failed again.
     """
 
     replayed: int
@@ -104,20 +107,21 @@ class ReplayOut(BaseModel):
 
 
 class DiscardIn(Body):
-    """Why. It is kept with the letters, so nothing personal belongs in it."""
+    """The reason for discarding. It is kept with the letters, so it must contain nothing personal."""
 
     reason: Annotated[str, Field(min_length=3, max_length=200)]
 
 
 class DiscardedOut(BaseModel):
-    """`remaining` letters match as well: call again until there are none."""
+    """`remaining` letters still match: call again until it is 0."""
 
     discarded: int
     remaining: int
 
 
 class FuseOut(BaseModel):
-    """Open since when, and why: `dead` of the last `of` records died, all in a `run` or more than the `ratio` allows."""
+    """Whether the fuse is open, since when and why: `dead` of the last `of` records were dead-lettered,
+    either all in a row (`run`) or more than the allowed `ratio`."""
 
     open: bool
     since: datetime | None
@@ -133,7 +137,7 @@ def dead_letters_router(replayer: Replayer, letters: DeadLetters, fuse: Fuse) ->
     async def list_dead_letters(
         paging: Paging, chosen: Chosen, _: Reader, state: Annotated[State | None, Query()] = None
     ) -> Response:
-        """In the order of the log: topic, partition, offset."""
+        """List letters in the order of the log: topic, partition, offset."""
         wanted = replace(chosen, state=state)
         page, cursor = await _page(letters, _window(paging, "dead-letters", wanted), wanted)
         return JSON({"items": [_out(row) for row in page], "next": cursor})
@@ -142,13 +146,13 @@ def dead_letters_router(replayer: Replayer, letters: DeadLetters, fuse: Fuse) ->
     async def summarise_dead_letters(
         chosen: Chosen, _: Reader, state: Annotated[State, Query()] = "dead"
     ) -> Response:
-        """How many there are of each type and reason, the most frequent first."""
+        """Count the letters of each type and reason, the most frequent first."""
         wanted = replace(chosen, state=state)
         return JSON({"total": await letters.count(wanted), "items": await letters.summary(wanted)})
 
     @router.post("/dead-letters/replay", response_model=ReplayOut)
     async def replay_dead_letters(paging: Paging, chosen: Chosen, operator: Operator) -> Response:
-        """Apply up to `limit` dead letters that match, in order; repeating it changes nothing."""
+        """Replay up to `limit` matching dead letters, in order. Safe to repeat."""
         wanted = replace(chosen, state="dead")
         page, cursor = await _page(letters, _window(paging, "replay", wanted), wanted)
         report = await replayer.replay(wanted, page, by=operator.subject)
@@ -167,7 +171,7 @@ def dead_letters_router(replayer: Replayer, letters: DeadLetters, fuse: Fuse) ->
 
     @router.post("/dead-letters/discard", response_model=DiscardedOut)
     async def discard_dead_letters(chosen: Chosen, body: DiscardIn, operator: Operator) -> Response:
-        """Discard up to 500 dead letters that match, with a reason."""
+        """Discard up to 500 matching dead letters, with a reason."""
         wanted = replace(chosen, state="dead")
         ids = [row["_id"] for row in await letters.find(wanted, after=None, limit=MAX_DISCARDED)]
         discarded = await letters.settle(ids, "discarded", by=operator.subject, note=body.reason)
@@ -179,7 +183,7 @@ def dead_letters_router(replayer: Replayer, letters: DeadLetters, fuse: Fuse) ->
 
     @router.post("/dead-letters/{id}/replay", response_model=DeadLetterOut, responses=problems(409))
     async def replay_dead_letter(letter_id: LetterId, operator: Operator) -> Response:
-        """Apply it now; repeating it changes nothing.
+        """Replay one letter. Safe to repeat.
 
         409 when it fails again, or when its value was not kept and its record still does not decode.
         """
@@ -192,7 +196,7 @@ def dead_letters_router(replayer: Replayer, letters: DeadLetters, fuse: Fuse) ->
 
     @router.post("/dead-letters/{id}/discard", response_model=DeadLetterOut)
     async def discard_dead_letter(letter_id: LetterId, body: DiscardIn, operator: Operator) -> Response:
-        """Discard it, with a reason; a letter that was replayed or discarded stays as it is."""
+        """Discard one letter, with a reason. A letter already replayed or discarded does not change."""
         await _found(letters, letter_id)
         await letters.settle([letter_id], "discarded", by=operator.subject, note=body.reason)
         return JSON(_out(await _found(letters, letter_id)))
@@ -203,7 +207,7 @@ def dead_letters_router(replayer: Replayer, letters: DeadLetters, fuse: Fuse) ->
 
     @router.post("/fuse/reset", response_model=FuseOut)
     async def reset_fuse(_: Operator) -> Response:
-        """Close the fuse: consumption goes on where it stopped."""
+        """Close the fuse: the consumer continues where it stopped."""
         await fuse.reset()
         return JSON(await fuse.state())
 

@@ -1,4 +1,5 @@
-"""Features: each folder of a service exports one, and `compose` builds the service from the list of them."""
+"""Features: each feature folder of a service exports one `Feature`, and `Service` is composed of a list of
+them."""
 
 from __future__ import annotations
 
@@ -18,11 +19,11 @@ Hook = Callable[[], Awaitable[None]]
 
 @dataclass(frozen=True)
 class Feature:
-    """One capability of a service, from its routes to its collections. Only what it needs is given.
+    """One capability of a service, from its routes to its collections. All fields are optional.
 
-    `body_limits` are limits in bytes for exact paths, other than the usual one. Events of one type may be handled by
-    several features, in the order of the list, in one transaction. `on_stop` hooks run when requests have ended and
-    before the background loops stop, `on_close` hooks after them.
+    `body_limits` override the usual limit, in bytes, for exact paths. If several features handle one event
+    type, their handlers run in the order of the list, in one transaction. `on_stop` hooks run after the last
+    request and before the background loops stop, `on_close` hooks after the loops.
     """
 
     routers: Sequence[APIRouter] = ()

@@ -1,4 +1,4 @@
-"""The life of a service process: logs and tracing, the server, and an orderly end."""
+"""The life of a service process: set up logs and tracing, serve, stop in order."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ from services.shared.runtime.composition import Service
 S = TypeVar("S", bound=ServiceSettings)
 
 FLUSH_SECONDS: Final = 1.0
-"""For the last spans at the end; with `stop_seconds` and the requests in hand the exit takes less than 10 s."""
+"""Time for exporting the last spans. With `stop_seconds` and the last requests, the exit takes less than 10
+s."""
 
 
 def serve(settings: S, build: Callable[[S], Service]) -> None:
-    """Run a service until SIGTERM or SIGINT: every `python -m services.<name>` does this."""
+    """Run a service until SIGTERM or SIGINT; the entry point of every `python -m services.<name>`."""
     configure_logs(
         service=settings.service,
         instance=settings.instance,
@@ -33,9 +34,10 @@ def serve(settings: S, build: Callable[[S], Service]) -> None:
         configure_tracing(settings)
     except TracingUnavailableError as missing:
         raise SystemExit(f"error: {missing}") from None
-    # uvicorn raises the signal again once it has stopped; the default handler would make a clean stop look like a death.
+    # After stopping, uvicorn raises the signal again; the default handler would turn a clean stop into a
+    # death by signal.
     signal.signal(signal.SIGTERM, lambda *_: None)
-    disable_created_metrics()  # type: ignore[no-untyped-call]  # they double what is scraped, and nobody reads them
+    disable_created_metrics()  # type: ignore[no-untyped-call]  # unused, and they double a scrape
     app = build(settings).app
     config = uvicorn.Config(
         app,

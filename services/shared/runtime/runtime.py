@@ -1,7 +1,8 @@
-"""The runtime of one service process: its settings, clock, connections, metrics, outbox and jobs.
+"""The runtime of one service process: its settings, clock, connections, metrics, outbox, dead letters and
+fuse.
 
-A service's core and features are built on it; `compose` turns them into something that runs. Nothing connects before
-the service starts.
+A service builds its core and features on it; `Service` composes them. Nothing connects before the service
+starts.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from services.shared.observability.metrics import describe_process
 
 
 class Runtime:
-    """Made from settings alone; `clock`, `broker` and `registry` replace the usual ones."""
+    """Everything is built from the settings; `clock`, `broker` and `registry` replace the defaults."""
 
     def __init__(
         self,
@@ -49,7 +50,7 @@ class Runtime:
 
 
 def broker_of(settings: ServiceSettings, *, on_assigned: Callable[[], None] = lambda: None) -> KafkaBroker:
-    """The Kafka cluster that these settings name."""
+    """A client of the Kafka cluster that the settings name."""
     return KafkaBroker(
         settings.kafka_bootstrap,
         client_id=settings.instance,

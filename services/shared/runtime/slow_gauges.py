@@ -1,4 +1,4 @@
-"""Slow gauges: what runs out slowly (MongoDB's oplog, keys) and can be seen only by looking, once a minute."""
+"""Slow gauges: values that change slowly and must be read (MongoDB's oplog, age of keys), once a minute."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ log = structlog.get_logger(__name__)
 EVERY_SECONDS: Final = 60.0
 
 Reading = Callable[[], Awaitable[None]]
-"""Reads one thing and sets its gauge."""
+"""Reads one value and sets its gauge."""
 
 
 class SlowGauges:
@@ -27,9 +27,9 @@ class SlowGauges:
         self._readings = readings
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Take every reading once a minute until `stop`.
+        """Run every reading once a minute until `stop`.
 
-        Raises: a fault that does not pass, for the supervisor to log and restart.
+        Raises: a permanent fault, for the supervisor to log and restart the loop.
         """
         await poll_loop("slow-gauges", self._read_all, stop, Pace.every(EVERY_SECONDS))
 
@@ -37,7 +37,7 @@ class SlowGauges:
         for reading in self._readings:
             try:
                 await reading()
-            except Exception as error:  # one that cannot be read does not hide the others
+            except Exception as error:  # a failed reading must not stop the others
                 if classify(error) is FaultFamily.PERMANENT:
                     raise
                 log.warning("slow_gauges.unread", reading=reading.__qualname__, error=type(error).__name__)
@@ -47,7 +47,7 @@ class SlowGauges:
 def oplog(client: Client, registry: CollectorRegistry) -> Reading:
     gauge = Gauge(
         "sangathan_mongo_oplog_window_seconds",
-        "What the oplog holds once full, at its recent pace; absent where the service may not read local.oplog.rs.",
+        "History that the oplog holds once full, at its recent pace; absent if local.oplog.rs is unreadable.",
         ["replica_set"],
         registry=registry,
     )
@@ -62,7 +62,7 @@ def oplog(client: Client, registry: CollectorRegistry) -> Reading:
 def vault_key(vault: Vault, registry: CollectorRegistry) -> Reading:
     gauge = Gauge(
         "sangathan_vault_key_created_timestamp_seconds",
-        "When the data key that seals contacts was made; 0 before the first.",
+        "When the current data key was created; 0 before the first.",
         registry=registry,
     )
 

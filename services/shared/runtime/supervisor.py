@@ -1,4 +1,5 @@
-"""The supervisor of background loops: starts them together, restarts one that fails, stops them within a deadline."""
+"""The supervisor of background loops: starts them, restarts a loop that fails, and stops them within a
+deadline."""
 
 from __future__ import annotations
 
@@ -22,7 +23,7 @@ class Supervisor:
         self._metrics = metrics
         self._running: dict[str, tuple[asyncio.Event, asyncio.Task[None]]] = {}
         for name in loops:
-            metrics.loop_restarts.labels(name)  # 0 from the start: `increase` does not see a series begin
+            metrics.loop_restarts.labels(name)  # start at 0: `increase` misses a series' first value
 
     def start(self) -> None:
         for name, loop in self._loops.items():
@@ -30,9 +31,11 @@ class Supervisor:
             self._running[name] = (stop, asyncio.create_task(self._supervise(name, loop, stop), name=name))
 
     async def stop(self, seconds: float) -> None:
-        """Stop the loops in reverse order: a consumer ends before the relay that publishes what it staged.
+        """Stop the loops in reverse order: the consumer before the relay, which publishes the events that the
+        consumer staged.
 
-        All share the deadline; a loop that has not ended by then is cancelled, and its work is delivered again later.
+        All loops share the deadline. A loop still running then is cancelled, and its work is delivered again
+        later.
         """
         deadline = asyncio.get_running_loop().time() + seconds
         for name, (stop, task) in reversed(self._running.items()):

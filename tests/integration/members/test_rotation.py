@@ -42,7 +42,7 @@ async def test_rotation_of_both_keys(settings: MembersSettings, keys: Keys) -> N
         assert await rotate(with_keys(settings, second=new, first=old), said.append, settle_seconds=0)
         after = {row["_id"]: row async for row in service.db["members"].find({})}
         assert "data keys sealed by the current master key: 1" in said
-        assert "members looked at: 3, contacts sealed anew: 3" in said
+        assert "members checked: 3, contacts sealed anew: 3" in said
         async for key in service.db["keys"].find({}):
             assert key["masterKey"]["provider"] == "local:second"
         for member_id, row in after.items():
@@ -76,7 +76,7 @@ async def test_contacts_that_libmongocrypt_sealed_are_read_and_sealed_anew(
         assert (await service.http.get(f"/v1/members/{member['id']}")).json() == member
         said: list[str] = []
         assert await rotate(settings, said.append, settle_seconds=0)
-        assert "members looked at: 1, contacts sealed anew: 1" in said
+        assert "members checked: 1, contacts sealed anew: 1" in said
         new = (await service.stored(member["id"]))["contact"]
         assert (old.subtype, new.subtype) == (6, 128)
         assert (await service.http.get(f"/v1/members/{member['id']}")).json() == member
@@ -104,8 +104,8 @@ async def test_a_rotation_that_was_interrupted_continues(
             await service.register()
         assert not await rotate(settings, said.append, settle_seconds=0, max_batches=1)
         assert await rotate(settings, said.append, settle_seconds=0)
-        assert "continuing the rotation that was interrupted" in said
-        assert said[-2] == "members looked at: 3, contacts sealed anew: 3"
+        assert "continuing the interrupted rotation" in said
+        assert said[-2] == "members checked: 3, contacts sealed anew: 3"
         assert await service.db["keys"].count_documents({}) == 2
         listed = (await service.http.get("/v1/members")).json()["items"]
         assert all(member["phone"].startswith("+9198") for member in listed)

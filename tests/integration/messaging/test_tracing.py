@@ -162,7 +162,7 @@ async def test_off_nothing_is_done_for_each_event(bench: Bench, monkeypatch: pyt
 
     monkeypatch.setattr(applier, "_decode", reading)
     monkeypatch.setattr(applier, "_apply", applying)
-    monkeypatch.setattr(applier, "_begun", never)
+    monkeypatch.setattr(applier, "_begin_spans", never)
     await applier.apply(await bench.read(bench.topic, 2))
     assert len(applied) == 2
     assert all(one is other for one, other in zip(applied, decoded, strict=True))

@@ -41,8 +41,8 @@ async def test_what_is_sealed_is_sealed_anew(bench: Bench, monkeypatch: pytest.M
 
     assert not await rotate(3), "one collection and a part of the next"
     assert await rotate()
-    assert "contacts looked at: 3, contacts sealed anew: 3" in said
-    assert said[-2] == "recorded_messages looked at: 1, messages sealed anew: 1"
+    assert "contacts checked: 3, contacts sealed anew: 3" in said
+    assert said[-2] == "recorded_messages checked: 1, messages sealed anew: 1"
     assert await database["keys"].count_documents({}) == 2
     new, before = Vault(client, database, {"second": anew["second"]}), Vault(client, database, old)
     for each in SEALED:

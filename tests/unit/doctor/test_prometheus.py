@@ -66,5 +66,5 @@ async def test_rules_that_load_are_well_and_missing_ones_and_targets_are_named(t
         [missing] = rules(seen)
         assert missing.said.startswith("Prometheus has not loaded: ")
         assert [fault.said for fault in trust.told(seen)] == [
-            "Prometheus knows no Alertmanager: alerts fire and nobody is told"
+            "Prometheus knows no Alertmanager: alerts fire and nobody is notified"
         ]

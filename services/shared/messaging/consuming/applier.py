@@ -1,8 +1,8 @@
-"""The applier: applies a batch of records to the database, each of them exactly once.
+"""The applier: applies a batch of records to the database, each exactly once.
 
-The effect happens once, because the inbox ids are written in the transaction of the effect. A transient fault is
-retried in place while the partitions wait. A permanent one is isolated by bisecting the batch, and only the record
-that causes it is dead-lettered.
+The inbox ids are written in the transaction of the effect, so the effect happens once. A transient fault is
+retried in place while the partitions wait. A permanent fault is isolated by bisecting the batch, and only the
+record that causes it is dead-lettered.
 """
 
 from __future__ import annotations
@@ -42,20 +42,20 @@ from services.shared.observability.tracing import Span
 log = structlog.get_logger(__name__)
 
 Handler = Callable[[Sequence[Envelope[Any]], UnitOfWork], Awaitable[None]]
-"""Handles a batch of one event type in which each subject occurs once, inside the transaction it is given."""
+"""Handles events of one type, with each subject at most once, inside the transaction of `UnitOfWork`."""
 Subscriptions = Mapping[type[Event], Handler]
 
 
 class StoppedError(Exception):
-    """Stopping, with a batch in hand that could not be applied; it will be delivered again."""
+    """The consumer is stopping and could not apply its batch; the batch will be delivered again."""
 
 
 class _TooSlowError(Exception):
-    """A transaction outlasted its deadline: as a whole it might do so again and again on a slow database."""
+    """A transaction exceeded its deadline; on a slow database, the whole batch might do so every time."""
 
 
 class _FailedError(Exception):
-    """Retrying does not help any more. Its cause is the fault of the last of `attempts`."""
+    """No retry helps. The exception's cause is the fault of the last of `attempts`."""
 
     def __init__(self, attempts: int) -> None:
         super().__init__(attempts)
@@ -63,7 +63,8 @@ class _FailedError(Exception):
 
 
 class Applier:
-    """Outside a consumer (in tests) nothing stops it and every partition counts as its own."""
+    """Applies batches. Outside a consumer (in tests), nothing stops it and every partition counts as
+    assigned."""
 
     def __init__(
         self,
@@ -81,7 +82,7 @@ class Applier:
         self.group = group
         self.topics = sorted({event.topic for event in subscriptions})
         self.traced: str | None = None
-        """A recorded trace of the last batch."""
+        """The id of a recorded trace of the last batch."""
         self._handlers = subscriptions
         self._outbox = outbox
         self._inbox = inbox
@@ -95,7 +96,8 @@ class Applier:
         self._assignment: Callable[[], Container[Partition]] | None = None
 
     def bind(self, stop: asyncio.Event, assignment: Callable[[], Container[Partition]]) -> None:
-        """From now on give up when `stop` is set, and give up a batch when one of its partitions is unassigned."""
+        """Give up when `stop` is set, and give up a batch when one of its partitions is no longer
+        assigned."""
         self._stop, self._assignment = stop, assignment
 
     @property
@@ -104,7 +106,7 @@ class Applier:
         return self._splitter.batches_per_fetch
 
     async def apply(self, records: Sequence[Record]) -> None:
-        """Apply every record exactly once or dead-letter it.
+        """Apply every record exactly once, or dead-letter it.
 
         Raises: `FuseOpenError`, `StoppedError`, `RebalancedError`; the offsets must then not be committed.
         """
@@ -115,7 +117,7 @@ class Applier:
             if one is not None:
                 decoded.append(one)
         if decoded:
-            with tracing.spans(self._begun(decoded)) as spans:
+            with tracing.spans(self._begin_spans(decoded)) as spans:
                 self.traced = next((span.trace_id for span in spans.values()), None)
                 begun = [d.under(spans.get(letter_id(d.record))) for d in decoded] if spans else decoded
                 await self._apply_all(self._split(begun))
@@ -123,30 +125,32 @@ class Applier:
     def _split(self, records: Sequence[DecodedRecord]) -> Split[DecodedRecord]:
         return self._splitter.split(records, lambda record: record.envelope)
 
-    def _begun(self, records: Sequence[DecodedRecord]) -> Iterator[tuple[str, Span]]:
+    def _begin_spans(self, records: Sequence[DecodedRecord]) -> Iterator[tuple[str, Span]]:
         for decoded in records:
             if decoded.envelope and (span := processing(self.group, decoded.record, decoded.envelope)):
                 yield letter_id(decoded.record), span
 
     def _decode(self, record: Record) -> DecodedRecord | None:
-        """None when the record's type is not ours to handle."""
+        """The decoded record; None when this service ignores its type."""
         if (ignored := ignored_type(record, self._handlers)) is None:
             return decode_record(record)
         self._metrics.events.labels(ignored, "ignored").inc()
         return None
 
     async def _apply_all(self, split: Split[DecodedRecord]) -> None:
-        await run_together([self._apply_some(split) for _ in range(min(CONCURRENCY, len(split.concurrent)))])
+        await run_together(
+            [self._apply_concurrently(split) for _ in range(min(CONCURRENCY, len(split.concurrent)))]
+        )
         for sub_batch in split.last:
             await self._apply(sub_batch)
 
-    async def _apply_some(self, split: Split[DecodedRecord]) -> None:
-        """Apply one sub-batch after the other until none is left."""
+    async def _apply_concurrently(self, split: Split[DecodedRecord]) -> None:
+        """Apply one sub-batch after another until none is left."""
         waiting, locked = split.concurrent, 0
         while waiting:
             sub_batch = waiting.popleft()
             if sub_batch.lock and self._stop.is_set():
-                raise StoppedError  # of a batch with locks, the inbox knows which sub-batches are applied
+                raise StoppedError  # the inbox has the ids of the sub-batches already applied
             try:
                 await self._apply(sub_batch)
                 locked = 0
@@ -161,14 +165,15 @@ class Applier:
                 if locked >= len(waiting):
                     await self._pause(backoff_seconds(0))
             except BaseException:
-                waiting.clear()  # the concurrent run finishes the sub-batch it is applying, and takes no more
+                waiting.clear()  # the concurrent run finishes its present sub-batch and takes no other
                 raise
 
     async def _apply(self, sub_batch: SubBatch[DecodedRecord]) -> None:
-        """Apply in one transaction; retry transient faults, halve what is too slow, isolate what fails for good.
+        """Apply a sub-batch in one transaction: retry transient faults, halve it when too slow, isolate
+        permanent failures.
 
-        Raises: `LockedError` when another process holds this sub-batch, `ContentionError` when it is better split; half
-        of it may then be applied, which the inbox knows.
+        Raises: `LockedError` when another process holds this sub-batch; `ContentionError` when it should be
+        split. Half of it may then be applied already; the inbox has its ids.
         """
 
         async def attempt(records: Sequence[DecodedRecord]) -> None:
@@ -182,7 +187,7 @@ class Applier:
         )
 
     async def _apply_or_fail(self, sub_batch: SubBatch[DecodedRecord]) -> None:
-        """Raises: `_FailedError`, `_TooSlowError`, and what must end the batch."""
+        """Raises: `_FailedError`, `_TooSlowError`, and the errors that end the batch."""
         attempt = 0
         while True:
             try:
@@ -201,13 +206,13 @@ class Applier:
                     "consumer.retrying", family=family.value, error=type(error).__name__, attempt=attempt
                 )
             await self._pause(backoff_seconds(attempt))
-            self._check_ours(sub_batch.records)
+            self._check_assignment(sub_batch.records)
             if late and len(sub_batch.records) > 1:
                 raise _TooSlowError
 
     async def _isolate(self, decoded: DecodedRecord, error: Exception) -> None:
         """Dead-letter the one record that fails."""
-        assert isinstance(error, _FailedError)  # a single record is never too slow: it is tried again
+        assert isinstance(error, _FailedError)  # a single record is retried, never reported as too slow
         cause, attempts = error.__cause__ or error, error.attempts
         reason, detail = describe(cause)
         log.error("consumer.dead_letter", letter=letter_id(decoded.record), reason=reason, detail=detail)
@@ -240,7 +245,8 @@ class Applier:
             await self._pause(backoff_seconds(attempts))
 
     async def _transact(self, sub_batch: SubBatch[DecodedRecord]) -> None:
-        """One transaction: handlers, inbox ids, staged events, and the letters of records that did not decode."""
+        """One transaction: handlers, inbox ids, staged events, and letters for records that did not
+        decode."""
 
         runs = 0
 
@@ -267,7 +273,7 @@ class Applier:
         await self._count_dead([decoded.reason for decoded in fresh if not decoded.envelope])
 
     async def _fresh(self, records: Sequence[DecodedRecord], work: UnitOfWork) -> list[DecodedRecord]:
-        """The records that are not done yet, each once."""
+        """The records that are not applied yet, each once."""
         by_id: dict[str, DecodedRecord] = {}
         for decoded in records:
             by_id.setdefault(decoded.inbox_id, decoded)
@@ -275,16 +281,17 @@ class Applier:
         return [decoded for id_, decoded in by_id.items() if id_ not in seen]
 
     async def _pause(self, seconds: float) -> None:
-        """Raises: `StoppedError` when stopping, before or during the pause."""
+        """Raises: `StoppedError` when stopping before or during the pause."""
         await wait_first(self._stop, timeout=seconds)
         if self._stop.is_set():
             raise StoppedError
 
-    def _check_ours(self, records: Sequence[DecodedRecord]) -> None:
-        """Leave the batch to its new owners when a rebalance took some of it away while we waited.
+    def _check_assignment(self, records: Sequence[DecodedRecord]) -> None:
+        """Leave the batch to its new owners when a rebalance took some of its partitions away during a pause.
 
-        Dropping only that share would lose it: if the partition came back before the commit, its offset would be
-        committed too. The rest is delivered again, since a rebalance starts at the committed offsets.
+        Dropping only those partitions would lose their records: if a partition came back before the commit,
+        its offset would be committed too. The rest is delivered again, because after a rebalance reading
+        starts at the committed offsets.
 
         Raises: `RebalancedError`.
         """

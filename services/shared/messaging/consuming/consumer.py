@@ -1,6 +1,6 @@
-"""The batch consumer: fetch, apply, commit offsets.
+"""The batch consumer: fetches records, applies them, commits their offsets.
 
-Delivery is at least once; the applier makes sure that the effect happens exactly once.
+Delivery is at least once; the applier makes the effect happen exactly once.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ log = structlog.get_logger(__name__)
 FETCH_SECONDS = 0.5
 FUSE_POLL_SECONDS = 1.0
 MAX_FAILED_FETCHES = 3
-"""In a row. aiokafka ends its coordination for good when a restarting broker answers what it does not expect; from
-then on every `getmany` raises, whatever the broker does."""
+"""Consecutive failed fetches before the consumer is restarted. When a restarting broker answers unexpectedly,
+aiokafka stops its coordination for good; from then on every `getmany` raises, whatever the broker does."""
 GAUGE_SECONDS = 1.0
 
 
@@ -57,15 +57,15 @@ class BatchConsumer:
         self._gauged_at = 0.0
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Consume until `stop`; the batch in hand is finished and its offsets are committed.
+        """Consume until `stop`; then finish the present batch and commit its offsets.
 
-        Raises, for the supervisor to log and restart: what cannot be classified as transient outside a batch; and
-        `TransientError` when fetches fail again and again, since only a new connection cures a client that has died inside.
+        Raises, for the supervisor to log and restart: any permanent fault outside a batch; `TransientError`
+        when fetches fail repeatedly, because only a new connection cures a client that has failed internally.
         """
         self._stop = stop
         self._failed_fetches = 0
         await self._fuse.refresh()
-        self._metrics.partitions.set(len(self.topics))  # at least; the broker knows
+        self._metrics.partitions.set(len(self.topics))  # a lower bound until the broker reports the number
         self._consumer = await self._broker.consumer(self.applier.group, self.topics)
         self.applier.bind(stop, self._consumer.assignment)
         try:
@@ -82,13 +82,14 @@ class BatchConsumer:
             await consumer.stop()
 
     def unready(self) -> str | None:
-        """Why this consumer is not working, or None."""
+        """Why this consumer is not ready, or None."""
         if self._fuse.open:
             return "fuse open: too many dead letters"
         return None if self._consumer is not None else "not connected to the broker"
 
     async def _refresh_fuse(self) -> None:
-        """Read the shared state once a second: another process may have opened the fuse, or an operator closed it."""
+        """Read the fuse's shared state once a second: another process may open it, an operator may close
+        it."""
         now = asyncio.get_running_loop().time()
         if now - self._fuse_read_at < FUSE_POLL_SECONDS:
             return
@@ -102,7 +103,8 @@ class BatchConsumer:
         self._metrics.fuse_open.set(self._fuse.open)
 
     async def _peek(self, consumer: Consumer) -> None:
-        """Learn since when records wait behind the open fuse, without taking any: a restart has forgotten it."""
+        """Find out how old the waiting records are while the fuse is open, without consuming any: a restart
+        forgets that."""
         if self._lag.known:
             return
         await self._gauge(consumer)
@@ -143,9 +145,8 @@ class BatchConsumer:
             log.info("consumer.stopped_with_batch_in_hand", records=len(records))
         except RebalancedError:
             log.info("consumer.rebalanced", records=len(records))
-        except (
-            TransientError
-        ) as error:  # a later commit covers this one; the inbox covers a restart before it
+        except TransientError as error:
+            # A later commit covers this one; after a restart before it, the inbox drops the duplicates.
             log.warning("consumer.commit_failed", error=str(error))
         self._metrics.batch_seconds.observe(time.perf_counter() - began, exemplar(self.applier.traced))
 

@@ -1,4 +1,5 @@
-"""Decoding: each record of a batch becomes an event, or the reason why there is none, before anything is applied."""
+"""Decoding: turns each record of a batch into an event, or into the reason why it has none, before anything
+is applied."""
 
 from __future__ import annotations
 
@@ -19,40 +20,40 @@ NEWER_VERSION = re.compile(r"^(?P<base>.+)\.v[1-9]\d{0,3}$")
 
 @dataclass(frozen=True, slots=True)
 class DecodedRecord:
-    """A record with its envelope, or with the reason why there is none."""
+    """A record with its envelope, or with the reason why it did not decode."""
 
     record: Record
     envelope: Envelope[Event] | None = None
     reason: str = ""
     detail: str = ""
     span: Span | None = None
-    """The span of its handling, when its trace is recorded."""
+    """The span of its processing, when its trace is recorded."""
 
     @property
     def inbox_id(self) -> str:
-        # An undecodable record's ce_id cannot be trusted: it could be that of a good event.
+        # The ce_id of an undecodable record cannot be trusted: it could be the id of a good event.
         return self.envelope.id if self.envelope else letter_id(self.record)
 
     def under(self, span: Span | None) -> DecodedRecord:
-        """The same record, so that events staged by its handler are children of `span`."""
+        """The same record under `span`, so that events staged by its handler become children of the span."""
         if span is None or self.envelope is None:
             return self
         return replace(self, envelope=replace(self.envelope, traceparent=span.traceparent), span=span)
 
 
 def ignored_type(record: Record, handled: Container[type[Event]]) -> str | None:
-    """The name under which a record that is not ours to handle is counted; None when it is ours."""
+    """The name that counts an ignored record; None when the record is to be handled."""
     name = peek_type(record) or ""
     known = BY_TYPE.get(name)
     if known is not None:
         return None if known in handled else known.event_type
-    # A newer version is published beside the old one, which tells us the same.
+    # A newer version of a type is published beside the old one, which carries the same fact.
     newer = NEWER_VERSION.match(name)
     return "newer_version" if newer and newer["base"] in BY_TYPE else None
 
 
 def decode_record(record: Record) -> DecodedRecord:
-    """The event in a record, or why there is none."""
+    """Decode a record into its event, or into the reason why it has none."""
     try:
         return DecodedRecord(record, decode(record))
     except Exception as error:
@@ -61,7 +62,7 @@ def decode_record(record: Record) -> DecodedRecord:
 
 
 def first_offsets(records: Sequence[Record]) -> dict[Partition, int]:
-    """The offset at which the batch begins, for each partition."""
+    """The first offset of the batch in each partition."""
     first: dict[Partition, int] = {}
     for record in records:
         first.setdefault(record.partition, record.offset)

@@ -1,6 +1,7 @@
-"""The fuse: too many dead letters mean that we are broken, not the records, so the consumer stops.
+"""The fuse: stops the consumer after too many dead letters, because then the service is broken, not the
+records.
 
-The state is in MongoDB, so a restart does not go on draining the topic; `reset` (API or command) closes it again.
+Its state is in MongoDB, so a restart does not resume draining the topic; `reset` (API or command) closes it.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ RUN_LENGTH = 50
 
 
 class FuseOpenError(Exception):
-    """Consumption has stopped; what is in hand must not be committed."""
+    """Consumption has stopped; the present batch must not be committed."""
 
 
 class Fuse:
-    """Opens after `run_length` dead letters in a row, or when `ratio` of the last `window` records died."""
+    """Opens after `run_length` dead letters in a row, or when more than `ratio` of the last `window` records
+    died."""
 
     def __init__(
         self,
@@ -39,7 +41,7 @@ class Fuse:
         self.open = False
 
     def count(self, *, alive: int = 0, dead: int = 0) -> bool:
-        """Take note of outcomes; True when the fuse must open now."""
+        """Count outcomes; True when the fuse must open now."""
         self._recent.extend([False] * alive)
         self._recent.extend([True] * dead)
         self._run = self._run + dead if not alive else dead
@@ -49,14 +51,14 @@ class Fuse:
         )
 
     async def trip(self) -> None:
-        """Open it, and note why for `state`."""
+        """Open the fuse, and store why."""
         self.open = True
         ran = self._run >= self._run_length
         dead, of = (self._run, self._run) if ran else (sum(self._recent), len(self._recent))
         await self._write({"open": True, "cause": "run" if ran else "ratio", "dead": dead, "of": of})
 
     async def refresh(self) -> bool:
-        """Read the shared state; whether it is open."""
+        """Read the shared state; True if the fuse is open."""
         state = await self._fuses.find_one({"_id": "consumer"})
         is_open = bool(state and state["open"])
         if self.open and not is_open:
@@ -66,7 +68,8 @@ class Fuse:
         return is_open
 
     async def state(self) -> Document:
-        """`{open, since, cause, dead, of}`: `dead` of the last `of` records died; the last three are None while closed."""
+        """`{open, since, cause, dead, of}`: `dead` of the last `of` records died; the last three are None
+        while closed."""
         state = await self._fuses.find_one({"_id": "consumer"}) or {}
         why = {name: state.get(name) for name in ("cause", "dead", "of")}
         return {"open": bool(state.get("open")), "since": state.get("at"), **why}

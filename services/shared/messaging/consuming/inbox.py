@@ -1,4 +1,4 @@
-"""The inbox: the ids of events whose effect is committed, written in the same transaction as the effect."""
+"""The inbox: ids of applied events, written in the same transaction as the effect."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from datetime import datetime, timedelta
 from services.shared.database import Collection, Database, Session
 
 RETENTION = timedelta(days=14)
-"""Longer than any duplicate can be on its way: a zombie's batch, a replayed dead letter, a restored broker."""
+"""Lifetime of an id. No duplicate arrives later: not from a zombie's batch, a replayed letter or a restored
+broker."""
 
 
 class Inbox:
@@ -16,15 +17,15 @@ class Inbox:
         self._seen: Collection = database["inbox"]
 
     async def seen(self, ids: Sequence[str], session: Session | None = None) -> set[str]:
-        """Those of `ids` that are done."""
+        """The ids among `ids` that are already applied."""
         found = self._seen.find({"_id": {"$in": list(ids)}}, {"_id": 1}, session=session)
         return {row["_id"] async for row in found}
 
     async def add(self, ids: Sequence[str], at: datetime, session: Session) -> None:
-        """Raises: `BulkWriteError` (duplicate key) when another process has applied one of them."""
+        """Raises: `BulkWriteError` (duplicate key) when another process has applied one of the events."""
         if ids:
             await self._seen.insert_many([{"_id": i, "at": at} for i in ids], session=session)
 
     async def forget(self, ids: Sequence[str], session: Session) -> None:
-        """Let dead-lettered events be applied after all."""
+        """Delete ids, so that dead-lettered events can be applied."""
         await self._seen.delete_many({"_id": {"$in": list(ids)}}, session=session)

@@ -1,7 +1,7 @@
-"""Waves: a batch cut so that handlers may work on sets and order still holds.
+"""Waves: a batch is cut so that handlers can work on sets of events while each subject's order holds.
 
 Wave k holds the k-th event of every subject. Within a wave each subject occurs once, so its events may be
-handled together, by type; between waves the order of each subject is kept.
+handled together, by type; the order of each subject is kept between waves.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""Replay: dead letters applied after all, in the order of the log, each once however often it is asked for.
+"""Replay: applies dead letters again, in the order of the log, each at most once however often it is
+requested.
 
-A letter is marked as replayed in the transaction of its effect. Many share one transaction; one that fails again is
-found by halving, stays dead, and holds the later letters of its subject back. A letter without a value is read again
-from its topic, where nothing expires: what did not decode when it came may do so in a newer release.
+A letter is marked as replayed in the transaction of its effect. Letters share a transaction; a letter that
+fails again is found by halving, stays dead, and holds back the later letters of its subject. A letter without
+a value is read again from its topic, whose records never expire: a newer release may be able to decode it.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A letter that stays dead, and why."""
+    """A letter that stays dead, with the reason."""
 
     id: str
     reason: str
@@ -53,13 +54,13 @@ class Failure:
 
 @dataclass(slots=True)
 class ReplayReport:
-    """The result of one call: each of its letters is counted in exactly one field."""
+    """The result of one call; each of its letters is counted in exactly one field."""
 
     replayed: int = 0
     failed: list[Failure] = field(default_factory=list)
     """Letters that failed again."""
     withheld: list[Failure] = field(default_factory=list)
-    """Letters whose values were not kept and whose records still do not decode."""
+    """Letters whose value was not kept and whose record still does not decode."""
     held: int = 0
     """Letters held back because an earlier letter of their subject failed again."""
 
@@ -67,7 +68,7 @@ class ReplayReport:
 @dataclass(frozen=True, slots=True)
 class _Candidate:
     letter: Document
-    item: DecodedRecord
+    decoded: DecodedRecord
 
     @property
     def id(self) -> str:
@@ -75,16 +76,16 @@ class _Candidate:
 
     @property
     def event(self) -> Envelope[Event]:
-        assert self.item.envelope is not None
-        return self.item.envelope
+        assert self.decoded.envelope is not None
+        return self.decoded.envelope
 
     def end_span(self, error: str) -> None:
-        if self.item.span:
-            self.item.span.end(error=error)
+        if self.decoded.span:
+            self.decoded.span.end(error=error)
 
 
 @dataclass(slots=True)
-class _Run:
+class _Replay:
     by: str
     stuck: set[tuple[str, str]]
     report: ReplayReport = field(default_factory=ReplayReport)
@@ -122,34 +123,37 @@ class Replayer:
         self._clock = clock
 
     async def replay(self, wanted: Filter, letters: Sequence[Document], *, by: str) -> ReplayReport:
-        """Apply `letters`, a run, in order, of those that match `wanted`. Safe to repeat.
+        """Apply `letters`: consecutive letters that match `wanted`, in order. Safe to repeat.
 
-        Raises: `TransientError` when MongoDB or the broker does not answer; what was applied until then stands.
+        Raises: `TransientError` when MongoDB or the broker does not answer; the letters applied before stay
+        applied.
         """
         if not letters:
             return ReplayReport()
         subjects = [subject[1] for letter in letters if (subject := subject_of(letter))]
-        run = _Run(by, await self._dead_letters.stuck(wanted, place_of(letters[0]), subjects))
+        run = _Replay(by, await self._dead_letters.stuck(wanted, place_of(letters[0]), subjects))
         await self._handle(await self._read(letters, run), run)
         return run.report
 
     async def replay_one(self, letter_id_: str, *, by: str) -> None:
-        """Apply one letter now, whatever became of others; nothing if it is not dead (any more).
+        """Apply one letter, even if an earlier letter of its subject failed. Does nothing if the letter is
+        not dead (any more).
 
-        Raises: `PermanentError` with the reason when it fails again or there is nothing to apply; `TransientError`.
+        Raises: `PermanentError` with the reason when it fails again or has no readable value;
+        `TransientError`.
         """
         letter = await self._dead_letters.get(letter_id_)
         if letter is None or letter["state"] != "dead":
             return
-        run = _Run(by, set())
+        run = _Replay(by, set())
         await self._handle(await self._read([letter], run), run)
         for failure in run.report.withheld:
             raise PermanentError("value_withheld", f"its record in the topic: {failure.reason}")
         for failure in run.report.failed:
             raise PermanentError(failure.reason, failure.detail)
 
-    async def _read(self, letters: Sequence[Document], run: _Run) -> list[_Candidate]:
-        """The letters that decode; the others go to the outcome."""
+    async def _read(self, letters: Sequence[Document], run: _Replay) -> list[_Candidate]:
+        """The letters that decode; the others are added to the report."""
         values = await self._dead_letters.values([letter["_id"] for letter in letters])
         again = await self._read_again([letter for letter in letters if letter["_id"] not in values])
         candidates = []
@@ -158,7 +162,7 @@ class Replayer:
             record = record_of(letter, values[id_]) if id_ in values else again.get(id_)
             try:
                 if record is None:
-                    raise PermanentError("not_read_again", "not there, changed, or of no type that is known")
+                    raise PermanentError("not_read_again", "missing, changed, or of an unknown type")
                 candidates.append(_Candidate(letter, DecodedRecord(record, self._decode(record))))
             except Exception as error:
                 if id_ in values:
@@ -174,7 +178,7 @@ class Replayer:
         return event
 
     async def _read_again(self, letters: Sequence[Document]) -> dict[str, Record]:
-        """Records of letters without a value, as far as they may decode now and are what they were."""
+        """Records of letters without a value, if they are unchanged in the topic and may decode now."""
         hopeful = [x for x in letters if x["type"] in BY_TYPE and 0 < x["bytes"] <= MAX_VALUE_BYTES]
         if not hopeful:
             return {}
@@ -183,18 +187,18 @@ class Replayer:
         sums = {letter["_id"]: letter["sha256"] for letter in hopeful}
         return {id_: r for id_, r in found.items() if hashlib.sha256(r.value or b"").hexdigest() == sums[id_]}
 
-    async def _handle(self, candidates: Sequence[_Candidate], run: _Run) -> None:
-        with tracing.spans(self._begun(candidates)) as spans:
-            begun = [_Candidate(c.letter, c.item.under(spans.get(c.id))) for c in candidates]
+    async def _handle(self, candidates: Sequence[_Candidate], run: _Replay) -> None:
+        with tracing.spans(self._begin_spans(candidates)) as spans:
+            begun = [_Candidate(c.letter, c.decoded.under(spans.get(c.id))) for c in candidates]
             await self._apply(begun if spans else candidates, run)
 
-    def _begun(self, candidates: Sequence[_Candidate]) -> Iterator[tuple[str, Span]]:
+    def _begin_spans(self, candidates: Sequence[_Candidate]) -> Iterator[tuple[str, Span]]:
         for candidate in candidates:
-            if span := processing(self._group, candidate.item.record, candidate.event):
+            if span := processing(self._group, candidate.decoded.record, candidate.event):
                 yield candidate.id, span
 
-    async def _apply(self, batch: Sequence[_Candidate], run: _Run) -> None:
-        """Apply in one transaction; find the letter that fails by halving, in order."""
+    async def _apply(self, batch: Sequence[_Candidate], run: _Replay) -> None:
+        """Apply the batch in one transaction; find failing letters by halving, in order."""
 
         async def attempt(candidates: Sequence[_Candidate]) -> None:
             if free := run.free(candidates):
@@ -206,7 +210,7 @@ class Replayer:
 
         await bisect(batch, attempt, isolate, splits=lambda error: not isinstance(error, TransientError))
 
-    async def _fail(self, letter: Document, error: Exception, run: _Run) -> None:
+    async def _fail(self, letter: Document, error: Exception, run: _Replay) -> None:
         failure = Failure(letter["_id"], *describe(error))
         log.error("replay.failed", letter=failure.id, reason=failure.reason, detail=failure.detail)
         if subject := subject_of(letter):
@@ -215,7 +219,10 @@ class Replayer:
         await self._dead_letters.failed_again(failure.id)
 
     async def _transact(self, batch: Sequence[_Candidate], by: str) -> int:
-        """How many were dead until now. Raises: `TransientError`; what a handler raises, with nothing written."""
+        """Apply a batch in one transaction. Returns how many letters were still dead.
+
+        Raises: `TransientError`; a handler's error, with nothing written.
+        """
 
         async def body(work: UnitOfWork) -> int:
             return await self._effects(batch, by, work)
@@ -229,13 +236,14 @@ class Replayer:
                     raise TransientError("replay") from error
                 if verdict is FaultFamily.PERMANENT:
                     raise
-        raise PermanentError("duplicate_key", "met another writer every time")
+        raise PermanentError("duplicate_key", "conflicted with another writer at every attempt")
 
     async def _effects(self, batch: Sequence[_Candidate], by: str, work: UnitOfWork) -> int:
         dead = await self._dead_letters.still_dead([c.id for c in batch], work.session)
         mine = [c for c in batch if c.id in dead]
         await self._dead_letters.settle(list(dead), "replayed", by=by, work=work)
-        # The id of a kept one is in the inbox because the letter put it there. Any other is there because it was applied.
+        # A letter with a kept value put its event's id into the inbox itself: forget it. Any other id is
+        # there because the event was applied.
         await self._inbox.forget([c.event.id for c in mine if c.letter["key"] is not None], work.session)
         events = {c.event.id: c.event for c in mine}
         done = await self._inbox.seen(list(events), work.session)

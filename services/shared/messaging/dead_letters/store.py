@@ -1,10 +1,12 @@
-"""Dead letters: records that no retry can help, kept where operators can list, inspect, replay and discard them.
+"""Dead letters: records that no retry can apply, stored so that operators can list, inspect, replay and
+discard them.
 
-A letter is written in the transaction that marks its record as done, and reaches the topic `<group>.dlq` through the
-outbox: so it exists once, and before its offset is committed. A value that does not fit its contract may hold
-anything, personal data too, so it is not copied: the letter names the record's place, size and SHA-256.
+A letter is written in the transaction that marks its record as done, and reaches the topic `<group>.dlq`
+through the outbox. So it exists exactly once, and before its offset is committed. A value that does not match
+its contract may hold anything, even personal data, so it is not copied: the letter holds the record's place,
+size and SHA-256.
 
-Letters are ordered as the log is: by topic, partition and offset.
+Letters are in the order of the log: topic, partition, offset.
 """
 
 from __future__ import annotations
@@ -46,16 +48,18 @@ HEADER_CHARACTERS = 128
 COUNT_SECONDS = 10.0
 STATES: Final = ("dead", "replayed", "discarded")
 MAX_KINDS: Final = 500
-"""Pairs of type and reason in a summary: a type is whatever a header says, so their number has no bound."""
+"""Most pairs of type and reason in a summary. A type comes from a header, so the number of types has no
+bound."""
 
 Place: TypeAlias = tuple[str, int, int]
-"""`(topic, partition, offset)`, by which letters are ordered."""
+"""`(topic, partition, offset)`: the order of letters."""
 IN_ORDER: Final = [("topic", 1), ("partition", 1), ("offset", 1)]
 
 
 @dataclass(frozen=True, slots=True)
 class FailedRecord:
-    """A record that could not be applied, and why. `decodable`: its value fits its contract, so it may be kept."""
+    """A record that could not be applied, with the reason. `decodable`: its value matches its contract, so it
+    may be stored."""
 
     record: Record
     reason: str
@@ -66,7 +70,7 @@ class FailedRecord:
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Matches letters by everything given; `since` is included, `until` is not."""
+    """Selects letters that match all given fields. `since` is inclusive, `until` exclusive."""
 
     type: str | None = None
     reason: str | None = None
@@ -75,7 +79,7 @@ class Filter:
     until: datetime | None = None
 
     def query(self, after: Place | None = None) -> Document:
-        # All states are named rather than none, so that the one index serves every listing.
+        # Without a state, list all states, so that one index serves every listing.
         query: Document = {"state": self.state or {"$in": list(STATES)}}
         query |= {k: v for k, v in (("type", self.type), ("reason", self.reason)) if v is not None}
         age = {k: v for k, v in (("$gte", self.since), ("$lt", self.until)) if v is not None}
@@ -92,7 +96,7 @@ class Filter:
 
 
 def letter_id(record: Record) -> str:
-    """`topic:partition:offset`, the one name that every record has."""
+    """`topic:partition:offset`, the only name that every record has."""
     return f"{record.partition.topic}:{record.partition.number}:{record.offset}"
 
 
@@ -101,7 +105,7 @@ def place_of(letter: Document) -> Place:
 
 
 def subject_of(letter: Document) -> tuple[str, str] | None:
-    """Topic and subject of the event; None when its headers do not name a subject."""
+    """Topic and subject of the event; None when the headers have no subject."""
     subject = letter["headers"].get("ce_subject")
     return (letter["topic"], subject) if subject else None
 
@@ -114,7 +118,8 @@ class DeadLetters:
         self._metrics = metrics.dead_letters
 
     async def watch(self, stop: asyncio.Event) -> None:
-        """Keep the gauge of open letters: counted here, since operators settle letters in any process."""
+        """Update the gauge of open letters. Counted in every process, because operators settle letters in any
+        of them."""
         await poll_loop("dead_letters", self._gauge, stop, Pace.every(COUNT_SECONDS))
 
     async def _gauge(self) -> Turn:
@@ -122,7 +127,7 @@ class DeadLetters:
         return Turn.NOTHING
 
     async def bury(self, work: UnitOfWork, failures: Sequence[FailedRecord]) -> None:
-        """Keep the records with their causes and stage their copies for the dead-letter topic."""
+        """Store the records with their reasons, and stage copies for the dead-letter topic."""
         letters = [self._letter(failure) for failure in failures]
         if not letters:
             return
@@ -140,7 +145,8 @@ class DeadLetters:
         return await self.letters.count_documents(wanted.query(after))
 
     async def summary(self, wanted: Filter) -> Sequence[Document]:
-        """`{type, reason, count, oldest, newest}` of each kind of letter, the most frequent first."""
+        """`{type, reason, count, oldest, newest}` for each pair of type and reason, the most frequent
+        first."""
         kind: Document = {"type": "$type", "reason": "$reason"}
         figures: Document = {"count": {"$sum": 1}, "oldest": {"$min": "$at"}, "newest": {"$max": "$at"}}
         pipeline: Sequence[Document] = [
@@ -157,7 +163,7 @@ class DeadLetters:
         return await self.letters.find_one({"_id": id_})
 
     async def values(self, ids: Sequence[str]) -> dict[str, bytes]:
-        """The values that were kept, by the ids of their letters."""
+        """The stored values, by the ids of their letters."""
         found = self.letters.find({"_id": {"$in": list(ids)}, "value": {"$ne": None}}, {"value": 1})
         return {row["_id"]: bytes(row["value"]) async for row in found}
 
@@ -166,7 +172,7 @@ class DeadLetters:
         return {row["_id"] async for row in found}
 
     async def stuck(self, wanted: Filter, before: Place, subjects: Sequence[str]) -> set[tuple[str, str]]:
-        """Those of the subjects, by topic, that have a letter `before` this place whose replay has failed."""
+        """Subjects, by topic, that have a letter before the place `before` whose replay has failed."""
         topic, partition, offset = before
         earlier: Document = {
             "headers.ce_subject": {"$in": list(subjects)},
@@ -189,7 +195,8 @@ class DeadLetters:
         note: str | None = None,
         work: UnitOfWork | None = None,
     ) -> int:
-        """Mark those that are still dead as `replayed` or `discarded`, in `work` if given, and by whom; how many that is."""
+        """Mark letters that are still dead as `replayed` or `discarded` by `by`, inside `work` if given.
+        Returns how many."""
         fields = {"state": state, "settled_at": self._clock.now(), "settled_by": by, "note": note}
         result = await self.letters.update_many(
             {"_id": {"$in": list(ids)}, "state": "dead"},
@@ -201,14 +208,14 @@ class DeadLetters:
         return int(result.modified_count)
 
     async def failed_again(self, id_: str) -> None:
-        """Note a replay that failed."""
+        """Record a failed replay."""
         await self.letters.update_one(
             {"_id": id_}, {"$inc": {"attempts": 1}, "$set": {"retried_at": self._clock.now()}}
         )
 
     def _letter(self, failure: FailedRecord) -> Document:
         record, value = failure.record, failure.record.value or b""
-        # Headers of an undecodable record may be as strange as its value: only ours, cut to size, printable.
+        # Headers of an undecodable record may hold anything: keep only known ones, shortened and printable.
         headers = {h: _printable(text) for h in KEPT_HEADERS if (text := peek(record, h)) is not None}
         return {
             "_id": letter_id(record),
@@ -243,7 +250,7 @@ class DeadLetters:
 
 
 def record_of(letter: Document, value: bytes) -> Record:
-    """The record as it was read. Only for a letter whose value was kept."""
+    """The original record. Only for a letter whose value was kept."""
     return Record(
         Partition(letter["topic"], letter["partition"]),
         letter["offset"],

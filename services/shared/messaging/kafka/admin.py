@@ -1,4 +1,4 @@
-"""What is asked of a Kafka cluster about its topics, through aiokafka's admin client."""
+"""Administration of topics through aiokafka's admin client."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ REQUEST_MS = 15_000
 
 
 async def create_topics(bootstrap: str, topics: Sequence[TopicSpec], security: Security = UNSECURED) -> None:
-    """Create what does not exist yet; an existing topic is left as it is.
+    """Create the missing topics; existing topics are not changed.
 
     Raises: `TransientError` when the broker cannot be reached or refuses.
     """
@@ -45,9 +45,10 @@ async def create_topics(bootstrap: str, topics: Sequence[TopicSpec], security: S
 async def describe_topics(
     bootstrap: str, names: Collection[str], prefix: str = "", security: Security = UNSECURED
 ) -> tuple[int, list[TopicState]]:
-    """The number of brokers, and those of the topics `names` that are there. Nothing is changed.
+    """The number of brokers, and the existing topics among `names`. Changes nothing.
 
-    Raises: `TransientError` when the broker cannot be reached; `PermissionError` when we may not ask.
+    Raises: `TransientError` when the broker cannot be reached; `PermissionError` when this user may not
+    describe topics.
     """
     admin = AIOKafkaAdminClient(
         bootstrap_servers=bootstrap, request_timeout_ms=REQUEST_MS, **security.options()
@@ -55,7 +56,7 @@ async def describe_topics(
     try:
         await admin.start()
         brokers = len((await admin.describe_cluster())["brokers"])
-        # Asked for all, not by name: to describe a topic that is not there may create it.
+        # Describe all topics, not by name: describing a missing topic may create it.
         ours = {prefix + name for name in names}
         topics = [topic for topic in await admin.describe_topics() if topic["topic"] in ours]
         configs = await _configs(admin, [topic["topic"] for topic in topics])
@@ -69,9 +70,9 @@ async def describe_topics(
 
 
 async def _configs(admin: Any, names: Sequence[str]) -> dict[str, dict[str, str]]:
-    asked = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
+    wanted = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
     found = {}
-    for response in await admin.describe_configs(asked) if asked else ():
+    for response in await admin.describe_configs(wanted) if wanted else ():
         for code, _, _, name, entries in response.resources:
             if code:
                 raise for_code(code)(name)
@@ -95,14 +96,14 @@ def _state(topic: Mapping[str, Any], config: Mapping[str, str], prefix: str) -> 
 
 
 async def partitions_of(bootstrap: str, names: Sequence[str], security: Security) -> list[tuple[str, int]]:
-    """Topic and number of each partition, of those topics that there are and that we may see.
+    """Topic and number of each partition of the existing, visible topics among `names`.
 
     Raises: `TransientError` when the broker cannot be reached.
     """
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, **security.options())
     try:
         await admin.start()
-        # Asked for all, as above.
+        # Describe all topics, as above.
         found = {topic["topic"]: topic["partitions"] for topic in await admin.describe_topics()}
     except (KafkaError, OSError) as error:
         raise TransientError(f"broker unreachable: {type(error).__name__}") from error

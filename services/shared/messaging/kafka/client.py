@@ -1,6 +1,6 @@
-"""Kafka through aiokafka; only this package imports it.
+"""Kafka through aiokafka, which only this package imports.
 
-aiokafka's defaults lose data (acks=1, latest, auto-commit), so every setting that matters is written out here.
+aiokafka's defaults lose data (acks=1, latest, auto-commit), so every setting that matters is set here.
 """
 
 from __future__ import annotations
@@ -31,17 +31,19 @@ COMMIT_SECONDS = 10.0
 SESSION_MS = 10_000
 MAX_RECORD_BYTES = 2 * 1024 * 1024
 READ_BYTES = 64 * 1024
-"""Of a partition where single records are read: what comes after them is thrown away. A larger one comes all the same (KIP-74)."""
+"""Fetch size for reading single records, since the records after them are thrown away. A larger record
+arrives all the same (KIP-74)."""
 READ_SECONDS = 5.0
 FETCH_WAIT_MS = 1000
-"""How long a broker holds a fetch for which it has no records."""
+"""How long the broker holds a fetch while it has no records."""
 
 
 class KafkaBroker:
     """Connections to one cluster. `client_id` names this process in the broker's logs and quotas.
 
-    `prefix` stands before every topic and consumer group on the wire, so that several deployments (or tests) can
-    share a cluster; nothing above this module sees it. `on_assigned` is called after every rebalance of a consumer.
+    `prefix` is put before every topic and consumer group on the wire, so that several deployments (or tests)
+    can share a cluster; no code outside this module sees it. `on_assigned` is called after every rebalance of
+    a consumer.
     """
 
     def __init__(
@@ -74,7 +76,7 @@ class KafkaBroker:
             session_timeout_ms=SESSION_MS,
             heartbeat_interval_ms=SESSION_MS // 3,
             max_poll_interval_ms=300_000,
-            # Data is answered at once; this is how often an idle consumer asks again.
+            # The broker answers at once when it has data; this is how often an idle consumer asks again.
             fetch_max_wait_ms=FETCH_WAIT_MS,
             max_partition_fetch_bytes=MAX_RECORD_BYTES,
             metadata_max_age_ms=30_000,
@@ -96,7 +98,8 @@ class KafkaBroker:
     async def marks(
         self, group: str, topics: Sequence[str]
     ) -> tuple[dict[Partition, int], dict[Partition, int]]:
-        """Where the group goes on in each partition that it has committed to, and where each partition ends; nothing is joined.
+        """The group's committed offset in each partition that has one, and the end offset of each partition.
+        Does not join the group.
 
         Raises: `TransientError` when the broker does not answer.
         """
@@ -110,7 +113,7 @@ class KafkaBroker:
         return known, {ours[tp]: offset for tp, offset in ends.items()}
 
     async def place(self, group: str, offsets: Mapping[Partition, int]) -> None:
-        """Have the group, which must have no members, go on from these offsets.
+        """Commit these offsets for the group, which must have no members.
 
         Raises: `RebalancedError` when it has members; `TransientError` when the broker does not answer.
         """
@@ -122,7 +125,7 @@ class KafkaBroker:
 
     @contextlib.asynccontextmanager
     async def _bystander(self, group: str, tps: Sequence[TopicPartition]) -> AsyncIterator[Any]:
-        """A consumer that may ask and commit for the group without being a member of it."""
+        """A consumer that reads and commits offsets of the group without joining it."""
         raw = self._raw_consumer(group_id=self._prefix + group)
         await _started(raw)
         try:
@@ -158,7 +161,8 @@ class _Assignments(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
 
 
 class KafkaProducer:
-    """An idempotent producer that is replaced when it wedges (OutOfOrderSequence, fencing, unknown producer)."""
+    """An idempotent producer that replaces its aiokafka client when it wedges (OutOfOrderSequence, fencing,
+    unknown producer)."""
 
     def __init__(self, bootstrap: str, client_id: str, prefix: str, security: Security) -> None:
         self._bootstrap = bootstrap
@@ -192,10 +196,10 @@ class KafkaProducer:
             raise TransientError(f"publish failed: {type(error).__name__}") from error
 
     async def _sent(self, messages: Sequence[Message]) -> AsyncIterator[asyncio.Future[Any]]:
-        """Hand the messages over, a batch of records at a time, each with the future of its acknowledgement.
+        """Send the messages in batches per partition; yields the acknowledgement (a future) of each batch.
 
-        aiokafka's `send` takes 30 us a record, most of it in coroutines and futures of the record's own. One partition's
-        batches are sent one after another, so its order is that of `messages`.
+        aiokafka's `send` takes 30 us per record, mostly for coroutines and futures of each record. Batches of
+        one partition are sent one after another, which keeps the order of `messages`.
         """
         partitions = {t: await self._partitions(t) for t in {m.topic for m in messages}}
         filling: dict[Partition, Any] = {}
@@ -225,20 +229,20 @@ class KafkaProducer:
             self._raw = None
 
     async def _discard(self) -> None:
-        """Any failure ends this producer: its sequence numbers may be out of step with the broker's."""
+        """Stop the client after any failure: its sequence numbers may differ from the broker's."""
         raw, self._raw = self._raw, None
         with contextlib.suppress(KafkaError, OSError, TimeoutError):
             await asyncio.wait_for(raw.stop(), timeout=5)
 
 
 def _append(batch: Any, message: Message) -> bool:
-    """Whether there was room: an empty batch takes any message."""
+    """Add a message; False when the batch is full. An empty batch accepts any message."""
     headers = list(message.headers)
     return batch.append(timestamp=None, key=message.key, value=message.value, headers=headers) is not None
 
 
 class KafkaConsumer:
-    """One member of a consumer group."""
+    """One member of a consumer group; see `Consumer`."""
 
     def __init__(self, raw: Any, prefix: str) -> None:
         self._raw = raw
@@ -252,11 +256,11 @@ class KafkaConsumer:
         return [self._record(tp, r) for tp, records in batches.items() for r in records]
 
     async def commit(self, offsets: Mapping[Partition, int]) -> None:
-        # aiokafka retries a commit forever, so it is bounded here; CommitFailedError and IllegalStateError both
-        # mean that the group was rebalanced under us.
+        # aiokafka retries a commit forever, hence the timeout. CommitFailedError and IllegalStateError both
+        # mean that the group was rebalanced.
         try:
             await asyncio.wait_for(
-                self._raw.commit({self._theirs(p): offset for p, offset in offsets.items()}),
+                self._raw.commit({self._topic_partition(p): offset for p, offset in offsets.items()}),
                 COMMIT_SECONDS,
             )
         except (CommitFailedError, IllegalStateError) as error:
@@ -267,27 +271,27 @@ class KafkaConsumer:
     def rewind(self, offsets: Mapping[Partition, int]) -> None:
         for partition, offset in offsets.items():
             with contextlib.suppress(IllegalStateError):
-                self._raw.seek(self._theirs(partition), offset)
+                self._raw.seek(self._topic_partition(partition), offset)
 
     async def read(self, places: Sequence[tuple[Partition, int]]) -> list[Record]:
-        """See `Broker.read`; for a consumer outside any group."""
-        asked = [(self._theirs(partition), offset) for partition, offset in places]
+        """See `Broker.read`. Only for a consumer outside any group."""
+        wanted = [(self._topic_partition(partition), offset) for partition, offset in places]
         try:
-            self._raw.assign({tp for tp, _ in asked})
-            ends = await self._raw.end_offsets({tp for tp, _ in asked})
-            found = [await self._at(tp, offset) for tp, offset in asked if offset < ends[tp]]
+            self._raw.assign({tp for tp, _ in wanted})
+            ends = await self._raw.end_offsets({tp for tp, _ in wanted})
+            found = [await self._at(tp, offset) for tp, offset in wanted if offset < ends[tp]]
         except (KafkaError, OSError) as error:
             raise TransientError(f"read failed: {type(error).__name__}") from error
         return [record for record in found if record is not None]
 
     async def _at(self, tp: TopicPartition, offset: int) -> Record | None:
-        """Waits `READ_SECONDS` at most where the log has no record any more."""
+        """The record at this offset; waits at most `READ_SECONDS` when the log no longer has it."""
         self._raw.seek(tp, offset)
         fetched = await self._raw.getmany(tp, timeout_ms=int(READ_SECONDS * 1000), max_records=1)
         return next((self._record(tp, r) for r in fetched.get(tp, ()) if r.offset == offset), None)
 
     def assignment(self) -> Collection[Partition]:
-        return {self._ours(tp) for tp in self._raw.assignment()}
+        return {self._partition(tp) for tp in self._raw.assignment()}
 
     def partitions(self) -> int:
         return sum(len(self._raw.partitions_for_topic(topic) or ()) for topic in self._raw.subscription())
@@ -298,14 +302,14 @@ class KafkaConsumer:
             end = self._raw.highwater(tp)
             if end is not None:
                 with contextlib.suppress(IllegalStateError):
-                    lags[self._ours(tp)] = max(0, end - await self._raw.position(tp))
+                    lags[self._partition(tp)] = max(0, end - await self._raw.position(tp))
         return lags
 
     async def positions(self) -> dict[Partition, int]:
         positions = {}
         for tp in self._raw.assignment():
             with contextlib.suppress(IllegalStateError):
-                positions[self._ours(tp)] = await self._raw.position(tp)
+                positions[self._partition(tp)] = await self._raw.position(tp)
         return positions
 
     async def stop(self) -> None:
@@ -313,17 +317,17 @@ class KafkaConsumer:
             await asyncio.wait_for(self._raw.stop(), timeout=5)
 
     def _record(self, tp: TopicPartition, raw: Any) -> Record:
-        return Record(self._ours(tp), raw.offset, raw.key, raw.value, tuple(raw.headers), raw.timestamp)
+        return Record(self._partition(tp), raw.offset, raw.key, raw.value, tuple(raw.headers), raw.timestamp)
 
-    def _ours(self, tp: TopicPartition) -> Partition:
+    def _partition(self, tp: TopicPartition) -> Partition:
         return Partition(tp.topic.removeprefix(self._prefix), tp.partition)
 
-    def _theirs(self, partition: Partition) -> TopicPartition:
+    def _topic_partition(self, partition: Partition) -> TopicPartition:
         return TopicPartition(self._prefix + partition.topic, partition.number)
 
 
 async def _started(client: Any) -> None:
-    """Start an aiokafka client, or stop it again so that its background tasks do not outlive the failure."""
+    """Start an aiokafka client; if that fails, stop it, so that its background tasks end too."""
     start: Awaitable[None] = client.start()
     try:
         await start

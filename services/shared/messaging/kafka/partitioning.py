@@ -1,7 +1,7 @@
-"""Which partition a key belongs to: Kafka's own rule, so that every client of the cluster agrees.
+"""The partition of a key by Kafka's own rule, so that all clients of the cluster agree.
 
-The same hash as `aiokafka.partitioner`, which tests/unit/messaging hold it to, in a third of the time: aiokafka's was half of what
-publishing an event cost.
+The same hash as `aiokafka.partitioner` (tests/unit/messaging compare them) in a third of the time: aiokafka's
+took half of the cost of publishing an event.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ _32_BITS: Final = 0xFFFFFFFF
 
 
 def partition_of(key: bytes | None, partitions: int) -> int:
-    """The number, from 0, of the partition of `key` in a topic of so many (DefaultPartitioner of Kafka's Java client).
+    """The partition, from 0, of `key` in a topic with `partitions` partitions (DefaultPartitioner of Kafka's
+    Java client).
 
-    Nothing of ours is without a key; a foreign record that is goes to the first partition, where Kafka would draw lots.
+    This project's records all have a key. A foreign record without one goes to the first partition, where
+    Kafka would choose at random.
     """
     return 0 if key is None else (murmur2(key) & 0x7FFFFFFF) % partitions
 

@@ -1,7 +1,7 @@
-"""Patches of aiokafka's private parts, written for aiokafka 0.14.
+"""Patches of aiokafka's internals, written for aiokafka 0.14.
 
-There is no setting for either. tests/integration/messaging/test_aiokafka_patches.py fails when a new version moves
-the parts or no longer needs a patch: look here first when aiokafka is raised.
+aiokafka has no setting for either. tests/integration/messaging/test_aiokafka_patches.py fails when a new
+version changes the internals or no longer needs a patch: check here first when upgrading aiokafka.
 """
 
 from __future__ import annotations
@@ -12,26 +12,29 @@ from typing import Any, Final
 from aiokafka.protocol.fetch import FetchRequest
 
 PREFETCH_SECONDS: Final = 1.0
-"""How long fetched records may wait for us before other partitions are asked for more: longer than a batch takes."""
+"""How long fetched records may wait for the consumer before aiokafka fetches from other partitions: longer
+than a batch takes."""
 RETRY_SECONDS: Final = 0.02
-"""From an empty answer that came before its time to the next fetch."""
+"""Pause between an early empty answer and the next fetch."""
 
 
 def keep_prefetching(consumer: Any) -> None:
-    """Let a backlog in one partition not wait for partitions in which nothing comes.
+    """Stop idle partitions from delaying a backlog in another partition.
 
-    While fetched records wait for us, aiokafka asks after 0.1 s for the other partitions alone, and then asks that
-    broker nothing else until it answers, which it does after `fetch_max_wait_ms` when there is nothing. Paid for by
-    `python -m tests.bench poison`: 0.70 of the clean rate without, 0.96 with it (half of that difference).
+    While fetched records wait for the consumer, aiokafka asks after 0.1 s for the other partitions alone. It
+    then sends that broker no other fetch until the answer, which comes only after `fetch_max_wait_ms` if
+    there are no records. `python -m tests.bench poison`: 0.70 of the clean rate without the patch, 0.96 with
+    it (half of that difference).
     """
     consumer._fetcher._prefetch_backoff = PREFETCH_SECONDS
 
 
 def wait_for_records(consumer: Any, fetch_wait_ms: int) -> None:
-    """Do not ask again at once when a broker answers that it has nothing, without having waited for records.
+    """Pause before the next fetch when a broker reports no records without having waited for any.
 
-    Apache Kafka waits (`fetch_max_wait_ms`). The embedded broker does not: each idle consumer would ask it 3,000 times
-    a second, which keeps a core busy. Paid for by `python -m tests.bench idle`: under 1 % of a core with it.
+    Apache Kafka waits (`fetch_max_wait_ms`). The embedded broker does not: each idle consumer would send
+    3,000 fetches a second, which keeps a core busy. `python -m tests.bench idle`: under 1 % of a core with
+    the patch.
     """
     send = consumer._client.send
 
@@ -48,5 +51,6 @@ def wait_for_records(consumer: Any, fetch_wait_ms: int) -> None:
 
 
 def _has_records(response: Any) -> bool:
-    """True for errors too, which must not wait. A partition is (number, error code, high watermark, ..., records)."""
+    """True also for errors, which must not be delayed. A partition is (number, error code, high watermark,
+    ..., records)."""
     return any(answer[1] or answer[-1] for _, partitions in response.topics for answer in partitions)

@@ -1,7 +1,7 @@
-"""Group commit: concurrent requests share one transaction, as a database shares one fsync among its commits.
+"""Group commit: concurrent requests share one transaction, as a database's commits share one fsync.
 
-A transaction per request costs a journal write and a majority wait each; while one batch commits, the next one
-gathers by itself, so there is no timer and a lone request waits for nobody.
+A transaction costs a journal write and a majority wait. While one batch commits, the next one gathers, so
+there is no timer, and a lone request never waits.
 """
 
 from __future__ import annotations
@@ -25,11 +25,12 @@ Result = TypeVar("Result")
 
 
 class GroupCommit(Generic[Write, Result]):
-    """`commit` applies a list of writes in one transaction and returns a result for each, or raises for all.
+    """Collects writes into shared transactions. `commit` applies a list of writes in one transaction and
+    returns a result for each, or raises for all.
 
-    `writers` is how many transactions there may be at the same time: the process prepares one while mongod works on
-    another. Those after the first are for a load that the first cannot keep up with.
-    When a shared transaction fails for good, it is halved until the bad write fails alone.
+    `writers` is the number of concurrent transactions: the process prepares one while mongod works on
+    another. Further writers start only when the first cannot keep up. When a shared transaction fails
+    permanently, it is halved until the bad write fails alone.
     """
 
     def __init__(
@@ -46,15 +47,16 @@ class GroupCommit(Generic[Write, Result]):
         self._writers = writers
         self._waiting: deque[tuple[Write, asyncio.Future[Result]]] = deque()
         self._busy = 0
-        """Writers that will still look for waiting writes. Not the size of `_running`: a task leaves that set only after
-        the callers it has answered run, and a write they submit next would wait for a writer that has ended."""
+        """Writers that will still take waiting writes. Not the size of `_running`: a finished task leaves
+        that set only after its callers have run, and a write they submit next would wait for a writer that
+        has ended."""
         self._running: set[asyncio.Task[None]] = set()
         self._closed = False
 
     async def submit(self, write: Write) -> Result:
-        """Durable with a majority on return.
+        """Submit a write. On return it is durable on a majority.
 
-        Raises: what `commit` raises for this write alone; `TransientError` after `close`.
+        Raises: the error of `commit` for this write alone; `TransientError` after `close`.
         """
         if self._closed:
             raise TransientError("stopping")
@@ -62,14 +64,14 @@ class GroupCommit(Generic[Write, Result]):
         self._waiting.append((write, future))
         if self._busy == 0 or (self._busy < self._writers and self._worth_another()):
             self._busy += 1
-            # A context of its own: a writer outlives the request that happens to start it.
+            # A new context: a writer outlives the request that happens to start it.
             task = asyncio.create_task(self._write(), context=contextvars.Context())
             self._running.add(task)
             task.add_done_callback(self._running.discard)
         return await future
 
     async def close(self) -> None:
-        """Refuse new writes and finish those accepted."""
+        """Refuse new writes, and finish the accepted ones."""
         self._closed = True
         while self._running:
             await asyncio.gather(*self._running, return_exceptions=True)
@@ -90,7 +92,7 @@ class GroupCommit(Generic[Write, Result]):
         async def attempt(some: Sequence[tuple[Write, asyncio.Future[Result]]]) -> None:
             results = await self._commit([write for write, _ in some])
             for (_, future), result in zip(some, results, strict=True):
-                if not future.cancelled():  # the caller has gone away; what was accepted stays
+                if not future.cancelled():  # if the caller has gone away, its write still stands
                     future.set_result(result)
 
         async def isolate(one: tuple[Write, asyncio.Future[Result]], error: Exception) -> None:
@@ -98,7 +100,7 @@ class GroupCommit(Generic[Write, Result]):
                 one[1].set_exception(error)
 
         try:
-            # A transient fault hits every write alike: tried apart, each would only wait for it in turn.
+            # A transient fault hits all writes alike: tried separately, each would wait for it in turn.
             await bisect(batch, attempt, isolate, splits=lambda e: classify(e) is not FaultFamily.TRANSIENT)
         except Exception as error:
             for _, future in batch:

@@ -1,4 +1,4 @@
-"""The outbox: a change and the events it caused are one transaction, or neither exists."""
+"""The outbox: a change and its events are committed in one transaction, or neither is."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Origin:
 
     @classmethod
     def here(cls) -> Origin:
-        """The request that is being answered, or a new chain (a background loop)."""
+        """The origin from the current request, or a new chain (in a background loop)."""
         context = current_context()
         if context is None:
             return cls(new_id(), new_traceparent())
@@ -50,11 +50,12 @@ class UnitOfWork:
         self.committed: list[Callable[[], None]] = []
 
     def after_commit(self, do: Callable[[], None]) -> None:
-        """Call `do` once if this run commits: counters and wake-ups must not act for a run that is repeated."""
+        """Call `do` once if this run commits: counters and wake-ups must not count a run that is repeated."""
         self.committed.append(do)
 
     def stage(self, event: Event, sequence: int, origin: Origin) -> None:
-        """Publish `event` if and only if this transaction commits. `sequence` is the subject's next version."""
+        """Publish `event` if and only if this transaction commits. `sequence` is the subject's next
+        version."""
         now = self._clock.now()
         envelope = Envelope(
             id=new_id(),
@@ -73,7 +74,7 @@ class UnitOfWork:
             self.stage(event, sequence, origin)
 
     def stage_message(self, message: Message, row_id: str, sequence: int, now: datetime) -> None:
-        """Publish a message that is encoded already. `row_id` orders it among those of other subjects."""
+        """Publish an encoded message. `row_id` orders it among the messages of other subjects."""
         self.staged.append(
             {
                 "_id": row_id,
@@ -88,23 +89,23 @@ class UnitOfWork:
 
 
 class Outbox:
-    """Opens the transactions of a service and keeps the events that they staged until the relay publishes them."""
+    """Runs the transactions of a service, and stores the events they stage until the relay publishes them."""
 
     def __init__(
         self, client: Client, database: Database, clock: Clock, *, on_retry: Callable[[], None] | None = None
     ) -> None:
-        """`on_retry` is called each time that a transaction has to run again."""
+        """`on_retry` is called whenever a transaction has to run again."""
         self.rows: Collection = database["outbox"]
         self.clock = clock
         self._client = client
         self._on_retry = on_retry
         self.staged = asyncio.Event()
-        """Set after a commit that staged something, so that the relay of this process need not poll for it."""
+        """Set after a commit that staged events, so that the relay of this process need not poll for them."""
 
     async def transact(self, body: Callable[[UnitOfWork], Coroutine[Any, Any, T]]) -> T:
-        """Run `body` in one transaction with the rows it stages; it may run several times.
+        """Run `body` in one transaction together with the rows it stages; `body` may run several times.
 
-        Raises: whatever `body` or MongoDB raises, after which nothing is written; `TimeoutError`.
+        Raises: any error of `body` or MongoDB, with nothing written; `TimeoutError`.
         """
         runs = 0
 
@@ -128,5 +129,5 @@ class Outbox:
 
 
 def message_of(row: Document) -> Message:
-    """BSON holds plain `bytes` as they are, so value and headers are not converted on the way in or out."""
+    """The message of an outbox row. BSON stores plain `bytes`, so value and headers need no conversion."""
     return Message(row["topic"], row["subject"].encode(), row["value"], tuple(row["headers"].items()))

@@ -1,7 +1,7 @@
 """The relay: publishes the outbox in order, in batches, and deletes the rows that the broker acknowledged.
 
-A row is deleted only after its acknowledgement, so a crash in between publishes it twice and loses nothing;
-the subscribers' inboxes drop the second copy.
+A crash between acknowledgement and deletion publishes a row twice and loses nothing; the subscribers' inboxes
+drop the second copy.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from services.shared.messaging.spans import record_sent
 log = structlog.get_logger(__name__)
 
 PACE = Pace(shortest=0.02, longest=1.0)
-"""How long an idle relay lets rows wait that another process of this service staged; our own wake it at once.
-Pauses double, so a row never waits much longer than it has been quiet."""
+"""Polling for rows that other processes of the service staged; this process's own rows wake the relay at
+once. Pauses double, so a row waits hardly longer than the outbox has been empty."""
 GAUGE_SECONDS = 1.0
 
 
@@ -39,7 +39,7 @@ class Relay:
         self._max_batch = max_batch
         self._producer: Producer | None = None
         self._empty_at = -math.inf
-        """When it last found the outbox empty (`time.monotonic`)."""
+        """When the outbox was last found empty (`time.monotonic`)."""
 
     async def run(self, stop: asyncio.Event) -> None:
         """Publish until `stop`, then drain the outbox until the caller's deadline cancels it."""
@@ -58,14 +58,16 @@ class Relay:
             await self._close()
 
     async def watch(self, stop: asyncio.Event) -> None:
-        """Keep the outbox's gauges until `stop`: a loop of its own, since publishing may hang or fail for long."""
+        """Update the outbox's gauges until `stop`. A separate loop, because publishing may hang or fail for
+        long."""
         await poll_loop("outbox-gauges", self.gauge, stop, Pace.every(GAUGE_SECONDS))
 
     async def _turn(self) -> Turn:
         return Turn.of(await self.publish_batch(), self._max_batch)
 
     async def publish_batch(self) -> int:
-        """Publish and delete one batch; returns the number of rows, 0 also when another process holds the lease.
+        """Publish and delete one batch. Returns the number of rows, 0 also when another process holds the
+        lease.
 
         Raises: `TransientError` when the broker did not acknowledge everything; the rows stay.
         """
@@ -88,23 +90,25 @@ class Relay:
         return len(rows)
 
     async def _next_rows(self) -> list[Document]:
-        """The oldest rows, each subject's in the order of its sequence.
+        """The oldest rows, sorted by sequence within each subject.
 
-        Ids sort by the clocks of the processes that made them, and two replicas' clocks differ. A snapshot contains
-        every row that a visible row was built on, so sorting by sequence restores the order inside the batch. When
-        there is more than a batch, the other rows of the same subjects are fetched too, lest a later event go first.
+        Ids sort by the clocks of the processes that created them, and those clocks differ. A snapshot
+        contains all rows that any visible row was built on, so sorting by sequence restores the order within
+        the batch. If there is more than one batch, the other rows of its subjects are fetched too, so that no
+        later event overtakes an earlier one.
         """
         rows = in_snapshot(self._outbox.rows)
         batch = await rows.find().sort("_id", 1).limit(self._max_batch).to_list(None)
         if len(batch) == self._max_batch:
             subjects = list({row["subject"] for row in batch})
-            # Whatever their ids: a row of a slow clock may have come since, and what was built on it too.
+            # With any id: since the first query, a process with a slow clock may have added a row, and others
+            # may build on it.
             in_hand = [row["_id"] for row in batch]
             batch += await rows.find({"subject": {"$in": subjects}, "_id": {"$nin": in_hand}}).to_list(None)
         return sorted(batch, key=lambda row: (row["topic"], row["subject"], row["sequence"]))
 
     async def gauge(self) -> Turn:
-        if time.monotonic() - self._empty_at < PACE.longest + GAUGE_SECONDS:  # the relay has just looked
+        if time.monotonic() - self._empty_at < PACE.longest + GAUGE_SECONDS:  # the relay has just checked
             self._metrics.outbox_rows.set(0)
             self._metrics.outbox_age.set(0.0)
             return Turn.NOTHING

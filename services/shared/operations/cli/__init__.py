@@ -1,1 +1,2 @@
-"""`python -m services.shared.ops`: a service's dead letters and its fuse over its API, and the doctor of all."""
+"""`python -m services.shared.ops`: the dead letters and the fuse of a service, through its API, and the
+doctor."""

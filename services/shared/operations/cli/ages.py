@@ -1,4 +1,4 @@
-"""Ages as an operator writes them: `90s`, `15m`, `2h`, `7d`."""
+"""Ages as operators write them: `90s`, `15m`, `2h`, `7d`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
 def age(text: str) -> timedelta:
-    """Raises: `ValueError` for anything else."""
+    """Parse an age. Raises: `ValueError` for anything else."""
     found = _AGE.fullmatch(text)
     if found is None:
         raise ValueError("an age is a number and s, m, h or d, such as 90s or 2h")

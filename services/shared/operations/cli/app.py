@@ -1,7 +1,7 @@
-"""`python -m services.shared.ops dead-letters list --service groups`: see `--help`.
+"""Operate a running deployment: a service's dead letters and fuse, and the doctor.
 
-It calls the service's API, because a replay needs the service's handlers. Exit codes: 0 done; 1 it failed, or letters stay
-dead after a replay; 2 the command was wrong.
+Dead letters and the fuse are reached through the service's API, because a replay needs the service's
+handlers. Exit codes: 0 done; 1 it failed, or letters stay dead after a replay; 2 the command was wrong.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ from services.shared.operations.doctor.command import doctor
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 letters_app = typer.Typer(no_args_is_help=True, help="Records that could not be applied.")
-fuse_app = typer.Typer(no_args_is_help=True, help="What stops a consumer when too many records die.")
+fuse_app = typer.Typer(
+    no_args_is_help=True, help="The fuse, which stops a consumer after too many dead letters."
+)
 app.add_typer(letters_app, name="dead-letters")
 app.add_typer(fuse_app, name="fuse")
 app.command()(doctor)
@@ -39,19 +41,26 @@ def _age(text: str) -> timedelta:
 
 
 Service = Annotated[str, typer.Option("--service", "-s", help="groups, notifications or analytics.")]
-Url = Annotated[str | None, typer.Option(help="Its address; else SANGATHAN_<SERVICE>_URL or stack.json.")]
-Directory = Annotated[Path, typer.Option("--dir", help="Where the local stack keeps stack.json.")]
-Json = Annotated[bool, typer.Option("--json", help="One JSON document a line.")]
-Type = Annotated[str | None, typer.Option("--type", help="Only of this event type.")]
-Reason = Annotated[str | None, typer.Option(help="Only those that died of this.")]
-Older = Annotated[
-    timedelta | None, typer.Option(parser=_age, metavar="AGE", help="Died longer ago, such as 2h.")
+Url = Annotated[
+    str | None,
+    typer.Option(help="Address of the service. Default: SANGATHAN_<SERVICE>_URL, else stack.json."),
 ]
-Newer = Annotated[timedelta | None, typer.Option(parser=_age, metavar="AGE", help="Died since, such as 30m.")]
-State = Annotated[str | None, typer.Option(help="dead, replayed or discarded.")]
+Directory = Annotated[Path, typer.Option("--dir", help="Directory of the local stack's stack.json.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document per line.")]
+Type = Annotated[str | None, typer.Option("--type", help="Only letters of this event type.")]
+Reason = Annotated[str | None, typer.Option(help="Only letters with this reason.")]
+Older = Annotated[
+    timedelta | None,
+    typer.Option(parser=_age, metavar="AGE", help="Only letters dead for longer than this, such as 2h."),
+]
+Newer = Annotated[
+    timedelta | None,
+    typer.Option(parser=_age, metavar="AGE", help="Only letters dead for less than this, such as 30m."),
+]
+State = Annotated[str | None, typer.Option(help="Only letters in this state: dead, replayed or discarded.")]
 Letter = Annotated[str | None, typer.Argument(metavar="ID", help="topic:partition:offset")]
 All = Annotated[bool, typer.Option("--all", help="Every dead letter.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say how many there are.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only count the letters; change nothing.")]
 LOCAL = Path(".local")
 
 
@@ -67,7 +76,7 @@ def list_(
     url: Url = None,
     directory: Directory = LOCAL,
 ) -> None:
-    """Letters in the order of the log, without their values."""
+    """List letters in the order of the log, without their values."""
     with _client(service, url, directory) as client:
         query = _query(type_, reason, older_than, newer_than) | ({"state": state} if state else {})
         found = client.letters(query)
@@ -88,7 +97,7 @@ def summary(
     url: Url = None,
     directory: Directory = LOCAL,
 ) -> None:
-    """How many are dead of which type and reason, and since when."""
+    """Count the dead letters by type and reason, with the times of the oldest and the newest."""
     with _client(service, url, directory) as client:
         found = client.summary(_query(type_, reason, older_than, newer_than))
         if json:
@@ -106,7 +115,7 @@ def show_(
     url: Url = None,
     directory: Directory = LOCAL,
 ) -> None:
-    """All about one letter but its value."""
+    """Show one letter, without its value."""
     with _client(service, url, directory) as client:
         letter = client.letter(id_)
         if json:
@@ -129,14 +138,14 @@ def replay(
     url: Url = None,
     directory: Directory = LOCAL,
 ) -> None:
-    """Apply one letter, or those that match, in order. Repeating it changes nothing."""
+    """Replay one letter, or all that match, in order. Safe to repeat."""
     query = _query(type_, reason, older_than, newer_than)
     _choose(id_, query, everything)
     with _client(service, url, directory) as client:
         if dry_run:
             _would(client, id_, query, "replayed", json)
         elif id_:
-            _tell(client.replay(id_), json)
+            _show(client.replay(id_), json)
         else:
             _replay_all(client, query, json)
 
@@ -144,7 +153,7 @@ def replay(
 @letters_app.command()
 def discard(
     service: Service,
-    why: Annotated[str, typer.Option(help="Kept with the letters; nothing personal.")],
+    why: Annotated[str, typer.Option(help="Reason, kept with the letters; nothing personal.")],
     id_: Letter = None,
     type_: Type = None,
     reason: Reason = None,
@@ -152,40 +161,40 @@ def discard(
     newer_than: Newer = None,
     everything: All = False,
     dry_run: DryRun = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
     json: Json = False,
     url: Url = None,
     directory: Directory = LOCAL,
 ) -> None:
-    """Give up one letter, or those that match, for good."""
+    """Discard one letter, or all that match, for good."""
     query = _query(type_, reason, older_than, newer_than)
     _choose(id_, query, everything)
     with _client(service, url, directory) as client:
         if dry_run:
             _would(client, id_, query, "discarded", json)
         elif id_:
-            _tell(client.discard(id_, why), json)
+            _show(client.discard(id_, why), json)
         else:
             _discard_all(client, query, why, yes, json)
 
 
 @fuse_app.command("show")
 def show_fuse(service: Service, json: Json = False, url: Url = None, directory: Directory = LOCAL) -> None:
-    """Whether it is open, since when and why."""
+    """Show whether the fuse is open, since when and why."""
     with _client(service, url, directory) as client:
-        _tell(client.fuse(), json)
+        _show(client.fuse(), json)
 
 
 @fuse_app.command()
 def reset(service: Service, json: Json = False, url: Url = None, directory: Directory = LOCAL) -> None:
-    """Close it: consumption goes on where it stopped."""
+    """Close the fuse: the consumer continues where it stopped."""
     with _client(service, url, directory) as client:
-        _tell(client.reset_fuse(), json)
+        _show(client.reset_fuse(), json)
 
 
 @contextmanager
 def _client(service: str, url: str | None, directory: Path) -> Iterator[Client]:
-    """Any failure inside is one line and exit code 1."""
+    """A client of the service. Any failure inside the block prints one line and exits with 1."""
     try:
         with Client(find(service, url, directory)) as client:
             yield client
@@ -208,9 +217,9 @@ def _query(
 
 
 def _choose(id_: str | None, query: Query, everything: bool) -> None:
-    """One way of saying which: a slip must not mean all of them."""
+    """Require exactly one way of selecting letters, so that a slip never selects all of them."""
     if [id_ is not None, bool(query), everything].count(True) != 1:
-        raise typer.BadParameter("name one letter, or what they have in common, or --all")
+        raise typer.BadParameter("give either one letter's ID, or filters (--type, --reason, ages), or --all")
 
 
 def _would(client: Client, id_: str | None, query: Query, what: str, json: bool) -> None:
@@ -221,7 +230,7 @@ def _would(client: Client, id_: str | None, query: Query, what: str, json: bool)
         show.out.print(f"{total} would be {what}")
 
 
-def _tell(document: dict[str, Any], json: bool) -> None:
+def _show(document: dict[str, Any], json: bool) -> None:
     if json:
         show.lines([document])
     else:

@@ -1,4 +1,4 @@
-"""The operations API of one service, called as any other program would."""
+"""A client of one service's operations API."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from services.shared.operations.cli.target import OpsError, Target
 
 PAGE = 500
 BATCH = 100
-"""Letters a replay call; each call answers well within `SECONDS`."""
+"""Letters per replay call, so that each call answers well within `SECONDS`."""
 SECONDS = 60.0
 
 Query = Mapping[str, str]
 
 
 class Client:
-    """Raises: `OpsError` from every call that is not answered with success."""
+    """Every call raises `OpsError` unless it succeeds."""
 
     def __init__(self, target: Target, transport: httpx2.BaseTransport | None = None) -> None:
         self._target = target
@@ -60,7 +60,7 @@ class Client:
         return self._send("POST", f"{_path(id_)}/discard", body={"reason": why})
 
     def replay_all(self, query: Query) -> Iterator[dict[str, Any]]:
-        """The answer to each call, until nothing remains."""
+        """Replay in batches; yields the answer to each call, until no letters remain."""
         cursor: str | None = ""
         while cursor is not None:
             wanted = {**query, "limit": str(BATCH), **_at(cursor)}
@@ -69,7 +69,8 @@ class Client:
             cursor = answer["next"]
 
     def discard_all(self, query: Query, why: str, most: int) -> Iterator[dict[str, Any]]:
-        """The answer to each call, until nothing remains or `most` are discarded: none that died meanwhile."""
+        """Discard in batches; yields the answer to each call, until no letters remain or `most` are
+        discarded, which spares letters that died meanwhile."""
         discarded, more = 0, True
         while more and discarded < most:
             answer = self._send("POST", "/dead-letters/discard", query, body={"reason": why})
@@ -96,7 +97,7 @@ class Client:
             ) from None
         except ValueError:
             raise OpsError(
-                f"{name} at {self._target.url} answered {answer.status_code}, and not in JSON"
+                f"{name} at {self._target.url} answered {answer.status_code} without JSON"
             ) from None
         if not answer.is_success:
             raise OpsError(f"{name} refuses: {_reason(answer.status_code, document)}")

@@ -1,4 +1,4 @@
-"""What the operator sees: tables for people, one JSON document a line for machines."""
+"""Output of the command: tables for people, one JSON document per line for machines."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def table(documents: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> Non
     for column in columns:
         rows.add_column(column, overflow="fold")
     for document in documents:
-        # Text, not markup: a type is whatever somebody put in a header.
+        # Text, not markup: a type comes from a header, which may hold anything.
         rows.add_row(*(Text(_cell(document[column])) for column in columns))
     out.print(rows)
 
 
 def facts(document: Mapping[str, Any]) -> None:
-    """One document, a field a line."""
+    """Print one document, a field per line."""
     rows = Table(box=None, pad_edge=False, show_header=False)
     for name, value in document.items():
         rows.add_row(name, Text(_cell(value)))

@@ -1,4 +1,4 @@
-"""Which service to call, and with which token: from options, the environment or a running local stack."""
+"""The service to call, and the token to use: from options, the environment or a running local stack."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from services.shared.config.settings import variable
 
 
 class OpsError(Exception):
-    """Its text is the one line that the operator sees."""
+    """A failure whose message is the one line that the operator sees."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,14 +22,15 @@ class Target:
 
 
 def find(service: str, url: str | None, directory: Path) -> Target:
-    """`url`, `SANGATHAN_<SERVICE>_URL` or the service in `<directory>/stack.json`, and the token likewise.
+    """The target: address from `url`, `SANGATHAN_<SERVICE>_URL` or `<directory>/stack.json`, and the token
+    likewise.
 
-    Raises: `OpsError` when one of them is nowhere.
+    Raises: `OpsError` when either is missing.
     """
     stack = read_stack(directory)
     address = url or variable(f"{service}_url") or stack.get("services", {}).get(service)
     if address is None:
-        known = ", ".join(stack.get("services", ())) or "nothing runs here"
+        known = ", ".join(stack.get("services", ())) or "no local stack is running"
         raise OpsError(
             f"no address of a service {service!r} ({known}): use --url or SANGATHAN_{service.upper()}_URL"
         )
@@ -52,9 +53,9 @@ def _token() -> str | None:
 
 
 def read_stack(directory: Path) -> dict[str, Any]:
-    """What `<directory>/stack.json` says; nothing when no stack runs there.
+    """The content of `<directory>/stack.json`; empty when no stack is running there.
 
-    Raises: `OpsError` when it cannot be read.
+    Raises: `OpsError` when the file cannot be read.
     """
     try:
         facts: dict[str, Any] = json.loads((directory / "stack.json").read_text(encoding="utf-8"))

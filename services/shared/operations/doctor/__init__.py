@@ -1,4 +1,5 @@
-"""The doctor: checks a deployment from outside and says what is wrong, a line each, with the cure.
+"""The doctor: checks a deployment from outside and reports each fault on a line, with its cure.
 
-`access` says where to look, `looking` and its neighbours bring the facts, `checks_*` judge them (pure), `findings` are what comes out.
+`access` finds the addresses; `looking` and its neighbours collect the facts; `checks_*` are pure functions
+from facts to faults; `findings` are the result.
 """

@@ -1,4 +1,4 @@
-"""Where to look: from options, the environment or a running local stack."""
+"""Addresses of the deployment to check: from options, the environment or a running local stack."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from services.shared.operations.cli.target import OpsError, read_stack
 
 
 class DoctorSettings(KafkaSettings, MongoSettings):
-    """What a service calls so, and nothing by default: what is not named is not looked at."""
+    """Settings named like the services' own, all empty by default: the doctor does not check what has no
+    address."""
 
     mongo_uri: str = Field(default="", repr=False)
     kafka_bootstrap: str = ""
@@ -27,11 +28,12 @@ class DoctorSettings(KafkaSettings, MongoSettings):
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """What is empty is not looked at. `urls`: of each process, with the name of its service where that is known."""
+    """Addresses to check; an empty one is skipped. `urls`: the service's name (empty if unknown) and URL of
+    each process."""
 
     urls: Sequence[tuple[str, str]] = ()
     databases: Mapping[str, str] = field(default_factory=dict)
-    """The database of a service, where it is not the service's name."""
+    """Names of databases that differ from their service's name."""
     mongo: str = field(default="", repr=False)
     kafka: str = ""
     kafka_prefix: str = ""
@@ -44,12 +46,14 @@ class Access:
 def find(
     services: Sequence[str], urls: Sequence[str], databases: Sequence[str], directory: Path, **settings: str
 ) -> Access:
-    """`urls`, else the variables `SANGATHAN_<SERVICE>_URL`, else the stack in `directory`; `settings` override the environment.
+    """The addresses: `urls`, else the variables `SANGATHAN_<SERVICE>_URL`, else the stack in `directory`.
+    `settings` override the environment.
 
-    A local stack is not mixed into another deployment: it is asked only when no service's address is given.
+    The local stack is used only when no service's address is given, so that it is never mixed with another
+    deployment.
 
-    Raises: `OpsError` when a database is not named as SERVICE=NAME, or stack.json cannot be read; `SystemExit` for settings that
-    contradict each other.
+    Raises: `OpsError` when a database is not given as SERVICE=NAME, or stack.json cannot be read;
+    `SystemExit` when settings contradict each other.
     """
     given = [("", url.rstrip("/")) for url in urls] or _from_environment(services)
     stack: Mapping[str, Any] = {} if given else read_stack(directory)
@@ -74,7 +78,7 @@ def _from_environment(services: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def _service(process: str) -> str:
-    """`groups-2` is a process of `groups`."""
+    """The service of a process: `groups-2` belongs to `groups`."""
     return process.partition("-")[0]
 
 

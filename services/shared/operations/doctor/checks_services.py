@@ -1,4 +1,4 @@
-"""Checks of what the services' processes say. Each takes facts and yields faults."""
+"""Checks of the services' processes. Each takes facts and yields faults."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ EXPIRY = "sangathan_service_token_expiry_timestamp_seconds"
 
 Processes = Sequence[Process]
 _READY = {
-    "mongodb": "start MongoDB, or elect a primary; the process goes on by itself",
-    "consumer": "see the fuse and the broker; its log says why (consumer.*)",
+    "mongodb": "start MongoDB, or restore its primary; the process then recovers by itself",
+    "consumer": "check the fuse and the broker; the process's log has the reason (events consumer.*)",
 }
 
 
@@ -35,14 +35,14 @@ def answering(processes: Processes) -> Iterator[Fault]:
         if process.fault:
             yield Fault(
                 f"{process.name} does not answer: {process.fault}",
-                "start it; if it stopped by itself, the last lines of its log say why",
+                "start it; if it stopped by itself, the last lines of its log have the reason",
             )
 
 
 def ready(processes: Processes) -> Iterator[Fault]:
     for process in processes:
         for check, why in process.reasons.items():
-            cure = _READY.get(check, "its log says more")
+            cure = _READY.get(check, "see the log of the process")
             yield Fault(f"{process.name} is not ready: {check}: {why}", cure)
 
 
@@ -53,11 +53,13 @@ def versions(processes: Processes, release: str) -> Iterator[Fault]:
             by_service.setdefault(process.service, set()).add(process.version)
     for service, found in by_service.items():
         if len(found) > 1:
-            cure = "finish the roll-out, or take it back"
+            cure = "finish the roll-out, or roll back"
             yield Fault(f"{service} runs {' and '.join(sorted(found))} at once", cure)
         elif found != {release}:
-            cure = f"roll out {release}, or ask the doctor of that release: its expectations are others"
-            yield Fault(f"{service} runs {min(found)}, and this is {release}", cure)
+            cure = (
+                f"roll out {release}, or use the doctor of release {min(found)}, which expects other things"
+            )
+            yield Fault(f"{service} runs {min(found)}, but this doctor is of {release}", cure)
 
 
 def clocks(processes: Processes) -> Iterator[Fault]:
@@ -66,11 +68,14 @@ def clocks(processes: Processes) -> Iterator[Fault]:
 
 
 def clock(whose: str, skew: float) -> Iterator[Fault]:
-    """Tokens are refused beyond a minute; dates of events and the order of ids suffer before."""
+    """A wrong clock spoils the dates of events and the order of ids; beyond the leeway, tokens are refused
+    too."""
     if abs(skew) > SKEW_SECONDS:
         way = "ahead of" if skew > 0 else "behind"
-        cure = "let both machines keep time by NTP (chronyc tracking); it may be this one that is wrong"
-        yield Fault(f"the clock of {whose} is {abs(skew):.0f} s {way} ours", cure)
+        cure = (
+            "synchronise both machines by NTP (chronyc tracking); this machine's clock may be the wrong one"
+        )
+        yield Fault(f"the clock of {whose} is {abs(skew):.0f} s {way} this machine's", cure)
 
 
 def outboxes(processes: Processes) -> Iterator[Fault]:
@@ -78,9 +83,11 @@ def outboxes(processes: Processes) -> Iterator[Fault]:
     for service, age in _worst(processes, OUTBOX_AGE).items():
         if age > OUTBOX_SECONDS:
             cure = (
-                "see the broker and the service's log (relay.retrying); rows are never deleted by hand"
+                "check the broker, and the service's log (loop.retrying, loop: relay); "
+                "never delete rows of the outbox"
                 if service in leaders
-                else "nobody holds the lease of its relay: see `db.leases.find()` in its database, restart one process"
+                else "no process holds the lease of its relay: "
+                "check `db.leases.find()` in its database, then restart one process"
             )
             yield Fault(f"an event of {service} has waited {age:.0f} s to be published", cure)
 
@@ -88,33 +95,45 @@ def outboxes(processes: Processes) -> Iterator[Fault]:
 def relays(processes: Processes) -> Iterator[Fault]:
     for service, leader in _worst(processes, LEADER).items():
         if not leader:
-            cure = "see `db.leases.find()` in its database for who does; restart one process"
-            yield Fault(f"no process of {service} that was asked publishes its events", cure)
+            cure = (
+                "`db.leases.find()` in its database shows which process holds the lease; restart one process"
+            )
+            yield Fault(f"no process of {service} that was checked publishes its events", cure)
 
 
 def fuses(processes: Processes) -> Iterator[Fault]:
     for service, is_open in _worst(processes, FUSE).items():
         if is_open:
-            cure = f"see why they died (ops dead-letters summary -s {service}), mend it, then `ops fuse reset -s {service}`"
+            cure = (
+                f"find the reason (`ops dead-letters summary -s {service}`), fix it, "
+                f"then `ops fuse reset -s {service}`"
+            )
             yield Fault(f"the fuse of {service} is open: it consumes nothing", cure)
 
 
 def dead_letters(processes: Processes) -> Iterator[Fault]:
     for service, count in _worst(processes, LETTERS).items():
         if count:
-            cure = f"`ops dead-letters summary -s {service}` says why they died; mend it, then replay or discard them"
-            yield Fault(f"{service} has {count:.0f} dead letters that nobody has settled", cure)
+            cure = (
+                f"find the reason (`ops dead-letters summary -s {service}`), fix it, "
+                "then replay or discard the letters"
+            )
+            yield Fault(f"{service} has {count:.0f} dead letters, neither replayed nor discarded", cure)
 
 
 def lags(processes: Processes) -> Iterator[Fault]:
     for service, seconds in _worst(processes, LAG).items():
         if seconds > LAG_SECONDS:
-            cure = "if it comes down by itself, wait or add processes; if not, its log says what it retries (consumer.retrying)"
-            yield Fault(f"{service} is {seconds:.0f} s behind in what it reads", cure)
+            cure = (
+                "if the lag falls, wait or add processes; "
+                "if not, the service's log shows what it retries (consumer.retrying)"
+            )
+            yield Fault(f"{service} is {seconds:.0f} s behind in the log that it consumes", cure)
 
 
 def assignments(processes: Processes, expected: Expected) -> Iterator[Fault]:
-    """By service: a process alone may rightly hold none, while there are more of them than partitions."""
+    """Compare by service: a single process may hold no partition when there are more processes than
+    partitions."""
     held: dict[str, float] = {}
     for process in processes:
         for _, value in process.values(ASSIGNED):
@@ -122,21 +141,28 @@ def assignments(processes: Processes, expected: Expected) -> Iterator[Fault]:
     for service, reads in held.items():
         known = service in expected.services
         if known and reads < (total := expected.partitions(service)):
-            cure = "wait for the rebalance, restart what does not come back, and give --url of every process"
-            yield Fault(f"{service}: {reads:.0f} of {total} partitions are read by the processes asked", cure)
+            cure = (
+                "give --url of every process; wait for the rebalance; "
+                "restart processes that get no partitions"
+            )
+            yield Fault(
+                f"{service}: {reads:.0f} of {total} partitions are read by the checked processes", cure
+            )
 
 
 def key_sets(processes: Processes) -> Iterator[Fault]:
     for service, unreadable in _worst(processes, UNREADABLE).items():
         if unreadable:
-            cure = "mend SANGATHAN_JWKS or what serves it: until then no new key of its issuer is taken"
+            cure = "fix SANGATHAN_JWKS or the server of the key set: until then, new keys are not accepted"
             yield Fault(f"{service} cannot read the key set that verifies tokens", cure)
 
 
 def service_tokens(processes: Processes, now: float) -> Iterator[Fault]:
-    cure = "put a new token into its file (SANGATHAN_SERVICE_TOKEN_FILE); it is read again by itself"
+    cure = (
+        "write a new token to its file (SANGATHAN_SERVICE_TOKEN_FILE); the service reads it without a restart"
+    )
     for process in processes:
-        whose = f"the token with which {process.service} calls its peers"
+        whose = f"the token with which {process.service} calls other services"
         for _, expires in process.values(EXPIRY):
             left = expires - now
             if isnan(left):
@@ -146,7 +172,7 @@ def service_tokens(processes: Processes, now: float) -> Iterator[Fault]:
 
 
 def _worst(processes: Processes, metric: str) -> Mapping[str, float]:
-    """The highest value by service."""
+    """The highest value of the metric, by service."""
     worst: dict[str, float] = {}
     for process in processes:
         for _, value in process.values(metric):

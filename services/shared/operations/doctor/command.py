@@ -26,18 +26,33 @@ _STYLES = {Verdict.WELL: "green", Verdict.WRONG: "bold red", Verdict.BLIND: "yel
 
 Urls = Annotated[
     list[str] | None,
-    typer.Option("--url", help="Of each process, repeatable; else SANGATHAN_<SERVICE>_URL or stack.json."),
+    typer.Option(
+        "--url",
+        help="URL of a process; repeatable. Default: SANGATHAN_<SERVICE>_URL, else stack.json.",
+    ),
 ]
 Databases = Annotated[
     list[str] | None,
-    typer.Option("--database", metavar="SERVICE=NAME", help="Where it is not named like the service."),
+    typer.Option(
+        "--database",
+        metavar="SERVICE=NAME",
+        help="Name of a service's database, if it differs from the service's name.",
+    ),
 ]
-Kafka = Annotated[str, typer.Option(metavar="HOST:PORT", help="Else SANGATHAN_KAFKA_BOOTSTRAP.")]
-Jwks = Annotated[str, typer.Option(metavar="PATH|URL", help="The key set; else SANGATHAN_JWKS.")]
-Prometheus = Annotated[str, typer.Option(metavar="URL", help="Else SANGATHAN_PROMETHEUS_URL.")]
-Alertmanager = Annotated[str, typer.Option(metavar="URL", help="Else SANGATHAN_ALERTMANAGER_URL.")]
-Directory = Annotated[Path, typer.Option("--dir", help="Where the local stack keeps stack.json.")]
-Json = Annotated[bool, typer.Option("--json", help="One JSON document a line.")]
+Kafka = Annotated[
+    str, typer.Option(metavar="HOST:PORT", help="Kafka's address. Default: SANGATHAN_KAFKA_BOOTSTRAP.")
+]
+Jwks = Annotated[
+    str, typer.Option(metavar="PATH|URL", help="Key set that verifies tokens. Default: SANGATHAN_JWKS.")
+]
+Prometheus = Annotated[
+    str, typer.Option(metavar="URL", help="Prometheus's address. Default: SANGATHAN_PROMETHEUS_URL.")
+]
+Alertmanager = Annotated[
+    str, typer.Option(metavar="URL", help="Alertmanager's address. Default: SANGATHAN_ALERTMANAGER_URL.")
+]
+Directory = Annotated[Path, typer.Option("--dir", help="Directory of the local stack's stack.json.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document per line.")]
 
 
 def doctor(
@@ -50,10 +65,11 @@ def doctor(
     directory: Directory = Path(".local"),
     json: Json = False,
 ) -> None:
-    """Say what is wrong with a deployment, a line each, with the cure. It changes nothing.
+    """Report what is wrong with a deployment, one line per fault, with its cure. Changes nothing.
 
-    MongoDB is SANGATHAN_MONGO_URI. Exit codes: 0 all that was looked at is well; 1 something is wrong; 2 something could not be looked
-    at. What nobody gave an address of is said, and counts as neither.
+    MongoDB's address is SANGATHAN_MONGO_URI. Exit codes: 0 everything checked is well; 1 something is wrong;
+    2 something could not be checked, or nothing was. A part without an address is reported as not checked;
+    alone, it does not change the exit code.
     """
     wanted = expected.load()
     addresses = {"kafka_bootstrap": kafka, "jwks": jwks}

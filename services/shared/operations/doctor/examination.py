@@ -1,4 +1,4 @@
-"""All checks over all facts, in the order in which an operator would go."""
+"""All checks on all facts, in the order in which an operator would proceed."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def examination(facts: Facts, expected: Expected, release: str, now: datetime) -
         *_processes(facts.processes, expected, release, now),
         *_log(facts.log, expected),
         *_store(facts.store, expected, now),
-        *examine("token keys", facts.keys, trust.token_keys, lambda n: f"{n} usable in the key set"),
-        *examine("certificates", facts.certificates, certificates, lambda found: f"{len(found)} are good"),
+        *examine("token keys", facts.keys, trust.token_keys, lambda n: f"{n} usable keys in the key set"),
+        *examine("certificates", facts.certificates, certificates, lambda found: f"{len(found)} are valid"),
         *_watch(facts.watch, expected),
         *examine("alertmanager", facts.alertmanager, trust.alertmanager, "ready"),
     ]
@@ -36,61 +36,64 @@ def _processes(found: Seen[Processes], expected: Expected, release: str, now: da
         yield unseen("services", found)
         return
     yield from examine("services", found, services.answering, lambda ps: f"{len(ps)} processes answer")
-    yield from _unnamed(found, expected)
+    yield from _without_address(found, expected)
     up = [process for process in found if not process.fault]
-    yield from _of_health(up, release)
+    yield from _health(up, release)
     yield from (unseen("metrics", p.metrics) for p in up if isinstance(p.metrics, Unseen))
     measured = [process for process in up if not isinstance(process.metrics, Unseen)]
-    yield from _of_metrics(measured, expected, now)
+    yield from _metrics(measured, expected, now)
 
 
-def _of_health(processes: Processes, release: str) -> Iterator[Finding]:
+def _health(processes: Processes, release: str) -> Iterator[Finding]:
     if processes:
-        yield from examine("readiness", processes, services.ready, "all that answer are ready")
+        yield from examine("readiness", processes, services.ready, "all processes that answer are ready")
         versions = partial(services.versions, release=release)
         yield from examine("versions", processes, versions, f"all run {release}")
-        yield from examine("clocks", processes, services.clocks, "the services' agree with ours")
+        yield from examine(
+            "clocks", processes, services.clocks, "the services' clocks agree with this machine's"
+        )
 
 
-def _of_metrics(processes: Processes, expected: Expected, now: datetime) -> Iterator[Finding]:
-    """A metric that no process has is no good news."""
+def _metrics(processes: Processes, expected: Expected, now: datetime) -> Iterator[Finding]:
+    """Run the checks of metrics. A metric that no process has counts as not checked."""
     for area, (metric, check, well) in _metric_checks(expected, now).items() if processes else ():
         if any(process.values(metric) for process in processes):
             yield from examine(area, processes, check, well)
         else:
-            why = f"none of the processes asked has {metric}"
-            cure = "give --url of those that have; else they run another release"
+            why = f"none of the checked processes has {metric}"
+            cure = "give --url of the processes that have it; otherwise they run another release"
             yield unseen(area, Unseen(why, cure, Verdict.SKIPPED))
 
 
 MetricCheck = tuple[str, Callable[[Processes], Iterable[Fault]], str]
-"""What it reads, the check, and what is said when all is well."""
+"""The metric to read, the check, and the text when all is well."""
 
 
 def _metric_checks(expected: Expected, now: datetime) -> Mapping[str, MetricCheck]:
-    """By area."""
+    """The checks of metrics, by area."""
     assignments = partial(services.assignments, expected=expected)
     tokens = partial(services.service_tokens, now=now.timestamp())
     waits, behind = f"{services.OUTBOX_SECONDS:.0f} s", f"{services.LAG_SECONDS:.0f} s"
     return {
         "outbox": (services.OUTBOX_AGE, services.outboxes, f"no event waits longer than {waits}"),
-        "relay": (services.LEADER, services.relays, "of every service asked, a process publishes"),
-        "fuse": (services.FUSE, services.fuses, "closed everywhere"),
+        "relay": (services.LEADER, services.relays, "every checked service has a process that publishes"),
+        "fuse": (services.FUSE, services.fuses, "closed in every checked service"),
         "dead letters": (services.LETTERS, services.dead_letters, "none is open"),
         "lag": (services.LAG, services.lags, f"no consumer is more than {behind} behind"),
-        "partitions": (services.ASSIGNED, assignments, "every one has a reader"),
-        "token keys": (services.UNREADABLE, services.key_sets, "the services read their key set"),
-        "service token": (services.EXPIRY, tokens, "good for a week"),
+        "partitions": (services.ASSIGNED, assignments, "every partition has a reader"),
+        "token keys": (services.UNREADABLE, services.key_sets, "the services can read their key set"),
+        "service token": (services.EXPIRY, tokens, "valid for at least a week"),
     }
 
 
-def _unnamed(found: Processes, expected: Expected) -> Iterator[Finding]:
-    """Unless a process did not say whose it is: it may be any service's."""
+def _without_address(found: Processes, expected: Expected) -> Iterator[Finding]:
+    """Report the services without an address; none if a process is of an unknown service, since it may be any
+    of them."""
     named = {process.service for process in found}
     if named <= expected.services.keys():
         for service in sorted(expected.services.keys() - named):
             why = Unseen(
-                f"{service}, whose address was not given",
+                f"{service}, no address given",
                 f"give its --url or SANGATHAN_{service.upper()}_URL",
                 Verdict.SKIPPED,
             )
@@ -103,9 +106,9 @@ def _log(found: Seen[Log], expected: Expected) -> Iterator[Finding]:
         return
     topics = partial(stores.topics, expected=expected)
     yield from examine(
-        "topics", found, topics, lambda log: f"{len(log.topics)} are as {log.brokers} brokers allow"
+        "topics", found, topics, lambda log: f"{len(log.topics)} are as expected on {log.brokers} brokers"
     )
-    yield from examine("replicas", found, stores.replicas, "every partition is led and in sync")
+    yield from examine("replicas", found, stores.replicas, "every partition has a leader and is in sync")
 
 
 def _store(found: Seen[Store], expected: Expected, now: datetime) -> Iterator[Finding]:
@@ -116,9 +119,14 @@ def _store(found: Seen[Store], expected: Expected, now: datetime) -> Iterator[Fi
         "replica set", found.members, stores.members, lambda ms: f"{len(ms)} members, with a primary"
     )
     yield from examine(
-        "oplog", found.oplog_seconds, stores.oplog, lambda s: f"{s / 86400:.0f} days, once full"
+        "oplog", found.oplog_seconds, stores.oplog, lambda s: f"holds {s / 86400:.0f} days once full"
     )
-    yield from examine("clocks", found.skew, partial(services.clock, "MongoDB"), "MongoDB's agrees with ours")
+    yield from examine(
+        "clocks",
+        found.skew,
+        partial(services.clock, "MongoDB"),
+        "MongoDB's clock agrees with this machine's",
+    )
     for service, stored in found.databases.items():
         wanted = expected.services[service]
         migrations = partial(stores.migrations, expected=wanted)
@@ -127,7 +135,7 @@ def _store(found: Seen[Store], expected: Expected, now: datetime) -> Iterator[Fi
         yield from examine("migrations", stored, migrations, f"{service} has all")
         yield from examine("indexes", stored, indexes, f"{service} has all")
         if KEYS in wanted.indexes:
-            yield from examine("vault keys", stored, keyring, f"{service} has what opens its documents")
+            yield from examine("vault keys", stored, keyring, f"{service} has the keys of its documents")
 
 
 def _watch(found: Seen[CatchUp], expected: Expected) -> Iterator[Finding]:
@@ -136,7 +144,7 @@ def _watch(found: Seen[CatchUp], expected: Expected) -> Iterator[Finding]:
         return
     rules = partial(trust.rules, expected=expected)
     yield from examine("alerts", found, rules, lambda w: f"{len(w.rules)} rules are loaded and evaluated")
-    yield from examine("targets", found, trust.targets, "Prometheus scrapes all that it knows")
+    yield from examine("targets", found, trust.targets, "Prometheus scrapes all its targets")
     yield from examine(
-        "alerts", found, trust.told, lambda w: f"{len(w.alertmanagers)} Alertmanagers are told"
+        "alerts", found, trust.told, lambda w: f"{len(w.alertmanagers)} Alertmanagers are notified"
     )

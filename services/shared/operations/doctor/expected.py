@@ -1,7 +1,7 @@
-"""What this release expects of a deployment: topics, collections, indexes, migrations, alerts.
+"""The expectations of this release: topics, collections, indexes, migrations, alerts.
 
-`expected.json` is written by `make docs` from topics.yaml, the services' migrations and subscriptions, and the alerting rules, so that
-the doctor needs none of them: it is in every image.
+`make docs` writes `expected.json` from topics.yaml, the services' migrations and subscriptions, and the
+alerting rules. The doctor is in every image and needs only that file.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ _OPTIONS = ("unique", "sparse", "expireAfterSeconds", "partialFilterExpression")
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """`reads`: topics. `migrations`: their keys, as recorded. `indexes`: by collection, also of those without any."""
+    """One service: the topics it `reads`, the ids of its `migrations`, and its `indexes` by collection (a key
+    for each collection, even one without indexes)."""
 
     reads: Sequence[str]
     migrations: Sequence[str]
@@ -34,7 +35,7 @@ class Expected:
     alerts: Sequence[str]
 
     def partitions(self, service: str) -> int:
-        """Of all topics that the service reads."""
+        """The number of partitions of all topics that the service reads."""
         return sum(topic.partitions for topic in self.topics if topic.name in self.services[service].reads)
 
 
@@ -43,6 +44,7 @@ def load() -> Expected:
 
 
 def index(document: Mapping[str, Any]) -> dict[str, Any]:
-    """An index as MongoDB lists it, or as a migration asks for it, without its name and version: two of the same are equal."""
+    """The comparable form of an index, from MongoDB's list or from a migration: without its name and
+    version."""
     keys = [[name, int(direction)] for name, direction in dict(document["key"]).items()]
     return {"key": keys} | {name: document[name] for name in _OPTIONS if document.get(name)}

@@ -1,4 +1,4 @@
-"""What was seen of a deployment: everything that the checks know."""
+"""Facts about a deployment: the only input of the checks."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ Sample = tuple[Mapping[str, str], float]
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """One process of a service, as it answers over HTTP. `skew`: seconds that its clock is ahead of ours."""
+    """One process of a service, as seen over HTTP. `skew`: seconds that its clock is ahead of this
+    machine's."""
 
     service: str
-    """Its address while nothing says which service it is of."""
+    """The service's name, or the process's URL while the service is unknown."""
     url: str
     fault: str = ""
-    """Why it did not answer."""
+    """Why it did not answer; empty when it did."""
     reasons: Mapping[str, str] = field(default_factory=dict)
-    """Why it is not ready, by its own check."""
+    """Why it is not ready, by readiness check."""
     skew: float = 0.0
     version: str = ""
     metrics: Seen[Mapping[str, Sequence[Sample]]] = field(default_factory=dict)
@@ -33,13 +34,13 @@ class Process:
         return self.url if self.service == self.url else f"{self.service} at {self.url}"
 
     def values(self, name: str) -> list[Sample]:
-        """The samples of a metric; none while they could not be read."""
+        """The samples of a metric; none when the metrics could not be read."""
         return list(self.metrics.get(name, ())) if isinstance(self.metrics, Mapping) else []
 
 
 @dataclass(frozen=True, slots=True)
 class Log:
-    """The Kafka cluster: its nodes, and its topics by name."""
+    """The Kafka cluster: the number of its brokers, and its topics by name."""
 
     brokers: int
     topics: Mapping[str, TopicState]
@@ -47,7 +48,8 @@ class Log:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """Of the replica set. `behind`: seconds behind the primary; None where it holds no data, or nobody is primary."""
+    """A member of the replica set. `behind`: seconds behind the primary; None when the member holds no data,
+    or without a primary."""
 
     name: str
     state: str
@@ -65,30 +67,31 @@ class Keyring:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """One service's database, by its `name`."""
+    """The database of one service."""
 
     name: str
     collections: Collection[str]
     indexes: Mapping[str, Sequence[Mapping[str, Any]]]
-    """By collection, in the form of `expected.index`."""
+    """Indexes by collection, in the form of `expected.index`."""
     migrations: Collection[str]
     keyring: Keyring | None
 
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """MongoDB. `skew`: seconds that the primary's clock is ahead of ours; `oplog_seconds`: what the oplog holds once it is full."""
+    """MongoDB. `skew`: seconds that the primary's clock is ahead of this machine's; `oplog_seconds`: history
+    that the oplog holds once full."""
 
     skew: float
     members: Seen[Sequence[Member]]
     oplog_seconds: Seen[float]
     databases: Mapping[str, Seen[Stored]]
-    """By service."""
+    """The databases by service."""
 
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """What a host shows when it is spoken to by TLS. `fault`: why it is not to be trusted."""
+    """The certificate that a host presents over TLS. `fault`: why it is not trusted."""
 
     where: str
     expires_at: datetime | None = None
@@ -97,7 +100,7 @@ class Certificate:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """An alerting rule as Prometheus holds it. `fault`: why its last evaluation failed."""
+    """An alerting rule as loaded by Prometheus. `fault`: why its last evaluation failed."""
 
     name: str
     fault: str = ""
@@ -105,7 +108,8 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class CatchUp:
-    """What Prometheus knows: its alerting rules, the targets that do not answer it (with the reason), and whom it tells."""
+    """The state of Prometheus: its alerting rules, its failing targets with the reasons, and the
+    Alertmanagers it notifies."""
 
     rules: Sequence[Rule]
     down: Mapping[str, str]

@@ -1,4 +1,4 @@
-"""What a check says: well, wrong with the cure, or why nothing could be said."""
+"""Findings: the result of a check is well, wrong (with the cure), or not checked (with the reason)."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ class Verdict(StrEnum):
     WELL = "well"
     WRONG = "wrong"
     BLIND = "blind"
-    """It was to be looked at, and could not be."""
+    """The address is known, but the check was not possible."""
     SKIPPED = "skipped"
-    """Nobody said where to look."""
+    """No address was given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Finding:
     verdict: Verdict
     said: str
     cure: str = ""
-    """What to do: of all that is not well."""
+    """The instruction for the operator; empty when all is well."""
 
 
 class Fault(NamedTuple):
@@ -35,7 +35,8 @@ class Fault(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Unseen:
-    """Stands for facts that are not there: because nobody said where to look, or may not, or because what should answer does not."""
+    """Stands in for missing facts: no address was given, access was refused, or the other side did not
+    answer."""
 
     why: str
     cure: str
@@ -48,7 +49,7 @@ Seen: TypeAlias = T | Unseen
 def examine(
     area: str, facts: Seen[T], check: Callable[[T], Iterable[Fault]], well: str | Callable[[T], str]
 ) -> list[Finding]:
-    """The faults that `check` finds; one finding that says `well` when there are none."""
+    """A finding for each fault of `check`, or one finding with the text `well` if there are none."""
     if isinstance(facts, Unseen):
         return [unseen(area, facts)]
     faults = [Finding(area, Verdict.WRONG, *fault) for fault in check(facts)]
@@ -60,7 +61,7 @@ def unseen(area: str, facts: Unseen) -> Finding:
 
 
 def exit_code(findings: Sequence[Finding]) -> int:
-    """1 something is wrong; 2 something could not be looked at, or nothing was; else 0."""
+    """The exit code: 1 if something is wrong; 2 if something could not be checked, or nothing was; else 0."""
     verdicts = {finding.verdict for finding in findings}
     if Verdict.WRONG in verdicts:
         return 1

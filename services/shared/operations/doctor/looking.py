@@ -1,4 +1,4 @@
-"""Looks at everything at once; what cannot be seen is `Unseen`, with the reason."""
+"""Collects all facts concurrently; facts that cannot be collected are `Unseen`, with the reason."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ KAFKA_SECONDS = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """`keys`: how many of the key set may verify a token."""
+    """All collected facts. `keys`: the number of keys in the key set that can verify a token."""
 
     processes: Seen[Sequence[Process]]
     log: Seen[Log]
@@ -56,7 +56,7 @@ async def look(access: Access, expected: Expected, clock: Clock) -> Facts:
 async def _log(access: Access, expected: Expected) -> Seen[Log]:
     if not access.kafka:
         return Unseen(
-            "no address of Kafka", "give --kafka or SANGATHAN_KAFKA_BOOTSTRAP, host:port", Verdict.SKIPPED
+            "no address of Kafka", "give --kafka HOST:PORT or SANGATHAN_KAFKA_BOOTSTRAP", Verdict.SKIPPED
         )
     names = {topic.name for topic in expected.topics}
     try:
@@ -65,23 +65,25 @@ async def _log(access: Access, expected: Expected) -> Seen[Log]:
                 access.kafka, names, access.kafka_prefix, access.kafka_security
             )
     except PermissionError as error:
-        return Unseen(f"Kafka: {error}", "let this user Describe and DescribeConfigs the topics")
+        return Unseen(f"Kafka: {error}", "grant this user Describe and DescribeConfigs on the topics")
     except (TransientError, TimeoutError) as error:
         why = f"Kafka at {access.kafka} does not answer: {error or type(error).__name__}"
-        return Unseen(why, "start the brokers, or mend SANGATHAN_KAFKA_*", Verdict.WRONG)
+        return Unseen(why, "start the brokers, or fix SANGATHAN_KAFKA_*", Verdict.WRONG)
     return Log(brokers, {topic.spec.name: topic for topic in topics})
 
 
 async def _keys(jwks: str) -> Seen[int]:
     if not jwks:
         return Unseen(
-            "no key set was named", "give --jwks or SANGATHAN_JWKS, the services' own", Verdict.SKIPPED
+            "no address of the key set",
+            "give --jwks or SANGATHAN_JWKS, with the value that the services use",
+            Verdict.SKIPPED,
         )
     source = key_source(jwks)
     try:
         return len(await source.fetch() or ())
     except KeysUnavailable as error:
-        cure = "mend the key set: until then no new key of its issuer is taken"
+        cure = "fix the key set: until then, the services accept no new keys"
         return Unseen(f"{jwks}: {error}", cure, Verdict.WRONG)
     finally:
         await source.aclose()

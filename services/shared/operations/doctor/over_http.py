@@ -1,4 +1,4 @@
-"""What is seen over HTTP: the services' processes, Prometheus, Alertmanager."""
+"""Facts collected over HTTP: the services' processes, Prometheus, Alertmanager."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ def client() -> httpx2.AsyncClient:
 
 async def processes(http: httpx2.AsyncClient, access: Access, clock: Clock) -> Seen[Sequence[Process]]:
     if not access.urls:
-        cure = "give --url of each process, SANGATHAN_<SERVICE>_URL, or start the local stack with `make up`"
+        cure = (
+            "give --url of each process or SANGATHAN_<SERVICE>_URL, or start the local stack with `make up`"
+        )
         return Unseen("no address of a service", cure, Verdict.SKIPPED)
     return await asyncio.gather(*(_process(http, service, url, clock) for service, url in access.urls))
 
@@ -46,7 +48,8 @@ async def _process(http: httpx2.AsyncClient, service: str, url: str, clock: Cloc
 
 
 def _skew(answer: httpx2.Response, before: float, after: float) -> float:
-    """Seconds that their clock is ahead for certain: their `Date` is cut to a second, and was written between our two looks."""
+    """Least number of seconds that the process's clock is ahead: its `Date` is cut to seconds, and was
+    written between `before` and `after`."""
     theirs = parsedate_to_datetime(answer.headers["date"]).timestamp()
     if theirs > after:
         return theirs - after
@@ -63,7 +66,8 @@ async def _metrics(http: httpx2.AsyncClient, url: str) -> Seen[Mapping[str, Sequ
                 samples.setdefault(sample.name, []).append((sample.labels, sample.value))
     except Faults as error:
         return Unseen(
-            f"{url}/metrics: {type(error).__name__}", "ask each process itself, behind what is public"
+            f"{url}/metrics: {type(error).__name__}",
+            "give the internal URL of each process: the public address may block /metrics",
         )
     return samples
 
@@ -87,7 +91,7 @@ async def watch(http: httpx2.AsyncClient, prometheus: str) -> Seen[CatchUp]:
         )
     except Faults as error:
         why = f"Prometheus at {prometheus} does not answer: {type(error).__name__}"
-        return Unseen(why, "start it: nobody is told of anything meanwhile", Verdict.WRONG)
+        return Unseen(why, "start it: without it there are no alerts", Verdict.WRONG)
 
 
 def _rule(rule: Mapping[str, Any]) -> Rule:

@@ -1,4 +1,4 @@
-"""Certificates, as the hosts that speak TLS show them."""
+"""Facts collected over TLS: the certificates that the hosts present."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """`ca_file`: the authorities to trust, the platform's without it. `pair`: a certificate of ours and its key, if one is asked for."""
+    """A TLS endpoint. `ca_file`: the authorities to trust, by default the operating system's. `pair`: this
+    client's certificate and key, if the host requires one."""
 
     host: str
     port: int
@@ -34,9 +35,7 @@ class Endpoint:
 async def certificates(access: Access) -> Seen[Sequence[Certificate]]:
     endpoints = list(dict.fromkeys(_endpoints(access)))
     if not endpoints:
-        return Unseen(
-            "none of the addresses speaks TLS", "in production, all of them should", Verdict.SKIPPED
-        )
+        return Unseen("none of the addresses uses TLS", "in production, all of them should", Verdict.SKIPPED)
     return await asyncio.gather(*map(certificate, endpoints))
 
 
@@ -66,7 +65,7 @@ def _of_mongo(uri: str) -> Iterator[Endpoint]:
     try:
         parsed: dict[str, Any] = dict(parse_uri(uri)) if uri else {"nodelist": ()}
     except PyMongoError:
-        return  # the look at MongoDB says so
+        return  # reported by the check of MongoDB
     options = parsed.get("options", {})
     if options.get("tls"):
         for host, port in parsed["nodelist"]:

@@ -1,4 +1,4 @@
-"""What MongoDB says of itself and of the services' databases. Reads nothing of a member."""
+"""Facts collected from MongoDB, about itself and the services' databases. Reads no members' data."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ T = TypeVar("T")
 
 YOUNG_SECONDS = 3600.0
 KEYS, CONTENT_KEYS = "keys", "content_keys"
-_RIGHTS = "let this user have the roles clusterMonitor, and read on the services' databases"
+_RIGHTS = "grant this user the roles clusterMonitor, and read on the services' databases"
 
 
 async def look(access: Access, expected: Expected, clock: Clock) -> Seen[Store]:
     if not access.mongo:
         return Unseen(
             "no address of MongoDB",
-            "give SANGATHAN_MONGO_URI; it holds a password, so no option",
+            "give SANGATHAN_MONGO_URI (there is no option, because it holds a password)",
             Verdict.SKIPPED,
         )
     try:
         client = connect(access.mongo, app_name="sangathan-doctor")
     except (PyMongoError, ValueError) as error:
-        return Unseen(f"MongoDB: {type(error).__name__}", "mend SANGATHAN_MONGO_URI")
+        return Unseen(f"MongoDB: {type(error).__name__}", "fix SANGATHAN_MONGO_URI")
     try:
         before = clock.now()
         hello = await client.admin.command("hello")
@@ -53,7 +53,7 @@ async def look(access: Access, expected: Expected, clock: Clock) -> Seen[Store]:
         )
     except PyMongoError as error:
         why = f"MongoDB does not answer: {type(error).__name__}"
-        return Unseen(why, "start it, or mend SANGATHAN_MONGO_URI", Verdict.WRONG)
+        return Unseen(why, "start it, or fix SANGATHAN_MONGO_URI", Verdict.WRONG)
     finally:
         client.close()
 
@@ -67,7 +67,7 @@ async def _seen(what: str, reading: Awaitable[T]) -> Seen[T]:
 
 
 def _skew(theirs: datetime, before: datetime, after: datetime) -> float:
-    """Seconds that their clock is ahead for certain: it was read between our two looks."""
+    """Least number of seconds that MongoDB's clock is ahead: it was read between `before` and `after`."""
     if theirs > after:
         return (theirs - after).total_seconds()
     return min(0.0, (theirs - before).total_seconds())
@@ -92,10 +92,11 @@ async def _oplog(client: Client) -> Seen[float]:
 
 
 def judged(oplog: Oplog) -> Seen[float]:
-    """Its window; of a young one only if it is long: a burst of writes in its first minutes says nothing of a day."""
+    """The oplog's window. A short window of a young oplog is not judged: a burst of writes in its first
+    minutes says nothing about a day."""
     if oplog.held < YOUNG_SECONDS and oplog.window < OPLOG_SECONDS:
-        why = f"the oplog holds no more than {oplog.held / 60:.0f} min so far, too little to tell its pace"
-        return Unseen(why, "look again when it has held an hour", Verdict.SKIPPED)
+        why = f"the oplog holds only {oplog.held / 60:.0f} min so far, too little to know its pace"
+        return Unseen(why, "check again when it holds an hour", Verdict.SKIPPED)
     return oplog.window
 
 
