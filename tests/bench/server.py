@@ -1,6 +1,7 @@
-"""The members service with one route more, `POST /v1/bench/nothing`: the same token, the same body parsed, nothing done.
+"""The members service plus the route `POST /v1/bench/nothing`: checks the same token, parses the same body,
+does nothing.
 
-`python -m tests.bench.server`, configured by the environment as the service itself is.
+`python -m tests.bench.server`, configured by the environment like the service itself.
 """
 
 from __future__ import annotations

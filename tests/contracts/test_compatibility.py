@@ -1,4 +1,5 @@
-"""Today's events and APIs against those of the last release; and each rule, with a change that breaks and one that does not."""
+"""Compares today's events and APIs with those of the last release; and tests each rule with examples of both
+verdicts."""
 
 from __future__ import annotations
 
@@ -205,11 +206,21 @@ OPERATIONS: dict[str, tuple[dict[str, Any], bool]] = {
         False,
     ),
     "a parameter more": (
-        api(parameters=[*api()["paths"]["/v1/things"]["post"]["parameters"], {"in": "query", "name": "b", "schema": TEXT}]),
+        api(
+            parameters=[
+                *api()["paths"]["/v1/things"]["post"]["parameters"],
+                {"in": "query", "name": "b", "schema": TEXT},
+            ]
+        ),
         True,
     ),
     "a parameter that is required": (
-        api(parameters=[*api()["paths"]["/v1/things"]["post"]["parameters"], {"in": "query", "name": "b", "required": True, "schema": TEXT}]),
+        api(
+            parameters=[
+                *api()["paths"]["/v1/things"]["post"]["parameters"],
+                {"in": "query", "name": "b", "required": True, "schema": TEXT},
+            ]
+        ),
         False,
     ),
     "a parameter removed": (api(parameters=[]), False),
@@ -230,7 +241,7 @@ def test_a_change_of_an_api(change: str) -> None:
 
 
 def test_the_real_contracts_would_be_caught() -> None:
-    """The rules bite on what is really kept, not only on what was made up for them."""
+    """The rules find breaks in the kept documents, not only in made-up ones."""
     released = kept(LAST)
     gone = copy.deepcopy(released)
     del gone["events"]["member.joined"]["written"]["properties"]["unit"]

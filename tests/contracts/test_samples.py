@@ -1,7 +1,8 @@
-"""Golden samples: one record as it lies on the wire for every event type.
+"""Golden samples: one record in wire format for every event type.
 
-A released sample is a promise to every consumer that has ever read the type, so its file never changes (its hash
-is in RELEASED); a new field gets a sample of its own, `<type>.2.json`.
+A released sample is a promise to every consumer that has ever read the type, so its file never changes (its
+hash is in
+RELEASED); a new field gets its own sample, `<type>.2.json`.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ def test_every_event_type_has_a_sample() -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
 def test_the_publisher_writes_what_the_sample_shows(path: Path) -> None:
-    """Decoded and encoded again, the record says the same; new optional fields may have joined it."""
+    """Decoding and encoding keeps the content; new optional fields may be added."""
     released = record(path)
     message = encode(decode(released))
     assert dict(message.headers) == dict(released.headers)

@@ -57,7 +57,7 @@ def tool(directory: Path, *reports: Any) -> Path:
 @pytest.mark.parametrize(
     ("reports", "code", "said"),
     [
-        ([[CLEAN]], 0, "nothing known against 1 packages"),
+        ([[CLEAN]], 0, "no known vulnerability in 1 packages"),
         ([[SKIPPED], [BAD], [CLEAN]], 1, "b 2: PYSEC-1, fixed in 2.1"),
         ([[CLEAN], [SKIPPED, CLEAN], [CLEAN]], NOT_TESTED, "the source knows 1 of 2 packages, not c"),
         ([[]], NOT_TESTED, "the source knows 0 of 0"),

@@ -99,7 +99,7 @@ class World:
         structlog.configure(**self._logging)
         self._patches.undo()
 
-    # -- what the runtime asks of its surroundings ------------------------------------------------------------
+    # -- what the runtime asks of its surroundings ----------------------------------------------------------
 
     def now(self) -> datetime:
         return BEGINNING + timedelta(seconds=self._seconds)
@@ -192,7 +192,7 @@ class World:
         if step == "fetch" and self.blown and actor.process.born_blown == self.times_blown:
             self.violations.append(f"{actor.name} was started with an open fuse, and consumes")
 
-    # -- what a test does to it ------------------------------------------------------------------------------
+    # -- what a test does to it -----------------------------------------------------------------------------
 
     def start(self, name: str) -> None:
         process = self.processes.get(name)
