@@ -26,7 +26,7 @@ RULE = ("---", *["---:"] * (len(COLUMNS) - 1))
 INTRODUCTION = """\
 # Faults
 
-Written by `REPORT=docs/faults.md make chaos`, which anyone can run; `SEED=` gives another order and other moments.
+Written by `REPORT=docs/faults.md make chaos`, which anyone can run; `SEED=` changes order and moments.
 
 Members join at a steady pace while each fault strikes; a fault that did not fire fails its test. *accepted*:
 POSTs answered 201 meanwhile. *effects*: accepted members with exactly one event of each step (joined, placed,

@@ -1,4 +1,5 @@
-"""The vault: keys made once, ciphertexts that open only whole, in their own place and with the right master key."""
+"""The vault: keys created once; ciphertexts open only whole, in their own place and with the right master
+key."""
 
 from __future__ import annotations
 
@@ -26,7 +27,7 @@ CONTACT: Final = {"phone": "+919812345678", "email": None, "handles": {"whatsapp
 
 
 class Place:
-    """A database, and as many processes of its service as a test starts: each has a vault of its own."""
+    """A database, and any number of processes of its service, each with its own vault."""
 
     def __init__(self, client: Client, db: Database) -> None:
         self.client = client
@@ -69,21 +70,23 @@ async def test_processes_that_start_at_once_share_one_data_key_and_one_content_k
 
 
 async def test_a_key_that_another_process_is_only_making_is_waited_for(place: Place) -> None:
-    """It can be read before it is durable, but not by what seals with it."""
-    held = {"configureFailPoint": "disableSnapshotting"}  # nothing becomes durable with a majority
+    """The key can be read before it is durable, but sealing must wait until it is."""
+    held = {"configureFailPoint": "disableSnapshotting"}  # no write becomes durable with a majority
     vaults = [place.process() for _ in range(2)]
     await place.client.admin.command(held | {"mode": "alwaysOn"})
     try:
         making = [asyncio.create_task(vaults[0].seal([(OWNER, CONTACT)]))]
         async with asyncio.timeout(10):
-            while not await place.rows("keys"):  # noqa: ASYNC110 (a database tells nobody)
+            while not await place.rows("keys"):  # noqa: ASYNC110 (a database gives no signal)
                 await asyncio.sleep(0.01)
         making.append(asyncio.create_task(vaults[1].seal([(OWNER, CONTACT)])))
         done, _ = await asyncio.wait(making, timeout=0.5)
         assert not done
     finally:
         await place.client.admin.command(held | {"mode": "off"})
-        await place.db["any"].insert_one({})  # or nothing becomes durable before the server's own next write
+        await place.db["any"].insert_one(
+            {}
+        )  # otherwise nothing becomes durable until the server's own next write
     [[one], [other]] = await asyncio.gather(*making)
     assert await vaults[0].open([(OWNER, one), (OWNER, other)]) == [CONTACT] * 2
 
@@ -139,7 +142,7 @@ def flipped(position: int) -> Callable[[bytes], bytes]:
 async def test_what_was_tampered_with_does_not_open(place: Place, tamper: Callable[[bytes], bytes]) -> None:
     vault = place.process()
     [sealed] = await vault.seal([(OWNER, CONTACT)])
-    for subtype in (sealed.subtype, 6):  # 6: it goes to libmongocrypt
+    for subtype in (sealed.subtype, 6):  # 6 goes to libmongocrypt
         with pytest.raises(EncryptionError):
             await vault.open([(OWNER, Binary(tamper(bytes(sealed)), subtype))])
     assert len(await place.rows("content_keys")) == 1

@@ -1,6 +1,7 @@
-"""Five faults, struck at the running system: the committed alert is seen to fire in a real Alertmanager, and to resolve.
+"""Five faults on the running system: the committed alert fires in a real Alertmanager, and resolves.
 
-`make alerts`. Times are shortened by tests/fixtures/scaled.py; expressions, thresholds and routes are the committed ones.
+`make alerts`. tests/fixtures/scaled.py shortens the times; expressions, thresholds and routes are the
+committed ones.
 """
 
 from __future__ import annotations
@@ -49,7 +50,8 @@ pytestmark = [
     pytest.mark.timeout(180),
     pytest.mark.skipif(
         not there_are_programs(),
-        reason="NOT TESTED: that alerts fire and resolve (Debian: apt-get install prometheus prometheus-alertmanager)",
+        reason="NOT TESTED: that alerts fire and resolve"
+        " (Debian: apt-get install prometheus prometheus-alertmanager)",
     ),
 ]
 
@@ -62,7 +64,7 @@ async def watch(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Catch
 
 
 async def join(watch: CatchUp) -> None:
-    """One more member."""
+    """Register one more member."""
     accepted = await Arrivals(watch.api).rush(islice(crowd, 1), 1, lambda: None)
     assert len(accepted) == 1
 
@@ -85,7 +87,7 @@ async def test_a_frozen_broker(watch: CatchUp) -> None:
 
 
 async def test_transactions_that_mongodb_aborts(watch: CatchUp) -> None:
-    """Groups tries its batch again and again, for as long as it takes."""
+    """Groups retries its batch for as long as the fault lasts."""
     data = {
         "failCommands": ["commitTransaction"],
         "appName": "sangathan-groups",
@@ -107,14 +109,14 @@ async def test_records_that_nobody_can_apply(watch: CatchUp) -> None:
     producer = await KafkaBroker(watch.stack.kafka, client_id="test").producer()
     await producer.publish([broken() for _ in range(POISONED)])
     await producer.stop()
-    # At once: that they arrive is over soon.
+    # Concurrently: DeadLettersArriving fires only for a short time.
     await asyncio.gather(
         watch.fires("DeadLettersArriving", severity="ticket", service="groups", reason="invalid_data"),
         watch.fires("DeadLettersUnsettled", severity="ticket", service="groups"),
         *(watch.fires("FuseOpen", severity="page", service=service) for service in CONSUMERS),
     )
     for service in CONSUMERS:
-        discard = {"reason": "a test of ours"}
+        discard = {"reason": "a test"}
         for path, body in (("dead-letters/discard", discard), ("fuse/reset", None)):
             answer = await watch.api.send("POST", service, f"/v1/ops/{path}", json=body)
             assert answer.status_code == 200, answer.text

@@ -1,4 +1,4 @@
-"""Who may not come in: every service, as it runs, refuses the same callers with the same problem."""
+"""Bad callers: every running service refuses the same ones with the same problem."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def unsigned(_: LocalStack) -> str:
 
 
 def signed_with_the_public_key(stack: LocalStack) -> str:
-    """HS256 with what everybody can read, which a verifier that trusts the header's `alg` would accept."""
+    """HS256 with the public key as secret, which a verifier that trusts the header's `alg` would accept."""
     public = orjson.loads(stack.keys.jwks.read_bytes())["keys"][0]
     secret = OctKey.import_key(base64.urlsafe_b64decode(public["x"] + "=="))
     return jwt.encode({"alg": "HS256", "kid": public["kid"]}, claims(), secret, algorithms=["HS256"])

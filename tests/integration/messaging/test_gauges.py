@@ -1,4 +1,4 @@
-"""What alerts look at, where nobody else does: each gauge tells the truth when the thing it watches is ill."""
+"""Gauges behind the alerts: each shows the truth when the thing it measures fails."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ async def test_the_oplog_window_is_absent_where_it_may_not_be_read(bench: Bench,
     client, registry = connect(mongo_uri, app_name="slow_gauges-test"), CollectorRegistry()
     name, labels = "sangathan_mongo_oplog_window_seconds", {"replica_set": "rs0"}
     gauges = SlowGauges([oplog(client, registry)])
-    # Unauthorized, which only a server with users says by itself.
+    # Unauthorized, which only a server with users returns by itself.
     data = {"failCommands": ["collStats"], "appName": "slow_gauges-test", "errorCode": 13}
     fail = {"configureFailPoint": "failCommand", "mode": {"times": 1}, "data": data}
     await bench.client.admin.command(fail)

@@ -1,4 +1,4 @@
-"""Gauges that must tell the truth while things are going wrong, on the real things and on the fakes."""
+"""Gauges that must show the truth while things go wrong, on the real stores and on the fakes."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ async def test_a_consumer_started_behind_an_open_fuse_knows_since_when_records_w
 
 
 async def test_a_consumer_that_cannot_commit_is_behind(bench: Bench) -> None:
-    """What was not caught up with stays known when the fuse stops the batch in hand."""
+    """The lag stays known when the fuse stops the current batch."""
 
     async def handler(events: Sequence[Envelope[Any]], work: UnitOfWork) -> None:
         raise PermanentError("bug")

@@ -1,4 +1,4 @@
-"""Dead letters, applied after all: in order, once, without one that fails stopping the others."""
+"""Replay of dead letters: in order, once, and a letter that fails does not stop the others."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Sick:
 
 
 async def bury(bench: Bench, *events: tuple[MemberJoined, int]) -> Sequence[Document]:
-    """Their letters, in order; the fuse is reset."""
+    """Dead-letter these events and return their letters in order; the fuse is reset."""
     await bench.publish(*events)
     records = await bench.read(bench.topic, len(events))
     sick = Sick(bench)
@@ -53,7 +53,7 @@ async def bury(bench: Bench, *events: tuple[MemberJoined, int]) -> Sequence[Docu
 async def replay(
     bench: Bench, handler: Any = None, wanted: Filter = DEAD, limit: int = 500
 ) -> list[ReplayReport]:
-    """Page by page until nothing comes after."""
+    """Replay page by page to the end."""
     outcomes = []
     after = None
     while letters := await bench.dead_letters.find(wanted, after=after, limit=limit):
@@ -172,7 +172,7 @@ async def test_a_settled_letter_stays_as_it_is(bench: Bench) -> None:
 
 
 async def withheld(bench: Bench, *, known_later: bool, monkeypatch: pytest.MonkeyPatch) -> Document:
-    """The letter of a `member.joined` that came to a release which did not know the type."""
+    """The letter of a `member.joined` that reached a release which did not know the type."""
     await raw(bench, message())
     (record,) = await bench.read(bench.topic, 1)
     with monkeypatch.context() as older:
@@ -197,7 +197,7 @@ async def test_a_newer_release_replays_what_an_older_one_could_not_read(
 async def test_a_withheld_event_that_was_applied_under_another_offset_has_no_second_effect(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A doubled relay published it twice; the second copy met the newer release."""
+    """A doubled relay published it twice; the newer release got the second copy."""
     letter = await withheld(bench, known_later=True, monkeypatch=monkeypatch)
     (record,) = await bench.broker.read([(Partition(letter["topic"], letter["partition"]), letter["offset"])])
     await bench.applier().apply([record])

@@ -1,4 +1,4 @@
-"""Republish: in order, in batches, giving way to the relay, and taken up again where it was interrupted."""
+"""Republish: in order, in batches, yielding to the relay, and resumable where it was interrupted."""
 
 from __future__ import annotations
 

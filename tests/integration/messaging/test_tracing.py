@@ -1,4 +1,4 @@
-"""The steps of an event's trace, on a log and a store."""
+"""Trace spans of an event, on a log and a store."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def collector() -> Iterator[Collector]:
 
 
 async def stage(bench: Bench, *origins: Origin) -> list[str]:
-    """An event of a new subject for each; their subjects."""
+    """Stage an event of a new subject for each origin; returns the subjects."""
     subjects = [new_id() for _ in origins]
 
     async def body(work: UnitOfWork) -> None:
@@ -113,7 +113,7 @@ async def test_a_dead_letter_is_a_failed_step_and_the_others_are_not(
 
 @on_the_real_things_alone
 async def test_a_replay_is_a_step_of_the_trace_too(bench: Bench, collector: Collector) -> None:
-    """Of the letter that is applied, of the one that fails again, and of the one that this holds back."""
+    """Covers a letter that is applied, one that fails again, and one that the failure holds back."""
     sick: set[str] = set()
 
     async def fails_for_some(events: Sequence[Envelope[Any]], work: UnitOfWork) -> None:
@@ -142,7 +142,7 @@ async def test_a_replay_is_a_step_of_the_trace_too(bench: Bench, collector: Coll
 
 
 async def test_off_nothing_is_done_for_each_event(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was decoded is what is applied: no look at each, no copy."""
+    """The decoded records are applied as they are: no per-event check, no copy."""
     await bench.publish((joined(), 1), (joined(), 1))
     applier = bench.applier()
     decoded: list[DecodedRecord | None] = []

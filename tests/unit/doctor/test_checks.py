@@ -1,4 +1,4 @@
-"""Each check on facts that are well, and on facts that are not."""
+"""Each check on healthy facts, and on unhealthy ones."""
 
 from __future__ import annotations
 

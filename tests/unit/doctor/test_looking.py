@@ -1,4 +1,4 @@
-"""What is seen, what cannot be seen, and that the second is never called well."""
+"""Facts that the doctor can read, and facts that it cannot, which it never reports as well."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Still:
 
 
 async def process(answers: dict[str, httpx2.Response], service: str = "") -> Process:
-    """As seen by a doctor whose clock stands at `NOW`."""
+    """The process as seen by a doctor whose clock stands at `NOW`."""
 
     def answer(request: httpx2.Request) -> httpx2.Response:
         if request.url.path not in answers:
@@ -201,7 +201,7 @@ def test_the_command_without_anything_to_look_at_is_not_well(tmp_path):
 
 
 def pair(directory: Path, days: int) -> tuple[Path, Path]:
-    """A certificate for this machine that signs itself, and its key."""
+    """A self-signed certificate for this machine, and its key."""
     key, name = (
         ec.generate_private_key(ec.SECP256R1()),
         x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "t")]),
