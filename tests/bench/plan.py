@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from infra.local.services import SERVICES
-from services.analytics.store import SLOTS
+from services.analytics.core.store import SLOTS
 from tests.bench.capacity import Costs
 
 BUSY = 0.6

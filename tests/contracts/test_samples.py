@@ -62,7 +62,7 @@ def test_the_encoding_is_that_of_the_cloudevents_library(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
-def test_what_we_write_is_read_as_the_library_reads_it(path: Path) -> None:
+def test_our_own_headers_are_read_as_the_library_reads_them(path: Path) -> None:
     headers = encode(decode(record(path))).headers
     assert as_we_write(headers) == by_the_library(headers, b"{}")
 
@@ -74,7 +74,7 @@ def test_what_we_write_is_read_as_the_library_reads_it(path: Path) -> None:
 @example(at=5, value=b"2026-02-30T00:00:00Z")
 @example(at=5, value=b"2026-02-03T24:00:00Z")
 @example(at=5, value=b"2026-02-03T04:05:06+05:30")
-def test_whatever_a_header_holds_we_read_it_as_the_library_or_leave_it_to_it(at: int, value: bytes) -> None:
+def test_any_header_is_read_as_the_library_does_or_left_to_it(at: int, value: bytes) -> None:
     headers = list(encode(decode(record(SAMPLES / "group.member_assigned.json"))).headers)
     headers[at] = (headers[at][0], value)
     ours = as_we_write(tuple(headers))

@@ -69,7 +69,7 @@ async def test_processes_that_start_at_once_share_one_data_key_and_one_content_k
         assert await vault.open((OWNER, one) for one in sealed) == [CONTACT] * 8
 
 
-async def test_a_key_that_another_process_is_only_making_is_waited_for(place: Place) -> None:
+async def test_sealing_waits_until_a_new_key_is_durable(place: Place) -> None:
     """The key can be read before it is durable, but sealing must wait until it is."""
     held = {"configureFailPoint": "disableSnapshotting"}  # no write becomes durable with a majority
     vaults = [place.process() for _ in range(2)]
@@ -157,7 +157,7 @@ async def test_a_ciphertext_under_the_id_of_another_key_does_not_open(place: Pla
         await vault.open([(OWNER, forged)])
 
 
-async def test_what_was_put_into_another_document_does_not_open(place: Place) -> None:
+async def test_a_ciphertext_moved_to_another_document_does_not_open(place: Place) -> None:
     vault = place.process()
     [sealed] = await vault.seal([(OWNER, CONTACT)])
     with pytest.raises(EncryptionError):
@@ -177,7 +177,7 @@ async def test_a_new_master_key_seals_the_data_keys_and_changes_nothing_else(pla
         await place.process().open([(OWNER, sealed)])
 
 
-async def test_a_new_data_key_is_followed_by_those_that_run(
+async def test_running_processes_switch_to_a_new_data_key(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     running, rotating = place.process(), place.process()
@@ -195,7 +195,7 @@ async def test_a_new_data_key_is_followed_by_those_that_run(
     assert is_sealed_with(key, then)
 
 
-async def test_what_libmongocrypt_sealed_opens_and_counts_as_not_sealed_with_any_key(place: Place) -> None:
+async def test_documents_sealed_by_libmongocrypt_open_and_count_as_sealed_with_no_key(place: Place) -> None:
     vault = place.process()
     key = await vault.current_key()
     old = await sealed_by_libmongocrypt(place.client, place.db, place.keys, key, CONTACT)
@@ -211,9 +211,7 @@ async def test_what_libmongocrypt_sealed_opens_and_counts_as_not_sealed_with_any
 @pytest.mark.parametrize(
     ("command", "on"), [("findAndModify", "content_keys"), ("find", "keys")], ids=["content key", "data key"]
 )
-async def test_a_database_that_is_away_for_a_moment_is_a_passing_fault(
-    place: Place, command: str, on: str
-) -> None:
+async def test_a_brief_database_outage_is_a_transient_fault(place: Place, command: str, on: str) -> None:
     [sealed] = await place.process().seal([(OWNER, CONTACT)])
     vault = place.process()
     failing = {
@@ -231,7 +229,7 @@ async def test_a_database_that_is_away_for_a_moment_is_a_passing_fault(
     assert await vault.open([(OWNER, sealed)]) == [CONTACT]
 
 
-def test_names_of_master_keys_that_libmongocrypt_cannot_tell_apart(place: Place) -> None:
+def test_names_of_master_keys_that_libmongocrypt_confuses_are_refused(place: Place) -> None:
     with pytest.raises(ValueError, match="differ"):
         place.process({"a-1": secrets.token_bytes(96), "a_1": secrets.token_bytes(96)})
 

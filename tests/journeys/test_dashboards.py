@@ -127,7 +127,7 @@ async def test_every_query_of_every_dashboard_returns_data(stack: LocalStack, tm
 
 
 @pytest.mark.heavy
-async def test_a_query_of_what_does_not_exist_would_be_found(
+async def test_a_query_of_an_unknown_series_is_found(
     stack: LocalStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(

@@ -108,7 +108,7 @@ def cure(visit: Visit, part: str) -> str:
 
 @pytest.mark.heavy
 @pytest.mark.timeout(300)
-async def test_what_breaks_is_named_with_its_cure(tmp_path: Path) -> None:
+async def test_every_fault_is_named_with_its_cure(tmp_path: Path) -> None:
     async with LocalStack(tmp_path, restart=False, replicas={"groups": 2}) as stack:
         client = connect(stack.mongo, app_name="test")
         healthy = await until_well(stack)

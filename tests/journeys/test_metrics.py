@@ -68,7 +68,7 @@ async def test_series_do_not_grow_with_what_callers_make_up(stack: LocalStack) -
     assert "MADE-UP" not in "".join(after.values())
 
 
-def test_the_bounds_can_be_broken() -> None:
+def test_broken_bounds_are_found() -> None:
     """A label with too many values and an unlisted label are both found."""
     many = "\n".join(f'x{{status="{n}"}} 1' for n in range(BOUNDS["status"] + 1))
     assert over_bound(many + "\n") == ["x: status has 5 values"]

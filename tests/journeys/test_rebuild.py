@@ -89,7 +89,7 @@ async def check_that_nobody_is_named(stack: LocalStack, crowd: list[Person]) -> 
 
 @pytest.mark.heavy
 @pytest.mark.timeout(600)
-async def test_every_service_is_stated_again_made_anew_and_replaced(own_stack: LocalStack) -> None:
+async def test_every_service_is_republished_rebuilt_and_replaced(own_stack: LocalStack) -> None:
     stack = own_stack
     async with Api(stack.urls, stack.token, connections=24) as api:
         answer = await api.send(

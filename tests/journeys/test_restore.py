@@ -195,7 +195,7 @@ async def test_all_but_members_are_killed_and_lost_and_nobody_is_placed_or_welco
 
 @pytest.mark.heavy
 @pytest.mark.timeout(500)
-async def test_all_databases_are_lost_restored_and_only_who_joined_since_is_missing(
+async def test_after_all_databases_are_restored_only_later_joins_are_missing(
     own_stack: LocalStack, api: Api, tmp_path: Path
 ) -> None:
     stack, town = own_stack, Town(api)

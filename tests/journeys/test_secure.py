@@ -148,7 +148,7 @@ def test_a_service_sees_its_own_database_alone(secured: Secured, service: str) -
                 assert refused.value.code == 13, "Unauthorized"
 
 
-async def test_who_does_not_log_in_is_nobody(stack: LocalStack, secured: Secured) -> None:
+async def test_without_a_login_nothing_is_allowed(stack: LocalStack, secured: Secured) -> None:
     certain: dict[str, Any] = {"tls": True, "tlsCAFile": str(secured.ca), "serverSelectionTimeoutMS": 5000}
     client: MongoClient[dict[str, Any]] = MongoClient(stack.mongo, **certain)
     with client, pytest.raises(OperationFailure) as refused:
@@ -341,7 +341,7 @@ STORES = {"topics", "replicas", "replica set", "migrations", "indexes", "vault k
 """Findings of the doctor about the stores; other tests here leave dead letters, which it also reports."""
 
 
-async def test_the_doctor_sees_all_as_the_administrator_and_says_what_a_service_may_not_see(
+async def test_the_doctor_checks_all_as_administrator_and_reports_what_a_service_may_not_read(
     stack: LocalStack, secured: Secured
 ) -> None:
     visit = await doctor(stack, **secured.environment("admin"))
@@ -384,9 +384,7 @@ def admit_doctor(stack: LocalStack, secured: Secured) -> dict[str, str]:
     }
 
 
-async def test_the_rights_that_are_written_down_are_all_that_the_doctor_needs(
-    stack: LocalStack, secured: Secured
-) -> None:
+async def test_the_documented_rights_suffice_for_the_doctor(stack: LocalStack, secured: Secured) -> None:
     visit = await doctor(stack, **await asyncio.to_thread(admit_doctor, stack, secured))
     assert visit.areas("well") >= STORES, visit.wrong()
     assert not visit.areas("blind")

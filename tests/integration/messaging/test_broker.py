@@ -75,7 +75,7 @@ async def test_a_key_has_one_partition_and_its_records_keep_their_order_and_head
         assert offsets == list(range(len(offsets)))
 
 
-async def test_a_fetch_holds_no_more_than_asked_for_and_none_when_there_is_none(
+async def test_a_fetch_returns_at_most_its_limit_and_may_be_empty(
     bench: Bench, producer: Producer, join: Join
 ) -> None:
     consumer = await join()
@@ -106,7 +106,7 @@ async def test_a_successor_begins_at_the_committed_offsets(
     assert len(again) == 5
 
 
-async def test_what_is_rewound_is_read_again(bench: Bench, producer: Producer, join: Join) -> None:
+async def test_rewound_records_are_read_again(bench: Bench, producer: Producer, join: Join) -> None:
     await producer.publish(messages(bench.topic, 5, 4))
     consumer = await join()
     records = await take(consumer, 20)
@@ -117,7 +117,7 @@ async def test_what_is_rewound_is_read_again(bench: Bench, producer: Producer, j
     assert [r.offset for r in again] == [r.offset for r in records if r.partition == one][1:]
 
 
-async def test_lag_is_what_was_not_fetched(bench: Bench, producer: Producer, join: Join) -> None:
+async def test_lag_counts_unfetched_records(bench: Bench, producer: Producer, join: Join) -> None:
     await producer.publish(messages(bench.topic, 5, 4))
     consumer = await join()
     fetched = await take(consumer, 1, most=4)
@@ -144,7 +144,7 @@ async def test_a_consumer_that_lost_a_partition_cannot_commit_it_and_its_success
 
 
 @pytest.mark.heavy
-async def test_a_partition_lost_and_got_back_may_be_committed_and_is_read_anew(
+async def test_a_partition_lost_and_regained_may_be_committed_and_is_read_again(
     bench: Bench, producer: Producer, join: Join
 ) -> None:
     """So a committed offset does not show who did the work: a batch dropped meanwhile must not be
@@ -184,7 +184,7 @@ async def holds(consumer: Consumer, partitions: int) -> None:
 
 
 @on_the_real_things_alone
-async def test_an_idle_consumer_does_not_ask_again_and_again(bench: Bench, join: Join) -> None:
+async def test_an_idle_consumer_does_not_busy_loop(bench: Bench, join: Join) -> None:
     """The embedded broker answers an empty fetch at once: without our pause a consumer would busy-loop on a
     core."""
     consumer = await join()
@@ -195,7 +195,7 @@ async def test_an_idle_consumer_does_not_ask_again_and_again(bench: Bench, join:
 
 
 @on_the_real_things_alone
-async def test_what_comes_after_an_idle_time_is_not_kept_waiting(
+async def test_a_record_after_an_idle_time_arrives_at_once(
     bench: Bench, producer: Producer, join: Join
 ) -> None:
     consumer = await join()
@@ -209,9 +209,7 @@ async def test_what_comes_after_an_idle_time_is_not_kept_waiting(
 
 
 @on_the_real_things_alone
-async def test_a_backlog_is_not_kept_waiting_by_partitions_that_have_nothing(
-    bench: Bench, producer: Producer, join: Join
-) -> None:
+async def test_empty_partitions_do_not_delay_a_backlog(bench: Bench, producer: Producer, join: Join) -> None:
     await producer.publish(messages(bench.topic, 1, 1000))
     consumer = await join()
     records = await take(consumer, 1, 500)

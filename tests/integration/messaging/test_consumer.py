@@ -190,7 +190,7 @@ async def test_a_batch_that_outlasts_its_deadline_is_halved(
     assert await bench.dead_letters.letters.count_documents({}) == 0
 
 
-async def test_a_batch_that_waits_is_left_to_who_has_its_partitions_now(bench: Bench) -> None:
+async def test_a_retrying_batch_is_dropped_when_its_partitions_are_reassigned(bench: Bench) -> None:
     """The whole batch is dropped, including partitions still held; and a consumer binds its applier to its
     assignment."""
     tried = asyncio.Event()
@@ -305,7 +305,7 @@ class Dying:
         return consumer
 
 
-async def test_a_connection_that_has_died_inside_is_made_anew(bench: Bench) -> None:
+async def test_a_dead_broker_connection_is_replaced(bench: Bench) -> None:
     bench.broker = dying = Dying(bench.broker, 2)
     supervisor = Supervisor({"consumer": bench.consumer().run}, bench.metrics)
     supervisor.start()

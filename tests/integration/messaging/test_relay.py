@@ -151,7 +151,7 @@ class Turnstile:
         await self._producer.stop()
 
 
-async def test_of_two_relays_one_publishes_at_a_time_and_the_other_takes_over(
+async def test_one_of_two_relays_publishes_at_a_time_and_the_other_takes_over(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Three leaders in turn: the first stops in order, the second dies with its lease, the third takes

@@ -101,7 +101,7 @@ async def test_a_replay_is_few_transactions_whatever_the_number_of_letters(bench
 
 
 @pytest.mark.parametrize("limit", [1, 3, 500])
-async def test_what_fails_again_holds_back_its_subject_and_nothing_else(bench: Bench, limit: int) -> None:
+async def test_a_letter_that_fails_again_holds_back_only_its_subject(bench: Bench, limit: int) -> None:
     bad, *good = [new_id() for _ in range(5)]
     await bury(bench, *((joined(s), n) for n in range(1, 4) for s in (bad, *good)))
     outcomes = await replay(bench, Sick(bench, {bad}), limit=limit)
@@ -159,7 +159,7 @@ async def test_filters_by_type_reason_and_age(bench: Bench) -> None:
     assert most["oldest"] <= most["newest"] <= least["newest"] == newest
 
 
-async def test_a_settled_letter_stays_as_it_is(bench: Bench) -> None:
+async def test_a_settled_letter_cannot_be_changed(bench: Bench) -> None:
     (letter,) = await bury(bench, (joined(), 1))
     letters = bench.dead_letters
     assert await letters.settle([letter["_id"]], "discarded", by="ops-1", note="a test") == 1
@@ -206,7 +206,7 @@ async def test_a_withheld_event_that_was_applied_under_another_offset_has_no_sec
     assert await bench.effects.count_documents({}) == 1
 
 
-async def test_a_withheld_value_that_nobody_can_read_stays_dead(
+async def test_a_withheld_value_of_an_unknown_type_stays_dead(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     letter = await withheld(bench, known_later=False, monkeypatch=monkeypatch)
@@ -217,7 +217,7 @@ async def test_a_withheld_value_that_nobody_can_read_stays_dead(
     assert (outcome.replayed, outcome.failed, outcome.held) == (0, [], 0)
 
 
-async def test_a_record_that_is_not_the_one_that_died_is_not_applied(
+async def test_a_record_with_another_hash_than_its_letter_is_not_applied(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     letter = await withheld(bench, known_later=True, monkeypatch=monkeypatch)

@@ -114,7 +114,7 @@ async def test_a_transaction_reads_its_snapshot_and_its_own_writes_alone(
     assert {row["_id"] async for row in rows.find()} == {"a", "own", "later"}
 
 
-async def test_what_raises_leaves_nothing(bench: Bench, rows: Collection) -> None:
+async def test_a_failed_transaction_leaves_nothing(bench: Bench, rows: Collection) -> None:
     async def body(session: Session) -> None:
         await rows.insert_one({"_id": "b"}, session=session)
         await rows.delete_one({"_id": "a"}, session=session)
@@ -126,7 +126,7 @@ async def test_what_raises_leaves_nothing(bench: Bench, rows: Collection) -> Non
 
 
 @pytest.mark.parametrize("change", ["update", "delete"])
-async def test_a_change_of_what_has_changed_since_the_snapshot_runs_again(
+async def test_a_write_to_a_document_changed_since_the_snapshot_repeats_the_transaction(
     bench: Bench, rows: Collection, change: str
 ) -> None:
     async def meddle() -> None:
@@ -143,7 +143,7 @@ async def test_a_change_of_what_has_changed_since_the_snapshot_runs_again(
     assert await rows.find().to_list(None) == left
 
 
-async def test_an_insert_of_what_was_inserted_since_the_snapshot_runs_again_and_finds_it(
+async def test_an_insert_of_an_id_inserted_since_the_snapshot_repeats_and_finds_it(
     bench: Bench, rows: Collection
 ) -> None:
     async def then(session: Session) -> None:
@@ -182,7 +182,7 @@ async def test_a_document_that_another_transaction_holds_is_refused_at_once(
     assert await rows.find_one({"_id": "a"}) == {"_id": "a", "n": 1, "first": 1, "second": 1}
 
 
-async def test_a_write_alone_waits_for_the_transaction_that_holds_its_document(
+async def test_a_write_outside_a_transaction_waits_for_the_transaction_that_holds_its_document(
     bench: Bench, rows: Collection
 ) -> None:
     alone: list[asyncio.Future[Any]] = []
@@ -265,6 +265,6 @@ async def test_a_lease_has_one_holder_until_it_expires_or_is_released(bench: Ben
     assert not await second.hold()
 
 
-async def test_of_many_that_ask_for_a_lease_at_once_one_gets_it(bench: Bench) -> None:
+async def test_one_of_many_concurrent_claimants_gets_the_lease(bench: Bench) -> None:
     leases = [Lease(bench.db, "job", seconds=30) for _ in range(8)]
     assert sum(await asyncio.gather(*(lease.hold() for lease in leases))) == 1

@@ -34,7 +34,7 @@ async def counts(bench: Bench) -> dict[str, int]:
     return {row["_id"]: row["n"] for row in await bench.db["counts"].find({}).to_list(None)}
 
 
-async def test_what_two_processes_write_at_once_adds_up_and_contention_is_noted(bench: Bench) -> None:
+async def test_concurrent_writes_of_two_processes_add_up_and_contention_is_noted(bench: Bench) -> None:
     await bench.publish(*((joined(unit=unit), 1) for _ in range(20) for unit in UNITS))
     records = await bench.read(bench.topic, 20 * len(UNITS))
     splitters = [bench.splitter(), bench.splitter()]
