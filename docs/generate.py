@@ -28,8 +28,9 @@ def events_md() -> str:
     lines = [
         "# Events",
         "",
-        f"{GENERATED} The envelope is CloudEvents 1.0 in Kafka binary mode: attributes in `ce_*` headers, the key is",
-        "the subject, `ce_sequence` counts a subject's events within its topic from 1 without gaps; a snapshot has the current one.",
+        f"{GENERATED} The envelope is CloudEvents 1.0 in Kafka binary mode: attributes in `ce_*`",
+        "headers, the key is the subject, `ce_sequence` counts a subject's events within its topic from 1",
+        "without gaps; a snapshot carries the current one.",
     ]
     for topic in dict.fromkeys(event.topic for event in EVENTS):
         lines += ["", f"## Topic `{topic}`"]
@@ -93,7 +94,8 @@ def _metrics_of(registry: CollectorRegistry) -> list[str]:
     rows = []
     for collector in registry._collector_to_names:
         for metric in collector.collect():
-            # A collector with children knows its labels before there are any; one that is not ours shows them in its samples.
+            # A collector with children declares its labels up front; a foreign one shows them only in its
+            # samples.
             shown = [label for sample in metric.samples for label in sample.labels if label != "le"]
             names = getattr(collector, "_labelnames", ()) or dict.fromkeys(shown)
             labels = ", ".join(f"`{name}`" for name in names)

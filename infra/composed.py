@@ -1,4 +1,4 @@
-"""The four services, composed but not started, so that tools can derive from them what they publish, read and count."""
+"""The four services, composed but not started: tools derive from them what they publish, read and measure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from services.shared.runtime import Service
 
 
 def composed_services() -> dict[str, Service]:
-    """By name. None of them connects to anything before it is started."""
+    """The services by name. None connects to anything before it is started."""
     keys = {"none": base64.b64encode(bytes(96))}
     index_key = base64.b64encode(bytes(32))
     return {

@@ -1,7 +1,8 @@
-"""`python -m infra.docstrings`: docstrings open with a noun or a verb, not with a riddle (part of `make lint`).
+"""`python -m infra.docstrings`: refuses docstrings that open with a riddle (part of `make lint`).
 
-A docstring that begins with What, Who, Of or Those makes its reader solve a sentence before it names its subject.
-Docstrings of modules, classes, functions and attributes are looked at, in every Python file that git knows.
+A docstring that begins with What, Who, Of or Those makes its reader solve a sentence before it names its
+subject.
+The check reads docstrings of modules, classes, functions and attributes in every Python file that git knows.
 """
 
 from __future__ import annotations

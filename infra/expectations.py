@@ -1,4 +1,4 @@
-"""Derives from the code and the alerting rules what the doctor expects of a deployment of this release.
+"""Derive what the doctor expects of a deployment of this release, from the code and the alerting rules.
 
 The result is services/shared/operations/doctor/expected.json.
 """
@@ -24,11 +24,11 @@ from services.shared.runtime import Service
 EXPECTED_FILE = Path(__file__).parents[1] / "services" / "shared" / "operations" / "doctor" / "expected.json"
 RULES = Path(__file__).with_name("prometheus") / "rules"
 ENOUGH = 1000
-"""Brokers: the doctor itself caps replication by those that there are."""
+"""Brokers: more than any cluster has, because the doctor itself caps replication at the brokers it finds."""
 
 
 def expected_json() -> str:
-    """In the form of `services.shared.operations.doctor.expected.Expected`."""
+    """The expectations as JSON, in the form of `services.shared.operations.doctor.expected.Expected`."""
     document = {
         "topics": [asdict(topic) for topic in load_topics(ENOUGH)],
         "services": {name: _service(service) for name, service in composed_services().items()},
@@ -54,9 +54,9 @@ async def _recorded(migrations: Iterable[Migration]) -> _Recorder:
 
 
 class _Recorder:
-    """Stands for the database that migrations are applied to, and keeps the indexes that they make, by collection and name.
+    """Stand in for the database and record the indexes that migrations create, by collection and name.
 
-    A migration that does more than it knows fails here, when `make docs` is run.
+    A migration that does something the recorder does not support fails here, during `make docs`.
     """
 
     def __init__(self) -> None:

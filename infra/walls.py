@@ -1,4 +1,4 @@
-"""Walls inside the services, checked by import-linter (`make lint`): they hold for a new feature without naming it.
+"""Walls inside the services, checked by import-linter (`make lint`); a new feature needs no entry here.
 
 A service is a package below `services` other than `shared`; each of its subpackages but `core` is a feature.
 """
@@ -18,7 +18,7 @@ COMPOSERS = frozenset({"app", "__main__"})
 
 
 class _DirectImports(Contract):
-    """Shares the report: `violations` are the imports that must not be."""
+    """Base of the contracts: reports the forbidden imports that `violations` finds."""
 
     def check(self, graph: ImportGraph, verbose: bool) -> ContractCheck:
         found = sorted(set(self.violations(graph)))
@@ -34,7 +34,8 @@ class _DirectImports(Contract):
 
 
 class FeaturesContract(_DirectImports):
-    """Features of one service do not import each other; the core imports none; only app.py and `__main__` do."""
+    """Features of one service do not import each other; the core imports none; only app.py and `__main__`
+    do."""
 
     type_name = "features"
 
@@ -49,7 +50,7 @@ class FeaturesContract(_DirectImports):
 
 
 class OnlyInContract(_DirectImports):
-    """Within the services, `modules` are imported only by files of the names `files`."""
+    """Within the services, only files named in `files` import `modules`."""
 
     type_name = "only_in"
 

@@ -1,4 +1,4 @@
-"""Fixtures for every test. Those that start something start it once a session, and only if a test asks for it."""
+"""Fixtures for every test. Expensive ones start once a session, and only if a test requests them."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ pytest_plugins = ["tests.fixtures.stack"]
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """One more than there are cores, as long as memory is no matter: each has a MongoDB and a broker."""
+    """One more than the cores, as long as memory suffices: each worker has a MongoDB and a broker."""
     return min(8, (os.cpu_count() or 1) + 1)

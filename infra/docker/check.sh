@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Checks the images without Docker: what can be linted is linted, and the Dockerfile's own lines are carried out in an empty
-# directory, so that a package missing from a lock, or a service that imports another's code, fails here.
-# Needs Python >= 3.11. hadolint and docker-compose are used where they are, and their absence is said.
+# Checks the images without Docker: lints what it can, then runs the Dockerfile's own lines in an empty
+# directory,
+# so that a package missing from a lock, or a service that imports another's code, fails here.
+# Needs Python >= 3.11. Uses hadolint and docker-compose if installed, and says which is missing.
 # Usage: infra/docker/check.sh [SERVICE ...]
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -16,14 +17,14 @@ lint() { # lint TOOL ARGUMENT...
   else echo "check: skipped, no $1 here: $*"; fi
 }
 
-# The lines of one stage, with a service's name put in and the image's root moved to $2.
+# The lines of one build stage, with SERVICE filled in and the image's root moved to ROOT.
 stage() { # stage NAME ROOT SERVICE
   sed -n "/^FROM .* AS $1\$/,/^FROM /p" "$dockerfile" | sed -e ':a' -e '/\\$/{N;s/ *\\\n */ /;ta}' |
-    grep -E '^COPY |^RUN .*/(venv|app)' | grep -v -e '--from=' | # what changes the base image itself is not for this machine
+    grep -E '^COPY |^RUN .*/(venv|app)' | grep -v -e '--from=' | # lines that change the base image cannot run here
     sed -e "s|\${SERVICE}|$3|g" -e "s|/venv|$2/venv|g" -e "s|/app|$2/app|g"
 }
 
-carry_out() { # the lines on standard input
+carry_out() { # runs the lines on standard input
   while read -r verb rest; do
     case $verb in
       COPY) read -r source target <<<"$rest"; mkdir -p "$(dirname "$target")"; cp -R "$source" "$target" ;;
@@ -36,7 +37,8 @@ image() { # image SERVICE STAGE PACKAGE...
   echo "check: image $1"
   local root=$scratch/$1
   for part in packages common "$2"; do stage "$part" "$root" "$1" | carry_out; done
-  # Every module of the package, in the image's tree alone (-I and a bare environment: nothing of the checkout).
+  # Import every module of the package from the image's tree alone (-I and a bare environment hide the
+  # checkout).
   (cd "$root/app" && env -i "$root/venv/bin/python" -I - "${@:3}" <<'PYTHON'
 import importlib, importlib.util, pkgutil, sys
 sys.path.insert(0, ".")
@@ -56,6 +58,7 @@ lint docker-compose -f docker-compose.yml config --quiet
 
 [ $# -gt 0 ] || set -- members groups notifications analytics topics
 for service in "$@"; do
-  if [ "$service" = topics ]; then image topics topics infra.kafka infra.mongo; else image "$service" service "services.$service" services.shared.ops; fi
+  if [ "$service" = topics ]; then image topics topics infra.kafka infra.mongo
+  else image "$service" service "services.$service" services.shared.ops; fi
 done
 echo "check: the images are sound"

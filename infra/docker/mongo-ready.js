@@ -1,4 +1,4 @@
-// The health check of the mongo container: forms the one-node set the first time, then says whether it takes writes.
+// Health check of the mongo container: forms the one-node set the first time, then reports whether it takes writes.
 try {
   rs.status();
 } catch (error) {

@@ -1,6 +1,8 @@
 # One image per service: docker build -f infra/docker/service.Dockerfile --build-arg SERVICE=groups .
-# It holds services/shared, the one service and that service's locked packages: nothing of the other services.
-# infra/docker/check.sh runs these same lines without Docker. The base is named by its tag: pin it by the digest that your registry serves.
+# It holds services/shared, one service and that service's locked packages, and nothing of the other services.
+# infra/docker/check.sh runs these lines without Docker. The base image is named by tag: pin the digest of
+# your
+# registry.
 
 FROM python:3.13-slim-bookworm AS packages
 ARG SERVICE
@@ -9,17 +11,18 @@ RUN python -m venv /venv && /venv/bin/pip install --no-cache-dir --require-hashe
  && /venv/bin/pip uninstall --quiet --yes setuptools pip
 
 FROM python:3.13-slim-bookworm AS common
-# Nothing installs packages in a running container, so nothing is there that could.
+# A running container never installs packages, so it has no tool that could.
 RUN rm -r /usr/local/lib/python3.13/site-packages/pip* /usr/local/lib/python3.13/ensurepip /usr/local/bin/pip*
 WORKDIR /app
 COPY --from=packages /venv /venv
 COPY services/__init__.py /app/services/__init__.py
 COPY services/shared /app/services/shared
 ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
-# A number with no entry in /etc/passwd: no shell, no home, and Kubernetes can see that it is not root.
+# A user id without an entry in /etc/passwd: no shell, no home, and Kubernetes can verify that it is not root.
 USER 10001:10001
 
-# The one-shots that set up the stores (`-m infra.kafka topics`, `-m infra.kafka acls`, `-m infra.mongo users`): --target topics --build-arg SERVICE=topics
+# The jobs that set up the stores (`-m infra.kafka topics`, `-m infra.kafka acls`, `-m infra.mongo users`):
+# --target topics --build-arg SERVICE=topics
 FROM common AS topics
 COPY infra/__init__.py /app/infra/__init__.py
 COPY infra/kafka /app/infra/kafka

@@ -1,4 +1,5 @@
-"""`python -m infra.grafana` writes dashboards/*.json from the modules beside it; with `--check` it fails when they differ."""
+"""`python -m infra.grafana`: write dashboards/*.json from the modules beside it; `--check` fails when they
+differ."""
 
 from __future__ import annotations
 
@@ -17,12 +18,12 @@ DIRECTORY = Path(__file__).parent / "dashboards"
 
 
 def files() -> dict[str, str]:
-    """The text of each file by its name."""
+    """The content of each file by its name."""
     return {f"{board.uid}.json": json.dumps(board, cls=JSONEncoder, indent=1) + "\n" for board in BOARDS}
 
 
 def stale() -> list[str]:
-    """Names of files that are not what these boards say, or that none of them is in."""
+    """Names of files that differ from these boards or belong to no board."""
     wanted = files()
     there = {path.name: path.read_text(encoding="utf-8") for path in DIRECTORY.glob("*.json")}
     return sorted(name for name in wanted.keys() | there.keys() if wanted.get(name) != there.get(name))

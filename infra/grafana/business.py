@@ -1,4 +1,5 @@
-"""What it is all for: for those who run the organisation. Every analytics process says the same, hence `max`."""
+"""Business dashboard, for those who run the organisation. Every analytics process reports the same, hence
+`max`."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ DISTRICTS = 'unit=~"[^-]+-[^-]+"'
 
 
 def _by_unit(where: str) -> list[Panel]:
-    """The largest 40; at most some 800 districts have figures."""
+    """The largest 40; at most about 800 districts have figures."""
     return [
         bars(
             "Members",
@@ -28,7 +29,8 @@ def _by_unit(where: str) -> list[Panel]:
             "Seats taken, fullest first",
             "percentunit",
             Query(
-                f"topk(40, max by (unit) (sangathan_seats_taken{{{where}}}) / max by (unit) (sangathan_seats{{{where}}} > 0))",
+                f"topk(40, max by (unit) (sangathan_seats_taken{{{where}}})"
+                f" / max by (unit) (sangathan_seats{{{where}}} > 0))",
                 "{{unit}}",
             ),
         ),

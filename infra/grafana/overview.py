@@ -1,4 +1,4 @@
-"""The way of an event through the whole: one row per hop."""
+"""The path of an event through the whole system: one row per hop."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ ROWS: Rows = {
             Query(quantile(0.99, "sangathan_consumer_delay_seconds", "service"), "{{service}}"),
         ),
         lines(
-            "Members who wait for a unit",
+            "Members waiting for a unit",
             "short",
             Query("max(sangathan_members_waiting_for_unit)", "waiting"),
         ),
@@ -112,9 +112,9 @@ ROWS: Rows = {
             Query(f"max(sangathan_seats_taken{{{EVERYWHERE}}})", "placements"),
             Query(
                 f'sum(max by (state) (sangathan_welcomes{{{EVERYWHERE},state!="queued"}}))',
-                "welcomes done with",
+                "welcomes settled",
             ),
-            about="They meet when nothing is on its way.",
+            about="The lines meet when nothing is on its way.",
         ),
         lines(
             "From event to figure",
@@ -126,7 +126,7 @@ ROWS: Rows = {
 
 OVERVIEW = board(
     "sangathan-overview",
-    "Sangathan: the way of a member",
-    "From POST /v1/members to the last figure that counts it; a row per hop, in order.",
+    "Sangathan: the path of a member",
+    "From POST /v1/members to the last figure that counts the member; one row per hop, in order.",
     ROWS,
 )

@@ -1,4 +1,4 @@
-"""What our panels are made of. Every query is of the one Prometheus that is provisioned."""
+"""Building blocks of the panels. Every query goes to the one provisioned Prometheus."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from grafana_foundation_sdk.builders import bargauge, dashboard, prometheus, sta
 from grafana_foundation_sdk.models import dashboard as models
 
 SOURCE = models.DataSourceRef(type_val="prometheus", uid="sangathan-prometheus")
-"""As in provisioning/datasources."""
+"""Set in provisioning/datasources."""
 WINDOW = "$__rate_interval"
 HEIGHT = 7
 COLUMNS = 24
@@ -19,25 +19,26 @@ Rows: TypeAlias = Mapping[str, Sequence[Panel]]
 
 
 class Query(NamedTuple):
-    """A PromQL expression, and what each of its series is called."""
+    """A PromQL expression, and the legend of each of its series."""
 
     expression: str
     legend: str = ""
 
 
 def rate(metric: str, by: str = "", where: str = "") -> str:
-    """Of a counter, per second; 0 while it has no series at all, which is what a label never seen looks like."""
+    """A counter's rate per second; 0 while it has no series, as with a label value that has never
+    occurred."""
     return f"sum by ({by}) (rate({metric}{{{where}}}[{WINDOW}])) or on() vector(0)"
 
 
 def quantile(q: float, histogram: str, by: str = "", where: str = "") -> str:
-    """Of a histogram. NaN while nothing is observed, which Grafana shows as a gap: there is no duration of nothing."""
+    """A histogram's quantile. NaN while nothing is observed, which Grafana shows as a gap."""
     labels = ", ".join(filter(None, ("le", by)))
     return f"histogram_quantile({q}, sum by ({labels}) (rate({histogram}_bucket{{{where}}}[{WINDOW}])))"
 
 
 def percentiles(histogram: str, where: str = "") -> list[Query]:
-    """The median and the 99th."""
+    """The median and the 99th percentile."""
     return [Query(quantile(q, histogram, where=where), f"p{q * 100:.0f}") for q in (0.5, 0.99)]
 
 
@@ -49,21 +50,21 @@ def lines(title: str, unit: str, *queries: Query, about: str = "") -> timeseries
 
 
 def figure(title: str, unit: str, query: Query, about: str = "") -> stat.Panel:
-    """One number, as of now."""
+    """One number, current value."""
     [target] = _targets([query])
     panel = stat.Panel().title(title).unit(unit).description(about).with_target(target.instant())
     return panel.datasource(SOURCE).height(HEIGHT)
 
 
 def bars(title: str, unit: str, query: Query, about: str = "") -> bargauge.Panel:
-    """A bar for each series, as of now."""
+    """A bar for each series, current value."""
     [target] = _targets([query])
     panel = bargauge.Panel().title(title).unit(unit).min(0).description(about).with_target(target.instant())
     return panel.datasource(SOURCE).height(2 * HEIGHT)
 
 
 def board(uid: str, title: str, about: str, rows: Rows) -> models.Dashboard:
-    """A dashboard of these rows, each as wide as the screen whatever the number of its panels."""
+    """A dashboard of these rows; each row spans the screen whatever its number of panels."""
     built = dashboard.Dashboard(title).uid(uid).description(about).tags(["sangathan"])
     built = built.time("now-1h", "now").refresh("10s").timezone("browser").readonly()
     number = 0
@@ -83,7 +84,7 @@ def _targets(queries: Sequence[Query]) -> list[prometheus.Dataquery]:
         .datasource(SOURCE)
         .expr(query.expression)
         .legend_format(query.legend)
-        # Points that name a trace stand beside the percentiles of what carries them.
+        # Only percentiles show exemplars, the points that link to a trace.
         .exemplar("histogram_quantile" in query.expression)
         for number, query in enumerate(queries)
     ]

@@ -1,4 +1,4 @@
-"""Each service by itself."""
+"""One dashboard per service."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from infra.grafana.panels import Panel, Query, Rows, board, figure, lines, perce
 
 
 def service(name: str) -> models.Dashboard:
-    """What is its own comes first, then what every service has."""
+    """The service's own rows first, then the rows that every service has."""
     mine = f'service="{name}"'
     rows: dict[str, Sequence[Panel]] = {**OWN[name], **_requests(mine), **_publishing(mine)}
     if name != "members":  # which reads no topic
@@ -84,13 +84,13 @@ def _consuming(mine: str) -> Rows:
                     f"time() - (sangathan_consumer_last_progress_timestamp_seconds{{{mine}}} > 0)",
                     "{{instance}}",
                 ),
-                about="Grows while there is nothing to do, too: see the lag beside it.",
+                about="Also grows while there is nothing to do: compare with the lag.",
             ),
             lines(
                 "Partitions assigned",
                 "short",
                 Query(f"sangathan_consumer_assigned_partitions{{{mine}}}", "{{instance}}"),
-                Query(f"max(sangathan_consumer_topic_partitions{{{mine}}})", "there are"),
+                Query(f"max(sangathan_consumer_topic_partitions{{{mine}}})", "in total"),
             ),
         ],
         "Batches": [
@@ -133,13 +133,13 @@ def _process(mine: str, name: str) -> Rows:
                 "Connections",
                 "short",
                 Query(f"sum by (state) (sangathan_mongo_pool_connections{{{mine}}})", "{{state}}"),
-                Query(f"max(sangathan_mongo_pool_max_connections{{{mine}}})", "may be"),
+                Query(f"max(sangathan_mongo_pool_max_connections{{{mine}}})", "limit"),
             ),
             lines("Wait for a connection", "s", *percentiles("sangathan_mongo_pool_wait_seconds", mine)),
             lines(
-                "Transactions run again",
+                "Transaction retries",
                 "ops",
-                Query(rate("sangathan_mongo_transaction_retries_total", where=mine), "again"),
+                Query(rate("sangathan_mongo_transaction_retries_total", where=mine), "retries"),
                 Query(rate("sangathan_mongo_pool_checkout_failures_total", "reason", mine), "{{reason}}"),
             ),
             lines(
@@ -207,14 +207,14 @@ OWN: Mapping[str, Rows] = {
         ]
     },
     "groups": {
-        "Placing": [
+        "Placement": [
             lines("Placements", "ops", Query(rate("sangathan_placements_total", "outcome"), "{{outcome}}")),
             lines("Groups created", "ops", Query(rate("sangathan_groups_created_total"), "created")),
             lines(
                 "Units written", "ops", Query(rate("sangathan_units_written_total", "outcome"), "{{outcome}}")
             ),
             lines(
-                "Members who wait for a unit",
+                "Members waiting for a unit",
                 "short",
                 Query("max(sangathan_members_waiting_for_unit)", "waiting"),
             ),
@@ -249,12 +249,14 @@ OWN: Mapping[str, Rows] = {
             lines(
                 "Notifications in a batch", "short", *percentiles("sangathan_dispatch_batch_notifications")
             ),
-            lines("Put back", "ops", Query(rate("sangathan_dispatch_postponed_total", "cause"), "{{cause}}")),
             lines(
-                "Contacts, and calls given up",
+                "Postponed", "ops", Query(rate("sangathan_dispatch_postponed_total", "cause"), "{{cause}}")
+            ),
+            lines(
+                "Contact lookups, and failed calls",
                 "ops",
                 Query(rate("sangathan_contact_lookups_total", "source"), "{{source}}"),
-                Query(rate("sangathan_peer_errors_total", "peer"), "{{peer}} gave no answer"),
+                Query(rate("sangathan_peer_errors_total", "peer"), "{{peer}} did not answer"),
             ),
             figure(
                 "Service token expires in",
@@ -269,7 +271,7 @@ OWN: Mapping[str, Rows] = {
             lines(
                 "Units with figures",
                 "short",
-                Query("count(max by (unit) (sangathan_seats))", "states, districts and the whole"),
+                Query("count(max by (unit) (sangathan_seats))", "states, districts and the total"),
             ),
             lines(
                 "Welcomes by state",

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Builds each overlay and holds it to the API schemas: Kubernetes' own, Strimzi's, KEDA's, the Prometheus operator's; then breaks
-# one field of each and wants that to be found. Needs Python, PyPI, Maven (Java 17), Go, and kubectl or kustomize or Go to build it.
-# What could not be checked is said: exit 0 and NOT TESTED when something cannot be had here, 1 when a manifest is wrong.
+# Builds each overlay and validates it against the API schemas of Kubernetes, Strimzi, KEDA and the Prometheus
+# operator; then breaks one field of each and expects the validator to find it.
+# Needs Python, PyPI, Maven (Java 17), Go, and kubectl or kustomize or Go to build it.
+# Exit 0 and "NOT TESTED" when a tool or schema cannot be had here, 1 when a manifest is wrong.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -35,7 +36,8 @@ command -v go >/dev/null || missing "there is no Go to fetch KEDA's definitions 
 module github.com/kedacore/keda/v2 config/crd/bases/keda.sh_{scaledobjects,triggerauthentications}.yaml ||
   missing "KEDA's definitions cannot be fetched"
 module github.com/prometheus-operator/prometheus-operator \
-  example/prometheus-operator-crd/monitoring.coreos.com_{podmonitors,prometheusrules}.yaml || missing "the Prometheus operator's definitions cannot be fetched"
+    example/prometheus-operator-crd/monitoring.coreos.com_{podmonitors,prometheusrules}.yaml ||
+    missing "the Prometheus operator's definitions cannot be fetched"
 
 { command -v mvn && command -v java; } >/dev/null || missing "there is no Maven to fetch Strimzi's definitions with"
 quietly mvn -q -B -f schemas/pom.xml dependency:copy-dependencies -DoutputDirectory="$build/strimzi" ||
@@ -51,7 +53,7 @@ for overlay in overlays/*/; do
   if answer=$(valid <"$build/manifests.yaml"); then echo "check: $overlay: $answer"; else echo "$answer"; exit 1; fi
 done
 
-# A check that cannot fail says nothing: a wrong field of each schema's owner must be found.
+# Prove that the check can fail: break a field of each schema's owner.
 for wrong in readOnlyRootFilesystem:/readOnlyRootFileSystem: partitions:/partition: patternType:/pattern: minReplicaCount:/minimum: \
   secretTargetRef:/secretRef: podMetricsEndpoints:/endpoints: expr:/expression: maxReplicas:/most: 'kind: PodDisruptionBudget/kind: Budget'; do
   sed "s/$wrong/" "$build/manifests.yaml" >"$build/wrong.yaml"

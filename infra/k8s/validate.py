@@ -1,6 +1,7 @@
-"""Holds manifests to the API schemas: `kubectl kustomize DIR | python validate.py 1.34.0 CRD.yaml ...`
+"""Validate manifests against the API schemas: `kubectl kustomize DIR | python validate.py 1.34.0 CRD.yaml
+...`
 
-A field that the schema does not have is a fault, and so is a kind that no schema is known for.
+A field unknown to the schema is an error, and so is a kind without a schema.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ def definitions(files: Sequence[str]) -> Schemas:
 
 
 def closed(schema: Any) -> Any:
-    """The same schema, in which an object has no other fields than those it names, as with `kubectl --validate=strict`."""
+    """The same schema, but closed: objects may have no unknown fields, as with `kubectl
+    --validate=strict`."""
     if isinstance(schema, list):
         return [closed(each) for each in schema]
     if not isinstance(schema, dict):
@@ -46,7 +48,7 @@ def closed(schema: Any) -> Any:
 
 
 def faults(document: Document, version: str, custom: Schemas) -> Iterator[str]:
-    """What is wrong with one manifest, a line each."""
+    """The errors of one manifest, a line each."""
     kind = document["apiVersion"], document["kind"]
     if kind in custom:
         for fault in jsonschema.Draft7Validator(custom[kind]).iter_errors(document):

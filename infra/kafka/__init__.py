@@ -1,1 +1,1 @@
-"""The topics of the system and who may use them, and the commands that set them up (`python -m infra.kafka`)."""
+"""Kafka topics, their access rules, and the commands that set them up (`python -m infra.kafka`)."""

@@ -1,6 +1,8 @@
 """Set up a Kafka cluster: its topics, and the users of the services. Safe to run again.
 
-The cluster and the administrator's own password are `SANGATHAN_KAFKA_*`, or files of `SANGATHAN_SECRETS_DIR`, as for a service.
+The cluster and the administrator's password are `SANGATHAN_KAFKA_*`, or files of `SANGATHAN_SECRETS_DIR`, as
+for
+a service.
 """
 
 from __future__ import annotations
@@ -29,9 +31,9 @@ Bootstrap = Annotated[
 @app.command()
 def topics(
     bootstrap: Bootstrap = "",
-    brokers: Annotated[int, typer.Option(help="Nodes in the cluster: the limit of replication.")] = 3,
+    brokers: Annotated[int, typer.Option(help="Nodes in the cluster; replication cannot exceed it.")] = 3,
 ) -> None:
-    """Create the topics that are missing."""
+    """Create missing topics."""
     settings, wanted = _settings(bootstrap), load_topics(brokers)
     try:
         asyncio.run(
@@ -48,14 +50,14 @@ def acls(
     secrets: Annotated[
         Path | None,
         typer.Option(
-            help="<service>/sangathan_kafka_sasl_password below it become the passwords; without it they stay."
+            help="Set passwords from <service>/sangathan_kafka_sasl_password below it; else they stay."
         ),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would change, change nothing.")
+        bool, typer.Option("--dry-run", help="Print the changes without making them.")
     ] = False,
 ) -> None:
-    """Give each service its user and exactly what access.yaml allows it."""
+    """Give each service its user and exactly the rights of access.yaml."""
     access = load_access()
     try:
         passwords = read_passwords(secrets, access) if secrets else {}

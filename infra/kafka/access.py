@@ -1,7 +1,10 @@
-"""Who may do what in Kafka: read access.yaml, which `python -m infra.generate` writes from the services' code.
+"""Kafka access rules, read from access.yaml, which `python -m infra.generate` writes from the services' code.
 
-A service may write its own topic and its dead letters, and read what it subscribes to. One that rebuilds itself from its own
-topic may read that too. Its consumer groups begin with its name: the one in use, a rebuild's, the one after it.
+A service may write its own topic and its dead letters, and read its subscriptions. A service that rebuilds
+itself
+from its own topic may read that too. Its consumer groups begin with its name: the current one, a rebuild's,
+and that
+one's successor.
 """
 
 from __future__ import annotations
@@ -18,8 +21,9 @@ ACCESS_FILE = Path(__file__).with_name("access.yaml")
 
 @dataclass(frozen=True, order=True)
 class Rule:
-    """Allows one operation. Reading or writing a topic, or reading a group, implies describing it; writing it is all that an
-    idempotent producer needs (KIP-679, Kafka 2.8)."""
+    """Allow one operation. Reading or writing a topic, or reading a group, implies describing it; write
+    access is all that
+    an idempotent producer needs (KIP-679, Kafka 2.8)."""
 
     resource: Literal["topic", "group"]
     name: str
@@ -29,7 +33,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Access:
-    """Of one service: names of topics, and what its consumer groups begin with (empty: it is in none)."""
+    """One service's topics, and the prefix of its consumer groups (empty: it has none)."""
 
     writes: tuple[str, ...]
     reads: tuple[str, ...]
@@ -42,7 +46,7 @@ class Access:
 
 
 def load_access(file: Path = ACCESS_FILE) -> dict[str, Access]:
-    """By service, which is also the name of its user."""
+    """Access by service, which is also the name of its user."""
     document: Mapping[str, Mapping[str, list[str] | str]] = yaml.safe_load(file.read_text())
     return {
         service: Access(tuple(entry["writes"]), tuple(entry["reads"]), str(entry["group"]))

@@ -17,7 +17,7 @@ TOPICS_FILE = Path(__file__).with_name("topics.yaml")
 
 
 def load_topics(brokers: int, file: Path = TOPICS_FILE) -> list[TopicSpec]:
-    """The topics of the file, for a cluster of `brokers` nodes: no more replicas than nodes."""
+    """The topics of the file for a cluster of `brokers` nodes; replication is capped at that number."""
     document = yaml.safe_load(file.read_text())
     defaults = document["defaults"]
     return [_spec(name, entry, defaults).on(brokers) for name, entry in document["topics"].items()]
@@ -31,9 +31,9 @@ def _spec(name: str, entry: dict[str, Any], defaults: dict[str, Any]) -> TopicSp
 async def ensure_topics(
     bootstrap: str, topics: Sequence[TopicSpec], *, security: Security = UNSECURED, within: float = 30.0
 ) -> None:
-    """Create the topics that are missing, trying again for `within` seconds while the broker starts.
+    """Create missing topics, retrying for `within` seconds while the broker starts.
 
-    :raises TransientError: the broker was out of reach, or refused, for all that time
+    :raises TransientError: the broker was unreachable or refused for all that time
     """
     deadline = asyncio.get_running_loop().time() + within
     while True:

@@ -1,6 +1,7 @@
-"""Give each service its Kafka user (SCRAM-SHA-512) and its access-control list, and take away what it should not have.
+"""Give each service its Kafka user (SCRAM-SHA-512) and its access-control list, and revoke any other rights
+it has.
 
-Through librdkafka, since aiokafka's admin client knows neither users nor lists.
+Uses librdkafka, since aiokafka's admin client supports neither users nor access-control lists.
 """
 
 from __future__ import annotations
@@ -40,27 +41,29 @@ _log = logging.getLogger("infra.kafka")
 
 @dataclass(frozen=True)
 class Changes:
-    """What differs from what should be. A password cannot be read back: each that we have is set."""
+    """The difference between actual and wanted state. Passwords cannot be read back, so each given one is
+    set."""
 
     grant: list[AclBinding]
     revoke: list[AclBinding]
     passwords: Mapping[str, str]
 
     def describe(self) -> list[str]:
-        """A line for each change; of a password, only whose it is."""
+        """A line for each change; of a password it shows only the user."""
         lines = [f"grant {_line(rule)}" for rule in self.grant]
         lines += [f"revoke {_line(rule)}" for rule in self.revoke]
         return lines + [f"set the password of {user}" for user in self.passwords]
 
 
 class Users:
-    """The users and lists of one cluster, as its administrator. Every method raises `TransientError` when it refuses or is away."""
+    """Users and access lists of one cluster, as its administrator. Methods raise `TransientError` on refusal
+    or no answer."""
 
     def __init__(self, settings: KafkaSettings) -> None:
         self._admin = AdminClient(_options(settings), logger=_log)
 
     def compare(self, access: Mapping[str, Access], passwords: Mapping[str, str]) -> Changes:
-        """What has to be changed for the services of `access`; other users and their lists are nobody's business here."""
+        """The changes needed for the services of `access`; ignores other users and their lists."""
         grant: list[AclBinding] = []
         revoke: list[AclBinding] = []
         for user, allowed in access.items():
@@ -71,7 +74,7 @@ class Users:
         return Changes(grant, revoke, passwords)
 
     def apply(self, changes: Changes) -> None:
-        """Passwords and grants first, so that nobody is without what they need in between."""
+        """Set passwords and grant first, so that no service lacks a right in between."""
         if changes.passwords:
             info = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, ITERATIONS)
             upserts: list[UserScramCredentialAlteration] = [
@@ -87,15 +90,16 @@ class Users:
 
 
 def read_passwords(secrets: Path, users: Iterable[str]) -> dict[str, str]:
-    """Each user's from `<secrets>/<user>/sangathan_kafka_sasl_password`, the file that its service mounts.
+    """Each user's password from `<secrets>/<user>/sangathan_kafka_sasl_password`, the file that its service
+    mounts.
 
-    Raises: `OSError` when one is missing.
+    Raises: `OSError` when a file is missing.
     """
     return {user: (secrets / user / PASSWORD_FILE).read_text().strip() for user in users}
 
 
 def _options(settings: KafkaSettings) -> dict[str, Any]:
-    """librdkafka's names for what `Security.options` says to aiokafka."""
+    """The options of `Security.options` (aiokafka's) under librdkafka's names."""
     options = {
         "bootstrap.servers": settings.kafka_bootstrap,
         "security.protocol": settings.kafka_security_protocol,
@@ -153,6 +157,6 @@ def _result(future: Future[Any]) -> Any:
     try:
         return future.result(REQUEST_SECONDS + 5)
     except KafkaException as error:
-        raise TransientError(f"the cluster would not: {error.args[0].str()}") from error
+        raise TransientError(f"the cluster refused: {error.args[0].str()}") from error
     except TimeoutError as error:
         raise TransientError("the cluster did not answer") from error

@@ -38,11 +38,11 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 console = Console(stderr=True)
 
-Directory = Annotated[Path, typer.Option("--dir", help="Where data, logs, keys and stack.json live.")]
+Directory = Annotated[Path, typer.Option("--dir", help="Directory of data, logs, keys and stack.json.")]
 Broker = Annotated[
     str,
     typer.Option(
-        help=f"Which broker: {', '.join(BROKERS)}; by default SANGATHAN_LOCAL_BROKER, else embedded."
+        help=f"Broker to run: {', '.join(BROKERS)}; by default SANGATHAN_LOCAL_BROKER, else embedded."
     ),
 ]
 Brokers = Annotated[
@@ -54,7 +54,7 @@ ReplicaOptions = Annotated[
     typer.Option("--replicas", metavar="SERVICE=N", help="Repeatable; processes of a service, 1 by default."),
 ]
 Keep = Annotated[
-    bool, typer.Option("--keep/--fresh", help="Go on with the data of the last run, or begin without.")
+    bool, typer.Option("--keep/--fresh", help="Keep the data of the last run, or start without it.")
 ]
 Secure = Annotated[
     bool, typer.Option("--secure", help="TLS and least privilege on both stores; with --broker kafka only.")
@@ -105,7 +105,7 @@ def demo(
     keep: Keep = False,
     port: PortOptions = None,
 ) -> None:
-    """Start everything, then show it at work."""
+    """Start everything, then demonstrate it."""
     try:
         settings, tree = prepare()
     except LocalError as problem:
@@ -118,7 +118,7 @@ def demo(
 def secrets(
     directory: Directory = DEFAULT_DIRECTORY, days: Annotated[int, typer.Option(min=1)] = 365
 ) -> None:
-    """Make the development keys and secrets that docker-compose.yml mounts; say where they are."""
+    """Create the development keys and secrets that docker-compose.yml mounts, and print where they are."""
     keys = Keys.open(directory / "secrets", days)
     directory.chmod(0o700)
     keys.share_with_containers()
@@ -127,16 +127,18 @@ def secrets(
 
 @app.command()
 def env(directory: Directory = DEFAULT_DIRECTORY) -> None:
-    """Print the running stack's addresses and token as shell variables: `eval "$(python -m infra.local env)"`."""
+    """Print the running stack's addresses and token as shell variables.
+
+    Use it as `eval "$(python -m infra.local env)"`.
+    """
     try:
         facts = json.loads((directory / "stack.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise SystemExit(f"error: nothing is running in {directory}; start it with `make up`") from None
     for service, url in facts["services"].items():
         print(f"export {service.upper()}_URL={url}")
-    print(
-        f"export KAFKA_BOOTSTRAP={facts['kafka']} MONGO_URI={shlex.quote(facts['mongo'])} TOKEN={facts['token']}"
-    )
+    print(f"export KAFKA_BOOTSTRAP={facts['kafka']}", end=" ")
+    print(f"MONGO_URI={shlex.quote(facts['mongo'])} TOKEN={facts['token']}")
 
 
 def _stack(
@@ -152,7 +154,7 @@ def _stack(
 ) -> LocalStack:
     try:
         wished = USUAL_PORTS | dict(_port(text) for text in ports or ())
-        # Only the default directory may be exchanged for another: a named one was meant.
+        # Only the default directory may be replaced by a sibling: a directory that was named was meant.
         return LocalStack(
             directory,
             broker=broker,
@@ -195,16 +197,14 @@ def _run(stack: LocalStack, inside: Callable[[], Awaitable[None]]) -> None:
 
 
 async def _until_stopped(stack: LocalStack, inside: Callable[[], Awaitable[None]]) -> None:
-    """Run `inside` within the stack; SIGINT or SIGTERM ends both, and is not an error."""
+    """Run `inside` within the stack; SIGINT or SIGTERM stops both and is not an error."""
     loop = asyncio.get_running_loop()
     work = asyncio.ensure_future(_inside(stack, inside))
 
     def stop() -> None:
         for number in STOP_SIGNALS:
-            loop.add_signal_handler(
-                number, lambda: None
-            )  # once is enough: a second must not cut the first short
-        console.print("stopping (up to 10 s a process) ...")
+            loop.add_signal_handler(number, lambda: None)  # a second signal must not cut the first stop short
+        console.print("stopping (up to 10 s per process) ...")
         work.cancel()
 
     for number in STOP_SIGNALS:

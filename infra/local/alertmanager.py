@@ -1,4 +1,4 @@
-"""An Alertmanager beside the local stack, for tests of alerts and of who is told."""
+"""An Alertmanager beside the local stack, for tests of alerts and their routes."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from infra.local.services import answers, url
 
 
 class Alertmanager:
-    """`async with Alertmanager(directory, routes) as alertmanager:`; `routes` is the content of an alertmanager.yml.
+    """`async with Alertmanager(directory, routes) as alertmanager:`; `routes` is the content of an
+    alertmanager.yml.
 
-    :raises LocalError: on start, when there is no Alertmanager on PATH, or it does not take its configuration
+    :raises LocalError: on start, when no Alertmanager is on PATH or it rejects its configuration
     """
 
     def __init__(self, workdir: Path, routes: Mapping[str, Any]) -> None:
@@ -36,7 +37,7 @@ class Alertmanager:
         config = self._directory / "alertmanager.yml"
         config.write_text(yaml.safe_dump(self._routes, sort_keys=False), encoding="utf-8")
         command = [str(program), f"--config.file={config}", f"--storage.path={self._directory / 'data'}"]
-        # No gossip: it is alone, and would listen on all addresses for others.
+        # No gossip: a single instance would otherwise listen on all addresses for others.
         command += [f"--web.listen-address={self.address}", "--cluster.listen-address="]
 
         async def ready() -> bool:
@@ -54,14 +55,15 @@ class Alertmanager:
             await self._child.stop()
 
     async def alerts(self) -> list[dict[str, Any]]:
-        """Those that have not been resolved: `[{"labels": {...}, "status": {"state": "active", "inhibitedBy": [...]}, ...}, ...]`."""
+        """Unresolved alerts: `[{"labels": {...}, "status": {"state": "active", "inhibitedBy": [...]}, ...},
+        ...]`."""
         async with httpx2.AsyncClient(timeout=30, trust_env=False) as http:
             answer = await http.get(f"{url(self._port)}/api/v2/alerts")
             found: list[dict[str, Any]] = answer.raise_for_status().json()
             return found
 
     async def tell(self, *alerts: Mapping[str, str]) -> None:
-        """Of alerts by their labels, as Prometheus would."""
+        """Send alerts, given by their labels, as Prometheus would."""
         body = [{"labels": dict(labels)} for labels in alerts]
         async with httpx2.AsyncClient(timeout=30, trust_env=False) as http:
             (await http.post(f"{url(self._port)}/api/v2/alerts", json=body)).raise_for_status()

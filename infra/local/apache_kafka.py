@@ -1,4 +1,5 @@
-"""Apache Kafka without Docker: KRaft nodes, each broker and controller at once, from the jars that `make kafka` resolves."""
+"""Apache Kafka without Docker: KRaft nodes, each both broker and controller, from the jars that `make kafka`
+fetches."""
 
 from __future__ import annotations
 
@@ -17,8 +18,8 @@ from infra.local.processes import Child
 from infra.local.secured import ADMIN, NODE, Secured
 from services.shared.config.kafka_security import MECHANISM
 
-# A small heap and one collector thread: several nodes share a developer's machine with everything else. `exit on out of memory`
-# lets the runner restart a node that would otherwise linger half-dead.
+# A small heap and one collector thread: several nodes share a developer's machine with everything else.
+# ExitOnOutOfMemoryError lets the runner restart a node that would otherwise linger half-dead.
 _JVM = ("-Xms256m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:+ExitOnOutOfMemoryError", "-Djava.awt.headless=true")
 
 _LOGGING = """\
@@ -46,7 +47,7 @@ def apache_kafka(
 ) -> Child:
     """The child process of node `number` (from 1) of a cluster whose nodes listen on `ports`.
 
-    :raises LocalError: there is no Java or there are no jars
+    :raises LocalError: Java or the jars are missing
     """
     directory = data / f"node-{number}"
     directory.mkdir(parents=True, exist_ok=True)
@@ -79,7 +80,7 @@ def apache_kafka(
         ready,
         prepare=prepare,
         restart=restart,
-        ready_within=90,  # two or three JVMs that start at once on two cores
+        ready_within=90,  # two or three JVMs starting at once on two cores
     )
 
 
@@ -122,7 +123,8 @@ def _properties(
 
 
 def _security(secured: Secured) -> dict[str, object]:
-    """Clients and nodes log in by SCRAM over TLS; controllers know each other by certificate; nothing is allowed unless it is granted."""
+    """Clients and nodes log in by SCRAM over TLS; controllers authenticate by certificate; only granted
+    rights are allowed."""
     login = secured.kafka()
     module = "org.apache.kafka.common.security.scram.ScramLoginModule"
     return {
@@ -146,7 +148,8 @@ def _security(secured: Secured) -> dict[str, object]:
 
 @contextmanager
 def _first_user(directory: Path, secured: Secured) -> Iterator[Path]:
-    """Arguments of the storage tool that make the administrator: in a file, because a command line is seen by all."""
+    """Storage-tool arguments that create the administrator, in a file because everyone can read a command
+    line."""
     login, file = secured.kafka(), directory / "first-user"
     scram = f"{MECHANISM}=[name={login.username},password={login.password}]"
     write_private(file, f"--add-scram\n{scram}\n")
@@ -157,7 +160,7 @@ def _first_user(directory: Path, secured: Secured) -> Iterator[Path]:
 
 
 def _cluster_id(data: Path) -> str:
-    """The id that all nodes on `data` share; made once."""
+    """The id that all nodes on `data` share; created once."""
     file = data / "cluster.id"
     if not file.exists():
         # "k": an id that began with "-" would be taken for an option.

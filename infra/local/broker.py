@@ -1,4 +1,4 @@
-"""The stack's broker. `BROKERS` is the list of the kinds that `--broker` takes."""
+"""The stack's broker. `BROKERS` lists the kinds that `--broker` accepts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from infra.local.secured import Secured
 
 
 class BrokerKind(Protocol):
-    """Makes the child processes of one kind of broker, a node for each of `ports`; `spare` gives what else it needs."""
+    """Makes the child processes of one kind of broker, a node per port; `spare` supplies further ports."""
 
     def __call__(
         self,
@@ -42,15 +42,16 @@ def embedded(
 ) -> list[Child]:
     """`noida-db`, for development only; one node.
 
-    It writes its log to disk about once a second and on SIGTERM: killed by SIGKILL, it forgets what it acknowledged
-    since. So it is sent SIGTERM, not SIGKILL, should this process die.
+    It writes its log to disk about once a second and on SIGTERM: after SIGKILL it loses what it acknowledged
+    since. So
+    it receives SIGTERM, not SIGKILL, should this process die.
 
-    :raises LocalError: more than one node is wanted, or users and TLS
+    :raises LocalError: more than one node is requested, or users and TLS
     """
     if secured:
-        raise LocalError("the embedded broker knows no users and no TLS; --secure needs --broker kafka")
+        raise LocalError("the embedded broker supports neither users nor TLS; --secure needs --broker kafka")
     if len(ports) != 1:
-        raise LocalError("the embedded broker is one node; several need --broker kafka")
+        raise LocalError("the embedded broker is a single node; several need --broker kafka")
     [port] = ports
     data.mkdir(parents=True, exist_ok=True)
     command = [str(find_embedded_broker()), "start", "--only", "kafka", "--kafka-port", str(port)]
@@ -84,4 +85,4 @@ def apache(
 
 BROKERS: dict[str, BrokerKind] = {"embedded": embedded, "kafka": apache}
 DEFAULT_BROKER = os.environ.get("SANGATHAN_LOCAL_BROKER", "embedded")
-"""What a stack gets that asks for no kind: so the same tests and the same demo run on each."""
+"""The broker of a stack that names none, so the same tests and demo run on each."""

@@ -1,7 +1,7 @@
-"""What the runner says when it cannot go on: one line for a person, never a traceback."""
+"""The runner's own error, shown as one line for a person, never as a traceback."""
 
 from __future__ import annotations
 
 
 class LocalError(Exception):
-    """Something the person at the keyboard can mend; the message says what and how."""
+    """A problem that the user can fix; the message says what and how."""

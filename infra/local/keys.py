@@ -1,13 +1,13 @@
 """Development keys: one signing key, the tokens it signs, and the secrets of the services.
 
     secrets/signing.jwk                              Ed25519, private
-    secrets/jwks.json                                its public half, what services verify tokens with
+    secrets/jwks.json                                its public half, with which services verify tokens
     secrets/members/sangathan_master_keys            {"dev-1": base64 of 96 bytes}
     secrets/members/sangathan_blind_index_key        base64 of 32 bytes
-    secrets/notifications/sangathan_master_keys      another key than members'
+    secrets/notifications/sangathan_master_keys      a different key
     secrets/notifications/service_token              signed anew on each start
 
-Each directory of a service is what its SANGATHAN_SECRETS_DIR points at.
+SANGATHAN_SECRETS_DIR of a service points at its directory.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ DAY = 86_400
 
 @dataclass(frozen=True)
 class Keys:
-    """The keys kept in `directory`. Make with `Keys.open`."""
+    """The keys kept in `directory`. Create with `Keys.open`."""
 
     directory: Path
     signing: OKPKey
@@ -41,7 +41,7 @@ class Keys:
 
     @classmethod
     def open(cls, directory: Path, days: int = 30) -> Keys:
-        """Read the keys, making what is missing; tokens live `days` days from their minting."""
+        """Read the keys, creating missing ones; tokens are valid for `days` days from their minting."""
         signing_file = directory / "signing.jwk"
         if not signing_file.exists():
             made = OKPKey.generate_key("Ed25519", {"use": "sig", "alg": "EdDSA"}, auto_kid=True)
@@ -57,7 +57,7 @@ class Keys:
 
     @property
     def service_token(self) -> Path:
-        """The file of the token with which notifications calls its peers."""
+        """The file of the token with which notifications calls the other services."""
         return self.directory / "notifications" / "service_token"
 
     def secrets_of(self, service: str) -> Path | None:
@@ -66,7 +66,7 @@ class Keys:
         return directory if directory.is_dir() else None
 
     def mint(self, scopes: str, unit: str | None = "*", **claims: object) -> str:
-        """A signed token. `unit` None leaves the claim out; `claims` add to and override the usual ones.
+        """A signed token. `unit` None omits the claim; `claims` add to and override the usual ones.
 
         For instance `mint("members:read", "BR-GAYA", sub="asha", exp=0)`.
         """
@@ -81,7 +81,8 @@ class Keys:
             return jwt.encode(header, usual | claims, self.signing, algorithms=["EdDSA"])
 
     def share_with_containers(self) -> None:
-        """Let any user id read the files: compose mounts them as they are, and containers do not run as us.
+        """Let any user id read the files: compose mounts them unchanged, and containers run under another
+        user id.
 
         On the host the directory itself, 0700, still keeps others out.
         """
@@ -106,7 +107,8 @@ def _random(size: int) -> str:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write whole or not at all. A new file is for its owner only; an old one keeps its mode (see above)."""
+    """Write atomically. A new file is readable by its owner only; an existing one keeps its mode (see
+    above)."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     mode = path.stat().st_mode & 0o777 if path.exists() else 0o600
     draft = path.with_name(f".{path.name}.{os.getpid()}")

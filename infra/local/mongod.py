@@ -1,4 +1,5 @@
-"""A MongoDB replica set: transactions need a set, and one node is the smallest; three survive the loss of one."""
+"""A MongoDB replica set: transactions need a set, and one node is the smallest; three survive the loss of
+one."""
 
 from __future__ import annotations
 
@@ -25,7 +26,7 @@ _AUTHENTICATION_FAILED = 18
 
 
 def mongo_uri(*ports: int) -> str:
-    """The URI for services: by set name, so that drivers follow a step-down."""
+    """The URI for services. It names the set, so that drivers follow a step-down."""
     hosts = ",".join(f"{HOST}:{port}" for port in ports)
     return f"mongodb://{hosts}/?replicaSet=rs0&w=majority"
 
@@ -33,7 +34,7 @@ def mongo_uri(*ports: int) -> str:
 def replica_set(
     data: Path, logs: Path, ports: Sequence[int], *, restart: bool = True, secured: Secured | None = None
 ) -> list[Child]:
-    """A node for each of `ports`, in `data` (the first) and `data-2`, `data-3`, ...; to be started together."""
+    """A node for each of `ports`, in `data` (the first) and `data-2`, `data-3`, ...; start them together."""
     names = ["mongo", *(f"mongo-{n}" for n in range(2, len(ports) + 1))]
     return [
         mongod(
@@ -59,19 +60,20 @@ def mongod(
     restart: bool = True,
     secured: Secured | None = None,
 ) -> Child:
-    """A `mongod` keeping its files in `data`; ready once its set, which is of the ports `members`, has a primary.
+    """A `mongod` with its files in `data`; ready once its set, with the ports `members`, has a primary.
 
-    The first of `members` forms the set; a node without `members` is a set of its own.
+    The first of `members` forms the set; a node without `members` is a set by itself.
     """
     data.mkdir(parents=True, exist_ok=True)
     members = tuple(members) or (port,)
     command = [str(find_mongod()), "--dbpath", str(data), "--port", str(port), "--bind_ip", HOST]
     command += ["--replSet", "rs0", "--wiredTigerCacheSizeGB", "0.5", "--nounixsocket", "--quiet"]
     command += ["--setParameter", "diagnosticDataCollectionEnabled=false"]
-    # A process that was killed leaves its transaction open, and what it wrote locked, until the server ends it: by default
-    # after 60 s. Ours have a deadline of 8 s of their own.
+    # A killed process leaves its transaction open, and the documents it wrote locked, until the server ends
+    # it: by
+    # default after 60 s. Our transactions have a deadline of 8 s.
     command += ["--setParameter", "transactionLifetimeLimitSeconds=15"]
-    # Failpoints (configureFailPoint), for the tests that need a fault at the right moment.
+    # Failpoints (configureFailPoint), for tests that need a fault at the right moment.
     command += ["--setParameter", "enableTestCommands=1"]
     # All nodes stop at once here, so a primary would wait in vain for the others to catch up.
     command += ["--setParameter", "shutdownTimeoutMillisForSignaledShutdown=100"]
@@ -85,7 +87,7 @@ def mongod(
 
 
 def explain(failure: ChildFailed) -> LocalError:
-    """A start that failed for a reason we know, in words that say what to do; else the failure as it was."""
+    """Reword a failed start whose reason is known, with the remedy; else return the failure unchanged."""
     if "error while loading shared libraries" in failure.last_words:
         return LocalError("mongod needs two system libraries: sudo apt-get install -y libcurl4 libssl3")
     if "GLIBC_" in failure.last_words:
@@ -98,7 +100,7 @@ def explain(failure: ChildFailed) -> LocalError:
 
 
 def _security(secured: Secured) -> list[str]:
-    """A key file makes the nodes know each other, and turns authorization on."""
+    """A key file authenticates the nodes to each other, and turns authorization on."""
     return [
         *("--keyFile", str(secured.mongo_keyfile)),
         *("--tlsMode", "requireTLS", "--tlsCertificateKeyFile", str(secured.certificate("mongo"))),
@@ -126,13 +128,13 @@ async def _serves(port: int, members: Sequence[int], secured: Secured | None) ->
 
 
 async def _form_set(port: int, addresses: Sequence[str], secured: Secured | None) -> None:
-    """Initiate the set, or, on kept data that knew other ports, tell the set its new addresses."""
+    """Initiate the set; on kept data with other ports, reconfigure it to the new addresses."""
     members = [{"_id": n, "host": address} for n, address in enumerate(addresses)]
     async with _node(port, secured, as_admin=True) as client:
         try:
             config = (await client.admin.command("replSetGetConfig"))["config"]
         except OperationFailure as failure:
-            # Without data there is no administrator to log in as, and anybody on this machine may initiate.
+            # Without data no administrator exists to log in as, and anybody on this machine may initiate.
             if failure.code not in (_NOT_YET_INITIALIZED, _AUTHENTICATION_FAILED):
                 raise
             async with _node(port, secured) as anybody:

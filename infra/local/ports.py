@@ -1,4 +1,4 @@
-"""Ports for a stack on this machine: the one asked for if it is free, else any free one."""
+"""Ports for a stack on this machine: the requested one if it is free, else any free one."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import random
 import socket
 
 HOST = "127.0.0.1"
-"""Where everything of the stack listens: this machine alone."""
+"""The only address that the stack listens on."""
 
-# Below Linux's ephemeral range (ip_local_port_range starts at 32768), so that no outgoing connection can take a
-# port between our look at it and the child's bind.
+# Below Linux's ephemeral range (ip_local_port_range starts at 32768), so that no outgoing connection can take
+# a
+# port between our check and the child's bind.
 _CANDIDATES = range(20_000, 32_000)
 
 
@@ -36,7 +37,7 @@ def is_free(port: int, host: str = HOST) -> bool:
 
 
 class Ports:
-    """Hands out ports, no port twice: children bind theirs some time after they were told it."""
+    """Hands out each port once, because children bind some time after they receive theirs."""
 
     def __init__(self) -> None:
         self._given: set[int] = set()
@@ -51,5 +52,5 @@ class Ports:
         return port not in self._given and is_free(port)
 
     def _any(self) -> int:
-        # Random rather than first-free: two stacks starting at once then do not race for the same numbers.
+        # Random rather than first-free: two stacks that start at once then do not race for the same numbers.
         return next(port for port in random.sample(_CANDIDATES, len(_CANDIDATES)) if self._available(port))

@@ -1,4 +1,4 @@
-"""A supervised child process: start it, know when it is ready, restart it when it crashes, stop it."""
+"""A supervised child process: start it, wait until it is ready, restart it when it crashes, stop it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 STOP_WITHIN = 10.0  # seconds between SIGTERM and SIGKILL
 _POLL = 0.1
-_NOISE = ("weak version `GLIBC",)  # the loader's remark about the embedded broker's binary; harmless
+_NOISE = ("weak version `GLIBC",)  # the loader's warning about the embedded broker's binary; harmless
 
 
 class State(StrEnum):
@@ -43,7 +43,7 @@ class ChildFailed(LocalError):
 
 @dataclass
 class Backoff:
-    """Seconds to wait before the next restart: doubling, and back to the first after a calm spell."""
+    """Seconds to wait before the next restart: doubles, and returns to `first` after a calm spell."""
 
     first: float = 0.2
     longest: float = 10.0
@@ -59,8 +59,9 @@ class Backoff:
 
 @dataclass
 class Child:
-    """One child process. `prepare` runs before each start; `ready` is asked until it says yes; `recover` runs after each
-    restart, once ready; `explain` turns a failure into better words."""
+    """One child process. `prepare` runs before each start; `ready` is polled until true; `recover` runs after
+    each
+    restart, once ready; `explain` rewords a failure."""
 
     name: str
     command: Sequence[str]
@@ -98,7 +99,7 @@ class Child:
         return self._process is not None and self._process.returncode is None
 
     async def start(self) -> None:
-        """Start, wait until ready, then watch over it.
+        """Start, wait until ready, then supervise.
 
         :raises LocalError: it exited, or was not ready within `ready_within` seconds; nothing is left running
         """
@@ -111,7 +112,7 @@ class Child:
         self._keeper = asyncio.create_task(self._keep(), name=f"keep {self.name}")
 
     async def stop(self, within: float = STOP_WITHIN) -> None:
-        """SIGTERM, and SIGKILL if that was not enough after `within` seconds. Idempotent."""
+        """Send SIGTERM, and SIGKILL if it still runs after `within` seconds. Idempotent."""
         if self._keeper is not None:
             self._keeper.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -127,15 +128,15 @@ class Child:
                 os.kill(self._process.pid, number)
 
     def kill(self) -> None:
-        """SIGKILL, as a crash would; with `restart` it comes back."""
+        """Send SIGKILL, like a crash; with `restart` the child comes back."""
         if self.state is State.READY:
-            self.state = State.WAITING  # at once, so that wait_ready() cannot see the dead one's state
+            self.state = State.WAITING  # at once, so that wait_ready() cannot see the dead process's state
         self.signal(signal.SIGKILL)
 
     async def wait_ready(self, within: float = 60.0) -> None:
-        """Until the child is ready (again).
+        """Wait until the child is ready (again).
 
-        :raises LocalError: it is not within `within` seconds
+        :raises LocalError: it is not ready within `within` seconds
         """
         deadline = time.monotonic() + within
         while not (self.state is State.READY and await self.ready()):
@@ -184,7 +185,7 @@ class Child:
 
     async def _end(self, within: float) -> None:
         self.signal(signal.SIGTERM)
-        self.signal(signal.SIGCONT)  # a frozen child cannot hear SIGTERM
+        self.signal(signal.SIGCONT)  # a frozen child cannot receive SIGTERM
         if self._process is None:
             return
         try:
@@ -202,7 +203,7 @@ class Child:
 
 
 def tail(log_file: Path, lines: int = 5) -> str:
-    """The last lines of a child's log, without known noise; empty if there is none."""
+    """The last lines of a child's log, without known noise; empty without a log."""
     if not log_file.exists():
         return ""
     text = log_file.read_text(errors="replace").splitlines()

@@ -1,4 +1,4 @@
-"""A Prometheus that scrapes the local stack, for tests of what is built on its metrics: dashboards, alerts."""
+"""A Prometheus that scrapes the local stack, for tests of dashboards and alerts."""
 
 from __future__ import annotations
 
@@ -22,12 +22,13 @@ SCRAPE_SECONDS = 1
 class Prometheus:
     """`async with Prometheus(directory, {"groups": "127.0.0.1:8002", "groups-2": ...}) as prometheus:`
 
-    `targets`       address (host:port) by process; as in infra/prometheus/prometheus.yml each is of the job `sangathan`
-                    with the label `service`, which for `groups-2` is `groups`
+    `targets`       address (host:port) by process; as in infra/prometheus/prometheus.yml each has the job
+    `sangathan`
+                    and the label `service`, which for `groups-2` is `groups`
     `rule_files`    recording and alerting rules, evaluated every second
-    `alertmanager`  address (host:port) of the one that is told of alerts
+    `alertmanager`  address (host:port) of the Alertmanager that receives the alerts
 
-    :raises LocalError: on start, when there is no Prometheus on PATH, or it does not take its configuration
+    :raises LocalError: on start, when no Prometheus is on PATH or it rejects its configuration
     """
 
     def __init__(
@@ -78,15 +79,17 @@ class Prometheus:
         await self._http.aclose()
 
     async def query(self, expression: str) -> list[dict[str, Any]]:
-        """The instant vector of a PromQL expression: `[{"metric": {label: value}, "value": [seconds, "number"]}, ...]`.
+        """The instant vector of a PromQL expression: `[{"metric": {label: value}, "value": [seconds,
+        "number"]}, ...]`.
 
-        :raises LocalError: Prometheus refuses the expression, and why
+        :raises LocalError: Prometheus refuses the expression; carries the reason
         """
         found: list[dict[str, Any]] = (await self._get("query", query=expression))["result"]
         return found
 
     async def alerts(self) -> list[dict[str, Any]]:
-        """Those that are pending or firing: `[{"labels": {...}, "annotations": {...}, "state": "firing", ...}, ...]`."""
+        """Pending and firing alerts: `[{"labels": {...}, "annotations": {...}, "state": "firing", ...},
+        ...]`."""
         found: list[dict[str, Any]] = (await self._get("alerts"))["alerts"]
         return found
 
@@ -105,7 +108,7 @@ class Prometheus:
 def configuration(
     targets: Mapping[str, str], rule_files: Sequence[Path] = (), alertmanager: str | None = None
 ) -> dict[str, Any]:
-    """The content of a prometheus.yml; its arguments are those of `Prometheus`."""
+    """The content of a prometheus.yml; takes the arguments of `Prometheus`."""
     every = f"{SCRAPE_SECONDS}s"
     processes = [
         {"targets": [address], "labels": {"service": process.partition("-")[0]}}

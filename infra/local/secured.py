@@ -1,12 +1,12 @@
-"""What makes a local stack secured: certificates for this machine, and a user of its own for every service.
+"""A secured local stack: certificates for this machine, and a separate user for every service.
 
-    tls/ca.pem, kafka.pem, mongo.pem                made anew on each start; the authority's own key is never written
-    mongo.keyfile                                   by which the nodes of the replica set know each other
+    tls/ca.pem, kafka.pem, mongo.pem                issued on each start; the authority's key is never written
+    mongo.keyfile                                   authenticates the nodes of the replica set to each other
     secrets/admin/sangathan_kafka_sasl_password     made once: the stores keep the administrator
     secrets/admin/sangathan_mongo_uri               the same, with the addresses of this start
     secrets/<service>/sangathan_kafka_sasl_password, sangathan_mongo_uri    made anew on each start
 
-Everything is for its owner only. No password is on a command line or in the environment of a process.
+Only their owner can read them. No password is on a command line or in the environment of a process.
 """
 
 from __future__ import annotations
@@ -39,18 +39,19 @@ from services.shared.config.settings import KafkaSettings
 
 ADMIN = "admin"
 NODE = "kafka"
-"""The name in the certificate with which Kafka's nodes know each other."""
+"""Name in the certificate with which Kafka's nodes authenticate each other."""
 
 
 @dataclass(frozen=True)
 class Secured:
-    """The files below `directory`. Make with `Secured.prepare`."""
+    """The files below `directory`. Create with `Secured.prepare`."""
 
     directory: Path
 
     @classmethod
     def prepare(cls, directory: Path, mongo_uri: str) -> Secured:
-        """Write what is missing and what is made anew. `mongo_uri` names the set, without a user."""
+        """Write missing files, and those made anew on each start. `mongo_uri` names the set, without a
+        user."""
         secured = cls(directory)
         secured._certify()
         key = base64.b64encode(secrets.token_bytes(96)).decode()
@@ -81,14 +82,14 @@ class Secured:
 
     @property
     def mongo_password(self) -> str:
-        """The administrator's."""
+        """The administrator's password."""
         return (self.secrets / ADMIN / "mongo_password").read_text()
 
     def mongo_uri(self, user: str = ADMIN) -> str:
         return (self.secrets / user / URI_FILE).read_text()
 
     def kafka(self, user: str = ADMIN) -> Security:
-        """As a user of the cluster."""
+        """The login of a user of the cluster."""
         [password] = read_passwords(self.secrets, [user]).values()
         return Security("SASL_SSL", user, password, self.ca)
 
@@ -102,7 +103,7 @@ class Secured:
         }
 
     def admit_services(self, kafka: str) -> None:
-        """Give the services their users on both stores, as an operator would; blocks."""
+        """Create the services' users on both stores, as an operator would; blocks."""
         as_admin = self.kafka()
         settings = KafkaSettings(
             kafka_bootstrap=kafka,
@@ -119,13 +120,13 @@ class Secured:
             apply(client, read_accounts(self.secrets, {}))
 
     def _admit_admin(self) -> None:
-        """Create MongoDB's administrator, which it allows to anybody on this machine while it has no user at all."""
+        """Create MongoDB's administrator. MongoDB lets anybody on this machine do so while it has no user."""
         nodes = parse_uri(self.mongo_uri())["nodelist"]
         addresses = [f"{host}:{port}" for host, port in nodes]
         client: MongoClient[Document] = MongoClient(
             addresses, replicaSet="rs0", tls=True, tlsCAFile=str(self.ca)
         )
-        with client, contextlib.suppress(OperationFailure):  # there is one: the data are kept
+        with client, contextlib.suppress(OperationFailure):  # it exists already: the data were kept
             client.admin.command("createUser", ADMIN, pwd=self.mongo_password, roles=["root"])
 
     def _write_uri(self, user: str, password: str, uri: str) -> None:

@@ -1,4 +1,4 @@
-"""What each service is told through its environment."""
+"""The environment and the process of each service."""
 
 from __future__ import annotations
 
@@ -24,17 +24,18 @@ def url(port: int) -> str:
 
 @dataclass(frozen=True)
 class Surroundings:
-    """Where a service finds the rest: all the services' ports, the stores, the keys."""
+    """Addresses and keys that a service needs: all the services' ports, the stores, the keys."""
 
     ports: Mapping[str, int]
     mongo: str
     kafka: str
     keys: Keys
     static_members: bool
-    """Whether a process that restarts is known to its consumer group as the one that went. The embedded broker needs
-    it: it never expires a member that died, whose partitions would stay with the dead."""
+    """Whether a restarted process rejoins its consumer group as the same member. The embedded broker needs
+    this: it
+    never expires a dead member, so its partitions would stay with it."""
     secured: Secured | None = None
-    """Then the URI of MongoDB is among a service's secrets."""
+    """If set, the URI of MongoDB is among a service's secrets."""
 
     def environment(self, service: str, replica: str) -> dict[str, str]:
         """The SANGATHAN_* variables of one process of a service."""
@@ -68,11 +69,11 @@ def replicas(service: str, count: int) -> list[str]:
 
 
 Command = Callable[[str], Sequence[str]]
-"""How a service is started, given its name."""
+"""The command that starts a service, given its name."""
 
 
 def module(service: str) -> Sequence[str]:
-    """As in production: `python -m services.<service>`."""
+    """The production command: `python -m services.<service>`."""
     return [sys.executable, "-m", f"services.{service}"]
 
 
@@ -85,7 +86,7 @@ def service(
     *,
     restart: bool,
 ) -> Child:
-    """One process of a service; ready when /readyz says 200."""
+    """One process of a service; ready when /readyz answers 200."""
     # Settings come from the stack alone: a SANGATHAN_* of the caller's shell must not leak into it.
     inherited = {key: value for key, value in os.environ.items() if not key.startswith("SANGATHAN_")}
 
@@ -101,7 +102,7 @@ def service(
 async def answers(port: int, path: str) -> bool:
     """Whether a GET on this machine is answered with 200 within 2 s.
 
-    By hand, because it is asked many times a second while the services, which need the processor, are starting.
+    Written by hand because it runs many times a second while the starting services need the processor.
     """
     try:
         async with asyncio.timeout(2):

@@ -1,4 +1,4 @@
-"""Start a child process that cannot outlive us."""
+"""Start a child process that cannot outlive its parent."""
 
 from __future__ import annotations
 
@@ -33,10 +33,14 @@ async def spawn(
     env: Mapping[str, str] | None,
     death_signal: signal.Signals,
 ) -> asyncio.subprocess.Process:
-    """Run `command` in a session of its own, so that Ctrl-C reaches only us and we stop it in our order.
+    """Run `command` in its own session, so that Ctrl-C reaches only this process, which stops children in
+    order.
 
-    If we die, even by SIGKILL, the kernel sends `death_signal` to the child (prctl(2), PR_SET_PDEATHSIG). It does so
-    when the *thread* that started the child ends, so call this from a thread that lives as long as the child should.
+    If this process dies, even by SIGKILL, the kernel sends `death_signal` to the child (prctl(2),
+    PR_SET_PDEATHSIG). It
+    does so when the *thread* that started the child ends, so call this from a thread that lives as long as
+    the child
+    should.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:

@@ -1,4 +1,4 @@
-"""The embedded stack: MongoDB, a broker, the topics and the services, as child processes of this one."""
+"""The embedded stack: MongoDB, a broker, the topics and the services, as child processes."""
 
 from __future__ import annotations
 
@@ -26,22 +26,25 @@ from services.shared.errors import TransientError
 
 
 class LocalStack:
-    """`async with LocalStack(directory) as stack:` — everything is ready inside, and stopped after.
+    """`async with LocalStack(directory) as stack:`. Everything is ready inside the block, and stopped after
+    it.
 
-    `services`     which of the four to start, none with `()`
+    `services`     the services to start, none with `()`
     `broker`       one of `BROKERS`
-    `brokers`, `mongo_nodes`   how many nodes of each; more than one broker is for `kafka` only
-    `replicas`     how many processes of a service, one where none is given: `groups`, `groups-2`, ...
-    `ports`        wished ports by name (a process's, `kafka`, `mongo`); taken or missing ones are chosen freely
-    `env`          extra environment variables by service, over what the stack sets
-    `command`      how a service is started
-    `restart`      whether a child that exits is started again
-    `fresh`        begin without the data of earlier runs (the keys stay)
+    `brokers`, `mongo_nodes`   number of nodes; more than one broker needs `kafka`
+    `replicas`     processes per service, one by default: `groups`, `groups-2`, ...
+    `ports`        wanted ports by name (a process's, `kafka`, `mongo`); any free one if taken or not given
+    `env`          extra environment variables by service, overriding those of the stack
+    `command`      how to start a service
+    `restart`      whether to restart a child that exits
+    `fresh`        start without the data of earlier runs (the keys stay)
     `or_sibling`   if another run holds `directory`, use a sibling of it
-    `secure`       TLS, and users with no more rights than they need, on both stores; for `kafka` only
+    `secure`       TLS, and users with least privilege, on both stores; needs `kafka`
 
-    Inside: `urls` by process, `kafka` (host:port, ...), `mongo` (URI), `token` (all scopes, all units), `mint`,
-    `processes` by name, `secured` (passwords and certificates, if `secure`), `directory`, and the file `<directory>/stack.json` for scripts.
+    Inside: `urls` by process, `kafka` (host:port, ...), `mongo` (URI), `token` (all scopes, all units),
+    `mint`,
+    `processes` by name, `secured` (passwords and certificates, if `secure`), `directory`, and the file
+    `<directory>/stack.json` for scripts.
 
     :raises LocalError: on entry, when something cannot start; nothing is left running
     """
@@ -66,7 +69,7 @@ class LocalStack:
         if unknown := set(services) - set(SERVICES):
             raise LocalError(f"no such service: {', '.join(sorted(unknown))}")
         if broker not in BROKERS:
-            raise LocalError(f"no such broker: {broker}; there is {', '.join(BROKERS)}")
+            raise LocalError(f"no such broker: {broker}; choose from {', '.join(BROKERS)}")
         self.directory = Path(directory).absolute()
         self.processes: dict[str, Child] = {}
         self._services, self._broker, self._restart = tuple(services), broker, restart
@@ -109,7 +112,7 @@ class LocalStack:
         return around.environment(of, name) | dict(self._env.get(of, {}))
 
     async def start_again(self, name: str, env: Mapping[str, str]) -> None:
-        """Start a process that was stopped, with more environment variables.
+        """Start a stopped process again, with more environment variables.
 
         :raises LocalError: it does not become ready
         """
@@ -118,9 +121,9 @@ class LocalStack:
         await self._start_all([self._process(name, of)])
 
     async def wait_ready(self, within: float = 60.0) -> None:
-        """Until every child is ready, those that are being restarted too.
+        """Wait until every child is ready, including those being restarted.
 
-        :raises LocalError: one is not within `within` seconds
+        :raises LocalError: one is not ready within `within` seconds
         """
         await asyncio.gather(*(child.wait_ready(within) for child in self.processes.values()))
 
@@ -149,7 +152,7 @@ class LocalStack:
             for service in self._services
             for name in replicas(service, self._replicas.get(service, 1))
         }
-        # Every service's address is known to its peers, also of those that are not started.
+        # Every service gets an address, even if it is not started: its callers need one.
         self._ports = {name: self._port(name) for name in (*SERVICES, *(self._of_service.keys() - SERVICES))}
         self.mongo = mongo_uri(*self._stores["mongo"])
         self.kafka = ",".join(f"{HOST}:{port}" for port in self._stores["kafka"])
@@ -175,7 +178,8 @@ class LocalStack:
 
     @property
     def _home(self) -> Path:
-        """Data and keys: a secured stack has its own, since a store's users are in its data."""
+        """Directory of data and keys. A secured stack has a separate one, since a store's users are in its
+        data."""
         return self.directory / "secured" if self._secure else self.directory
 
     @property
@@ -196,7 +200,7 @@ class LocalStack:
             security = self.secured.kafka() if self.secured else UNSECURED
             await ensure_topics(self.kafka, load_topics(brokers=self._nodes["kafka"]), security=security)
         except TransientError as problem:
-            raise LocalError(f"the broker would not create the topics: {problem}") from None
+            raise LocalError(f"the broker did not create the topics: {problem}") from None
 
     def _write_stack_json(self) -> None:
         services = {name: self.urls[name] for name in self._services}
@@ -208,7 +212,7 @@ class LocalStack:
         draft.replace(self.directory / "stack.json")
 
     async def _stop(self) -> None:
-        """Services first, so that they can still publish and commit; then what they stand on."""
+        """Stop services first, so that they can still publish and commit; then the stores."""
         (self.directory / "stack.json").unlink(missing_ok=True)
         try:
             services = [child for name, child in self.processes.items() if name in self._of_service]

@@ -1,4 +1,4 @@
-"""What a running stack looks like on a terminal."""
+"""Shows a running stack on a terminal."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _COLOURS = {State.READY: "green", State.STARTING: "yellow", State.WAITING: "red"
 async def watch(stack: LocalStack, console: Console) -> None:
     """Show the stack until cancelled: live on a terminal, once as plain lines elsewhere.
 
-    Elsewhere, restarts are still told: they are logged when they happen.
+    Elsewhere, restarts show up as log lines.
     """
     if not console.is_terminal:
         console.print("\n".join(describe(stack)))
@@ -34,7 +34,7 @@ async def watch(stack: LocalStack, console: Console) -> None:
 
 
 def describe(stack: LocalStack) -> list[str]:
-    """The addresses, one a line."""
+    """The addresses, one per line."""
     lines = [f"{name:14}{url}/docs" for name, url in stack.urls.items()]
     return [
         *lines,
@@ -63,7 +63,7 @@ def _uptime(child: Child) -> str:
 
 
 async def _counts(stack: LocalStack, client: httpx2.AsyncClient) -> str:
-    """`1,204 members, 37 groups; ` as analytics counts them, or nothing when it cannot say."""
+    """`1,204 members, 37 groups; ` as analytics counts them; empty when it does not answer."""
     if "analytics" not in stack.urls:
         return ""
     try:

@@ -1,4 +1,4 @@
-"""The directory of one running stack, held by a lock that the kernel lets go when its holder dies."""
+"""The directory of one running stack, held by a lock that the kernel releases when its holder dies."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from infra.local.errors import LocalError
 
 @contextmanager
 def hold(directory: Path, *, or_sibling: bool = False) -> Iterator[Path]:
-    """Hold `directory` (made if missing, for its owner only) for the length of the block.
+    """Hold `directory` (created if missing, for its owner only) for the length of the block.
 
-    If another live run holds it: with `or_sibling`, hold the first free of `<directory>-2`, `<directory>-3`, ...
+    If another live run holds it: with `or_sibling`, hold the first free of `<directory>-2`, `<directory>-3`,
+    ...
 
     :raises LocalError: another run holds it, and `or_sibling` is false
     """

@@ -1,1 +1,1 @@
-"""The services' MongoDB users and what they may do, and the command that sets them up (`python -m infra.mongo`)."""
+"""The services' MongoDB users, their rights, and the command that sets them up (`python -m infra.mongo`)."""

@@ -1,6 +1,7 @@
 """Set up the services' users of a MongoDB deployment. Safe to run again.
 
-The administrator's URI is `SANGATHAN_MONGO_URI`, or the file `sangathan_mongo_uri` of `SANGATHAN_SECRETS_DIR`.
+The administrator's URI is `SANGATHAN_MONGO_URI`, or the file `sangathan_mongo_uri` of
+`SANGATHAN_SECRETS_DIR`.
 """
 
 from __future__ import annotations
@@ -25,16 +26,18 @@ def main() -> None:
 
 @app.command()
 def users(
-    secrets: Annotated[Path, typer.Option(help="<service>/sangathan_mongo_uri below it name the passwords.")],
+    secrets: Annotated[
+        Path, typer.Option(help="Directory of <service>/sangathan_mongo_uri, which hold the passwords.")
+    ],
     also: Annotated[
         list[str] | None,
-        typer.Option(metavar="SERVICE=DATABASE", help="Repeatable: a rebuild's database, besides its own."),
+        typer.Option(metavar="SERVICE=DATABASE", help="Repeatable: further databases, such as a rebuild's."),
     ] = None,
     oplog: Annotated[
-        bool, typer.Option("--oplog", help="Let them see how far back the oplog reaches.")
+        bool, typer.Option("--oplog", help="Let services measure how far back the oplog reaches.")
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would change, change nothing.")
+        bool, typer.Option("--dry-run", help="Print the changes without making them.")
     ] = False,
 ) -> None:
     """Give each service a user for its own database."""

@@ -1,7 +1,8 @@
 """Give each service a MongoDB user that can read and write its own database, and nothing else.
 
-A user and its role live in `admin` under the service's name. The role is MongoDB's `readWrite` (it covers transactions and
-index creation) and `collMod`: a migration sets the validator of a collection that is there already, as that of its own lock is.
+A user and its role live in `admin` under the service's name. The role is MongoDB's `readWrite` (which covers
+transactions and index creation) plus `collMod`, because a migration may set the validator of an existing
+collection.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ _OPLOG: Document = {
     "resource": {"db": "local", "collection": "oplog.rs"},
     "actions": ["collStats", "find"],
 }
-"""What a service needs that measures how far back the oplog reaches."""
+"""Privilege that a service needs to measure how far back the oplog reaches."""
 
 
 @dataclass(frozen=True)
 class Account:
-    """`databases`: its own, and one that a rebuild fills, if there is one."""
+    """A service's user. `databases`: its own, and any that a rebuild fills."""
 
     service: str
     password: str
@@ -36,7 +37,7 @@ class Account:
 
     @property
     def role(self) -> Document:
-        """As `rolesInfo` shows it."""
+        """The role as `rolesInfo` shows it."""
         privileges = [
             {"resource": {"db": name, "collection": ""}, "actions": ["collMod"]} for name in self.databases
         ]
@@ -47,9 +48,11 @@ class Account:
 
 
 def read_accounts(secrets: Path, also: Mapping[str, Sequence[str]], *, oplog: bool = False) -> list[Account]:
-    """Each service's from `<secrets>/<service>/sangathan_mongo_uri`, the file that it mounts. `also`: more databases.
+    """Each service's account from `<secrets>/<service>/sangathan_mongo_uri`, the file that it mounts.
 
-    Raises: `OSError` when a file is missing; `ValueError` when one does not name the service and a password.
+    `also` adds databases. Raises: `OSError` when a file is missing; `ValueError` when one does not name the
+    service and a
+    password.
     """
     return [_account(secrets / name / URI_FILE, name, also.get(name, ()), oplog) for name in SERVICES]
 
@@ -62,7 +65,7 @@ def _account(file: Path, service: str, also: Sequence[str], oplog: bool) -> Acco
 
 
 def compare(client: MongoClient[Document], accounts: Sequence[Account]) -> list[str]:
-    """What would change, a line each. A password cannot be read back: each is set."""
+    """The changes, a line each. A password cannot be read back, so each is set."""
     lines = []
     for account in accounts:
         if (existing := _existing_role(client, account.service)) != account.role:
@@ -74,7 +77,10 @@ def compare(client: MongoClient[Document], accounts: Sequence[Account]) -> list[
 
 
 def apply(client: MongoClient[Document], accounts: Sequence[Account]) -> None:
-    """Raises: `pymongo.errors.PyMongoError` when the server refuses or cannot be reached."""
+    """Create or update the roles and users.
+
+    Raises: `pymongo.errors.PyMongoError` when the server refuses or cannot be reached.
+    """
     for account in accounts:
         name = account.service
         verb = "updateRole" if _existing_role(client, name) else "createRole"

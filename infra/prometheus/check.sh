@@ -1,6 +1,9 @@
 #!/usr/bin/env bash
-# The alerting rules: whether Prometheus and Alertmanager take them, and whether each alert fires and is silent when it should.
-# promtool and amtool are used where they are (Debian: prometheus, prometheus-alertmanager); their absence is said.
+# Checks that Prometheus and Alertmanager accept the alerting rules and routes, and that each alert fires when
+# it
+# should and only then. Uses promtool and amtool if installed (Debian: prometheus, prometheus-alertmanager),
+# and says
+# which is missing.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 

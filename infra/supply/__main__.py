@@ -1,4 +1,5 @@
-"""`python -m infra.supply sbom | audit`: of every lock. `make sbom` and `make audit` install the tools first."""
+"""`python -m infra.supply sbom | audit`, for every lock. `make sbom` and `make audit` install the tools
+first."""
 
 from __future__ import annotations
 
@@ -15,12 +16,12 @@ NOT_TESTED = 3
 TOOLS = ROOT / "build" / "supply" / "bin"
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
-Tools = Annotated[Path, typer.Option(help="Where cyclonedx-py and pip-audit are.")]
+Tools = Annotated[Path, typer.Option(help="Directory of cyclonedx-py and pip-audit.")]
 
 
 @app.command()
 def sbom(to: Path = ROOT / "build" / "sbom", tools: Tools = TOOLS) -> None:
-    """Write a bill of materials of each lock. Exit code 1 when one is not complete."""
+    """Write a bill of materials of each lock. Exit code 1 when one is incomplete."""
     to.mkdir(parents=True, exist_ok=True)
     for name, lock in locks().items():
         file = to / f"{name}.cdx.json"
@@ -32,7 +33,8 @@ def sbom(to: Path = ROOT / "build" / "sbom", tools: Tools = TOOLS) -> None:
 
 @app.command()
 def audit(tools: Tools = TOOLS) -> None:
-    """Exit code 0 nothing known; 1 a vulnerability; 3 not tested, or not all of it: no advisory source knows the packages."""
+    """Exit code 0: no known vulnerability; 1: a vulnerability; 3: not (fully) tested, as no source knows the
+    packages."""
     code = 0
     for name, lock in locks().items():
         try:
@@ -52,11 +54,10 @@ def _tell(name: str, outcome: Audit) -> None:
     if not outcome.whole:
         total = outcome.audited + len(outcome.unknown)
         some = ", ".join(outcome.unknown[:5]) + (", ..." if len(outcome.unknown) > 5 else "")
-        print(
-            f"NOT TESTED: audit of {name}: the source knows {outcome.audited} of {total} packages, not {some or 'one'}"
-        )
+        known = f"the source knows {outcome.audited} of {total} packages, not {some or 'one'}"
+        print(f"NOT TESTED: audit of {name}: {known}")
     elif not outcome.found:
-        print(f"audit: {name}: nothing known against {outcome.audited} packages")
+        print(f"audit: {name}: no known vulnerability in {outcome.audited} packages")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""Known vulnerabilities of what a lock names, by pip-audit.
+"""Known vulnerabilities of the packages in a lock, by pip-audit.
 
-pip-audit calls a package that its source does not know "skipped", and says "no known vulnerabilities" of the rest, even if that is
-nothing. So what was skipped is counted here.
+pip-audit calls a package that its source does not know "skipped", and reports "no known vulnerabilities" for
+the
+rest, even if that is nothing. So this module counts the skipped ones.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ SECONDS = 300
 
 @dataclass(frozen=True)
 class Audit:
-    """`found`: a line for each vulnerability. `unknown`: packages of which the source said nothing."""
+    """`found`: a line for each vulnerability. `unknown`: packages that the source does not know."""
 
     audited: int
     found: Sequence[str]
@@ -32,7 +33,8 @@ class Audit:
 
 
 def run(tools: Path, lock: Path) -> Audit:
-    """Raises: `SupplyError` when pip-audit does not answer with a report: no source can be reached."""
+    """Audit one lock. Raises: `SupplyError` when pip-audit gives no report, because no source can be
+    reached."""
     command = [str(tools / "pip-audit"), "--requirement", str(lock), "--require-hashes", "--disable-pip"]
     command += ["--format", "json", "--progress-spinner", "off"]
     try:
@@ -43,7 +45,7 @@ def run(tools: Path, lock: Path) -> Audit:
 
 
 def judge(report: dict[str, Any]) -> Audit:
-    """A report of pip-audit in its JSON format."""
+    """Evaluate a report of pip-audit in its JSON format."""
     known = [each for each in report["dependencies"] if "skip_reason" not in each]
     return Audit(
         len(known),

@@ -1,4 +1,4 @@
-"""The locks: what may ever be installed, each package at one version with its hashes."""
+"""The locks: everything that may ever be installed, each package at one version with its hashes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ _PIN = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)(?:\[[^]]*\])?==([^\s;\\]+)", r
 
 
 def locks(root: Path = ROOT) -> dict[str, Path]:
-    """By name: `sangathan` is the checkout's, `sangathan-<image>` an image's; then those of the tools."""
+    """Locks by name: `sangathan` is the checkout's, `sangathan-<image>` an image's; then those of the
+    tools."""
     images = sorted((root / "infra" / "docker" / "requirements").glob("*.lock"))
     return {
         "sangathan": root / "requirements.lock",
@@ -22,7 +23,7 @@ def locks(root: Path = ROOT) -> dict[str, Path]:
 
 
 def packages(lock: Path) -> set[tuple[str, str]]:
-    """Names, normalised (PEP 503), with their versions; those of other platforms too."""
+    """Package names, normalised (PEP 503), with their versions; includes those of other platforms."""
     return {(_normal(name), version) for name, version in _PIN.findall(lock.read_text())}
 
 

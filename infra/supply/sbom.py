@@ -1,4 +1,4 @@
-"""A bill of materials of a lock, as CycloneDX 1.6 (JSON) by cyclonedx-py, and whether it lists all that the lock does."""
+"""A bill of materials of a lock, as CycloneDX 1.6 (JSON) by cyclonedx-py, checked for completeness."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class SupplyError(Exception):
 
 
 def write(tools: Path, lock: Path, to: Path) -> int:
-    """Write it; the number of its components. The same lock makes the same bytes.
+    """Write the bill and return the number of its components. The same lock gives the same bytes.
 
-    Raises: `SupplyError` when the tool fails or a package of the lock is not in it.
+    Raises: `SupplyError` when the tool fails or a package of the lock is missing.
     """
     command = [tools / "cyclonedx-py", "requirements", lock, "--pyproject", ROOT / "pyproject.toml"]
     command += ["--output-reproducible", "--spec-version", "1.6", "--validate", "--output-file", to]
@@ -28,7 +28,8 @@ def write(tools: Path, lock: Path, to: Path) -> int:
 
 
 def complete(bill: dict[str, Any], lock: Path) -> int:
-    """The number of components. Raises: `SupplyError` when one of the lock is missing, or has another version."""
+    """The number of components. Raises: `SupplyError` when one of the lock is missing, or has another
+    version."""
     listed = {(c["purl"].partition("@")[0].rpartition("/")[2], c["version"]) for c in bill["components"]}
     if missing := packages(lock) - listed:
         names = ", ".join(f"{name} {version}" for name, version in sorted(missing))

@@ -1,6 +1,10 @@
-"""`python -m tests.bench [name ...] [--quick] [--broker kafka|embedded] [--write]`: ratios against baselines of the same run.
+"""`python -m tests.bench [name ...] [--quick] [--broker kafka|embedded] [--write]`: ratios against baselines
+of the
+same run.
 
-Exit 1 when a goal is missed; with `--quick`, when a ratio falls below its floor. Without names and without `--quick`, or with `--write`, the tables of docs/ are written.
+Exit code 1 when a goal is missed; with `--quick`, when a ratio falls below its floor. A full run without
+names, or
+`--write`, writes the tables of docs/.
 """
 
 from __future__ import annotations
@@ -31,11 +35,12 @@ BENCHES: dict[str, Bench] = {
     "idle": idle.measure,
 }
 CAPACITY = "capacity"
-"""Measures costs, which have no goal: it writes the tables of docs/capacity.md."""
+"""Measures costs, which have no goal; writes the tables of docs/capacity.md."""
 
 
 async def steady(name: str, env: Environment, good: Callable[[Ratio], bool]) -> list[Ratio]:
-    """The bench's ratios; measured again, aloud, while one is not good: these machines have noisy minutes."""
+    """The bench's ratios, measured again (with a message) while one is not good: these machines have noisy
+    minutes."""
     began = time.perf_counter()
     runs = [await BENCHES[name](env)]
     while len(runs) <= MORE_TRIES and not all(map(good, runs[-1])):

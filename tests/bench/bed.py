@@ -1,4 +1,4 @@
-"""A groups database and the topic it is drained from: made, watched, and checked once it is drained."""
+"""A groups database and the topic it is drained from: prepares, measures, and checks the result."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from tests.bench.environment import ROOT, UNITS, Environment, fill, healthy, new
 from tests.bench.processor import cpu_seconds
 
 PEERS = frozenset({"quix_batch", "faust_batch"})
-"""Those whose dependencies are at odds with ours: they run in a virtual environment of their own."""
+"""Contenders whose dependencies conflict with ours: they run in a separate virtual environment."""
 PEERS_PYTHON = ROOT / ".venv-peers" / "bin" / "python"
 
 
 class Topic(NamedTuple):
-    """What to drain, and what must be there afterwards besides the healthy events' effects."""
+    """Records to drain, and the expected result besides the healthy events' effects."""
 
     messages: Sequence[Message]
     healthy: int
@@ -40,7 +40,8 @@ class Topic(NamedTuple):
 
 @dataclass(frozen=True)
 class Drained:
-    """`rate` in events per second of wall time; the rest per event: processor seconds of the contender's process and of mongod."""
+    """`rate` in events per second of wall time; processor seconds per event of the contender's process and of
+    mongod."""
 
     rate: float
     processor: float
@@ -48,20 +49,20 @@ class Drained:
 
 
 def unit_rows() -> list[Document]:
-    """The units as the groups service keeps them."""
+    """The units as the groups service stores them."""
     return [
         {"_id": u, "level": "block", "parent": None, "name": {"en": u, "hi": u}, "version": 1} for u in UNITS
     ]
 
 
 async def seats(db: Database) -> int:
-    """Taken in all groups together."""
+    """Seats taken, over all groups."""
     rows = await db["groups"].aggregate([{"$group": {"_id": None, "n": {"$sum": "$taken"}}}]).to_list(None)
     return int(rows[0]["n"])
 
 
 class Bed:
-    """One database, one topic, the units; what a measurement needs besides is put in by it."""
+    """One database, one topic, the units; a measurement adds what else it needs."""
 
     def __init__(self, env: Environment, prefix: str) -> None:
         self.env, self.prefix = env, prefix
@@ -85,8 +86,9 @@ class Bed:
         return await self.db["placements"].estimated_document_count()
 
     async def check(self, topic: Topic, group: str) -> None:
-        """The job was really done: the offsets are committed, and by then every member has a seat, an inbox id and events;
-        and each bad record is one dead letter, with an inbox id of its own."""
+        """Check that the job was really done: offsets are committed, and by then every member has a seat, an
+        inbox id and
+        events, and each bad record is one dead letter with its own inbox id."""
         await timed_until(
             lambda: committed(self.env, self.prefix + group),
             len(topic.messages),
@@ -117,7 +119,7 @@ async def committed(env: Environment, group: str) -> int:
 
 
 def contender(env: Environment, bed: Bed, name: str) -> AbstractAsyncContextManager[Child]:
-    """Its process."""
+    """The contender's process."""
     python = str(PEERS_PYTHON if name in PEERS else sys.executable)
     if name in PEERS and not PEERS_PYTHON.exists():
         raise LocalError(f"{name} needs {PEERS_PYTHON.parents[1].name}, which `make bench` makes")
@@ -130,7 +132,7 @@ def healthy_topic(count: int) -> Topic:
 
 
 async def drain(env: Environment, name: str, topic: Topic, *, bed: Bed | None = None) -> Drained:
-    """From the first placement to the last, so that starting and joining the group are not measured."""
+    """Measure from the first placement to the last, which leaves out starting and joining the group."""
     if bed is None:
         bed = Bed(env, await new_topics(env, TOPIC))
         await bed.prepare()

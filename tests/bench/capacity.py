@@ -1,4 +1,5 @@
-"""What one join costs, end to end, and how draining scales with consumers: the measured tables of docs/capacity.md."""
+"""The cost of one join, end to end, and how draining scales with consumers: the tables of
+docs/capacity.md."""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ CHECKPOINT_SECONDS = 65.0
 
 @dataclass(frozen=True)
 class Reading:
-    """Everything that is counted, at one moment. Processor seconds by process; the rest by the name of what is counted."""
+    """All counters at one moment: processor seconds by process; the rest by name."""
 
     processor: Mapping[str, float]
     mongod: Mapping[str, float]
@@ -33,7 +34,7 @@ class Reading:
 
 @dataclass(frozen=True)
 class Costs:
-    """Each of `reading` per join. `drained` is by the consuming service and the number of its processes."""
+    """The fields of `reading` are per join. `drained` is by consuming service and number of its processes."""
 
     joins: int
     rate: float
@@ -44,15 +45,15 @@ class Costs:
 
 
 async def measure(env: Environment) -> Costs:
-    """Raises: `ValueError` on the embedded broker, whose files are not Kafka's."""
+    """Measure. Raises: `ValueError` on the embedded broker, whose files are not Kafka's."""
     if env.broker != "kafka":
         raise ValueError("the capacity bench needs --broker kafka")
     joins, events = (10_000, 20_000) if env.full else (1_000, 4_000)
     async with whole(env) as stack:
-        await stack.join(joins // 5)  # warms up, and fills the pages that the rest is added to
+        await stack.join(joins // 5)  # warms up, and fills the pages that later joins extend
         before = await at_rest(stack, env)
         seconds = await stack.join(joins)
-        worked = processor(stack)  # what waiting for the checkpoint costs is not theirs
+        worked = processor(stack)  # excludes the wait for the checkpoint
         after = replace(await at_rest(stack, env), processor=worked)
     drained = await scaling.measure(env)
     return Costs(
@@ -67,7 +68,7 @@ def processor(stack: Whole) -> dict[str, float]:
 
 
 async def at_rest(stack: Whole, env: Environment) -> Reading:
-    """After a checkpoint; the processor time is that of its end."""
+    """Read the counters after a checkpoint, including processor time."""
     await asyncio.sleep(CHECKPOINT_SECONDS if env.full else 2.0)
     status = await stack.client.admin.command("serverStatus")
     stats = {name: await stack.client[name].command("dbStats") for name in SERVICES}

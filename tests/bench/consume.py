@@ -1,7 +1,10 @@
-"""Draining `member.joined` through groups: ours, the hand-written limit, and the peers that can do the job.
+"""Draining `member.joined` through groups: our consumer, a hand-written lower bound, and the peer libraries.
 
-Every contender keeps the same guarantees (inbox, placement and staged events in one transaction, offsets committed after it),
-calls the same placement code on the same MongoDB and reads from the same broker, in a process of its own: `contenders/<name>.py`.
+Every contender keeps the same guarantees (inbox, placement and staged events in one transaction, offsets
+committed
+after it), calls the same placement code on the same MongoDB and reads from the same broker, in a separate
+process:
+`contenders/<name>.py`.
 """
 
 from __future__ import annotations
@@ -23,15 +26,15 @@ GOALS: dict[str, float | None] = {
     "faststream_per_message": 10.0,
     "aiokafka_per_message": 10.0,
 }
-"""The least ratio of ours to each; the issue sets none for the three that batch and commit in ways of their own."""
+"""The least ratio of ours to each; None for the three that batch and commit in ways of their own."""
 FLOORS = {"faststream_batch": 0.8}
-"""Where ours and a peer are about as fast, one run says 0.9 and the next 1.1."""
+"""Ours and this peer are about equally fast: one run says 0.9 and the next 1.1."""
 
 
 async def measure(env: Environment) -> list[Ratio]:
     names = [name for name in GOALS if env.full or GOALS[name] is not None]
     drained: dict[str, list[Drained]] = {name: [] for name in (OURS, *names)}
-    for _ in range(3 if env.full else 2):  # in turn, so that a noisy minute hurts all
+    for _ in range(3 if env.full else 2):  # take turns, so that a noisy minute hurts all
         for name, those in drained.items():
             those.append(await drain(env, name, healthy_topic(size(env, name))))
     return [
@@ -59,5 +62,5 @@ def rate(name: str, drained: Sequence[Drained]) -> Figure:
 
 
 def cost(name: str, drained: Sequence[Drained]) -> Figure:
-    """Without mongod's and the broker's."""
+    """Processor time per event, without mongod's and the broker's."""
     return Figure(f"contenders/{name}.py", min(d.processor for d in drained) * 1e6, "us")

@@ -1,4 +1,4 @@
-"""What every benchmark stands on: a fresh MongoDB and broker, and topics filled with real events."""
+"""The base of every benchmark: a fresh MongoDB and broker, and topics filled with real events."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ from tests.fixtures.poison import TRACE
 
 ROOT = Path(__file__).parents[2]
 UNITS = [f"BR-D{d}-B{b}" for d in range(38) for b in range(14)]
-"""532 blocks, as Bihar has: joins spread over units as they do in life."""
+"""532 blocks, as in Bihar, so that joins spread over units realistically."""
 LARGEST_RECORD = 20 * 1024 * 1024
-"""Bytes; the poison bench has some that no topic of a deployment would take."""
+"""Bytes; the poison bench has records larger than any real topic accepts."""
 
 
 @dataclass(frozen=True)
 class Environment:
-    """`full` is the set of sizes: those of CI without it. `mongod` is a process id."""
+    """`full` selects the large sizes; without it those of CI. `mongod` is a process id."""
 
     mongo: str
     kafka: str
@@ -48,7 +48,8 @@ class Environment:
     full: bool
 
     def settings(self, prefix: str) -> dict[str, str]:
-        """The SANGATHAN_* variables of a groups service; `prefix` keeps one measurement's data and topics apart."""
+        """The SANGATHAN_* variables of a groups service; `prefix` keeps one measurement's data and topics
+        apart."""
         around = Surroundings({"groups": 0}, self.mongo, self.kafka, self.keys, static_members=False)
         return {
             **around.environment("groups", "groups"),
@@ -66,7 +67,7 @@ async def environment(*, full: bool, broker: str) -> AsyncIterator[Environment]:
 
 
 async def new_topics(env: Environment, *names: str) -> str:
-    """Empty topics of their own, all or those named; their prefix."""
+    """Create empty topics, all or those named, under a new prefix, which is returned."""
     prefix = f"bench{secrets.token_hex(4)}."
     topics = [t for t in load_topics(brokers=1) if not names or t.name in names]
     config = {"max.message.bytes": str(LARGEST_RECORD)}
@@ -80,7 +81,7 @@ async def process(
 ) -> AsyncIterator[Child]:
     """A Python process with the repository on its path, killed at the end.
 
-    Raises: `LocalError` with its last words when it has died meanwhile.
+    Raises: `LocalError` with its last words when it died meanwhile.
     """
 
     async def ready() -> bool:
@@ -100,7 +101,7 @@ async def process(
 
 
 def healthy(count: int) -> Iterator[Message]:
-    """`member.joined`, one a member, spread over the units."""
+    """`member.joined` events, one per member, spread over the units."""
     clock = SystemClock()
     for n in range(count):
         yield encode(Envelope(new_id(), 1, clock.now(), "bench", TRACE, joined(n)))

@@ -1,4 +1,4 @@
-"""What a benchmark measures, and what it is held to."""
+"""Measured values of a benchmark, and the goals they are held to."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Figure:
-    """One measured value. `name` says of what and, of a baseline, where its code is; `unit` as it is printed."""
+    """One measured value. `name` says what was measured and, for a baseline, where its code is; `unit` is for
+    print."""
 
     name: str
     value: float
@@ -21,10 +22,12 @@ class Figure:
 
 @dataclass(frozen=True)
 class Ratio:
-    """Ours against a named baseline of the same run. `goal` is the least ratio, or the greatest with `at_most`.
+    """Ours against a named baseline of the same run. `goal` is the least ratio, or the greatest with
+    `at_most`.
 
-    None is no goal: the ratio is for information. `floor` is what a change must not fall below while the goal itself is
-    not reached for sure; without one it is the goal.
+    Without a goal (None) the ratio is for information. `floor` is the least value that a change must keep
+    while the goal
+    itself is not reliably reached; it defaults to the goal.
     """
 
     what: str
@@ -46,7 +49,7 @@ class Ratio:
 
     @property
     def held(self) -> bool:
-        """Whether it has not fallen below its floor."""
+        """Whether the value is at or above its floor."""
         return self.met if self.floor is None else self.value >= self.floor
 
     @property
@@ -59,22 +62,22 @@ class Ratio:
 
     @property
     def reached(self) -> float:
-        """How much of the goal, 1 at most."""
+        """The share of the goal that was reached, 1 at most."""
         if self.goal is None or self.met:
             return 1.0
         return self.goal / self.value if self.at_most else self.value / self.goal
 
 
 def least_disturbed(runs: Sequence[Sequence[Ratio]], good: Callable[[Ratio], bool]) -> Sequence[Ratio]:
-    """Of several runs of one bench the one, whole, that the machine disturbed least: its ratios belong together."""
+    """The run of a bench that the machine disturbed least, whole: its ratios belong together."""
     return max(runs, key=lambda run: (sum(map(good, run)), sum(ratio.reached for ratio in run)))
 
 
 def best(figures: Sequence[Figure]) -> Figure:
-    """Of several runs of one contender: the fastest."""
+    """The fastest of several runs of one contender."""
     return max(figures, key=lambda f: f.value)
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """Nearest rank. Raises: `IndexError` of nothing."""
+    """The nearest-rank percentile. Raises: `IndexError` when `values` is empty."""
     return sorted(values)[max(0, -(-len(values) * percent // 100).__int__() - 1)]

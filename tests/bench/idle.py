@@ -1,4 +1,5 @@
-"""What a service uses while nothing happens: it polls for leases, due work and metrics, and holds its memory."""
+"""Resources of a service while nothing happens: it polls for leases, due work and metrics, and holds its
+memory."""
 
 from __future__ import annotations
 

@@ -21,12 +21,12 @@ CONNECTIONS = 256
 PATHS = ("/v1/bench/nothing", "/v1/members")
 GOAL = 0.5
 FLOOR = 0.4
-"""Reached for sure, on a noisy machine too."""
+"""Reached reliably, even on a noisy machine."""
 
 
 @dataclass(frozen=True)
 class Server:
-    """The members service with the empty route (server.py), as a process of its own."""
+    """The members service with the empty route (server.py), in its own process."""
 
     port: int
     pid: int
@@ -36,11 +36,11 @@ class Server:
 class Posted:
     rate: float
     processor: float
-    """Seconds of the service's process per request, its relay's part included."""
+    """Seconds of the service's process per request, including its relay."""
 
 
 def bodies(start: int, count: int) -> Iterator[bytes]:
-    """Registrations as a sign-up form sends them, each with a phone of its own."""
+    """Registrations as a sign-up form sends them, each with a different phone."""
     for n in range(start, start + count):
         yield orjson.dumps(
             {
@@ -73,7 +73,7 @@ async def server(env: Environment) -> AsyncIterator[Server]:
 
 
 async def send(env: Environment, to: Server, path: str, start: int, count: int) -> Posted:
-    """Raises: `RuntimeError` when one was not accepted."""
+    """Send `count` requests. Raises: `RuntimeError` when one was not accepted."""
     before = cpu_seconds(to.pid)
     load: Load = await post(
         HOST,

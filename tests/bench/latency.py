@@ -1,7 +1,9 @@
-"""From the POST to the welcome recorded to analytics counting it, at half the rate that the whole stack can keep up.
+"""Latency from the POST to the recorded welcome to its count in analytics, at half the sustained rate of the
+stack.
 
-The load generator, the four services, mongod and the broker share the machine's cores: at half the rate they are all in each other's
-way, which is part of the figure. The baseline is the same hops, one member at a time on the same stack at rest.
+The load generator, the four services, mongod and the broker share the machine's cores; at half the rate they
+compete,
+which is part of the figure. The baseline is the same hops, one member at a time on the same stack at rest.
 """
 
 from __future__ import annotations
@@ -24,14 +26,16 @@ from tests.bench.processor import cpu_seconds
 from tests.bench.whole import EVENTS_COUNTED, Whole, whole
 
 QUIET_RATES = (2.0, 5.0, 20.0)
-"""Joins a second: what latency is while the cores have time left, and where that ends."""
+"""Joins a second: the latency while the cores have time left, and where that ends."""
 
 
 class Journey(NamedTuple):
-    """Seconds of one member's way: POST to answer, answer to the welcome's attempt, attempt to its count in analytics.
+    """Seconds of one member's path: POST to answer, answer to the welcome's attempt, attempt to its count in
+    analytics.
 
-    The last two times are what the services stored: `at` of the attempt, and of the event in analytics' inbox. A welcome may be
-    recorded before the caller has read the answer; the hop is then negative and the sum still right.
+    The last two times are stored by the services: `at` of the attempt, and of the event in analytics' inbox.
+    A welcome may
+    be recorded before the caller has read the answer; that hop is then negative and the sum still right.
     """
 
     accepted: float
@@ -106,7 +110,7 @@ async def at_rate(stack: Whole, rate: float, seconds: float) -> list[Journey]:
 
 
 async def posted(stack: Whole, rate: float, seconds: float) -> list[Answer]:
-    """The answers, when all that they began is counted."""
+    """The answers, once all their events are counted."""
     count, before = int(rate * seconds), await stack.counted()
     load = await stack.post(count, rate=rate, keep=True)
     await timed_until(stack.counted, before + EVENTS_COUNTED * count, time.perf_counter())
@@ -114,7 +118,8 @@ async def posted(stack: Whole, rate: float, seconds: float) -> list[Answer]:
 
 
 async def busy_at_rate(stack: Whole, rate: float, seconds: float) -> tuple[float, float]:
-    """The median of the whole way in milliseconds, and the share of all cores that services, mongod and broker had."""
+    """Median of the whole path in milliseconds, and the share of all cores that services, mongod and broker
+    used."""
     pids = [child.pid for child in stack.stack.processes.values()]
     before, began = sum(map(cpu_seconds, pids)), time.perf_counter()
     answers = await posted(stack, rate, seconds)
@@ -137,7 +142,7 @@ async def journeys(stack: Whole, answers: Sequence[Answer]) -> list[Journey]:
 
 
 async def sent_events(stack: Whole) -> dict[str, str]:
-    """Member id -> id of the event that says the welcome was sent, from the log."""
+    """Member id -> id of the event that reports the welcome as sent, from the log."""
     consumer = AIOKafkaConsumer(TOPIC, bootstrap_servers=stack.stack.kafka, auto_offset_reset="earliest")
     await consumer.start()
     found: dict[str, str] = {}

@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 
 class Answer(NamedTuple):
-    """`due` and `at` are Unix times: when the request should have been sent, and when its answer was whole."""
+    """`due` and `at` are Unix times: when the request should have been sent, and when its answer was
+    complete."""
 
     due: float
     at: float
@@ -24,7 +25,7 @@ class Answer(NamedTuple):
 
 @dataclass
 class Load:
-    """What came back: statuses, and the answers when they are kept."""
+    """The statuses received, and the answers when they are kept."""
 
     statuses: Counter[int] = field(default_factory=Counter)
     answers: list[Answer] | None = None
@@ -37,7 +38,7 @@ class Load:
 
 @dataclass
 class _Queue:
-    """What is still to be sent; the n-th request is due `n * interval` seconds after `began`."""
+    """Requests still to be sent; the n-th is due `n * interval` seconds after `began`."""
 
     requests: deque[bytes]
     interval: float
@@ -109,9 +110,10 @@ async def post(
 ) -> Load:
     """POST every body once over `connections` connections: as fast as answers come, or at `rate` per second.
 
-    At a rate, a request that had to wait for a free connection is as late as that: it was due before. `keep` keeps the answers.
+    At a rate, waiting for a free connection counts as latency: the request was due before. `keep` keeps the
+    answers.
 
-    Raises: `ConnectionError` when the server closes one before its work is done.
+    Raises: `ConnectionError` when the server closes a connection before its work is done.
     """
     head = (
         f"POST {path} HTTP/1.1\r\nhost: {host}:{port}\r\nauthorization: Bearer {token}\r\n"

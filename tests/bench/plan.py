@@ -1,4 +1,5 @@
-"""From the cost of one join to what more of them need: the arithmetic of docs/capacity.md, which names each formula."""
+"""Resources for more joins, derived from the cost of one: the arithmetic of docs/capacity.md, which names
+each formula."""
 
 from __future__ import annotations
 
@@ -6,23 +7,23 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from services.analytics.store import SLOTS
-
 from infra.local.services import SERVICES
+from services.analytics.core.store import SLOTS
 from tests.bench.capacity import Costs
 
 BUSY = 0.6
-"""The share of a core that a process is planned to use: the rest is for catching up after a stop and for peaks."""
+"""The planned load of a process, as a share of a core: the rest is for catching up after a stop and for
+peaks."""
 REPLICAS = 3
-"""Copies of everything, in Kafka and in MongoDB."""
+"""Copies of all data, in Kafka and in MongoDB."""
 SHARD_CORES = 8
 SHARD_BYTES = 2e12
-"""Of one shard's primary: cores, and bytes on disk, with which backups and resyncs still take hours."""
+"""One shard's primary: cores, and bytes on disk, with which backups and resyncs still take hours."""
 BROKER_CORES = 4
 BROKER_BYTES = 4e12
 CONSUMERS = SERVICES[1:]
 PARTITIONS = 6
-"""Of each topic today (infra/kafka/topics.yaml)."""
+"""Partitions of each topic today (infra/kafka/topics.yaml)."""
 STAGED = {"members": 1, "groups": 1, "notifications": 2}
 """Events of one join by the service that publishes them."""
 
@@ -30,7 +31,7 @@ Row = tuple[str, ...]
 
 
 class Rate(NamedTuple):
-    """What `joins` a second need. Processes are by service; partitions are of each topic."""
+    """Requirements of `joins` a second. `processes` is by service; `partitions` is per topic."""
 
     joins: int
     processes: dict[str, int]
@@ -66,7 +67,8 @@ def rate_rows(costs: Costs) -> Sequence[Row]:
 
 
 def limits(costs: Costs) -> Sequence[Row]:
-    """What is used up at how many joins a second, each planned to be `BUSY` at most, the first to break first."""
+    """The joins a second at which each resource is exhausted when planned for `BUSY`, the first limit
+    first."""
     cpu = costs.reading.processor
     at = {"one process of members": BUSY / cpu["members"]}
     at |= {
@@ -82,7 +84,8 @@ def limits(costs: Costs) -> Sequence[Row]:
 
 
 def size_rows(costs: Costs) -> Sequence[Row]:
-    """For so many members: data and indexes on one node, all nodes, shards; the log on one broker and on all."""
+    """Per number of members: data and indexes on one node, all nodes, shards; the log on one broker and on
+    all."""
     r = costs.reading
     stored = sum(r.data_bytes.values()) + sum(r.index_bytes.values())
     logged = sum(r.topic_bytes.values())

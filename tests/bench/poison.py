@@ -1,8 +1,10 @@
-"""Draining `member.joined` through groups from a poisoned topic, against the same topic without poison: healthy events a second.
+"""Healthy events a second that groups drains from a poisoned topic, against the same topic without poison.
 
-One record in fifty is bad: the kinds of tests/fixtures/poison.py, and those that are no dead letters: a newer version, an event that
-comes twice, a sequence that comes twice; the event before it has a gap in its sequence. Two huge records come on top. That each leaves
-what it must is checked too.
+One record in fifty is bad: the kinds of tests/fixtures/poison.py, and some that are no dead letters: a newer
+version,
+an event that comes twice, a sequence that comes twice; the event before it has a gap in its sequence. Two
+huge records
+are added. The bench also checks that each has the required outcome.
 """
 
 from __future__ import annotations
@@ -23,18 +25,21 @@ from tests.fixtures.poison import FUTURE, POISON, changed
 EVERY = 50
 GOAL = 0.9
 FLOOR = 0.8
-"""Two drains of one and the same topic differ by a tenth on these machines."""
+"""Two drains of the same topic differ by a tenth on these machines."""
 PAIRS = 5
 COUNT = 24_000
-"""Healthy events a drain, two dozen fetches: with a dozen, two drains of one topic differ by more than poison costs."""
+"""Healthy events per drain, two dozen fetches: with a dozen, two drains of one topic differ by more than
+poison costs."""
 HUGE = (300_000, 10 * 1024 * 1024)
-"""Bytes, one each a drain. What is above 256 KiB is not parsed, but has to be read: ten megabytes are three quarters of all the rest."""
+"""Bytes, one of each per drain. Records above 256 KiB are read but not parsed: ten megabytes are three
+quarters of all
+the rest."""
 NAMES = {EVERY: "one record in 50 bad, poison.py", 0: "none bad, poison.py"}
 
 
 class Bad(NamedTuple):
     make: Callable[[Message], Message]
-    """From the healthy event before it."""
+    """Makes the bad record from the healthy event before it."""
     letter: bool = False
     """It must be dead-lettered."""
     skipped: bool = False
@@ -77,7 +82,7 @@ async def measure(env: Environment) -> list[Ratio]:
     topics = {EVERY: poisoned_topic, 0: healthy_topic}
     pairs: list[dict[int, Drained]] = []
     for n in range(PAIRS):
-        # One after the other, each first in turn: a noisy minute hurts both, and neither always finds the warmer machine.
+        # Alternate the order: a noisy minute hurts both, and neither always runs on the warmer machine.
         order = (EVERY, 0) if n % 2 else (0, EVERY)
         pairs.append({every: await drain(env, OURS, topics[every](COUNT)) for every in order})
     rate, rate_alone = median(pairs, lambda d: d.rate, "/s")
@@ -92,7 +97,7 @@ async def measure(env: Environment) -> list[Ratio]:
 def median(
     pairs: Sequence[Mapping[int, Drained]], of: Callable[[Drained], float], unit: str
 ) -> tuple[Figure, Figure]:
-    """The pair whose ratio is the one in the middle: among poison, and without."""
+    """The pair with the median ratio: among poison, and without."""
     values = [(of(pair[EVERY]), of(pair[0])) for pair in pairs]
     poisoned, alone = sorted(values, key=lambda pair: pair[0] / pair[1])[len(values) // 2]
     return Figure(NAMES[EVERY], poisoned, unit), Figure(NAMES[0], alone, unit)

@@ -1,4 +1,4 @@
-"""What a process has used, as Linux counts it (proc(5))."""
+"""Resources used by a process, as Linux counts them (proc(5))."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""The relay alone, draining a full outbox, against the rate at which group commit of POSTs fills one.
+"""The relay alone, draining a full outbox, against the rate at which group commit of POSTs fills an outbox.
 
-Both are rates of one whole process: group commit's is that of the members service with its HTTP and its relay at work, which is the
-fastest that rows come.
+Both are rates of one whole process: group commit's is that of the members service, with HTTP and relay at
+work, and
+so the fastest rate at which rows arrive.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ async def measure(env: Environment) -> list[Ratio]:
 
 
 async def publish(env: Environment, count: int) -> float:
-    """Events per second of the relay's own loop, `count` rows waiting."""
+    """Events per second of the relay's own loop, with `count` rows waiting."""
     prefix = await new_topics(env)
     settings = GroupsSettings(mongo_uri=env.mongo)
     client = connect(env.mongo, app_name="bench")
@@ -61,7 +62,7 @@ async def publish(env: Environment, count: int) -> float:
     await relay.publish_batch()  # connects, and is not counted
     began = time.perf_counter()
     stop.set()
-    await relay.run(stop)  # told to stop, it publishes what is left
+    await relay.run(stop)  # already stopped, so it drains the outbox and returns
     seconds = time.perf_counter() - began
     assert await outbox.rows.count_documents({}) == 0
     await client.drop_database(db.name)

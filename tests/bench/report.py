@@ -1,4 +1,4 @@
-"""The tables: on the console, and in docs/ between the markers that this module alone writes between."""
+"""The tables: on the console, and in docs/ between markers that only this module writes between."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ RATIO_HEAD = ("what", "ours", "baseline", "ratio", "goal", "")
 
 
 def machine(broker: str, *, full: bool) -> str:
-    """One line: what the figures hold for."""
+    """One line: the machine and versions that the figures hold for."""
     cpus = Path("/proc/cpuinfo").read_text().splitlines()
     model = next((line.partition(":")[2].strip() for line in cpus if line.startswith("model name")), "?")
     names = {"kafka": "Apache Kafka, one broker", "embedded": "the embedded broker"}
@@ -31,7 +31,8 @@ def machine(broker: str, *, full: bool) -> str:
         f"{n} {importlib.metadata.version(n)}" for n in ("aiokafka", "faststream", "sentry-arroyo")
     )
     return (
-        f"{os.cpu_count()} cores ({model}), shared by the load generator, the services, mongod and the broker; "
+        f"{os.cpu_count()} cores ({model}), shared by the load generator, the services, mongod and "
+        "the broker; "
         f"Python {platform.python_version()}; {names[broker]}; {libraries}."
         + ("" if full else " Sizes of `--quick`.")
     )

@@ -1,8 +1,13 @@
-"""Draining `member.joined` through each service with one, two and four processes, each held to a quarter of a core.
+"""Draining `member.joined` through each service with one, two and four processes, each limited to a quarter
+of a core.
 
-A whole process fills a core, and the broker and mongod need theirs too, so on a small machine whole processes cannot show whether more
-of them drain more. Quarters can: each is stopped three quarters of the time (SIGSTOP), which is a machine a quarter as fast. For
-transactions that may meet it is a hard test, since they stay open four times as long.
+A whole process fills a core, and the broker and mongod need theirs too, so on a small machine whole processes
+cannot
+show whether more of them drain more. Quarters can: each is stopped three quarters of the time (SIGSTOP),
+which
+resembles a machine a quarter as fast. This is a hard test for conflicting transactions, which stay open four
+times as
+long.
 """
 
 from __future__ import annotations
@@ -37,17 +42,20 @@ from tests.bench.processor import cpu_seconds
 CONSUMERS = (1, 2, 4)
 SHARE = 0.25
 PERIOD = 0.02
-"""Seconds of one turn: run, stop. Short against a transaction, so that a stop looks like slowness and not like a pause."""
+"""Seconds of one turn: run, stop. Short against a transaction, so that a stop acts as slowness and not as a
+pause."""
 COUNT = 24_000
 ROUNDS = 2
 WINDOW = (0.2, 0.6)
-"""The part of the events that is timed: from when all are at work, and those of groups have met and cut their batches, until, of
-four processes on six partitions, two run dry."""
+"""The share of the events that is timed: from when all processes work, and those of groups have met
+contention and
+split their batches, until, of four processes on six partitions, two run dry."""
 
 
 @dataclass(frozen=True)
 class Scaled:
-    """`rate` in events a second; the rest per event: processor seconds of the processes and of mongod, transactions aborted."""
+    """`rate` in events a second; the rest per event: processor seconds of the processes and of mongod,
+    aborted transactions."""
 
     rate: float
     processor: float
@@ -56,7 +64,7 @@ class Scaled:
 
 
 async def measure(env: Environment) -> Mapping[str, Mapping[int, Scaled]]:
-    """By the consuming service, and the number of its processes: of `ROUNDS` drains, taken in turn, the fastest, whole."""
+    """Results by consuming service and number of processes: the fastest of `ROUNDS` drains, taken in turn."""
     cells = [(service, n) for service in SERVICES[1:] for n in CONSUMERS]
     drained: dict[tuple[str, int], list[Scaled]] = {cell: [] for cell in cells}
     for _ in range(ROUNDS):
@@ -84,7 +92,7 @@ async def drain(env: Environment, service: str, processes: int, count: int) -> S
                 work.set()
                 scaled = await timed(env, db, children, count)
                 if service == "groups":
-                    # The inbox's count includes what is being written: the last transaction may still be open.
+                    # The inbox's count includes uncommitted writes: the last transaction may still be open.
                     await timed_until(partial(seats, db), count, time.perf_counter(), seconds=20)
                 return scaled
     finally:
@@ -94,7 +102,7 @@ async def drain(env: Environment, service: str, processes: int, count: int) -> S
 
 @asynccontextmanager
 async def started(env: Environment, prefix: str, service: str, replica: str) -> AsyncIterator[Child]:
-    """The real service, relay and API included."""
+    """The real service, including relay and API."""
     ports = Ports()
     around = Surroundings(
         {replica: (port := ports.take()), **{peer: ports.take() for peer in ("members", "groups")}},
@@ -115,12 +123,12 @@ async def started(env: Environment, prefix: str, service: str, replica: str) -> 
 
 
 async def members(env: Environment, group: str) -> int:
-    """How many have their partitions of the group; 0 while it is being rebalanced."""
+    """The number of group members with partitions; 0 during a rebalance."""
     admin = AIOKafkaAdminClient(bootstrap_servers=env.kafka)
     await admin.start()
     try:
         [answer] = await admin.describe_consumer_groups([group])
-    except GroupCoordinatorNotAvailableError:  # the cluster's first group is still to come
+    except GroupCoordinatorNotAvailableError:  # the cluster has no group yet
         return 0
     finally:
         await admin.close()
@@ -130,7 +138,8 @@ async def members(env: Environment, group: str) -> int:
 
 @asynccontextmanager
 async def slowed(children: Sequence[Child]) -> AsyncIterator[asyncio.Event]:
-    """Stopped until the event is set, and from then on each running `SHARE` of the time, in turn as far as that goes."""
+    """Processes stopped until the event is set, then each running `SHARE` of the time, in turn as far as that
+    goes."""
     work = asyncio.Event()
 
     async def turn(child: Child, n: int) -> None:
@@ -154,7 +163,7 @@ async def slowed(children: Sequence[Child]) -> AsyncIterator[asyncio.Event]:
 
 
 async def timed(env: Environment, db: Database, children: Sequence[Child], count: int) -> Scaled:
-    """Raises: `TimeoutError` when not every event has its inbox id in the end."""
+    """Raises: `TimeoutError` when some event has no inbox id in the end."""
 
     async def done() -> int:
         return await db["inbox"].estimated_document_count()

@@ -1,6 +1,6 @@
 """The members service with an empty route, `POST /v1/bench/nothing`: it checks the token and parses the body.
 
-`python -m tests.bench.server`, configured by the environment as the service itself is.
+`python -m tests.bench.server`, configured by the environment like the service itself.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What an event costs the groups service, in processor time, with few and with many members in the database already."""
+"""Processor time per event of the groups service, with few and with many members already in the database."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ CHUNK = 5_000
 ROUNDS = 3
 WITHIN = 1.15
 CACHE_MB = 4096
-"""Of WiredTiger: a million members with their indexes fit, as they are meant to in a deployment. The local stack's 512 MB hold a third of
-them, and an event would then cost what reading and evicting pages costs."""
+"""WiredTiger's cache: a million members with their indexes fit, as they should in a deployment. The local
+stack's 512 MB
+hold a third of them, and an event would then cost reading and evicting pages."""
 LOCAL_CACHE_MB = 512
 LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -50,7 +51,7 @@ async def measure(env: Environment) -> list[Ratio]:
 
 @asynccontextmanager
 async def cache(env: Environment, megabytes: int) -> AsyncIterator[None]:
-    """Let mongod keep so much in memory meanwhile."""
+    """Set mongod's cache size inside the block."""
     client: Client = connect(env.mongo, app_name="bench")
 
     async def resize(size: int) -> None:
@@ -65,7 +66,7 @@ async def cache(env: Environment, megabytes: int) -> AsyncIterator[None]:
 
 
 async def cheapest(env: Environment, members: int) -> Drained:
-    """Of several drains into databases of that size, the one with the least processor time."""
+    """The drain with the least processor time, of several into databases of that size."""
     events = 10_000 if env.full else 4_000
     drained = []
     for _ in range(ROUNDS):
@@ -77,14 +78,13 @@ async def cheapest(env: Environment, members: int) -> Drained:
 
 
 async def fill_database(bed: Bed, members: int) -> None:
-    """As if they had joined: placements, inbox rows, and groups of which each unit's last is open."""
+    """Fill as if they had joined: placements, inbox rows, and groups of which each unit's last is open."""
     groups = list(_groups(members))
     await _insert(bed.db["groups"], iter(groups))
     await _insert(bed.db["placements"], (seat for group in groups for seat in _seats(group)))
     await _insert(bed.db["inbox"], ({"_id": new_id(), "at": LONG_AGO} for _ in range(members)))
-    await bed.client.admin.command(
-        "fsync"
-    )  # or their checkpoint would be written, and counted, during the drain
+    # Otherwise their checkpoint would be written, and counted, during the drain.
+    await bed.client.admin.command("fsync")
 
 
 async def _insert(collection: Collection, documents: Iterator[Document]) -> None:

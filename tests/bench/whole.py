@@ -1,4 +1,4 @@
-"""All four services on stores of their own, every unit with a group that has its invite link, so that welcomes go out."""
+"""All four services on separate stores. Every unit has a group with an invite link, so welcomes go out."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.bench.ingest import bodies
 from tests.bench.load import Load, post
 
 EVENTS_COUNTED = 4
-"""Of one join: member.joined, group.member_assigned, notification.queued, notification.sent."""
+"""Events of one join: member.joined, group.member_assigned, notification.queued, notification.sent."""
 SETTLE_SECONDS = 120.0
 CONNECTIONS = 64
 
@@ -59,17 +59,17 @@ class Whole:
         return load
 
     async def counted(self) -> int:
-        """Events that analytics has counted; cheap enough to be asked often."""
+        """Events that analytics has counted; cheap enough to poll."""
         return await self.collection("analytics", "inbox").estimated_document_count()
 
     async def join(self, count: int) -> float:
-        """Register as fast as it goes; the seconds until every welcome is sent and counted."""
+        """Register as fast as possible; the seconds until every welcome is sent and counted."""
         before, began = await self.counted(), time.perf_counter()
         await self.post(count)
         return await timed_until(self.counted, before + count * EVENTS_COUNTED, began)
 
     async def prepare(self) -> None:
-        """The tree, one member in each of its blocks, and a link for the groups that they make."""
+        """Load the tree, one member in each of its blocks, and a link for the resulting groups."""
         districts = sorted({unit.rpartition("-")[0] for unit in UNITS})
         rows = [("BR", "state"), *((d, "district") for d in districts), *((u, "block") for u in UNITS)]
         tree = "code,level,name_en,name_hi,women_target\n" + "".join(

@@ -1,4 +1,4 @@
-"""One stack for all faults, each on what the others left behind; and the report."""
+"""One stack for all faults, each applied to the state that earlier ones left; and the report."""
 
 from __future__ import annotations
 
@@ -26,12 +26,14 @@ RULE = ("---", *["---:"] * (len(COLUMNS) - 1))
 INTRODUCTION = """\
 # Faults
 
-Written by `REPORT=docs/faults.md make chaos`, which anyone can run; `SEED=` gives another order and other moments.
+Written by `REPORT=docs/faults.md make chaos`, which anyone can run; `SEED=` changes order and moments.
 
-Members join at a steady pace while each fault strikes; every fault is shown to have fired, or its test fails. *accepted*: POSTs
-answered 201 meanwhile. *effects*: those of them with exactly one event of each step (joined, placed, welcomed), in order. The books
-hold the totals of members, seats, welcomes and counts against each other, and no good event is dead-lettered. *recovery*: from the
-end of the fault until the books of all services balance; killed consumers wait up to 10 s for their dead selves' session, and up to 15 s for the locks of their dead selves' transaction.
+Members join at a steady pace while each fault strikes; a fault that did not fire fails its test. *accepted*:
+POSTs answered 201 meanwhile. *effects*: accepted members with exactly one event of each step (joined, placed,
+welcomed), in order. The books compare the totals of members, seats, welcomes and counts, and no good event is
+dead-lettered. *recovery*: from the end of the fault until the books of all services balance; restarted
+consumers wait up to 10 s for the session of the killed process to expire, and up to 15 s for the locks of its
+transaction.
 """
 
 

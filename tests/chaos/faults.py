@@ -1,4 +1,5 @@
-"""The faults, one function each: it strikes, waits until it has fired, ends it, and answers how often it fired."""
+"""The faults, one function each: causes the fault, waits until it has fired, ends it, returns how often it
+fired."""
 
 from __future__ import annotations
 
@@ -22,11 +23,11 @@ from tests.fixtures.poison import NULL, POISON, changed
 FIRE_SECONDS = 45
 FROZEN_SECONDS = 30
 SESSION_SECONDS = 10
-"""services/shared/eventkit/kafka.py: a consumer that is silent for longer loses its partitions."""
+"""A consumer that is silent for longer loses its partitions (services/shared/messaging/kafka/client.py)."""
 CONSUMERS = ("groups", "notifications", "analytics")
 PRODUCERS = ("members", "groups", "notifications")
 TAKING_STEP = {"effect": SERVICES, "produce": PRODUCERS, "delete": PRODUCERS, "offsets": CONSUMERS}
-"""Which services have a step: members consumes nothing, analytics publishes nothing."""
+"""The services that have a step: members consumes nothing, analytics publishes nothing."""
 TOPICS = ("sangathan.members", "sangathan.groups", "sangathan.notifications")
 READS = {"groups": 1, "notifications": 2, "analytics": 3}
 """How many of these topics each consumer reads."""
@@ -39,11 +40,11 @@ async def until(condition: Callable[[], bool], what: str, seconds: float = FIRE_
         await asyncio.sleep(0.02)
 
 
-# -- kill -9 of each service at each step ------------------------------------------------------------------------
+# -- kill -9 of each service at each step ------------------------------------------------------------------
 
 
 def killed_at(step: str) -> Strike:
-    """All services that have this step are struck in it, at once: what they stand on is shaking too."""
+    """Kill all services that have this step at once: each also loses those it depends on."""
 
     async def strike(scene: Scene) -> int:
         names = TAKING_STEP[step.partition(".")[0]]
@@ -74,7 +75,7 @@ def processes(scene: Scene, service: str) -> list[Child]:
     return [child for name, child in scene.stack.processes.items() if name.split("-")[0] == service]
 
 
-# -- MongoDB -----------------------------------------------------------------------------------------------------
+# -- MongoDB -----------------------------------------------------------------------------------------------
 
 
 async def primary_killed(scene: Scene) -> int:
@@ -101,14 +102,14 @@ async def stepdown(scene: Scene) -> int:
 
 
 async def commit_replies_lost(scene: Scene) -> int:
-    """The server commits, and tells the client that it does not know."""
+    """MongoDB commits, but the client does not learn it."""
     async with mongo(scene) as client:
         fired = 0
         for service in SERVICES:
             data = {
                 "failCommands": ["commitTransaction"],
                 "appName": f"sangathan-{service}",
-                # WriteConcernFailed: it is committed here, and perhaps nowhere else.
+                # WriteConcernFailed: committed on this node, and perhaps nowhere else.
                 "writeConcernError": {"code": 64, "errmsg": "the reply was lost"},
             }
             set_ = {"configureFailPoint": "failCommand", "mode": {"times": 3}, "data": data}
@@ -124,7 +125,7 @@ def mongo(scene: Scene) -> AsyncMongoClient[dict[str, Any]]:
     return AsyncMongoClient(scene.stack.mongo)
 
 
-# -- the broker --------------------------------------------------------------------------------------------------
+# -- the broker --------------------------------------------------------------------------------------------
 
 
 async def broker_frozen(scene: Scene) -> int:
@@ -151,16 +152,17 @@ async def broker_killed(scene: Scene) -> int:
 
 
 async def offset_commits_lost(scene: Scene) -> int:
-    """The broker has the offsets; the consumer is told that it does not know."""
+    """The broker stores the offsets, but the consumer does not learn it."""
     await asyncio.gather(*(order(scene, name, "offsets.after", "lose") for name in CONSUMERS))
     return len(CONSUMERS)
 
 
-# -- consumer groups ---------------------------------------------------------------------------------------------
+# -- consumer groups ---------------------------------------------------------------------------------------
 
 
 async def rebalance_storm(scene: Scene) -> int:
-    """A stranger joins each group, is given partitions, and leaves with nothing done, again and again."""
+    """An extra consumer joins each group, receives partitions, and leaves without work done, again and
+    again."""
 
     async def storm(group: str) -> int:
         broker = KafkaBroker(scene.stack.kafka, client_id="stranger")
@@ -178,12 +180,13 @@ async def rebalance_storm(scene: Scene) -> int:
 
 
 async def zombie_consumer(scene: Scene) -> int:
-    """Frozen with a batch in hand until another has taken its partitions; then it goes on with its batch."""
+    """Freeze a consumer with a batch in hand until another has its partitions; then it continues with its
+    batch."""
     return await _zombie(scene, "effect.before")
 
 
 async def zombie_relay(scene: Scene) -> int:
-    """Frozen between the acknowledgement and the delete until its lease is another's; then it deletes."""
+    """Freeze a relay between acknowledgement and delete until another holds its lease; then it deletes."""
     return await _zombie(scene, "produce.after")
 
 
@@ -202,7 +205,7 @@ async def _zombie(scene: Scene, step: str) -> int:
 
 
 async def _taken_over(scene: Scene, name: str) -> None:
-    """Until this process has all partitions and the lease of the relay."""
+    """Wait until this process has all partitions and the lease of the relay."""
     deadline = time.monotonic() + FIRE_SECONDS
     async with httpx2.AsyncClient(trust_env=False) as client:
         while True:
@@ -222,11 +225,12 @@ def is_stopped(pid: int) -> bool:
         return file.read().rpartition(")")[2].split()[0] == "T"
 
 
-# -- input -------------------------------------------------------------------------------------------------------
+# -- input -------------------------------------------------------------------------------------------------
 
 
 async def poison(scene: Scene) -> int:
-    """Bad records among the good, in every topic: each of them is one dead letter of each of its readers, for its reason."""
+    """Bad records among good ones in every topic: each becomes one dead letter per reader, with its
+    reason."""
     broker = KafkaBroker(scene.stack.kafka, client_id="poisoner")
     producer = await broker.producer()
     rounds, share, reasons = 10, 5, Counter[str]()
@@ -254,11 +258,11 @@ def moved(message: Message, topic: str) -> Message:
     return Message(topic, message.key, value, message.headers)  # type: ignore[arg-type]  # null: we never publish it
 
 
-# -- stops and load ----------------------------------------------------------------------------------------------
+# -- stops and load ----------------------------------------------------------------------------------------
 
 
 async def sigterm(scene: Scene) -> int:
-    """Every process in turn, gone within 10 s with code 0."""
+    """SIGTERM each process in turn; it must be gone within 10 s with code 0."""
     children = [child for name in SERVICES for child in processes(scene, name)]
     for child in children:
         ends = len(child.exit_codes)
@@ -269,7 +273,8 @@ async def sigterm(scene: Scene) -> int:
 
 
 async def overload(scene: Scene) -> int:
-    """Three times as many at once as members lets in: it says 429 and when to come back, and takes the rest."""
+    """Three times as many requests as members admits: it answers 429 with Retry-After, and accepts the
+    rest."""
     shed = 0
     limits = httpx2.Limits(max_connections=3 * IN_FLIGHT)
     headers = {"Authorization": f"Bearer {scene.stack.token}"}
@@ -318,9 +323,9 @@ FAULTS: Mapping[str, Callable[[Scene], Awaitable[int]]] = {
 }
 
 NOT_EMBEDDED: Mapping[str, str] = {
-    "kill -9 of the broker": "it forgets what it acknowledged in the last second",
+    "kill -9 of the broker": "it loses what it acknowledged in the last second",
     "rebalance storm": "its groups hand over slowly",
     "zombie consumer": "it never expires a silent member",
     "zombie relay": "it never expires a silent member",
 }
-"""What the embedded broker cannot be held to."""
+"""Faults that the embedded broker cannot pass."""

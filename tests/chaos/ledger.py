@@ -1,6 +1,7 @@
-"""What the log says of every member: the books that must balance after any fault.
+"""Every member's events in the log: the books that must balance after any fault.
 
-The log may hold a record twice (a relay died between the acknowledgement and the delete); it is one event if it has one id.
+The log may hold a record twice (a relay died between acknowledgement and delete); with the same id it is one
+event.
 An effect that happened twice is two events.
 """
 
@@ -29,7 +30,7 @@ class Ledger:
     kafka: str
     records: int = 0
     bad: int = 0
-    """Records that do not decode: the poison that was put in."""
+    """Records that do not decode: the injected poison."""
     copies: int = 0
     out_of_order: list[str] = field(default_factory=list)
     _seen: set[str] = field(default_factory=set)
@@ -50,7 +51,7 @@ class Ledger:
             await asyncio.wait({self._reading})
 
     async def caught_up(self, seconds: float = 30) -> None:
-        """Until everything that is in the log now has been read."""
+        """Wait until everything now in the log has been read."""
         deadline = asyncio.get_running_loop().time() + seconds
         calm = 0
         while calm < 3:
@@ -60,16 +61,16 @@ class Ledger:
             calm = calm + 1 if before == self.records and not self._behind else 0
 
     def lost(self, accepted: Collection[str]) -> set[str]:
-        """Members of whom an effect is missing."""
+        """Members with a missing effect."""
         effects = set(ONCE.values())
         return {member for member in accepted if not self._effects[member].keys() >= effects}
 
     def doubled(self) -> set[str]:
-        """Members of whom an effect happened more than once."""
+        """Members for whom an effect happened more than once."""
         return {member for member, counts in self._effects.items() if max(counts.values(), default=0) > 1}
 
     def uncalled_for(self, accepted: Collection[str]) -> set[str]:
-        """Members with effects though no request of theirs was accepted."""
+        """Members with effects but without an accepted request."""
         return {member for member, counts in self._effects.items() if counts} - set(accepted)
 
     def gaps(self) -> list[str]:

@@ -1,8 +1,11 @@
-"""`python -m tests.chaos.saboteur groups`: a service as it is, in a process that strikes itself at a named step.
+"""`python -m tests.chaos.saboteur groups`: the unchanged service, in a process that strikes itself at a named
+step.
 
-Nothing of this is in the service: the steps are seen from its seams, the broker and MongoDB's command monitoring. An order
-is a file named like the service in CHAOS_DIR: `<step> <blow>`. The process that reaches the step first removes the file,
-which is the proof, and strikes: `SIGKILL`, `SIGSTOP`, or `lose` for a reply that never came back.
+The service contains no test code: the steps are observed at its seams, the broker and MongoDB's command
+monitoring. An
+order is a file named after the service in CHAOS_DIR: `<step> <blow>`. The first process to reach the step
+removes the
+file, which proves that it fired, and strikes: `SIGKILL`, `SIGSTOP`, or `lose` for a lost reply.
 """
 
 from __future__ import annotations
@@ -40,14 +43,15 @@ EFFECTS = {"inbox", "members"}
 
 
 class Orders:
-    """The steps: `effect.before`, `effect.after`, `produce.before`, `produce.after` (acknowledged, rows still there),
-    `delete.after` (rows gone), `offsets.before`, `offsets.after`."""
+    """The steps: `effect.before`, `effect.after`, `produce.before`, `produce.after` (acknowledged, rows still
+    present),
+    `delete.after` (rows deleted), `offsets.before`, `offsets.after`."""
 
     def __init__(self, directory: Path, service: str) -> None:
         self._file = directory / service
 
     def at(self, step: str) -> None:
-        """Carry out the order for this step, if there is one.
+        """Carry out the order for this step, if one exists.
 
         Raises: `TransientError` for the blow `lose`.
         """
@@ -55,7 +59,7 @@ class Orders:
             wanted, blow = self._file.read_text().split()
             if wanted != step:
                 return
-            self._file.unlink()  # only one process can
+            self._file.unlink()  # only one process succeeds
         except (FileNotFoundError, ValueError):
             return
         if blow == "lose":
@@ -64,7 +68,7 @@ class Orders:
 
 
 class Watched(monitoring.CommandListener):
-    """MongoDB's commands, as steps."""
+    """Maps MongoDB's commands to steps."""
 
     def __init__(self, orders: Orders) -> None:
         self._orders = orders

@@ -1,4 +1,4 @@
-"""The whole system under load, and what is always true of it once it is quiet again."""
+"""The whole system under load, and the invariants that hold once it is quiet again."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.chaos.ledger import Ledger
 
 PER_SECOND = 20
 LONGEST_SECONDS = 90
-"""No fault is worked under for longer, so that a run ends whatever happens."""
+"""The longest that one fault may take, so that a run ends whatever happens."""
 SETTLE_SECONDS = 120
 CAPACITY = 20
 UNITS = ["BR", *(f"BR-D{d}" for d in range(5)), *(f"BR-D{d}-B{b}" for d in range(5) for b in range(4))]
@@ -31,12 +31,12 @@ TREE = "code,level,name_en,name_hi\n" + "".join(
 )
 
 Strike = Callable[["Scene"], Awaitable[int]]
-"""Makes the fault happen and end; answers how often it did. Raises: `AssertionError` when it did not."""
+"""Makes the fault happen and end; returns how often it did. Raises: `AssertionError` when it did not."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """What came of one fault. `recovery` is in seconds from its end until the books balanced."""
+    """The result of one fault. `recovery` is in seconds from its end until the books balanced."""
 
     fault: str
     times: int
@@ -61,7 +61,8 @@ class Scene:
     rows: list[Row] = field(default_factory=list)
 
     async def suffer(self, fault: str, strike: Strike) -> Row:
-        """Members join at a steady pace, the fault strikes and ends, and everything comes to rest."""
+        """Let members join at a steady pace, strike and end the fault, and wait until everything is at
+        rest."""
         over, before = asyncio.Event(), set(self.accepted)
         joining = asyncio.create_task(self._join_until(over))
         try:
@@ -86,7 +87,7 @@ class Scene:
         return row
 
     async def letters(self, service: str) -> int:
-        """Records that it has dead-lettered."""
+        """The number of records that the service has dead-lettered."""
         total: int = (await self.api.get(service, "/v1/ops/dead-letters/summary"))["total"]
         return total
 
@@ -104,7 +105,7 @@ class Scene:
         most = (LONGEST_SECONDS + 30) * PER_SECOND
         crowd = takewhile(lambda _: not over.is_set(), islice(self.crowd, most))
         accepted = await arrivals.walk(crowd, PER_SECOND, lambda: None)
-        # A number that was answered 409 would be a member whose first request, under the same key, was lost sight of.
+        # A 409 would be a member whose first request, under the same key, was accepted but lost.
         assert arrivals.already == 0
         return accepted
 
@@ -122,7 +123,7 @@ class Scene:
 
 @asynccontextmanager
 async def scene(orders: Path, seed: int, stack: LocalStack) -> AsyncIterator[Scene]:
-    """`stack` is running; a tree is loaded, and somebody gives every group its invite link."""
+    """The scene on a running `stack`: the tree is loaded, and an admin gives every group its invite link."""
     async with Api(stack.urls, stack.token, connections=64) as api:
         headers = {"content-type": "text/csv"}
         answer = await api.send("POST", "groups", "/v1/units/imports", content=TREE.encode(), headers=headers)

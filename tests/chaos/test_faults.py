@@ -1,4 +1,4 @@
-"""Every fault under load: zero lost, zero doubled, in order, and nothing that nobody asked for."""
+"""Every fault under load: nothing lost, nothing doubled, in order, and no effect without a request."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ async def test_nothing_is_lost_or_doubled(scene: Scene, fault: str) -> None:
     assert row.effects == row.accepted
     assert not scene.ledger.uncalled_for(scene.accepted)
     assert not scene.ledger.gaps()
-    # Input is effects and dead letters: no good event is among these, whatever happened to its consumer.
+    # Every input ends as an effect or a dead letter. No good event is a dead letter, whatever happened to its
+    # consumer.
     assert {name: await scene.letters(name) for name in READS} == {
         name: scene.poisoned * topics for name, topics in READS.items()
     }

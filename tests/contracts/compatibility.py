@@ -1,8 +1,10 @@
-"""Whether today's events and APIs still keep what the last release promised.
+"""Checks whether today's events and APIs keep what the last release promised.
 
-One relation does it all: does one schema accept everything that another allows? What we send (answers, events as consumers
-of the last release read them) must be accepted by the released schema; what we take (requests, events that already lie in
-the log) must be accepted by today's, if the released one did. Nothing that was there may go.
+One relation decides: does one schema accept everything that another allows? Data that we send (answers, and
+events read
+by consumers of the last release) must be accepted by the released schema. Data that we accept (requests, and
+events
+already in the log) must be accepted by today's schema if the released one did. Nothing may be removed.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ _SAME: Final = ("pattern", "format")
 
 
 class CannotJudgeError(Exception):
-    """A schema has a keyword that no rule here knows; add the rule."""
+    """A schema has a keyword without a rule here; add the rule."""
 
 
 @dataclass(frozen=True)
@@ -46,14 +48,15 @@ class Document:
 
 @dataclass(frozen=True)
 class Comparison:
-    """`old` is the released document, `new` today's; `sent` says which way values go."""
+    """`old` is the released document, `new` today's; `sent` gives the direction of values."""
 
     old: Document
     new: Document
     sent: bool
 
     def breaks(self, old: Schema, new: Schema, at: str, seen: frozenset[tuple[str, str]]) -> Iterator[str]:
-        """Why the change of this schema is not compatible, each with its place; nothing when it is."""
+        """The reasons why this schema's change is incompatible, each with its place; none when it is
+        compatible."""
         pair = (str(old.get("$ref")), str(new.get("$ref")))
         if "None" not in pair and pair in seen:
             return
@@ -71,7 +74,7 @@ class Comparison:
     def _branches(
         self, wide: Schema, narrow: Schema, at: str, seen: frozenset[tuple[str, str]]
     ) -> Iterator[str]:
-        """Each alternative of the one must fit some alternative of the other."""
+        """Each alternative of the narrow schema must fit some alternative of the wide one."""
         for branch in narrow.get("anyOf", [narrow]):
             tried = []
             for place in wide.get("anyOf", [wide]):
@@ -95,7 +98,7 @@ class Comparison:
         yield from self._rest(old, new, at, seen)
 
     def _rest(self, old: Schema, new: Schema, at: str, seen: frozenset[tuple[str, str]]) -> Iterator[str]:
-        """Fields without a name: whoever reads what we send ignores those they do not know."""
+        """Unnamed fields. Consumers of our data ignore fields they do not know."""
         before, after = old.get("additionalProperties", True), new.get("additionalProperties", True)
         if not self.sent and after is False and before is not False:
             yield f"{at}: unknown fields no longer taken"
@@ -104,7 +107,7 @@ class Comparison:
 
 
 def _values(wide: Schema, narrow: Schema, at: str) -> Iterator[str]:
-    """What is not about the parts of a value: its type, the list it is on, its bounds."""
+    """Checks of a single value: its type, the list it is on, its bounds."""
     allowed, possible = _listed(wide), _listed(narrow)
     if allowed is not None and (possible is None or not possible <= allowed):
         extra = "anything" if possible is None else ", ".join(sorted(possible - allowed))
@@ -132,7 +135,7 @@ def _beyond(bound: str, narrow: float, wide: float) -> bool:
 
 
 def event_breaks(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Events by type: `{"topic", "subject", "written": schema, "read": schema}`."""
+    """Breaks between events by type: `{"topic", "subject", "written": schema, "read": schema}`."""
     found = []
     for type_, before in old.items():
         after = new.get(type_)
@@ -147,7 +150,7 @@ def event_breaks(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 
 
 def api_breaks(old: Schema, new: Schema) -> list[str]:
-    """Two OpenAPI 3 documents of one service."""
+    """Breaks between two OpenAPI 3 documents of one service."""
     sent, taken = (Comparison(Document(old), Document(new), way) for way in (True, False))
     found: list[str] = []
     for path, operations in old["paths"].items():

@@ -1,6 +1,6 @@
-"""What a release promises: its events and the APIs of its services, kept in `released/<version>/`.
+"""The promises of a release: its events and the APIs of its services, kept in `released/<version>/`.
 
-`make freeze` keeps today's as those of the version in pyproject.toml. What is kept never changes.
+`make freeze` keeps today's as those of the version in pyproject.toml. Kept files never change.
 """
 
 from __future__ import annotations
@@ -54,7 +54,8 @@ APPS: dict[str, Callable[[], FastAPI]] = {
 
 
 def events() -> dict[str, Any]:
-    """As `event_breaks` takes them: a field with a default is always written, and need not be there to be read."""
+    """Events as `event_breaks` takes them: a field with a default is always written, and optional when
+    read."""
     return {
         event.event_type: {
             "topic": event.topic,
@@ -67,12 +68,12 @@ def events() -> dict[str, Any]:
 
 
 def today() -> dict[str, Any]:
-    """By file name without `.json`: `events`, and the OpenAPI document of each service."""
+    """Documents by file name without `.json`: `events`, and the OpenAPI document of each service."""
     return {"events": events(), **{name: build().openapi() for name, build in APPS.items()}}
 
 
 def versions() -> list[str]:
-    """Released ones, oldest first."""
+    """Released versions, oldest first."""
     return sorted((path.name for path in RELEASED.iterdir()), key=lambda v: [int(n) for n in v.split(".")])
 
 
@@ -84,7 +85,7 @@ def kept(version: str) -> dict[str, Any]:
 
 
 def freeze(directory: Path, version: str) -> None:
-    """Raises: `FileExistsError` when this version has been kept already."""
+    """Keep today's documents. Raises: `FileExistsError` when this version has been kept already."""
     home = directory / version
     home.mkdir(parents=True)
     for name, content in today().items():

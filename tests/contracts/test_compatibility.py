@@ -1,4 +1,5 @@
-"""Today's events and APIs against those of the last release; and each rule, with a change that breaks and one that does not."""
+"""Compares today's events and APIs with those of the last release; and tests each rule with examples of both
+verdicts."""
 
 from __future__ import annotations
 
@@ -114,7 +115,7 @@ def test_a_change_of_a_schema(change: str) -> None:
     assert (breaks(old, new, sent=False) == []) is when_taken
 
 
-def test_what_is_referred_to_is_compared_also_where_it_refers_to_itself() -> None:
+def test_references_are_compared_even_when_recursive() -> None:
     def tree(leaf: Any) -> dict[str, Any]:
         node = thing(leaf=leaf, below={"type": "array", "items": {"$ref": "#/$defs/Node"}})
         return {"$ref": "#/$defs/Node", "$defs": {"Node": node}}
@@ -123,7 +124,7 @@ def test_what_is_referred_to_is_compared_also_where_it_refers_to_itself() -> Non
     assert breaks(tree(TEXT), tree(NUMBER), sent=True) == ["it.leaf: integer is no string"]
 
 
-def test_a_keyword_without_a_rule_is_not_passed_over() -> None:
+def test_a_keyword_without_a_rule_raises() -> None:
     with pytest.raises(CannotJudgeError, match="multipleOf"):
         breaks({**NUMBER, "multipleOf": 2}, NUMBER, sent=True)
 
@@ -205,11 +206,21 @@ OPERATIONS: dict[str, tuple[dict[str, Any], bool]] = {
         False,
     ),
     "a parameter more": (
-        api(parameters=[*api()["paths"]["/v1/things"]["post"]["parameters"], {"in": "query", "name": "b", "schema": TEXT}]),
+        api(
+            parameters=[
+                *api()["paths"]["/v1/things"]["post"]["parameters"],
+                {"in": "query", "name": "b", "schema": TEXT},
+            ]
+        ),
         True,
     ),
     "a parameter that is required": (
-        api(parameters=[*api()["paths"]["/v1/things"]["post"]["parameters"], {"in": "query", "name": "b", "required": True, "schema": TEXT}]),
+        api(
+            parameters=[
+                *api()["paths"]["/v1/things"]["post"]["parameters"],
+                {"in": "query", "name": "b", "required": True, "schema": TEXT},
+            ]
+        ),
         False,
     ),
     "a parameter removed": (api(parameters=[]), False),
@@ -229,8 +240,8 @@ def test_a_change_of_an_api(change: str) -> None:
     assert (api_breaks(api(), new) == []) is compatible
 
 
-def test_the_real_contracts_would_be_caught() -> None:
-    """The rules bite on what is really kept, not only on what was made up for them."""
+def test_the_rules_catch_breaks_of_the_real_contracts() -> None:
+    """The rules find breaks in the kept documents, not only in made-up ones."""
     released = kept(LAST)
     gone = copy.deepcopy(released)
     del gone["events"]["member.joined"]["written"]["properties"]["unit"]

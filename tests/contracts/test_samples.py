@@ -1,7 +1,8 @@
-"""Golden samples: one record as it lies on the wire for every event type.
+"""Golden samples: one record in wire format for every event type.
 
-A released sample is a promise to every consumer that has ever read the type, so its file never changes (its hash
-is in RELEASED); a new field gets a sample of its own, `<type>.2.json`.
+A released sample is a promise to every consumer that has ever read the type, so its file never changes (its
+hash is in
+RELEASED); a new field gets its own sample, `<type>.2.json`.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def test_every_event_type_has_a_sample() -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
 def test_the_publisher_writes_what_the_sample_shows(path: Path) -> None:
-    """Decoded and encoded again, the record says the same; new optional fields may have joined it."""
+    """Decoding and encoding keeps the content; new optional fields may be added."""
     released = record(path)
     message = encode(decode(released))
     assert dict(message.headers) == dict(released.headers)
@@ -58,7 +59,7 @@ def test_the_encoding_is_that_of_the_cloudevents_library(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
-def test_what_we_write_is_read_as_the_library_reads_it(path: Path) -> None:
+def test_our_own_headers_are_read_as_the_library_reads_them(path: Path) -> None:
     headers = encode(decode(record(path))).headers
     assert as_we_write(headers) == by_the_library(headers, b"{}")
 
@@ -70,7 +71,7 @@ def test_what_we_write_is_read_as_the_library_reads_it(path: Path) -> None:
 @example(at=5, value=b"2026-02-30T00:00:00Z")
 @example(at=5, value=b"2026-02-03T24:00:00Z")
 @example(at=5, value=b"2026-02-03T04:05:06+05:30")
-def test_whatever_a_header_holds_we_read_it_as_the_library_or_leave_it_to_it(at: int, value: bytes) -> None:
+def test_any_header_is_read_as_the_library_does_or_left_to_it(at: int, value: bytes) -> None:
     headers = list(encode(decode(record(SAMPLES / "group.member_assigned.json"))).headers)
     headers[at] = (headers[at][0], value)
     ours = as_we_write(tuple(headers))

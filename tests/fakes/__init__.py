@@ -1,8 +1,10 @@
-"""In-memory stand-ins for MongoDB and Kafka, each held to the real thing by the suite that runs on both.
+"""In-memory stand-ins for MongoDB and Kafka, held to the real thing by the suite that runs on both.
 
-What is durable (`Store`, `Log`) is apart from what a process holds (a client, a broker), as it is in life. Every call
-that would cross the network first awaits a `Step` by its name, and so does every reply to a write: a test can let
-other work go on there, raise `ConnectionError` (the request or its reply is lost), or end the process.
+Durable state (`Store`, `Log`) is separate from a process's state (a client, a broker), as in reality. Every
+call that
+would cross the network first awaits a `Step` by its name, and so does every reply to a write: there a test
+can let other
+work proceed, raise `ConnectionError` (the request or its reply is lost), or end the process.
 """
 
 from __future__ import annotations

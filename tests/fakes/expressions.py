@@ -1,4 +1,5 @@
-"""The part of MongoDB's query, update and expression language that the event kit speaks; anything else is refused."""
+"""The part of MongoDB's query, update and expression language that messaging uses; anything else is
+refused."""
 
 from __future__ import annotations
 
@@ -46,7 +47,8 @@ def project(document: Document, fields: Mapping[str, int] | None) -> Document:
 
 
 def updated(document: Document, update: Update, now: datetime) -> Document:
-    """The document after an update: `{"$set": ...}`, `{"$inc": ...}`, or a pipeline of `$set` and `$unset`."""
+    """The document after an update: `{"$set": ...}`, `{"$inc": ...}`, or a pipeline of `$set` and
+    `$unset`."""
     if isinstance(update, Mapping):
         changed = dict(document)
         for name, fields in update.items():
@@ -71,7 +73,7 @@ def _stage(document: Document, stage: Mapping[str, Any], now: datetime) -> Docum
 
 
 def evaluate(expression: Any, document: Document, now: datetime) -> Any:
-    """An aggregation expression; `now` is `$$NOW`. A field that is not there sorts before everything."""
+    """The value of an aggregation expression; `now` is `$$NOW`. A missing field sorts before everything."""
     if isinstance(expression, str) and expression.startswith("$"):
         return now if expression == "$$NOW" else document.get(_name(expression[1:]), MISSING)
     if not isinstance(expression, dict):

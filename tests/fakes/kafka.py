@@ -1,4 +1,4 @@
-"""An in-memory log behind the seam of `eventkit/broker.py`, with consumer groups and their rebalances."""
+"""An in-memory log behind the `Broker` protocol of messaging, with consumer groups and their rebalances."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ POLL_SECONDS = 0.005
 
 
 class Log:
-    """What outlives every process: records, committed offsets, and who is a member of which group."""
+    """State that outlives every process: records, committed offsets, and the members of each group."""
 
     def __init__(self, now: Callable[[], datetime]) -> None:
         self._now = now
@@ -51,13 +51,14 @@ class Log:
         self._rebalance(member.group)
 
     def leave(self, member: MemoryConsumer) -> None:
-        """Asked for, or because its session expired: then it learns of it when it next asks for something."""
+        """Remove a member, on request or because its session expired; it notices with its next call."""
         if member in self.members.get(member.group, []):
             self.members[member.group].remove(member)
             self._rebalance(member.group)
 
     def _rebalance(self, group: str) -> None:
-        """Eagerly, as aiokafka does: everyone starts anew at the committed offsets, with what is kept too."""
+        """Rebalance eagerly, like aiokafka: everyone restarts at the committed offsets, even in kept
+        partitions."""
         members = self.members[group]
         for member in members:
             member.next_offsets = {}
@@ -99,7 +100,7 @@ class MemoryProducer:
         self._reach = reach
 
     async def publish(self, messages: Sequence[Message]) -> None:
-        """Three steps: none, the first half, or all of it may be in the log when it fails."""
+        """Publish in three steps: on failure none, the first half, or all messages may be in the log."""
         half = (len(messages) + 1) // 2
         await self._reach("publish")
         for message in messages[:half]:
@@ -132,7 +133,8 @@ class MemoryConsumer:
         if self.expelled:
             self._log.join(self)
         deadline = asyncio.get_running_loop().time() + timeout
-        while not (records := self._take(max_records)) and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110 (a consumer tells nobody)
+        # A consumer gives no signal.
+        while not (records := self._take(max_records)) and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(POLL_SECONDS)
         return records
 
@@ -170,7 +172,7 @@ class MemoryConsumer:
         return dict(self.next_offsets)
 
     async def stop(self) -> None:
-        """Without an answer it stays a member until its session expires."""
+        """Leave the group. If the request is lost, it stays a member until its session expires."""
         with contextlib.suppress(TransientError):
             await self._reach("leave")
             self._log.leave(self)

@@ -1,4 +1,5 @@
-"""An in-memory MongoDB: what the event kit asks of motor, with snapshot transactions and write conflicts."""
+"""An in-memory MongoDB: the part of motor that messaging uses, with snapshot transactions and write
+conflicts."""
 
 from __future__ import annotations
 
@@ -47,7 +48,7 @@ class MemoryClient:
         pass
 
     async def reach(self, step: str, session: MemorySession | None = None) -> None:
-        """Raises: what the driver raises when the network fails, labelled as the driver labels it."""
+        """Raises: the driver's own error for a network failure, with the driver's labels."""
         try:
             await self.step(step)
         except ConnectionError as error:
@@ -71,7 +72,8 @@ class MemorySession:
         self._end()
 
     async def with_transaction(self, body: Callable[[MemorySession], Awaitable[T]], **_: object) -> T:
-        """As the driver's: `body` again after a transient error, the commit again while its outcome is unknown."""
+        """Like the driver: repeats `body` after a transient error, and the commit while its outcome is
+        unknown."""
         while True:
             self.in_transaction, self._aborted, self._transaction = True, False, None
             try:
@@ -100,7 +102,7 @@ class MemorySession:
                     raise
 
     def transaction(self) -> Transaction:
-        """The snapshot is that of the first operation, not of the start."""
+        """The transaction; its snapshot is taken at the first operation, not at the start."""
         if self._aborted:
             raise failure("NoSuchTransaction", NO_SUCH_TRANSACTION)
         if self._transaction is None:
@@ -108,7 +110,7 @@ class MemorySession:
         return self._transaction
 
     def fail(self) -> None:
-        """The server aborts a transaction at its first error, whatever the client makes of it."""
+        """Abort, as the server does at a transaction's first error, whatever the client makes of it."""
         self._end()
         self.in_transaction = self._aborted = True
 
@@ -156,7 +158,7 @@ class MemoryCollection:
         self._name = name
 
     def with_options(self, **_: object) -> Self:
-        """Each read is of one instant here, whatever its read concern."""
+        """Unchanged: each read here sees one instant, whatever its read concern."""
         return self
 
     # -- reads ---------------------------------------------------------------------------------------------
@@ -335,7 +337,7 @@ class MemoryCollection:
         return result
 
     async def _write_alone(self, step: str, change: Callable[[Transaction], T]) -> T:
-        """A write without a transaction waits for one that holds its document."""
+        """Write without a transaction, waiting for any transaction that holds the document."""
         while True:
             own = Transaction(self._client.store)
             try:
@@ -343,7 +345,7 @@ class MemoryCollection:
                 own.commit()
                 return result
             except OperationFailure as error:
-                if isinstance(error, BulkWriteError):  # the documents before the one that failed stand
+                if isinstance(error, BulkWriteError):  # the documents before the failed one stay
                     own.commit()
                 if error.code != WRITE_CONFLICT:
                     raise
@@ -353,12 +355,12 @@ class MemoryCollection:
 
 
 def client(store: Store, step: Step = unhindered) -> mongo.Client:
-    """The store's client, as what it stands in for."""
+    """A client of the store, typed as the real one."""
     return cast(mongo.Client, MemoryClient(store, step))
 
 
 def _copy(document: Document) -> Document:
-    """As BSON has it: dates in milliseconds, tuples as lists, nothing shared with the caller."""
+    """A copy through BSON: dates in milliseconds, tuples as lists, nothing shared with the caller."""
     return bson.decode(bson.encode(document), codec_options=TZ_AWARE)
 
 

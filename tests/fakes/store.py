@@ -26,19 +26,19 @@ class Key(NamedTuple):
 
 
 class Store:
-    """What outlives every process. `now` is the server's clock, `$$NOW`."""
+    """State that outlives every process. `now` is the server's clock, `$$NOW`."""
 
     def __init__(self, now: Callable[[], datetime]) -> None:
         self.now = now
         self.rows: dict[Name, dict[Any, Document]] = {}
         self.commits = 0
         self.changed: dict[Key, int] = {}
-        """The commit that last touched a document, a deleted one too."""
+        """The commit that last touched a document, even a deleted one."""
         self.locks: dict[Key, Transaction] = {}
 
 
 class Transaction:
-    """Reads the store as it was when it began, with its own writes on top. The first writer of a document wins."""
+    """Reads the store as of its beginning, plus its own writes. The first writer of a document wins."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -50,7 +50,8 @@ class Transaction:
         return self._rows.setdefault(name, {})
 
     def write(self, name: Name, id_: Any, document: Document | None) -> None:
-        """Raises: `OperationFailure` (write conflict) when another has written it, or is about to."""
+        """Write one document. Raises: `OperationFailure` (write conflict) when another transaction wrote or
+        holds it."""
         key = Key(name, id_)
         holder = self._store.locks.get(key, self)
         if holder is not self or self._store.changed.get(key, 0) > self._began:
@@ -80,7 +81,7 @@ class Transaction:
         self.end()
 
     def end(self) -> None:
-        """Without a commit: an abort."""
+        """Release the locks; without a commit this aborts."""
         self._store.locks = {k: holder for k, holder in self._store.locks.items() if holder is not self}
 
 

@@ -1,4 +1,4 @@
-"""Marks what stands here: one service or the runtime, on a real MongoDB and a real broker."""
+"""Marks the tests below: one service or the platform, on a real MongoDB and a real broker."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ CONTACT: Final = {"phone": "+919812345678", "email": None, "handles": {"whatsapp
 
 
 class Place:
-    """A database, and as many processes of its service as a test starts: each has a vault of its own."""
+    """A database, and any number of processes of its service, each with its own vault."""
 
     def __init__(self, client: Client, db: Database) -> None:
         self.client = client
@@ -68,22 +68,24 @@ async def test_processes_that_start_at_once_share_one_data_key_and_one_content_k
         assert await vault.open((OWNER, one) for one in sealed) == [CONTACT] * 8
 
 
-async def test_a_key_that_another_process_is_only_making_is_waited_for(place: Place) -> None:
-    """It can be read before it is durable, but not by what seals with it."""
-    held = {"configureFailPoint": "disableSnapshotting"}  # nothing becomes durable with a majority
+async def test_sealing_waits_until_a_new_key_is_durable(place: Place) -> None:
+    """The key can be read before it is durable, but sealing must wait until it is."""
+    held = {"configureFailPoint": "disableSnapshotting"}  # no write becomes durable with a majority
     vaults = [place.process() for _ in range(2)]
     await place.client.admin.command(held | {"mode": "alwaysOn"})
     try:
         making = [asyncio.create_task(vaults[0].seal([(OWNER, CONTACT)]))]
         async with asyncio.timeout(10):
-            while not await place.rows("keys"):  # noqa: ASYNC110 (a database tells nobody)
+            while not await place.rows("keys"):  # noqa: ASYNC110 (a database gives no signal)
                 await asyncio.sleep(0.01)
         making.append(asyncio.create_task(vaults[1].seal([(OWNER, CONTACT)])))
         done, _ = await asyncio.wait(making, timeout=0.5)
         assert not done
     finally:
         await place.client.admin.command(held | {"mode": "off"})
-        await place.db["any"].insert_one({})  # or nothing becomes durable before the server's own next write
+        await place.db["any"].insert_one(
+            {}
+        )  # otherwise nothing becomes durable until the server's own next write
     [[one], [other]] = await asyncio.gather(*making)
     assert await vaults[0].open([(OWNER, one), (OWNER, other)]) == [CONTACT] * 2
 
@@ -139,7 +141,7 @@ def flipped(position: int) -> Callable[[bytes], bytes]:
 async def test_what_was_tampered_with_does_not_open(place: Place, tamper: Callable[[bytes], bytes]) -> None:
     vault = place.process()
     [sealed] = await vault.seal([(OWNER, CONTACT)])
-    for subtype in (sealed.subtype, 6):  # 6: it goes to libmongocrypt
+    for subtype in (sealed.subtype, 6):  # 6 goes to libmongocrypt
         with pytest.raises(EncryptionError):
             await vault.open([(OWNER, Binary(tamper(bytes(sealed)), subtype))])
     assert len(await place.rows("content_keys")) == 1
@@ -154,7 +156,7 @@ async def test_a_ciphertext_under_the_id_of_another_key_does_not_open(place: Pla
         await vault.open([(OWNER, forged)])
 
 
-async def test_what_was_put_into_another_document_does_not_open(place: Place) -> None:
+async def test_a_ciphertext_moved_to_another_document_does_not_open(place: Place) -> None:
     vault = place.process()
     [sealed] = await vault.seal([(OWNER, CONTACT)])
     with pytest.raises(EncryptionError):
@@ -174,7 +176,7 @@ async def test_a_new_master_key_seals_the_data_keys_and_changes_nothing_else(pla
         await place.process().open([(OWNER, sealed)])
 
 
-async def test_a_new_data_key_is_followed_by_those_that_run(
+async def test_running_processes_switch_to_a_new_data_key(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     running, rotating = place.process(), place.process()
@@ -192,7 +194,7 @@ async def test_a_new_data_key_is_followed_by_those_that_run(
     assert is_sealed_with(key, then)
 
 
-async def test_what_libmongocrypt_sealed_opens_and_counts_as_not_sealed_with_any_key(place: Place) -> None:
+async def test_documents_sealed_by_libmongocrypt_open_and_count_as_sealed_with_no_key(place: Place) -> None:
     vault = place.process()
     key = await vault.current_key()
     old = await sealed_by_libmongocrypt(place.client, place.db, place.keys, key, CONTACT)
@@ -208,9 +210,7 @@ async def test_what_libmongocrypt_sealed_opens_and_counts_as_not_sealed_with_any
 @pytest.mark.parametrize(
     ("command", "on"), [("findAndModify", "content_keys"), ("find", "keys")], ids=["content key", "data key"]
 )
-async def test_a_database_that_is_away_for_a_moment_is_a_passing_fault(
-    place: Place, command: str, on: str
-) -> None:
+async def test_a_brief_database_outage_is_a_transient_fault(place: Place, command: str, on: str) -> None:
     [sealed] = await place.process().seal([(OWNER, CONTACT)])
     vault = place.process()
     failing = {
@@ -228,7 +228,7 @@ async def test_a_database_that_is_away_for_a_moment_is_a_passing_fault(
     assert await vault.open([(OWNER, sealed)]) == [CONTACT]
 
 
-def test_names_of_master_keys_that_libmongocrypt_cannot_tell_apart(place: Place) -> None:
+def test_names_of_master_keys_that_libmongocrypt_confuses_are_refused(place: Place) -> None:
     with pytest.raises(ValueError, match="differ"):
         place.process({"a-1": secrets.token_bytes(96), "a_1": secrets.token_bytes(96)})
 

@@ -25,8 +25,9 @@ ANY_BROKER = frozenset(
         "tracing",
     )
 )
-"""Of these, what is shown does not depend on the broker, so that one is enough: in CI Apache Kafka. They are not in `make onkafka`, whose
-tests run side by side: some of them measure time."""
+"""Journeys whose result does not depend on the broker, so one broker is enough: in CI Apache Kafka. `make
+onkafka` leaves
+them out because it runs tests in parallel, and some of them measure time."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,4 +1,4 @@
-"""A crowd joins a running stack, and the books are read until they balance."""
+"""Registers a crowd on a running stack, and reads the books until they balance."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.journeys.test_kill import settled
 
 
 async def import_units(api: Api) -> str:
-    """The tree of the sample; its text."""
+    """Import the sample tree; returns its text."""
     tree = read_tree()
     headers = {"content-type": "text/csv"}
     answer = await api.send("POST", "groups", "/v1/units/imports", content=tree.encode(), headers=headers)
@@ -24,7 +24,7 @@ async def import_units(api: Api) -> str:
 
 
 async def join(api: Api, count: int, *, seed: int = 7) -> tuple[Sequence[Accepted], Sequence[Line]]:
-    """Who was accepted, and the books once they balance for that many members."""
+    """The accepted members, and the books once they balance for that many."""
     tree = await import_units(api)
     links = InviteLinks(api)
     giving = asyncio.create_task(links.keep_giving())

@@ -1,6 +1,7 @@
-"""Five faults, struck at the running system: the committed alert is seen to fire in a real Alertmanager, and to resolve.
+"""Five faults on the running system: the committed alert fires in a real Alertmanager, and resolves.
 
-`make alerts`. Times are shortened by tests/fixtures/scaled.py; expressions, thresholds and routes are the committed ones.
+`make alerts`. tests/fixtures/scaled.py shortens the times; expressions, thresholds and routes are the
+committed ones.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from infra.local.demo.invites import InviteLinks
 from infra.local.demo.people import people
 from infra.local.errors import LocalError
 from services.shared.messaging import KafkaBroker
-from tests.fixtures.alerting import CatchUp, alertmanager, watched
+from tests.fixtures.alerting import Watch, alertmanager, watched
 from tests.fixtures.poison import changed
 from tests.journeys.test_poison_and_stop import load_tree
 from tests.unit.test_rules import RULES
@@ -49,32 +50,33 @@ pytestmark = [
     pytest.mark.timeout(180),
     pytest.mark.skipif(
         not there_are_programs(),
-        reason="NOT TESTED: that alerts fire and resolve (Debian: apt-get install prometheus prometheus-alertmanager)",
+        reason="NOT TESTED: that alerts fire and resolve"
+        " (Debian: apt-get install prometheus prometheus-alertmanager)",
     ),
 ]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def watch(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[CatchUp]:
+async def watch(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Watch]:
     async with watched(tmp_path_factory.mktemp("alerts")) as running:
         await load_tree(running.api)
         yield running
 
 
-async def join(watch: CatchUp) -> None:
-    """One more member."""
+async def join(watch: Watch) -> None:
+    """Register one more member."""
     accepted = await Arrivals(watch.api).rush(islice(crowd, 1), 1, lambda: None)
     assert len(accepted) == 1
 
 
-async def test_a_welcome_held_for_want_of_an_invite_link(watch: CatchUp) -> None:
+async def test_a_welcome_held_for_want_of_an_invite_link(watch: Watch) -> None:
     await join(watch)
     await watch.fires("WelcomesHeld", severity="ticket", reason="no_invite")
     assert await InviteLinks(watch.api).give() == 1
     await watch.resolves("WelcomesHeld")
 
 
-async def test_a_frozen_broker(watch: CatchUp) -> None:
+async def test_a_frozen_broker(watch: Watch) -> None:
     watch.stack.processes["kafka"].signal(signal.SIGSTOP)
     try:
         await join(watch)
@@ -84,8 +86,8 @@ async def test_a_frozen_broker(watch: CatchUp) -> None:
     await watch.resolves("OutboxStuck", service="members")
 
 
-async def test_transactions_that_mongodb_aborts(watch: CatchUp) -> None:
-    """Groups tries its batch again and again, for as long as it takes."""
+async def test_transactions_that_mongodb_aborts(watch: Watch) -> None:
+    """Groups retries its batch for as long as the fault lasts."""
     data = {
         "failCommands": ["commitTransaction"],
         "appName": "sangathan-groups",
@@ -103,18 +105,18 @@ async def test_transactions_that_mongodb_aborts(watch: CatchUp) -> None:
     await watch.resolves("ConsumerStalled", service="groups")
 
 
-async def test_records_that_nobody_can_apply(watch: CatchUp) -> None:
+async def test_records_that_nobody_can_apply(watch: Watch) -> None:
     producer = await KafkaBroker(watch.stack.kafka, client_id="test").producer()
     await producer.publish([broken() for _ in range(POISONED)])
     await producer.stop()
-    # At once: that they arrive is over soon.
+    # Concurrently: DeadLettersArriving fires only for a short time.
     await asyncio.gather(
         watch.fires("DeadLettersArriving", severity="ticket", service="groups", reason="invalid_data"),
         watch.fires("DeadLettersUnsettled", severity="ticket", service="groups"),
         *(watch.fires("FuseOpen", severity="page", service=service) for service in CONSUMERS),
     )
     for service in CONSUMERS:
-        discard = {"reason": "a test of ours"}
+        discard = {"reason": "a test"}
         for path, body in (("dead-letters/discard", discard), ("fuse/reset", None)):
             answer = await watch.api.send("POST", service, f"/v1/ops/{path}", json=body)
             assert answer.status_code == 200, answer.text
@@ -122,37 +124,37 @@ async def test_records_that_nobody_can_apply(watch: CatchUp) -> None:
         await watch.resolves(alert)
 
 
-async def test_a_service_that_is_gone(watch: CatchUp) -> None:
+async def test_a_service_that_is_gone(watch: Watch) -> None:
     await watch.stack.processes["analytics"].stop()
     await watch.fires("ServiceDown", severity="page", service="analytics")
     await watch.stack.start_again("analytics", {})
     await watch.resolves("ServiceDown", service="analytics")
 
 
-async def test_a_system_that_is_well_again_has_no_alert(watch: CatchUp) -> None:
+async def test_a_recovered_system_has_no_alert(watch: Watch) -> None:
     await join(watch)
     await asyncio.sleep(10)
     assert [alert["labels"] for alert in await watch.alertmanager.alerts()] == []
 
 
-async def test_what_the_rules_speak_of_is_there_in_a_system_that_is_well(watch: CatchUp) -> None:
+async def test_every_series_of_the_rules_exists_in_a_healthy_system(watch: Watch) -> None:
     """An alert on a series that does not exist is silent for ever."""
     names = set().union(*(re.findall(r"(?<!:)\bsangathan_\w+\b(?!:)", rule["expr"]) for rule in RULES))
     absent = [name for name in names if not await watch.prometheus.query(f"last_over_time({name}[10m])")]
     assert absent == []
 
 
-async def test_what_follows_from_an_open_fuse_is_not_told(tmp_path: Path) -> None:
-    async with alertmanager(tmp_path) as (manager, told):
+async def test_an_open_fuse_inhibits_the_alerts_it_causes(tmp_path: Path) -> None:
+    async with alertmanager(tmp_path) as (manager, messages):
         stalled = {"alertname": "ConsumerStalled", "severity": "page"}
         fuse = {"alertname": "FuseOpen", "severity": "page", "service": "groups"}
         await manager.tell(fuse, stalled | {"service": "groups"}, stalled | {"service": "analytics"})
         for _ in range(100):
-            if len(told) >= 2:
+            if len(messages) >= 2:
                 break
             await asyncio.sleep(0.1)
         await asyncio.sleep(2)
-        assert {(t.labels["alertname"], t.labels["service"]) for t in told} == {
+        assert {(t.labels["alertname"], t.labels["service"]) for t in messages} == {
             ("FuseOpen", "groups"),
             ("ConsumerStalled", "analytics"),
         }

@@ -1,4 +1,5 @@
-"""Every query of every dashboard, put to a real Prometheus that watches the four services while members join."""
+"""Every query of every dashboard, run on a real Prometheus that scrapes the four services while members
+join."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ BR-DASH,district,Dash,डैश,0.5
 BR-DASH-ONE,block,One,एक,0.5
 """
 WINDOW = "2m"
-"""For $__rate_interval, which Grafana makes from the width of the screen: all that happens here lies within."""
+"""Stands for $__rate_interval, which Grafana derives from the width of the screen: longer than this whole
+test."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -34,7 +36,7 @@ def _prometheus() -> None:
 
 
 class Life:
-    """What makes figures: members who join, and an admin who sets the links of their groups."""
+    """Produces figures: registers members, and sets the links of their groups as an admin."""
 
     def __init__(self, stack: LocalStack, http: httpx2.AsyncClient) -> None:
         self._urls, self._http, self._joined = stack.urls, http, 0
@@ -65,7 +67,7 @@ class Life:
             assert answer.status_code == 201, answer.text
 
     async def link(self) -> int:
-        """Set the links that are missing; how many groups there are."""
+        """Set missing links, and return the number of groups."""
         url = f"{self._urls['groups']}/v1/groups"
         groups = (await self._http.get(url, params={"unit": "BR-DASH"})).json()["items"]
         for group in groups:
@@ -105,12 +107,12 @@ async def test_every_query_of_every_dashboard_returns_data(stack: LocalStack, tm
         httpx2.AsyncClient(headers={"authorization": f"Bearer {stack.token}"}, timeout=30) as http,
         Prometheus(tmp_path, targets) as prometheus,
     ):
-        await asyncio.sleep(3)  # the counters are seen before they count
+        await asyncio.sleep(3)  # scrape the counters before they count
         life = Life(stack, http)
         await life.tree()
         await life.join(3)
         await until_linked(life)
-        for _ in range(12):  # figures are gauged every 10 s
+        for _ in range(12):  # figures are measured every 10 s
             await life.join(1)
             await asyncio.sleep(5)
             empty = await unanswered(prometheus)
@@ -118,14 +120,14 @@ async def test_every_query_of_every_dashboard_returns_data(stack: LocalStack, tm
                 break
         assert set((await prometheus.targets()).values()) == {"up"}
         assert not empty, "\n".join(empty)
-        # Not merely some series: the figures are those of what has just happened.
+        # Not merely some series: the figures match the events.
         [members] = await prometheus.query('sum(max by (gender) (sangathan_members{unit="BR-DASH"}))')
         assert float(members["value"][1]) >= 3
         assert await prometheus.query('sangathan_build_info{service="groups"}')
 
 
 @pytest.mark.heavy
-async def test_a_query_of_what_does_not_exist_would_be_found(
+async def test_a_query_of_an_unknown_series_is_found(
     stack: LocalStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(

@@ -1,4 +1,5 @@
-"""The doctor on the running system: all is well; then eight things break at once, and each is named with its cure."""
+"""The doctor on the running system: all is well; then eight things break at once, and it names each with its
+cure."""
 
 from __future__ import annotations
 
@@ -43,7 +44,7 @@ class Visit:
 
 
 async def doctor(stack: LocalStack, **settings: str) -> Visit:
-    """`settings` are variables without their prefix."""
+    """Run the doctor. `settings` are variables without their prefix."""
     command = ["-m", "services.shared.ops", "doctor", "--json", "--dir", str(stack.directory)]
     environment = {f"SANGATHAN_{name}": value for name, value in settings.items()}
     process = await asyncio.create_subprocess_exec(
@@ -54,7 +55,7 @@ async def doctor(stack: LocalStack, **settings: str) -> Visit:
 
 
 async def until(stack: LocalStack, *parts: str) -> Visit:
-    """Visit until all of it is said: services notice within seconds, not at once."""
+    """Visit until all `parts` are reported: services notice within seconds, not at once."""
     deadline = time.monotonic() + 60
     while True:
         visit = await doctor(stack)
@@ -73,11 +74,11 @@ async def break_mongodb(client: Client) -> None:
 
 
 async def strand_an_event(client: Client) -> None:
-    """The lease of the relay is another's, and a row waits since an hour."""
+    """Give the relay's lease to another holder, and leave a row that has waited for an hour."""
     members, now = database(client, "members"), datetime.now(UTC)
     lease = {"holder": "a ghost", "expires_at": now + timedelta(hours=1)}
     await members["leases"].update_one({"_id": "relay"}, {"$set": lease}, upsert=True)
-    # Later than what a relay that still believes in its lease publishes.
+    # After the last publish of a relay that still believes in its lease.
     await asyncio.sleep(6)
     row = {"_id": "stranded", "subject": "m", "sequence": 1, "topic": "sangathan.members", "value": b"{}"}
     await members["outbox"].insert_one({**row, "headers": {}, "at": now - timedelta(hours=1)})
@@ -94,7 +95,7 @@ async def shorten_a_topic(bootstrap: str, topic: str) -> None:
 
 
 async def poison(stack: LocalStack) -> None:
-    """A record of a type that nobody knows: a dead letter of every reader."""
+    """Publish a record of an unknown type: it becomes a dead letter of every reader."""
     producer = await KafkaBroker(stack.kafka, client_id="test").producer()
     await producer.publish([Message("sangathan.members", b"m", b"{}", (("ce_type", b"member.sang"),))])
     await producer.stop()
@@ -107,7 +108,7 @@ def cure(visit: Visit, part: str) -> str:
 
 @pytest.mark.heavy
 @pytest.mark.timeout(300)
-async def test_what_breaks_is_named_with_its_cure(tmp_path: Path) -> None:
+async def test_every_fault_is_named_with_its_cure(tmp_path: Path) -> None:
     async with LocalStack(tmp_path, restart=False, replicas={"groups": 2}) as stack:
         client = connect(stack.mongo, app_name="test")
         healthy = await until_well(stack)
@@ -133,7 +134,7 @@ async def test_what_breaks_is_named_with_its_cure(tmp_path: Path) -> None:
             f"analytics at {stack.urls['analytics']} does not answer",
         )
         assert visit.code == 1
-        # On a slow machine the consumer behind the fuse is late by then, too.
+        # On a slow machine the consumer behind the fuse also lags by then.
         assert visit.areas("wrong") - {"lag"} == {
             "services",
             "readiness",
@@ -153,7 +154,7 @@ async def test_what_breaks_is_named_with_its_cure(tmp_path: Path) -> None:
 
 
 async def until_well(stack: LocalStack) -> Visit:
-    """With two processes of a service, the second takes its partitions after it is ready."""
+    """Wait until all is well. A service's second process gets its partitions after it is ready."""
     deadline = time.monotonic() + 60
     while (visit := await doctor(stack)).code:
         assert time.monotonic() < deadline, visit.findings
@@ -161,7 +162,7 @@ async def until_well(stack: LocalStack) -> Visit:
 
 
 async def nothing_is_there_that_is_not_expected(stack: LocalStack) -> None:
-    """expected.json is derived without MongoDB: what it forgot would never be missed."""
+    """expected.json is derived without MongoDB: it must list every index that exists."""
     wanted = expected.load()
     seen = await stores.look(Access(mongo=stack.mongo), wanted, SystemClock())
     assert isinstance(seen, Store)

@@ -1,4 +1,4 @@
-"""Who may not come in: every service, as it runs, refuses the same callers with the same problem."""
+"""Bad callers: every running service refuses the same ones with the same problem."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def unsigned(_: LocalStack) -> str:
 
 
 def signed_with_the_public_key(stack: LocalStack) -> str:
-    """HS256 with what everybody can read, which a verifier that trusts the header's `alg` would accept."""
+    """HS256 with the public key as secret, which a verifier that trusts the header's `alg` would accept."""
     public = orjson.loads(stack.keys.jwks.read_bytes())["keys"][0]
     secret = OctKey.import_key(base64.urlsafe_b64decode(public["x"] + "=="))
     return jwt.encode({"alg": "HS256", "kid": public["kid"]}, claims(), secret, algorithms=["HS256"])
@@ -86,7 +86,7 @@ async def test_a_token_without_the_scope_is_403_and_one_without_a_unit_sees_noth
 
 
 @pytest.mark.parametrize("service", LISTINGS)
-async def test_what_is_not_there_is_a_problem_too(stack: LocalStack, service: str) -> None:
+async def test_unknown_paths_and_methods_are_problems(stack: LocalStack, service: str) -> None:
     for path, status in (("/v1/nowhere", 404), ("/nowhere", 404)):
         answer = get(stack, service, path, stack.token)
         assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
@@ -96,7 +96,7 @@ async def test_what_is_not_there_is_a_problem_too(stack: LocalStack, service: st
 
 
 @pytest.mark.parametrize("service", LISTINGS)
-async def test_anybody_may_ask_how_it_is(stack: LocalStack, service: str) -> None:
+async def test_health_and_metrics_need_no_token(stack: LocalStack, service: str) -> None:
     assert get(stack, service, "/livez", None).status_code == 200
     ready = get(stack, service, "/readyz", None)
     assert ready.json()["ready"] is True

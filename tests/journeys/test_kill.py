@@ -29,7 +29,8 @@ SETTLE_SECONDS = 90
 
 @pytest.fixture
 async def own_stack(tmp_path: Path) -> AsyncIterator[LocalStack]:
-    """Seats for 20 a group, so that overflow happens under the blows too; short claims, so that they run out in time."""
+    """A stack with 20 seats per group, so that groups overflow during the kills, and short claims, so that
+    they expire."""
     env = {
         "groups": {"SANGATHAN_GROUP_CAPACITY": "20"},
         "notifications": {"SANGATHAN_CLAIM_SECONDS": "10"},
@@ -51,7 +52,7 @@ async def test_a_sigkill_of_every_service_loses_nothing_and_doubles_nothing(own_
         links = InviteLinks(api)
         giving = asyncio.create_task(links.keep_giving())
         arrivals = Arrivals(api)
-        # By what has been answered and not by the clock: a slow machine may not have answered anybody yet.
+        # Count answers, not time: a slow machine may not have answered anybody yet.
         due = {name: JOINS * nth // (len(SERVICES) + 1) for nth, name in enumerate(SERVICES, start=1)}
         reached = {name: asyncio.Event() for name in SERVICES}
         answered = 0
@@ -77,7 +78,7 @@ async def test_a_sigkill_of_every_service_loses_nothing_and_doubles_nothing(own_
 
         assert {name: stack.processes[name].restarts for name in SERVICES} == dict.fromkeys(SERVICES, 1)
         assert all(0 < n < JOINS for n in struck.values()), f"a blow fell too early or too late: {struck}"
-        # A key that was answered 409 after a broken connection would be a member registered by its first try.
+        # A 409 after a broken connection would be a member registered by its first request.
         assert arrivals.already == 0
         assert len(accepted) == len({a.member_id for a in accepted}) == JOINS
         assert all(line.balances for line in lines), lines
@@ -87,7 +88,7 @@ async def test_a_sigkill_of_every_service_loses_nothing_and_doubles_nothing(own_
 
 
 async def settled(api: Api, members: int) -> list[Line]:
-    """The books once they balance for this many members and stay so, or as they are when the time is up."""
+    """The books once they balance for this many members and stay so, or the last ones when time is up."""
     deadline = asyncio.get_running_loop().time() + SETTLE_SECONDS
     calm = 0
     while True:
@@ -124,7 +125,7 @@ async def the_log(stack: LocalStack) -> list[Envelope[Event]]:
 
 
 def check_the_log(events: list[Envelope[Event]], members: set[str]) -> None:
-    """Every event may lie there more than once, but as one event: one effect, and no gap in any sequence."""
+    """Each event may be in the log more than once, but has one effect, and no sequence has a gap."""
     by_id = {e.id: e for e in events}
     firsts = list(by_id.values())
     kinds = Counter(e.type for e in firsts)

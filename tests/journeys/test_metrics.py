@@ -1,4 +1,4 @@
-"""The number of series does not grow with what callers make up: ids, paths, methods, units, phones."""
+"""The number of series does not grow with made-up input: ids, paths, methods, units, phones."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PATHS = {
 
 
 async def call(http: httpx2.AsyncClient, stack: LocalStack, number: int) -> None:
-    """Every service is asked for what no one has asked for before, and one member joins a unit that no one knows."""
+    """Request new ids and paths from every service, and register one member in an unknown unit."""
     for service, paths in PATHS.items():
         for path in paths:
             await http.get(stack.urls[service] + path.replace("{id}", new_id()))
@@ -52,8 +52,8 @@ async def test_series_do_not_grow_with_what_callers_make_up(stack: LocalStack) -
     async with httpx2.AsyncClient(headers={"authorization": f"Bearer {stack.token}"}, timeout=30) as http:
         for number in range(1, 4):
             await call(http, stack, number)
-        await scrape(http, stack)  # which has a route of its own
-        await asyncio.sleep(3)  # until what they caused has gone through all four services, and been gauged
+        await scrape(http, stack)  # scraping adds a route
+        await asyncio.sleep(3)  # until the effects have passed all four services and been measured
         before = await scrape(http, stack)
         for number in range(100, 140):
             await call(http, stack, number)
@@ -68,8 +68,8 @@ async def test_series_do_not_grow_with_what_callers_make_up(stack: LocalStack) -
     assert "MADE-UP" not in "".join(after.values())
 
 
-def test_the_bounds_can_be_broken() -> None:
-    """A label that says too much, and one that nobody has listed, are both found."""
+def test_broken_bounds_are_found() -> None:
+    """A label with too many values and an unlisted label are both found."""
     many = "\n".join(f'x{{status="{n}"}} 1' for n in range(BOUNDS["status"] + 1))
-    assert over_bound(many + "\n") == ["x: status says 5 things"]
-    assert over_bound('x{member_id="1"} 1\n') == ["x: member_id says 1 things"]
+    assert over_bound(many + "\n") == ["x: status has 5 values"]
+    assert over_bound('x{member_id="1"} 1\n') == ["x: member_id has 1 values"]

@@ -1,4 +1,5 @@
-"""An operator at work: a deploy that breaks a handler, a record nobody knows, and the command that puts both right."""
+"""An operator at work: a deploy that breaks a handler, an unknown record, and the commands that repair
+both."""
 
 from __future__ import annotations
 
@@ -156,5 +157,5 @@ async def test_an_open_fuse_is_seen_and_closed_by_command(tmp_path: Path) -> Non
         (fuse,) = await command.documents("fuse", "reset")
         assert fuse["open"] is False
         async with asyncio.timeout(20):
-            while await placed(api, accepted) == 0:  # noqa: ASYNC110 (a consumer tells nobody)
+            while await placed(api, accepted) == 0:  # noqa: ASYNC110 (a consumer gives no signal)
                 await asyncio.sleep(0.2)

@@ -1,4 +1,5 @@
-"""A topic gets more partitions as the runbook says: its writer stopped, its readers with nothing left. Keys move, and nothing is lost."""
+"""Adding partitions to a topic as the runbook says: its writer stopped, its readers drained. Keys move,
+nothing is lost."""
 
 from __future__ import annotations
 
@@ -27,7 +28,7 @@ BEFORE, AFTER = 6, 12
 
 
 async def alter(bootstrap: str, topic: str, partitions: int) -> None:
-    """`kafka-topics.sh --alter`, which needs a JVM of its own."""
+    """The effect of `kafka-topics.sh --alter`, without its JVM."""
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
     await admin.start()
     try:
@@ -37,7 +38,7 @@ async def alter(bootstrap: str, topic: str, partitions: int) -> None:
 
 
 async def places(bootstrap: str) -> dict[str, list[Partition]]:
-    """Where the events of each member are, in the order in which they are read: a partition after the other."""
+    """The partitions of each member's events, in reading order: one partition after the other."""
     broker = KafkaBroker(bootstrap, client_id="test")
     consumer = await broker.consumer("test-places", [TOPIC])
     found: dict[str, list[Partition]] = defaultdict(list)
@@ -88,7 +89,7 @@ def balanced(lines: Sequence[Line]) -> bool:
 
 
 async def move(api: Api, member: str, units: Sequence[str]) -> str:
-    """To another unit, which is returned."""
+    """Move to another unit, which is returned."""
     path = f"/v1/members/{member}"
     now = (await api.get("members", path))["unit"]
     unit = next(code for code in reversed(units) if code != now)
@@ -98,5 +99,5 @@ async def move(api: Api, member: str, units: Sequence[str]) -> str:
 
 
 async def seats(api: Api, member: str) -> list[str]:
-    """The units of the groups that the member is in."""
+    """The units of the member's groups."""
     return [seat["unit"] for seat in (await api.get("groups", f"/v1/members/{member}/groups"))["items"]]

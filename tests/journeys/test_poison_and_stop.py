@@ -76,7 +76,8 @@ async def test_poison_in_every_topic_stops_nobody(tmp_path: Path) -> None:
 @pytest.mark.heavy
 @pytest.mark.timeout(240)
 async def test_sigterm_under_load_is_clean_and_loses_nothing(tmp_path: Path) -> None:
-    """Each service in turn, while members join: gone within 10 s with code 0, and the books balance afterwards."""
+    """Each service in turn, while members join: gone within 10 s with code 0, and the books balance
+    afterwards."""
     async with (
         LocalStack(tmp_path) as stack,
         Api(stack.urls, stack.token, connections=40) as api,

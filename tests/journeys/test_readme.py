@@ -26,7 +26,7 @@ def tour() -> str:
 
 @pytest.mark.heavy
 async def test_the_tour_of_the_readme_works(tmp_path: Path) -> None:
-    # A checkout as the reader has it: the stack in .local, python in .venv.
+    # A checkout as the reader has it: the stack in .local, Python in .venv.
     (tmp_path / ".venv").symlink_to(sys.prefix)
     script = f"set -euo pipefail\n{tour()}"
     async with LocalStack(tmp_path / ".local"):

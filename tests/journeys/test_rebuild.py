@@ -1,4 +1,5 @@
-"""The commands as an operator runs them: each service stated again, then made anew and put in the place of the old."""
+"""The commands as an operator runs them: each service is republished, then rebuilt and replaced by the
+result."""
 
 from __future__ import annotations
 
@@ -60,7 +61,7 @@ async def rebuild(stack: LocalStack, service: str, *more: str) -> tuple[int, str
 
 
 async def figures(api: Api) -> dict[str, Any]:
-    """What analytics says, but for how recent it is and for what is live, which a lost link changes."""
+    """Analytics' figures, except their age and the current values, which a lost link changes."""
     asked: list[tuple[str, dict[str, str]]] = [("/v1/overview", {})]
     asked += [
         ("/v1/timeseries", {"metric": m}) for m in ("members.joined", "placements.assigned", "welcomes.sent")
@@ -77,7 +78,7 @@ async def arrive(api: Api, crowd: list[Person]) -> int:
 
 
 async def check_that_nobody_is_named(stack: LocalStack, crowd: list[Person]) -> None:
-    """Not a name, number or handle of theirs is anywhere in the log."""
+    """No name, number or handle of theirs is anywhere in the log."""
     settings = ServiceSettings(service="test", kafka_bootstrap=stack.kafka)
     log = await records_of(settings, sorted({event.topic for event in EVENTS}))
     raw = b"\n".join(part for r in log for part in (r.key or b"", r.value or b"", *(v for _, v in r.headers)))
@@ -88,7 +89,7 @@ async def check_that_nobody_is_named(stack: LocalStack, crowd: list[Person]) -> 
 
 @pytest.mark.heavy
 @pytest.mark.timeout(600)
-async def test_every_service_is_stated_again_made_anew_and_replaced(own_stack: LocalStack) -> None:
+async def test_every_service_is_republished_rebuilt_and_replaced(own_stack: LocalStack) -> None:
     stack = own_stack
     async with Api(stack.urls, stack.token, connections=24) as api:
         answer = await api.send(

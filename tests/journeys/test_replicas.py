@@ -65,7 +65,7 @@ async def test_one_of_three_replicas_of_every_service_may_die(own_stack: LocalSt
 
 
 class Threshold:
-    """Counts answers; `reached` when there are `wanted`."""
+    """Counts answers; sets `reached` at `wanted`."""
 
     def __init__(self, wanted: int) -> None:
         self.count, self._wanted, self.reached = 0, wanted, asyncio.Event()
@@ -88,7 +88,7 @@ async def through(
 
 
 async def check_that_work_was_shared(api: Api) -> None:
-    """A replica that has no partition would prove nothing by its failure."""
+    """Check that replicas shared the work: one without a partition would prove nothing by its failure."""
     for service in SERVICES:
         if service == "members":
             continue

@@ -1,4 +1,4 @@
-"""A database is lost and restored from an older dump, and the log says the rest; afterwards the books balance.
+"""A database is lost, restored from an older dump and completed from the log; afterwards the books balance.
 
 The commands are those of docs/runbook.md, run as an operator runs them.
 """
@@ -57,7 +57,7 @@ async def api(own_stack: LocalStack) -> AsyncIterator[Api]:
 
 
 class Town:
-    """The same people in the same order, who join when they are called."""
+    """The same people in the same order, who join on call."""
 
     def __init__(self, api: Api) -> None:
         self._people = list(people(BEFORE + DURING + AFTER, codes(read_tree()), 7))
@@ -69,7 +69,7 @@ class Town:
         return await self.arrivals.rush(self._next(count), AT_ONCE, lambda: None)
 
     async def trickle(self, count: int) -> list[Accepted]:
-        """They take some seconds, as long as a dump does."""
+        """Join over some seconds, as long as a dump takes."""
         return await self.arrivals.walk(self._next(count), PER_SECOND, lambda: None)
 
     async def join_once_more(self) -> list[Accepted]:
@@ -111,7 +111,7 @@ async def run(stack: LocalStack, service: str, *words: str) -> str:
 
 
 async def restore(stack: LocalStack, dumps: Path, service: str) -> str:
-    """What the runbook says to do, but for starting the service; the last command's words."""
+    """The runbook's steps up to starting the service; returns the last command's output."""
     anew = ("--database", f"{service}2", "--group", f"{service}2")
     await run(stack, service, "restore", str(dumps / service), *anew, "--dry-run")
     await run(stack, service, "restore", str(dumps / service), *anew)
@@ -130,14 +130,14 @@ def lose(stack: LocalStack, databases: Sequence[str]) -> None:
 
 
 def handed_over(stack: LocalStack, database: str, since: datetime = EPOCH) -> Counter[str]:
-    """How many messages were handed to the sender, by member."""
+    """Messages handed to the sender, counted by member."""
     with MongoClient[dict[str, Any]](stack.mongo, tz_aware=True) as client:
         found = client[database]["recorded_messages"].find({"at": {"$gt": since}})
         return Counter(row["member_id"] for row in found)
 
 
 def check_the_log(events: Sequence[Envelope[Event]]) -> Counter[str]:
-    """No effect twice, and no two events with one number; how many there are of each type."""
+    """Check that no effect happened twice and no two events share a number; returns the events by type."""
     firsts = list({e.id: e for e in events}.values())
     numbered = Counter((e.data.topic, e.subject, e.sequence) for e in firsts if "snapshot" not in e.type)
     assert not [place for place, n in numbered.items() if n > 1]
@@ -158,7 +158,7 @@ async def test_all_but_members_are_killed_and_lost_and_nobody_is_placed_or_welco
     stack, town = own_stack, Town(api)
     async with links_given(api):
         early = await town.join(BEFORE)
-        # Of running services, whose outboxes and consumers are at work.
+        # Dump running services, whose outboxes and consumers are at work.
         joining = asyncio.create_task(town.trickle(DURING))
         await asyncio.gather(*(run(stack, s, "dump", str(tmp_path / s)) for s in PROJECTIONS))
         during = await joining
@@ -195,7 +195,7 @@ async def test_all_but_members_are_killed_and_lost_and_nobody_is_placed_or_welco
 
 @pytest.mark.heavy
 @pytest.mark.timeout(500)
-async def test_all_databases_are_lost_restored_and_only_who_joined_since_is_missing(
+async def test_after_all_databases_are_restored_only_later_joins_are_missing(
     own_stack: LocalStack, api: Api, tmp_path: Path
 ) -> None:
     stack, town = own_stack, Town(api)

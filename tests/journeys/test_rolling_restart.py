@@ -1,4 +1,4 @@
-"""Every process of every service is stopped and started anew under load: no request fails, and the books balance."""
+"""Every process of every service is restarted under load: no request fails, and the books balance."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from tests.journeys.test_kill import settled
 from tests.journeys.test_poison_and_stop import load_tree
 
 DRAIN_SECONDS = 5.0
-"""The balancer asks every 0.2 s, and every client has a request on each of its connections well within it."""
+"""The balancer polls every 0.2 s, and every client uses each of its connections well within this time."""
 EXIT_SECONDS = 10.0
 WRITERS, READERS = 4, 4
 PAUSE = 0.1
 
 
 class Load:
-    """Clients with connections that are kept alive, and no second try of anything."""
+    """Clients with keep-alive connections and without retries."""
 
     def __init__(self, urls: dict[str, str], token: str) -> None:
         self._urls = urls
@@ -42,10 +42,10 @@ class Load:
         self.joined: list[str] = []
         self.answered = 0
         self.failed: list[str] = []
-        """What was not answered with 2xx: what, how, after how long."""
+        """Every answer other than 2xx: request, outcome, duration."""
 
     async def run(self) -> None:
-        """Until `stop`."""
+        """Run until `stop`."""
         crowd = people(20_000, ["BR-GAYA"], 8)
         async with asyncio.TaskGroup() as clients:
             for _ in range(WRITERS):
@@ -104,7 +104,7 @@ class Load:
 
 
 class Rolling(LocalStack):
-    """Two processes of each service, which callers and peers alike reach through a balancer."""
+    """Two processes of each service; callers and other services reach them through a balancer."""
 
     def __init__(self, directory: Path, ports: dict[str, int], drain_seconds: float) -> None:
         self.balanced = {name: url(port) for name, port in ports.items()}
@@ -117,7 +117,7 @@ class Rolling(LocalStack):
         )
 
     async def restart(self, name: str, balancer: Balancer) -> float:
-        """SIGTERM to one process; the seconds until it was gone. Its successor is in the balancer on return."""
+        """SIGTERM one process; returns the seconds until its exit, once its successor is in the balancer."""
         child, port = self.processes[name], port_of(self.urls[name])
         began, exits = time.monotonic(), len(child.exit_codes)
         child.signal(signal.SIGTERM)
@@ -150,7 +150,7 @@ async def rolling(
 
 
 async def until_counted(api: Api) -> None:
-    """Analytics hears of the tree by event, and knows no such unit until then."""
+    """Wait until analytics knows the unit, which it learns by event."""
     async with asyncio.timeout(30):
         while (await api.send("GET", "analytics", "/v1/overview?unit=BR")).status_code != 200:  # noqa: ASYNC110
             await asyncio.sleep(0.1)
@@ -193,7 +193,7 @@ async def test_a_rolling_restart_of_everything_fails_no_request_and_the_books_ba
 @pytest.mark.heavy
 @pytest.mark.timeout(200)
 async def test_without_a_drain_the_same_load_sees_failures(tmp_path: Path) -> None:
-    """What shows that the load and the balancer of the other test can see a stop at all."""
+    """Shows that the load and the balancer of the other test can detect a stop at all."""
     async with (
         rolling(tmp_path, 0) as (stack, balancers),
         Api(stack.balanced, stack.token, connections=8) as api,
@@ -202,7 +202,7 @@ async def test_without_a_drain_the_same_load_sees_failures(tmp_path: Path) -> No
         await until_counted(api)
         load = Load(stack.balanced, stack.token)
         loading = asyncio.create_task(load.run())
-        for name in ("members", "groups", "analytics") * 4:  # a stop is seen when it meets a request
+        for name in ("members", "groups", "analytics") * 4:  # a stop shows only when a request hits it
             await asyncio.sleep(0.5)
             await stack.restart(name, balancers[name])
             if load.failed:

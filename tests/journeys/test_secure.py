@@ -1,4 +1,4 @@
-"""The secured stack: the flow works for services that may do no more than they need, and for nobody else."""
+"""The secured stack: the flow works for services with least privilege, and for nobody else."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ TOPICS = [topic.name for topic in load_topics(1)]
 
 @pytest.fixture(scope="module")
 def started() -> Iterator[list[tuple[Sequence[str], dict[str, str]]]]:
-    """Command line and environment of every process that was started, the short-lived ones too."""
+    """Command line and environment of every started process, including short-lived ones."""
     seen: list[tuple[Sequence[str], dict[str, str]]] = []
     start = asyncio.create_subprocess_exec
 
@@ -114,7 +114,7 @@ def test_a_service_may_touch_the_topics_of_its_code_and_no_others(
 
 
 async def test_analytics_cannot_write_what_members_say(stack: LocalStack, secured: Secured) -> None:
-    await publish(stack, secured.kafka("groups"), "groups.dlq")  # what is allowed goes through
+    await publish(stack, secured.kafka("groups"), "groups.dlq")  # an allowed write goes through
     with pytest.raises(TransientError, match="TopicAuthorizationFailedError"):
         await publish(stack, secured.kafka("analytics"), "sangathan.members")
 
@@ -148,7 +148,7 @@ def test_a_service_sees_its_own_database_alone(secured: Secured, service: str) -
                 assert refused.value.code == 13, "Unauthorized"
 
 
-async def test_who_does_not_log_in_is_nobody(stack: LocalStack, secured: Secured) -> None:
+async def test_without_a_login_nothing_is_allowed(stack: LocalStack, secured: Secured) -> None:
     certain: dict[str, Any] = {"tls": True, "tlsCAFile": str(secured.ca), "serverSelectionTimeoutMS": 5000}
     client: MongoClient[dict[str, Any]] = MongoClient(stack.mongo, **certain)
     with client, pytest.raises(OperationFailure) as refused:
@@ -199,7 +199,7 @@ async def test_passwords_are_in_files_and_nowhere_else(
         secured.mongo_keyfile.read_text(),
     }
     assert len(passwords) == 11
-    assert len([1 for command, _ in started if "kafka.Kafka" in command]) == 1  # all were noted
+    assert len([1 for command, _ in started if "kafka.Kafka" in command]) == 1  # all were recorded
     for command, environment in started:
         said = " ".join([*command, *environment.values()])
         assert not [p for p in passwords if p in said], command[0]
@@ -248,7 +248,7 @@ async def test_rights_that_drifted_are_put_back(stack: LocalStack, secured: Secu
     users, access = Users(settings), load_access()
     drifted = {"analytics": Access((*access["analytics"].writes, "sangathan.members"), (), "analytics")}
     users.apply(users.compare(drifted, {}))
-    await publish(stack, secured.kafka("analytics"), "sangathan.members")  # so a grant takes effect
+    await publish(stack, secured.kafka("analytics"), "sangathan.members")  # the grant takes effect
 
     planned = await said(stack, secured, "infra.kafka", "acls", "--bootstrap", stack.kafka, "--dry-run")
     assert "would revoke user:analytics: allow write topic sangathan.members (literal)" in planned
@@ -270,7 +270,7 @@ async def test_a_service_dumps_and_restores_itself_with_its_own_rights(
     steps = (
         (("dump", dump), 0),
         (("restore", dump, *anew), 0),
-        (("rebuild", *anew, "--resume"), ONLY_RESTORED),  # for it runs
+        (("rebuild", *anew, "--resume"), ONLY_RESTORED),  # because the service is running
     )
     for words, expected in steps:
         status, text = await run(stack, service, *words)
@@ -279,7 +279,7 @@ async def test_a_service_dumps_and_restores_itself_with_its_own_rights(
 
 
 async def said(stack: LocalStack, secured: Secured, *command: str) -> str:
-    """By an operator's command, as the administrator of both stores."""
+    """Output of an operator's command, run as the administrator of both stores."""
     environment = {
         "SANGATHAN_SECRETS_DIR": str(secured.secrets / "admin"),
         "SANGATHAN_KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
@@ -307,7 +307,7 @@ async def publish(stack: LocalStack, security: Security, topic: str) -> None:
 
 
 async def fetch(stack: LocalStack, security: Security, group: str, topic: str) -> int:
-    """How many records came, up to 30 s."""
+    """The number of records fetched, waiting up to 30 s."""
     async with asyncio.timeout(30):
         consumer = await as_(stack, security).consumer(group, [topic])
         try:
@@ -319,7 +319,7 @@ async def fetch(stack: LocalStack, security: Security, group: str, topic: str) -
 
 
 async def said_until(environment: dict[str, str], log: Path, word: str) -> str:
-    """What groups says with this environment until it says `word`, for 40 s at most."""
+    """The log of groups with this environment until it contains `word`, for 40 s at most."""
     inherited = {key: value for key, value in os.environ.items() if not key.startswith("SANGATHAN_")}
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
@@ -338,10 +338,10 @@ async def said_until(environment: dict[str, str], log: Path, word: str) -> str:
 
 
 STORES = {"topics", "replicas", "replica set", "migrations", "indexes", "vault keys", "certificates"}
-"""What the doctor says of the stores; the others here leave dead letters, and it says that too."""
+"""Findings of the doctor about the stores; other tests here leave dead letters, which it also reports."""
 
 
-async def test_the_doctor_sees_all_as_the_administrator_and_says_what_a_service_may_not_see(
+async def test_the_doctor_checks_all_as_administrator_and_reports_what_a_service_may_not_read(
     stack: LocalStack, secured: Secured
 ) -> None:
     visit = await doctor(stack, **secured.environment("admin"))
@@ -358,7 +358,7 @@ async def test_the_doctor_sees_all_as_the_administrator_and_says_what_a_service_
 
 
 def admit_doctor(stack: LocalStack, secured: Secured) -> dict[str, str]:
-    """A user with the rights that services/shared/README.md asks for, and its settings; blocks."""
+    """Create a user with the rights that services/shared/README.md lists, and return its settings; blocks."""
     everything = ResourceType.TOPIC, "*", ResourcePatternType.LITERAL, "User:doctor", "*"
     rights = [
         AclBinding(*everything, operation, AclPermissionType.ALLOW)
@@ -384,9 +384,7 @@ def admit_doctor(stack: LocalStack, secured: Secured) -> dict[str, str]:
     }
 
 
-async def test_the_rights_that_are_written_down_are_all_that_the_doctor_needs(
-    stack: LocalStack, secured: Secured
-) -> None:
+async def test_the_documented_rights_suffice_for_the_doctor(stack: LocalStack, secured: Secured) -> None:
     visit = await doctor(stack, **await asyncio.to_thread(admit_doctor, stack, secured))
     assert visit.areas("well") >= STORES, visit.wrong()
     assert not visit.areas("blind")

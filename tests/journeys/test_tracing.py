@@ -1,4 +1,5 @@
-"""One trace from a POST to the last effect, over the four services as processes, a real log and a real collector."""
+"""One trace from a POST to the last effect, over the four services as processes, a real log and a real
+collector."""
 
 from __future__ import annotations
 
@@ -18,18 +19,30 @@ from tests.journeys.test_poison_and_stop import load_tree
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 CALLER = "00f067aa0ba902b7"
 ATTRIBUTES = {
-    "http.request.method", "http.route", "http.response.status_code", "url.template", "server.address", "error.type",
-    "messaging.system", "messaging.operation.name", "messaging.operation.type", "messaging.destination.name",
-    "messaging.message.id", "messaging.consumer.group.name", "messaging.destination.partition.id", "messaging.kafka.offset",
-    "cloudevents.event_type", "sangathan.notification.id",
-}  # fmt: skip
-"""All there are: methods, templates, statuses, topics, types, numbers and ids."""
+    "http.request.method",
+    "http.route",
+    "http.response.status_code",
+    "url.template",
+    "server.address",
+    "error.type",
+    "messaging.system",
+    "messaging.operation.name",
+    "messaging.operation.type",
+    "messaging.destination.name",
+    "messaging.message.id",
+    "messaging.consumer.group.name",
+    "messaging.destination.partition.id",
+    "messaging.kafka.offset",
+    "cloudevents.event_type",
+    "sangathan.notification.id",
+}
+"""All allowed attributes: methods, templates, statuses, topics, types, numbers and ids."""
 NAME, PHONE, EMAIL = "सुनीता देवी", "98765 43210", "sunita@example.org"
 
 
 @pytest.fixture
 async def traced(tmp_path: Path) -> AsyncIterator[tuple[LocalStack, Collector]]:
-    """No service begins a trace of its own: what is recorded is what the caller of a request records."""
+    """Services that start no traces themselves: only traces of callers are recorded."""
     with collecting() as collector:
         variables = {"SANGATHAN_OTLP_ENDPOINT": collector.url, "SANGATHAN_TRACE_RATIO": "0"}
         async with LocalStack(tmp_path, env=dict.fromkeys(SERVICES, variables)) as stack:
@@ -45,7 +58,7 @@ def member(phone: str) -> dict[str, object]:
 
 
 async def invite_link_set(api: Api) -> None:
-    """Somebody joins whom nobody traces, and the group made for them gets its link."""
+    """Register an untraced member, and set the link of the resulting group."""
     answer = await api.send("POST", "members", "/v1/members", json=member("98765 43211"))
     assert answer.status_code == 201, answer.text
     deadline = time.monotonic() + 30
@@ -82,7 +95,7 @@ async def test_one_trace_from_the_post_to_the_last_count(traced: tuple[LocalStac
         assert answer.status_code == 201, answer.text
         last = ("analytics", "process notification.sent")
         await asyncio.to_thread(collector.until, lambda: bool(collector.named(*last)), 60)
-    # All that its service knows of a process's spans is sent by the time it is gone.
+    # Each service has sent all its spans by the time it exits.
     for name in SERVICES:
         await stack.processes[name].stop()
 
@@ -105,13 +118,13 @@ async def test_one_trace_from_the_post_to_the_last_count(traced: tuple[LocalStac
         ("notifications", "process member.joined"),
         root,
     ]
-    # The peers' answers to the dispatcher are steps of the same trace.
+    # The answers of members and groups to the dispatcher are steps of the same trace.
     for peer in ("members", "groups"):
         [asked] = collector.named("notifications", f"POST /v1/{peer}/resolve")
         [answered] = collector.named(peer, f"POST /v1/{peer}/resolve")
         assert by_id[asked.parent].name == "send notification"
         assert answered.parent == asked.id
-    # Every event was sent by its service, under the step that staged it, and its time in the outbox is seen.
+    # Every event was sent by its service, under the step that staged it; its time in the outbox is visible.
     for service, event, cause in (
         ("members", "member.joined", post),
         ("groups", "group.member_assigned", placed),
@@ -122,7 +135,7 @@ async def test_one_trace_from_the_post_to_the_last_count(traced: tuple[LocalStac
         assert sent.ended >= sent.began >= cause.began
     assert post.began <= placed.began <= placed.ended <= counted_welcome.ended
 
-    # Nothing personal is in what left: not the name, the number, the address, the link or the text of the message.
+    # The exported spans hold nothing personal: no name, number, address, link or message text.
     left = b"\n".join(collector.raw)
     for personal in (NAME, "सुनीता", PHONE, "9876543210", EMAIL, "chat.whatsapp.com", "ExampleInviteLink"):
         assert personal.encode() not in left

@@ -1,4 +1,7 @@
-"""What can be said of the dashboards without a Prometheus; test_promql.py reads the queries, tests/journeys/test_dashboards.py asks one."""
+"""Checks of the dashboards without a Prometheus.
+
+test_promql.py reads the queries, tests/journeys/test_dashboards.py runs them.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +14,11 @@ from infra.grafana.__main__ import stale
 from tests.fixtures.dashboards import GRAFANA, dashboards, panels, queries
 
 
-def test_the_files_are_what_the_code_says():
+def test_the_files_are_up_to_date():
     assert stale() == [], "run `make docs`"
 
 
-def test_there_is_one_for_the_whole_one_per_service_and_one_for_the_business():
+def test_dashboards_are_overview_services_and_business():
     services = ["analytics", "groups", "members", "notifications"]
     assert sorted(dashboards()) == sorted(f"sangathan-{name}" for name in ["business", "overview", *services])
     assert all(dashboard["uid"] == name for name, dashboard in dashboards().items())
@@ -27,11 +30,11 @@ def test_every_metric_of_ours_is_on_a_dashboard():
         r"^\| `(sangathan_\w+)`", (GRAFANA.parents[1] / "docs" / "metrics.md").read_text(), re.M
     )
     missing = {name for name in exported if name not in shown}
-    # Sizes of batches are for those who tune them.
+    # Batch sizes are for those who tune them.
     assert missing == {"sangathan_relay_batch_records"}
 
 
-def test_every_panel_says_what_it_shows_and_in_which_unit():
+def test_every_panel_has_title_unit_and_legend():
     for name, dashboard in dashboards().items():
         for panel in panels(dashboard):
             assert panel["title"], name
@@ -49,7 +52,7 @@ def test_ids_are_unique_and_panels_do_not_lie_on_one_another():
             assert beside or below, f"{name}: {one} and {other}"
 
 
-def test_every_panel_asks_the_source_that_is_provisioned():
+def test_every_panel_uses_the_provisioned_source():
     provisioned = yaml.safe_load((GRAFANA / "provisioning/datasources/prometheus.yml").read_text())[
         "datasources"
     ]

@@ -1,4 +1,4 @@
-"""The check of docstrings finds each kind of them, and nothing else."""
+"""The docstring check finds each kind of docstring, and nothing else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The log: one JSON line per record, whoever wrote it, and no personal data in any of them."""
+"""The log: one JSON line per record from any logger, without personal data."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ HARMLESS = [
 
 @pytest.fixture
 def log():
-    """Configure onto a buffer; put the process's logging back afterwards."""
+    """Configure onto a buffer; restore the process's logging afterwards."""
     root = logging.getLogger()
     before = (list(root.handlers), root.level, logging.raiseExceptions)
     stream = io.StringIO()

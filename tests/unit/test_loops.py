@@ -1,4 +1,4 @@
-"""The polling loop: its pace, its retries, its end."""
+"""The polling loop: pace, retries, end."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FAST = Backoff(0.001, 0.002)
 
 
 async def run(turns: list[Turn | Exception], *, pace: Pace, seconds: float = 2.0) -> list[float]:
-    """Play the turns and stop; the loop's time at each of them."""
+    """Play the turns and stop; returns the pauses between them."""
     stop, clock, at = asyncio.Event(), asyncio.get_running_loop(), list[float]()
 
     async def work() -> Turn:

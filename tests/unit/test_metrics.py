@@ -1,4 +1,4 @@
-"""Names, units and labels of what the four services export, and the traces that samples point at."""
+"""Names, units and labels of the four services' metrics, and the traces that samples point at."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ NOT_BASE = re.compile(r"_(ms|milliseconds|micros|minutes|hours|days|kb|mb|percen
 
 @pytest.fixture(scope="module")
 def registries() -> dict[str, CollectorRegistry]:
-    """Of the real applications, not started."""
+    """Registries of the real applications, not started."""
     found: dict[str, CollectorRegistry] = runpy.run_path(str(GENERATOR))["_registries"]()
     return found
 
 
-def test_every_service_that_seals_tells_how_old_its_key_is(registries):
+def test_every_service_that_seals_exports_the_age_of_its_key(registries):
     sealing = {
         name
         for name, service in composed_services().items()
@@ -53,15 +53,15 @@ def test_names_follow_the_conventions(registries):
                 metric.name
             ):
                 wrong.append(metric.name)
-            # A counter's name is here without its `_total`; anything else must not look like one.
+            # A counter's name lacks its `_total` here; anything else must not look like a counter.
             if metric.type != "counter" and metric.name.endswith("_total"):
                 wrong.append(f"{metric.name} is no counter")
             if metric.type == "histogram" and unit not in UNITS:
-                wrong.append(f"{metric.name} does not say its unit")
+                wrong.append(f"{metric.name} does not name its unit")
             if "timestamp" in metric.name and not metric.name.endswith("_timestamp_seconds"):
                 wrong.append(f"{metric.name} is a time in what unit?")
             if not metric.documentation:
-                wrong.append(f"{metric.name} says nothing of itself")
+                wrong.append(f"{metric.name} has no description")
     assert not wrong
 
 
@@ -84,7 +84,7 @@ def test_a_name_means_one_thing_everywhere(registries):
     assert not [name for name, meaning in meanings.items() if len(meaning) > 1]
 
 
-def test_what_is_running_is_said(registries):
+def test_build_and_process_metrics_are_exported(registries):
     for service, registry in registries.items():
         exposition = generate_latest(registry).decode()
         assert re.search(
@@ -109,20 +109,21 @@ def test_promtool_finds_no_fault(registries):
 
 def test_a_sample_names_its_trace_where_there_is_one(monkeypatch):
     registry = CollectorRegistry()
-    eventkit = MessagingMetrics(registry)
+    messaging = MessagingMetrics(registry)
 
-    eventkit.consumer.batch_seconds.observe(0.2, metrics.exemplar())
+    messaging.consumer.batch_seconds.observe(0.2, metrics.exemplar())
     assert "trace_id" not in generate_openmetrics(registry).decode()
 
     monkeypatch.setattr(tracing, "current_trace_id", lambda: "ab" * 16)
-    eventkit.consumer.batch_seconds.observe(0.2, metrics.exemplar())
+    messaging.consumer.batch_seconds.observe(0.2, metrics.exemplar())
     assert f'sangathan_consumer_batch_seconds_bucket{{le="0.25"}} 2.0 # {{trace_id="{"ab" * 16}"}} 0.2' in (
         generate_openmetrics(registry).decode()
     )
 
 
-def test_buckets_can_tell_the_percentiles_that_alerts_ask_for(registries):
-    """A percentile is interpolated within its bucket: between 1 ms and 10 s each is at most 2.5 times the one before."""
+def test_buckets_are_fine_enough_for_the_percentiles_of_alerts(registries):
+    """Percentiles are interpolated within a bucket: between 1 ms and 10 s each bound is at most 2.5 times the
+    last."""
     for registry in registries.values():
         for collector in registry._collector_to_names:
             if isinstance(collector, Histogram) and collector._name in (

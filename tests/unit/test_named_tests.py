@@ -1,4 +1,4 @@
-"""A promise is as good as the test that is named beside it: each test that the documents name is there."""
+"""Each test that README.md and SECURITY.md name as proof of a promise exists."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ DOCUMENTS = ("README.md", "SECURITY.md")
 
 
 def named(text: str) -> Iterator[tuple[str, str]]:
-    """Path (a glob, or the mere name of a file) and function, in the order of the text; `::name` is of the path before it."""
+    """Path (a glob, or a file name alone) and function, in the order of the text; `::name` belongs to the
+    path before it."""
     path = ""
     for found in re.findall(r"`([^`\s]*)`", text):
         head, _, function = found.partition("::")
@@ -35,12 +36,15 @@ def missing(text: str) -> list[str]:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
-def test_every_test_that_a_document_names_is_there(document: str) -> None:
+def test_every_test_named_in_a_document_exists(document: str) -> None:
     text = (ROOT / document).read_text(encoding="utf-8")
     assert len(list(named(text))) > 10
     assert missing(text) == []
 
 
-def test_one_that_is_not_there_is_missed() -> None:
-    text = "`tests/unit/test_named_tests.py::test_no`, `::test_one_that_is_not_there_is_missed`, `test_nowhere.py`, `tests/none/`"
+def test_a_missing_test_is_found() -> None:
+    text = (
+        "`tests/unit/test_named_tests.py::test_no`, `::test_a_missing_test_is_found`, "
+        "`test_nowhere.py`, `tests/none/`"
+    )
     assert missing(text) == ["tests/unit/test_named_tests.py::test_no", "test_nowhere.py::", "tests/none/::"]

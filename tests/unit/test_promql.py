@@ -1,4 +1,4 @@
-"""The labels that our queries and rules ask for are exported, and those that their texts name are in the answers."""
+"""Queries and rules use only exported labels, and their texts use only labels of the answers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.unit.test_rules import ALERTS, RULES
 
 SAYABLE: Final = sayable()
 RANGE: Final = "5m"
-"""For $__rate_interval."""
+"""Stands for $__rate_interval."""
 TARGETS: Final = [
     pytest.param(target, id=f"{name}: {panel['title']}: {target['refId']}")
     for name, dashboard in dashboards().items()
@@ -24,7 +24,7 @@ TARGETS: Final = [
 
 @pytest.fixture(scope="module")
 def known() -> dict[str, frozenset[str]]:
-    """With the recorded series, in the order in which they are recorded."""
+    """Documented series plus recorded ones, in the order of recording."""
     series = documented()
     for rule in RULES:
         if "record" in rule:
@@ -33,15 +33,13 @@ def known() -> dict[str, frozenset[str]]:
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_a_panel_asks_for_labels_that_there_are_and_names_its_lines_by_those_of_the_answer(
-    target, known
-) -> None:
+def test_a_panel_queries_existing_labels_and_its_legend_uses_labels_of_the_answer(target, known) -> None:
     labels = answered(target["expr"].replace("$__rate_interval", RANGE), known, SAYABLE)
     assert set(re.findall(r"\{\{ *(\w+) *\}\}", target["legendFormat"])) <= labels
 
 
 @pytest.mark.parametrize("name", ALERTS)
-def test_an_alert_asks_for_labels_that_there_are_and_speaks_of_those_of_the_answer(name, known) -> None:
+def test_an_alert_queries_existing_labels_and_its_texts_use_labels_of_the_answer(name, known) -> None:
     rule = ALERTS[name]
     labels = answered(rule["expr"], known, SAYABLE)
     assert set(re.findall(r"\$labels\.(\w+)", str(rule["annotations"]))) <= labels
@@ -62,7 +60,7 @@ def test_an_alert_asks_for_labels_that_there_are_and_speaks_of_those_of_the_answ
         "sangathan_fuse_open + ignoring (instance) sangathan_consumer_lag_seconds",
     ],
 )
-def test_what_would_be_answered_with_nothing_is_found(expression, known) -> None:
+def test_queries_for_unknown_series_or_labels_are_found(expression, known) -> None:
     with pytest.raises(UnknownLabelError):
         answered(expression, known, SAYABLE)
 

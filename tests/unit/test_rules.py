@@ -1,4 +1,4 @@
-"""The alerting rules against what they speak of: the runbook, their own tests. Of what they ask, see test_promql.py."""
+"""The alerting rules against the runbook and their own tests. test_promql.py checks their expressions."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_no_two_alerts_share_a_name() -> None:
 
 
 @pytest.mark.parametrize("name", ALERTS)
-def test_an_alert_says_when_how_urgent_what_and_where_to_look(name: str) -> None:
+def test_an_alert_has_duration_severity_texts_and_runbook_chapter(name: str) -> None:
     rule = ALERTS[name]
     assert rule["for"]
     assert rule["labels"]["severity"] in SEVERITIES
@@ -46,8 +46,8 @@ def test_an_alert_says_when_how_urgent_what_and_where_to_look(name: str) -> None
     assert re.search(rf"^## {name}$", (ROOT / "docs/runbook.md").read_text(), re.MULTILINE)
 
 
-def test_the_runbook_speaks_of_no_alert_that_is_gone() -> None:
-    # An alert's name is one word in capitals and small letters; other chapters have names of several words.
+def test_the_runbook_has_a_chapter_for_each_alert_and_no_other() -> None:
+    # An alert's name is one word in mixed case; other chapters have names of several words.
     chapters = re.findall(
         r"^## ((?:[A-Z][a-z0-9]+){2,})$", (ROOT / "docs/runbook.md").read_text(), re.MULTILINE
     )
@@ -55,7 +55,7 @@ def test_the_runbook_speaks_of_no_alert_that_is_gone() -> None:
 
 
 @pytest.mark.parametrize("name", ALERTS)
-def test_an_alert_is_shown_to_fire_and_to_be_silent(name: str) -> None:
+def test_an_alert_has_cases_in_which_it_fires_and_is_silent(name: str) -> None:
     cases = [[firing(check) for check in case["promql_expr_test"]] for case in TESTS]
     assert any(any(name in at for at in times) and any(name not in at for at in times) for times in cases)
 
@@ -65,7 +65,7 @@ def firing(check: dict[str, Any]) -> str:
     return " ".join(sample["labels"] for sample in check["exp_samples"] or ())
 
 
-def test_prometheus_reads_the_rules_and_inhibitions_are_of_alerts_that_there_are() -> None:
+def test_prometheus_reads_the_rules_and_inhibitions_name_existing_alerts() -> None:
     config = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())
     assert config["rule_files"] == ["rules/*.yml"]
     assert config["alerting"]["alertmanagers"]
@@ -75,7 +75,7 @@ def test_prometheus_reads_the_rules_and_inhibitions_are_of_alerts_that_there_are
     assert {receiver["name"] for receiver in routes["receivers"]} == SEVERITIES
 
 
-def test_no_service_can_be_absent_unseen() -> None:
+def test_service_absent_covers_every_scraped_service() -> None:
     named = re.findall(r'absent\(up\{job="(\w+)", service="(\w+)"\}\)', ALERTS["ServiceAbsent"]["expr"])
     [scrape] = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())["scrape_configs"]
     scraped = [(scrape["job_name"], target["labels"]["service"]) for target in scrape["static_configs"]]

@@ -1,4 +1,4 @@
-"""The runbook says nothing that is not there: every command parses, every link leads somewhere, every metric is exported."""
+"""Every command of the runbook parses, every link leads somewhere, and every metric is exported."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typer.core import TyperGroup
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs/runbook.md").read_text()
-UsageError = typer.BadParameter.__bases__[0]  # typer has a click of its own, and no other name for it
+UsageError = typer.BadParameter.__bases__[0]  # typer has its own click, and no other name for it
 OURS = ("python -m ", "ops ", "make ")
 
 
@@ -28,13 +28,13 @@ def spans(text: str) -> list[str]:
 
 
 def commands() -> list[str]:
-    """Each once; `ops` written out."""
+    """Each command once; `ops` written out."""
     found = [span for span in spans(TEXT) if span.startswith(OURS) and "<name>" not in span]
     return sorted({re.sub(r"^ops ", "python -m services.shared.ops ", span) for span in found})
 
 
 def without_server(text: str) -> list[str]:
-    """Commands of Kafka's that would not start."""
+    """Kafka commands that lack their server and would not start."""
     kafkas = [span for span in spans(text) if re.match(r"kafka-[\w-]+\.sh\b", span)]
     return [span for span in kafkas if not re.search(r" --bootstrap-server [\w.-]+:\d+", span)]
 
@@ -45,7 +45,7 @@ def application(module: str) -> typer.Typer | None:
 
 
 def parse(app: typer.Typer, words: list[str]) -> None:
-    """Down to the last subcommand, with its options, but nothing is run. Raises: `UsageError`."""
+    """Resolve the last subcommand and its options, without running anything. Raises: `UsageError`."""
     command: Any = typer.main.get_command(app)
     while isinstance(command, TyperGroup):
         name, command, words = command.resolve_command(command.context_class(command), words)
@@ -76,7 +76,7 @@ def test_every_command_parses(line: str) -> None:
         assert option in said
 
 
-def test_there_are_commands_and_a_wrong_one_is_seen() -> None:
+def test_wrong_commands_are_found() -> None:
     assert len(commands()) > 20
     groups = application("services.groups")
     assert groups
@@ -105,7 +105,7 @@ def test_every_link_leads_somewhere() -> None:
     assert not [file for file in files if not (ROOT / "docs" / file).exists()]
 
 
-def test_every_metric_and_setting_is_one_that_there_is() -> None:
+def test_every_metric_and_setting_exists() -> None:
     exported = set(re.findall(r"^\| `(\w+)` \|", (ROOT / "docs/metrics.md").read_text(), re.MULTILINE))
     named = set(re.findall(r"\bsangathan_\w+", TEXT))
     assert not {n for n in named if re.sub(r"_(bucket|sum|count)$", "", n) not in exported}

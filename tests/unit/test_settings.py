@@ -1,4 +1,4 @@
-"""How a service is told to reach its stores: what would not protect is refused, and secrets are not shown."""
+"""Settings of connections to the stores: insecure combinations are refused, and secrets are not shown."""
 
 from __future__ import annotations
 
@@ -68,5 +68,6 @@ def test_a_service_says_in_one_line_what_is_wrong_with_its_settings(monkeypatch)
     with pytest.raises(SystemExit) as refused:
         cli([])
     assert str(refused.value) == (
-        "error: settings: Value error, PLAINTEXT has no use for kafka_sasl_*: set kafka_security_protocol=SASL_SSL"
+        "error: settings: Value error, PLAINTEXT has no use for kafka_sasl_*: "
+        "set kafka_security_protocol=SASL_SSL"
     )

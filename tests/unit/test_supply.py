@@ -1,4 +1,5 @@
-"""The locks, and what is said of them: a bill that must be complete, an audit that must not be green by silence."""
+"""The locks and their reports: a bill of materials must be complete, and an audit must not pass by
+silence."""
 
 from __future__ import annotations
 
@@ -15,7 +16,10 @@ from infra.supply.audit import judge
 from infra.supply.locks import locks, packages
 from infra.supply.sbom import SupplyError, complete
 
-LOCK = "a-b==1.0 \\\n    --hash=sha256:00\nc[d]==2 ; python_version < '3.12' \\\n    --hash=sha256:00\n    # via x==9\n"
+LOCK = (
+    "a-b==1.0 \\\n    --hash=sha256:00\n"
+    "c[d]==2 ; python_version < '3.12' \\\n    --hash=sha256:00\n    # via x==9\n"
+)
 CLEAN = {"name": "a", "version": "1", "vulns": []}
 BAD = {"name": "b", "version": "2", "vulns": [{"id": "PYSEC-1", "fix_versions": ["2.1"]}]}
 SKIPPED = {"name": "c", "skip_reason": "not found"}
@@ -43,12 +47,15 @@ def test_a_bill_that_leaves_something_out_is_refused(tmp_path: Path) -> None:
 
 
 def tool(directory: Path, *reports: Any) -> Path:
-    """A pip-audit that gives the next of these reports each time, and the last one from then on."""
+    """A fake pip-audit that returns these reports one after the other, and then the last one for ever."""
     for n, report in enumerate(reports):
         (directory / f"{n}.json").write_text(
             json.dumps({"dependencies": report}) if report is not None else ""
         )
-    script = f'#!/bin/sh\ncd {directory}; cat "$(ls *.json | head -1)"; [ "$(ls *.json | wc -l)" = 1 ] || rm "$(ls *.json | head -1)"\n'
+    script = (
+        f"#!/bin/sh\ncd {directory}; "
+        'cat "$(ls *.json | head -1)"; [ "$(ls *.json | wc -l)" = 1 ] || rm "$(ls *.json | head -1)"\n'
+    )
     (directory / "pip-audit").write_text(script)
     (directory / "pip-audit").chmod(0o755)
     return directory
@@ -57,7 +64,7 @@ def tool(directory: Path, *reports: Any) -> Path:
 @pytest.mark.parametrize(
     ("reports", "code", "said"),
     [
-        ([[CLEAN]], 0, "nothing known against 1 packages"),
+        ([[CLEAN]], 0, "no known vulnerability in 1 packages"),
         ([[SKIPPED], [BAD], [CLEAN]], 1, "b 2: PYSEC-1, fixed in 2.1"),
         ([[CLEAN], [SKIPPED, CLEAN], [CLEAN]], NOT_TESTED, "the source knows 1 of 2 packages, not c"),
         ([[]], NOT_TESTED, "the source knows 0 of 0"),

@@ -1,4 +1,4 @@
-"""Cleaning and cutting text: examples for the rules, properties for everything else."""
+"""Cleaning and splitting text: examples for the rules, properties for everything else."""
 
 from __future__ import annotations
 

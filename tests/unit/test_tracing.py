@@ -1,4 +1,4 @@
-"""Traces of one process: what is recorded and what is not, and a collector that is slow, away or full."""
+"""Traces of one process: what is recorded, and a collector that is slow, away or full."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def never_looked_at() -> Iterator[tuple[str, tracing.Span]]:
     yield
 
 
-async def test_off_nothing_is_recorded_and_nothing_is_done_per_event(app):
+async def test_with_tracing_off_nothing_is_recorded_or_done_per_event(app):
     with spans(never_looked_at()) as running:
         assert running == {}
     sent(never_looked_at())  # type: ignore[arg-type]
@@ -82,7 +82,7 @@ async def test_off_nothing_is_recorded_and_nothing_is_done_per_event(app):
     assert answer["traceparent"].startswith(f"00-{TRACE}-")
 
 
-def test_off_the_sdk_is_not_loaded():
+def test_with_tracing_off_the_sdk_is_not_loaded():
     look = "import sys, services.shared.runtime.runtime; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", look], check=True, capture_output=True, text=True).stdout
     assert "services.shared.observability.tracing" in loaded
@@ -106,7 +106,7 @@ def test_an_endpoint_is_an_address_of_http(wrong):
         ServiceSettings(service="things", otlp_endpoint=wrong)
 
 
-async def test_a_callers_trace_is_gone_on_with_and_the_route_is_a_template(app, collector):
+async def test_a_callers_trace_is_continued_and_the_route_is_a_template(app, collector):
     with traced_to(collector.url, ratio=0):
         async with client_of(app, {"traceparent": SAMPLED}) as client:
             answer = (await client.get("/traces/asha?phone=9876543210")).json()
@@ -137,7 +137,7 @@ async def test_the_duration_of_a_request_names_a_trace_that_is_recorded(app, col
     assert 'route="/traces/{who}"' in line
 
 
-async def test_what_its_caller_does_not_record_is_not_recorded(app, collector):
+async def test_a_trace_that_the_caller_does_not_record_is_not_recorded(app, collector):
     with traced_to(collector.url, ratio=1):
         async with client_of(app, {"traceparent": UNSAMPLED}) as client:
             answer = (await client.get("/traces/asha")).json()
@@ -150,7 +150,7 @@ async def test_what_its_caller_does_not_record_is_not_recorded(app, collector):
 
 
 @pytest.mark.parametrize(("ratio", "least", "most"), [(0, 0, 0), (0.5, 100, 200), (1, 300, 300)])
-async def test_the_ratio_is_that_of_traces_begun_here(app, collector, ratio, least, most):
+async def test_the_ratio_applies_to_traces_begun_here(app, collector, ratio, least, most):
     with traced_to(collector.url, ratio=ratio):
         async with client_of(app) as client:
             answers = [(await client.get("/traces/asha")).json() for _ in range(300)]
@@ -171,7 +171,7 @@ async def test_a_failure_is_marked_without_its_words(app, collector):
     assert not any(b"9876543210" in raw for raw in collector.raw)
 
 
-async def test_a_call_is_a_step_of_what_it_is_made_for(collector):
+async def test_a_call_is_a_span_of_the_request_it_serves(collector):
     with traced_to(collector.url):
         with calling("POST", "/v1/members/resolve", "members") as nothing:
             assert nothing is None
@@ -191,7 +191,7 @@ async def test_a_call_is_a_step_of_what_it_is_made_for(collector):
 
 
 @pytest.mark.parametrize("wrong", ["", "1", "nonsense", UNSAMPLED, SAMPLED[:-1], SAMPLED.upper()])
-def test_a_parent_that_is_none_begins_nothing(collector, wrong):
+def test_an_invalid_parent_starts_no_span(collector, wrong):
     with traced_to(collector.url):
         assert begin("x", SpanKind.CONSUMER, wrong, {}) is None
 
@@ -216,7 +216,7 @@ async def test_a_collector_that_fails_harms_nobody(app, collector, fault):
         async with client_of(app) as client:
             for _ in range(20):
                 assert (await client.get("/traces/asha")).status_code == 200
-            await asyncio.sleep(1.3)  # an export is under way
+            await asyncio.sleep(1.3)  # an export is in progress
             began = time.monotonic()
             assert (await client.get("/traces/asha")).status_code == 200
             assert time.monotonic() - began < 1
@@ -227,7 +227,7 @@ async def test_a_collector_that_fails_harms_nobody(app, collector, fault):
     assert collector.spans == []
 
 
-def test_what_waits_for_a_slow_collector_is_bounded(collector):
+def test_the_queue_for_a_slow_collector_is_bounded(collector):
     collector.delay = 1.0
     with traced_to(collector.url):
         began = time.monotonic()
@@ -237,11 +237,11 @@ def test_what_waits_for_a_slow_collector_is_bounded(collector):
             span.end()
         assert time.monotonic() - began < 10
         collector.delay = 0.0
-    # What was on its way when the queue filled, and a queue full: the rest was dropped, not kept.
+    # Batches in flight when the queue filled, plus a full queue: the rest was dropped, not kept.
     assert 0 < len(collector.spans) <= tracing.QUEUE_SPANS + 4 * tracing.BATCH_SPANS
 
 
-def test_at_the_end_what_waits_is_sent(collector):
+def test_queued_spans_are_sent_on_shutdown(collector):
     with traced_to(collector.url):
         span = begin("x", SpanKind.CONSUMER, SAMPLED, {})
         assert span is not None

@@ -1,8 +1,8 @@
 """`make demo`: a tree of units, members who join, their groups and welcomes, and the books at the end.
 
-UNITS=file.csv   another tree than the sample (see tree.py)
+UNITS=file.csv   a tree other than the sample (see tree.py)
 MEMBERS=2000     how many join
-SEED=1           which members they are
+SEED=1           selects which members
 STAY=1           keep everything running afterwards
 """
 

@@ -1,4 +1,4 @@
-"""How the demo calls the services: as any other program would, with a token, over HTTP."""
+"""The demo's HTTP client: calls the services with a token, like any other program."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PAGE = 500
 BUSY = frozenset({429, 503})
 TRIES = 15
 LONGEST_PAUSE = 5.0
-"""About a minute in all: a service that was killed on a busy machine needs some of it."""
+"""About a minute in total: a killed service on a busy machine needs part of it to return."""
 
 
 class Api:
@@ -37,13 +37,14 @@ class Api:
         await self._client.aclose()
 
     async def send(self, method: str, service: str, path: str, **options: Any) -> httpx2.Response:
-        """The answer, whatever its status. A busy service and a broken connection are tried again: so a POST that is
-        not safe to repeat needs an `Idempotency-Key`.
+        """The answer, whatever its status. Retries on busy services and broken connections, so a POST that is
+        not safe to
+        repeat needs an `Idempotency-Key`.
 
         :raises LocalError: no answer in `TRIES` tries
         """
         for attempt in range(TRIES):
-            # A broken connection is as good as a busy answer: both are tried again.
+            # A broken connection counts as a busy answer: both are retried.
             with suppress(httpx2.TransportError):
                 answer = await self._client.request(method, self._urls[service] + path, **options)
                 if answer.status_code not in BUSY:

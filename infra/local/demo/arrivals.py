@@ -1,4 +1,4 @@
-"""Members arrive: `POST /v1/members`, as many at once as there are connections, or at a steady pace."""
+"""Register members by `POST /v1/members`: as many at once as connections allow, or at a steady pace."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ Told = Callable[[], None]
 
 @dataclass(frozen=True)
 class Accepted:
-    """A 201: who, and when members says they joined."""
+    """A 201: the member, and the time of joining that members reports."""
 
     member_id: str
     at: datetime
 
 
 class Arrivals:
-    """`already` counts the 409s: numbers that an earlier run on the same data has registered."""
+    """`already` counts the 409s: phone numbers that an earlier run on the same data registered."""
 
     def __init__(self, api: Api) -> None:
         self._api = api
         self.already = 0
 
     async def rush(self, crowd: Iterable[Person], at_once: int, told: Told) -> list[Accepted]:
-        """All as fast as the service takes them, `at_once` requests in flight."""
+        """Register everyone as fast as the service allows, with `at_once` requests in flight."""
         waiting = iter(crowd)
         accepted: list[Accepted] = []
 
@@ -47,7 +47,7 @@ class Arrivals:
         return accepted
 
     async def walk(self, crowd: Iterable[Person], per_second: float, told: Told) -> list[Accepted]:
-        """One after another at a steady pace, whether or not the one before has been answered."""
+        """Register one after another at a steady pace, without waiting for the previous answer."""
         loop = asyncio.get_running_loop()
         began = loop.time()
         accepted: list[Accepted] = []

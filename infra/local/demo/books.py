@@ -1,4 +1,4 @@
-"""The books: what each service says of the same members, and whether it adds up."""
+"""The books: every service's count of the same members, and whether the counts agree."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ Figure = int | float | None
 
 @dataclass(frozen=True)
 class Pace:
-    """How it went. Seconds; `settled_seconds` from the first POST of the rush until nothing moved."""
+    """Durations of the run in seconds; `settled_seconds` is from the first POST of the rush until nothing
+    moved."""
 
     rushed: int
     rush_seconds: float
@@ -29,7 +30,7 @@ class Pace:
 
 @dataclass(frozen=True)
 class Line:
-    """One figure as each service has it; it balances when they all say the same."""
+    """One figure as each service reports it; it balances when all agree."""
 
     label: str
     figures: Mapping[str, Figure]
@@ -43,13 +44,13 @@ class Line:
 class Books:
     lines: Sequence[Line]
     reasons: Mapping[str, int]
-    """Why welcomes were suppressed -> how many."""
+    """Number of suppressed welcomes by reason."""
     fullest: Sequence[Mapping[str, Any]]
-    """Groups with the most members, from the fullest."""
+    """Groups with the most members, fullest first."""
     districts: Sequence[Mapping[str, Any]]
-    """Districts with the most members, as coverage has them."""
+    """Districts with the most members, from coverage."""
     latencies: Mapping[str, Sequence[float]]
-    """From the accepted POST to each station, seconds."""
+    """Seconds from the accepted POST to each station."""
     pace: Pace
 
     @property

@@ -1,4 +1,4 @@
-"""The admin of the demo: gives every group its invite link, also those that appear late."""
+"""The demo's admin: gives every group its invite link, including groups created late."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ EVERY_SECONDS = 0.5
 
 
 class InviteLinks:
-    """Welcomes wait for the link of their group, so none must be forgotten."""
+    """Gives links. A welcome waits for its group's link, so no group may be left out."""
 
     def __init__(self, api: Api) -> None:
         self._api = api
         self._few = asyncio.Semaphore(AT_ONCE)
         self.live: set[str] = set()
-        """Units with a group that has a link."""
+        """Units whose group has a link."""
 
     async def keep_giving(self) -> None:
-        """Until cancelled."""
+        """Give links until cancelled."""
         while True:
             await self.give()
             await asyncio.sleep(EVERY_SECONDS)
 
     async def give(self) -> int:
-        """Give a link to each group that has none; to how many."""
+        """Give a link to each group without one, and return how many there were."""
         groups = [group async for group in self._api.pages("groups", "/v1/groups")]
         self.live |= {group["unit"] for group in groups if group["invite_link"]}
         bare = [group for group in groups if not group["invite_link"]]

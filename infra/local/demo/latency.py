@@ -1,4 +1,4 @@
-"""How long a member takes from the accepted POST to the figures, seen from outside."""
+"""Measures the time from the accepted POST to the figures, from outside."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SETTLED = ("sent", "suppressed", "failed")
 
 @dataclass(frozen=True)
 class Sample:
-    """What analytics showed at one moment."""
+    """The counts that analytics showed at one moment."""
 
     at: datetime
     members: int
@@ -28,7 +28,7 @@ class Sample:
 
 @dataclass
 class Watcher:
-    """Reads the overview over and over while in its `async with` block."""
+    """Polls the overview while inside its `async with` block."""
 
     api: Api
     samples: list[Sample] = field(default_factory=list)
@@ -59,10 +59,11 @@ class Watcher:
 
 
 def waits(arrived: Sequence[datetime], seen: Iterable[tuple[datetime, int]]) -> list[float]:
-    """Seconds from the n-th arrival to the first look that counted n more than the first look did.
+    """Seconds from the n-th arrival to the first sample that counts n more than the first sample.
 
-    The figures do not say who was counted, so arrivals are paired with counts in order. `arrived` is sorted. Those
-    never counted are infinite.
+    The figures do not identify members, so arrivals are paired with counts in order. `arrived` is sorted. An
+    arrival
+    that was never counted is infinite.
     """
     looks = list(seen)
     base = looks[0][1] if looks else 0
@@ -77,7 +78,7 @@ def waits(arrived: Sequence[datetime], seen: Iterable[tuple[datetime, int]]) -> 
 
 
 def percentile(seconds: Sequence[float], percent: int) -> float | None:
-    """The nearest-rank percentile; None of nothing."""
+    """The nearest-rank percentile; None when `seconds` is empty."""
     if not seconds:
         return None
     return sorted(seconds)[max(0, math.ceil(len(seconds) * percent / 100) - 1)]

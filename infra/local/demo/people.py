@@ -1,4 +1,4 @@
-"""Members who do not exist, as `POST /v1/members` takes them; the same for the same seed."""
+"""Invented members, as `POST /v1/members` takes them; the same seed gives the same people."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from typing import Any
 
 NAMES = Path(__file__).parents[1] / "sample" / "names.csv"
 FIRST_NUMBER = 7_000_000_000
-"""Indian mobile numbers have ten digits and begin with 6 to 9 (National Numbering Plan); none are set aside for fiction."""
+"""Indian mobile numbers have ten digits and begin with 6 to 9 (National Numbering Plan); none are reserved
+for
+fiction."""
 MOST = 100_000
 NOTICE = "sample-2026-01"
 
@@ -29,9 +31,10 @@ PLATFORMS = {
 CHANNELS = {("whatsapp",): 70, ("whatsapp", "sms"): 12, ("sms",): 6, ("email",): 4, (): 8}
 """Consents to the welcome; 8 % give none and must never be messaged."""
 LEVELS = {3: 70, 2: 20, 1: 9, 0: 1}
-"""Where members are, by depth of the unit: most at a booth, some who work for a whole block or district."""
+"""Distribution of members by depth of the unit: most at a booth, some working for a whole block or
+district."""
 SKEW = 0.6
-"""Units are as unequal as 1 / rank ** SKEW."""
+"""Unit sizes fall as 1 / rank ** SKEW."""
 
 Person = dict[str, Any]
 
@@ -43,7 +46,7 @@ class Names:
 
     @classmethod
     def read(cls, path: Path = NAMES) -> Names:
-        """Names in Devanagari by gender; last words marked `any` go with both."""
+        """Names in Devanagari by gender; last words marked `any` fit both."""
         given: dict[str, list[str]] = {"female": [], "male": []}
         last: dict[str, list[str]] = {"female": [], "male": []}
         with path.open(encoding="utf-8", newline="") as file:
@@ -59,7 +62,7 @@ class Names:
 
 
 def people(count: int, units: Sequence[str], seed: int, *, first: int = 0) -> Iterator[Person]:
-    """`count` members of `units`, numbered from `first`: the number makes their telephone number."""
+    """`count` members of `units`, numbered from `first`; the number determines the phone number."""
     chance = random.Random(seed)  # noqa: S311 (not a secret: the same people every time)
     names = Names.read()
     places = _places(count, units, chance)
@@ -90,7 +93,7 @@ def people(count: int, units: Sequence[str], seed: int, *, first: int = 0) -> It
 
 
 def _places(count: int, units: Sequence[str], chance: random.Random) -> list[str]:
-    """Units of each depth that there is, in the proportions of `LEVELS`, few of them with many members."""
+    """Units of each depth, in the proportions of `LEVELS`, a few of them with many members."""
     by_depth: dict[int, list[str]] = {}
     for unit in sorted(units):
         by_depth.setdefault(unit.count("-"), []).append(unit)

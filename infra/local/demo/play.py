@@ -1,4 +1,4 @@
-"""The order of the demo: load the tree, let members join, wait until all is quiet, open the books."""
+"""The demo from start to end: load the tree, let members join, wait until quiet, open the books."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from infra.local.status import watch
 
 AT_ONCE = 64
 WALKING_PACE = 40.0
-"""Members a second in the part whose latency is measured: a rush at the door would measure the queue."""
+"""Members a second while latency is measured: a rush would measure the queue instead."""
 MOST_WALKERS = 200
 SETTLE_WITHIN = 120.0
 ERRORS_SHOWN = 20
 
 
 class DemoSettings(BaseSettings):
-    """From the environment, without a prefix: UNITS, MEMBERS, SEED, STAY."""
+    """Read from the environment, without a prefix: UNITS, MEMBERS, SEED, STAY."""
 
     units: Path = SAMPLE
     members: Annotated[int, Field(ge=1, le=MOST)] = 2000
@@ -49,7 +49,7 @@ class DemoSettings(BaseSettings):
 
 
 async def run(stack: LocalStack, settings: DemoSettings, tree: str, console: Console) -> None:
-    """Everything that `make demo` does once the stack is up.
+    """Run the demo on a stack that is up.
 
     :raises LocalError: the tree is refused, a service fails, or the books do not balance
     """
@@ -67,7 +67,7 @@ async def run(stack: LocalStack, settings: DemoSettings, tree: str, console: Con
 
 
 def prepare() -> tuple[DemoSettings, str]:
-    """The settings and the tree's CSV, read before anything is started.
+    """The settings and the tree's CSV, read before anything starts.
 
     :raises LocalError: the settings are refused or the tree cannot be read
     """
@@ -92,7 +92,7 @@ async def _play(api: Api, settings: DemoSettings, tree: str, console: Console) -
     await settle(api, links, SETTLE_WITHIN)
     settled_seconds = time.perf_counter() - began
 
-    # Where a group has its link already, so that no welcome waits for the admin.
+    # Only units whose group already has its link, so that no welcome waits for the admin.
     walkers = people(settings.walkers, sorted(links.live) or units, settings.seed + 1, first=rushing)
     async with Watcher(api) as watcher:
         with _bar(console, f"members join, {WALKING_PACE:.0f} a second", settings.walkers) as told:
@@ -104,7 +104,7 @@ async def _play(api: Api, settings: DemoSettings, tree: str, console: Console) -
 
 
 async def _load(api: Api, tree: str, file: Path, console: Console) -> None:
-    """`POST /v1/units/imports`: all of the tree or nothing."""
+    """`POST /v1/units/imports`: loads the whole tree or nothing."""
     answer = await api.send(
         "POST", "groups", "/v1/units/imports", content=tree.encode(), headers={"Content-Type": "text/csv"}
     )
@@ -115,12 +115,12 @@ async def _load(api: Api, tree: str, file: Path, console: Console) -> None:
     if answer.status_code != 200:
         raise LocalError(f"groups answered {answer.status_code} to the units: {answer.text[:300]}")
     done = answer.json()
-    console.print(f"{done['created']:,} units loaded, {done['unchanged'] + done['updated']:,} were there")
+    console.print(f"{done['created']:,} units loaded, {done['unchanged'] + done['updated']:,} already there")
 
 
 @asynccontextmanager
 async def _in_background(work: Coroutine[None, None, None]) -> AsyncIterator[None]:
-    """Run `work` beside the block, and cancel it after; if it fails, so does the block's end."""
+    """Run `work` beside the block and cancel it after; its failure fails the block's end."""
     task = asyncio.create_task(work)
     try:
         yield
@@ -132,7 +132,7 @@ async def _in_background(work: Coroutine[None, None, None]) -> AsyncIterator[Non
 
 @contextmanager
 def _bar(console: Console, label: str, total: int) -> Iterator[Callable[[], None]]:
-    """A progress bar; what it yields moves it one on."""
+    """A progress bar; the yielded function advances it by one."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as progress:
         task = progress.add_task(label, total=total)

@@ -1,4 +1,4 @@
-"""Wait until nothing moves: every event published, consumed and counted."""
+"""Waits until nothing moves: every event published, consumed and counted."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ BACKLOGS = ("sangathan_outbox_rows", "sangathan_consumer_lag_records")
 
 
 async def settle(api: Api, links: InviteLinks, within: float) -> bool:
-    """Until all groups have a link, no service has a backlog and the overview has stood still for `QUIET_SECONDS`.
+    """Wait until all groups have a link, no service has a backlog and the overview is stable for
+    `QUIET_SECONDS`.
 
-    Whether that came to be within `within` seconds. If not, the books will show what is missing.
+    Returns whether that happened within `within` seconds. If not, the books will show what is missing.
     """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + within
@@ -35,6 +36,6 @@ async def settle(api: Api, links: InviteLinks, within: float) -> bool:
 
 
 async def _backlog(api: Api) -> int:
-    """Records that wait in outboxes and topics; 0 also where a service has no such metric."""
+    """Records waiting in outboxes and topics; 0 where a service lacks the metric."""
     scraped = await asyncio.gather(*(api.metrics(service) for service in SERVICES))
     return int(sum(metrics.get(name, 0.0) for metrics in scraped for name in BACKLOGS))

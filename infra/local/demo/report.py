@@ -1,4 +1,4 @@
-"""The books on a terminal."""
+"""Prints the books on a terminal."""
 
 from __future__ import annotations
 
@@ -76,19 +76,19 @@ def _latencies(books: Books) -> Table:
 
 
 def where_next(stack: LocalStack, console: Console, *, stay: bool) -> None:
-    """Where to look now."""
+    """Print where to look next."""
     console.print()
     if stay:
         for name, url in stack.urls.items():
             console.print(f"{name:14}{url}/docs   {url}/metrics", soft_wrap=True)
         return
-    console.print("All is stopped now; the data stays. To go on:", soft_wrap=True)
+    console.print("Everything is stopped; the data is kept. To go on:", soft_wrap=True)
     for command, what in (
         (
             f'make up ARGS="--dir {stack.directory}"',
-            "start it again with these members; it says where to look",
+            "start it again with these members; it prints the addresses",
         ),
-        ("STAY=1 make demo", "the demo again, and everything kept running"),
-        ("MEMBERS=20000 make demo", "more of them; also UNITS=your.csv and SEED=7"),
+        ("STAY=1 make demo", "the demo again, then keep everything running"),
+        ("MEMBERS=20000 make demo", "with more members; also UNITS=your.csv and SEED=7"),
     ):
         console.print(f"  {command}\n      {what}", soft_wrap=True)

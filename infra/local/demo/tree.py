@@ -1,9 +1,10 @@
-"""Trees of units as CSV for `POST /v1/units/imports`: the project's own sample, or a file of yours.
+"""Trees of units as CSV for `POST /v1/units/imports`: the project's own sample, or your file.
 
-A file may have one of two shapes, told apart by its header, and may be gzipped:
+A file may have one of two shapes, distinguished by the header, and may be gzipped:
 
-* the columns of the import itself, which pass as they are;
-* a chain of polling stations, one a row, as district election offices publish them. Its LGD codes, constituency
+* the columns of the import itself, which pass unchanged;
+* a chain of polling stations, one per row, as district election offices publish them. Its LGD codes,
+constituency
   numbers and station numbers become unit codes: `BR-218-2061-AC113PS12`.
 """
 
@@ -49,8 +50,9 @@ def read_tree(path: Path = SAMPLE) -> str:
 def from_chain(rows: Iterable[Mapping[str, str]]) -> Iterator[Unit]:
     """The state, and each district, block and station of the rows once, parents first.
 
-    The chain names districts by code only and gives no Latin names, so those say what the codes are. A station without
-    a number is numbered within its constituency, in the order of the rows.
+    The chain names districts only by code and gives no Latin names, so the names repeat the codes. A station
+    without a
+    number is numbered within its constituency, in the order of the rows.
     """
     yield "BR", "state", "Bihar", "बिहार", ""
     seen: set[str] = set()
@@ -80,7 +82,7 @@ def from_chain(rows: Iterable[Mapping[str, str]]) -> Iterator[Unit]:
 
 
 def codes(text: str) -> list[str]:
-    """The unit codes of a CSV that `read_tree` gave."""
+    """The unit codes of a CSV returned by `read_tree`."""
     return [row["code"] for row in csv.DictReader(io.StringIO(text, newline=""))]
 
 

@@ -1,7 +1,8 @@
-"""`python -m tests.bench.contenders <name>`: drain `member.joined` in the way of `contenders/<name>.py`, until killed.
+"""`python -m tests.bench.contenders <name>`: drain `member.joined` as `contenders/<name>.py` does, until
+killed.
 
-Configured by the environment as the groups service is, and started like it: the same event loop, the same settings of the garbage
-collector.
+Configured by the environment and started like the groups service: the same event loop and garbage collector
+settings.
 """
 
 from __future__ import annotations

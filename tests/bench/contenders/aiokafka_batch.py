@@ -1,4 +1,4 @@
-"""The limit: raw aiokafka by hand, one transaction a batch; no metrics, no waves, no retries, no dead letters."""
+"""The limit: raw aiokafka by hand, one transaction per batch; no metrics, waves, retries or dead letters."""
 
 from __future__ import annotations
 

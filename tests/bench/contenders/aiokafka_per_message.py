@@ -1,4 +1,4 @@
-"""Raw aiokafka, a transaction and a commit for each message."""
+"""Raw aiokafka, with a transaction and a commit for each message."""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
-"""sentry-arroyo: a step that gathers batches, a step that runs the transaction on an event loop of its own, then the commit.
+"""sentry-arroyo: one step gathers batches, the next runs the transaction on its own event loop, then the
+commit.
 
-arroyo is synchronous (confluent-kafka), so nothing is fetched into Python while a transaction runs; librdkafka's thread goes on.
+arroyo is synchronous (confluent-kafka): Python fetches nothing while a transaction runs, but librdkafka's
+thread does.
 """
 
 from __future__ import annotations

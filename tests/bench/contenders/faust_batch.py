@@ -1,6 +1,6 @@
 """faust-streaming: an agent that takes events in batches and acknowledges them after the transaction.
 
-Faust commits acknowledged offsets in the background (`broker_commit_every`), never one that was not acknowledged.
+Faust commits acknowledged offsets in the background (`broker_commit_every`), and only acknowledged ones.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Ours: the consumer of the groups service."""
+"""Our contender: the consumer of the groups service."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""The job that every contender does to every event: inbox, placement and staged events in one transaction.
+"""The job that every contender does for every event: inbox, placement and staged events in one transaction.
 
-The contenders differ in how messages reach it, how many at a time, and when their offsets are committed: always after `apply`.
+The contenders differ in how messages reach it, in what numbers, and when offsets are committed: always after
+`apply`.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ from services.shared.messaging import Inbox, Origin, Record, UnitOfWork, decode
 from services.shared.runtime import Runtime
 
 BATCH = 500
-"""Events a transaction of those that batch, as our own consumer's."""
+"""Events per transaction of the batching contenders, the same as our own consumer's."""
 FETCH_SECONDS = 0.1
 
 
 class Job:
-    """The groups service without HTTP and relay. `group` and `topic` are what a contender consumes as, and from."""
+    """The groups service without HTTP and relay. A contender consumes `topic` as `group`."""
 
     def __init__(self, name: str) -> None:
         self.settings = GroupsSettings.load()
@@ -37,7 +38,7 @@ class Job:
         self._inbox = Inbox(self.runtime.database)
 
     async def apply(self, records: Sequence[Record]) -> None:
-        """One transaction. What is in the inbox already is passed over."""
+        """Apply in one transaction, skipping events that are in the inbox already."""
         events: list[Envelope[Any]] = [decode(record) for record in records]
 
         async def body(work: UnitOfWork) -> None:

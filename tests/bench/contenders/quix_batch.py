@@ -1,6 +1,7 @@
-"""Quix Streams: a sink that is handed a checkpoint's messages, partition by partition; offsets are committed once it has written.
+"""Quix Streams: a sink receives a checkpoint's messages by partition; offsets are committed after it has
+written.
 
-Quix Streams is synchronous (confluent-kafka): the transaction runs on an event loop of its own.
+Quix Streams is synchronous (confluent-kafka): the transaction runs on its own event loop.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Messages of the client libraries as our records."""
+"""Converts messages of the client libraries to our records."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""A runtime without a service, and a handler that writes one effect per event: on the real things, and on the fakes."""
+"""Messaging without a service, with a handler that writes one effect per event: on the real stores and on the
+fakes."""
 
 from __future__ import annotations
 
@@ -76,7 +77,7 @@ class Real:
 
 
 class Memory:
-    """The fakes; the suites that run on both are what they are held to."""
+    """The fakes; the suites that run on both hold them to the real thing."""
 
     def __init__(self) -> None:
         now = SystemClock().now
@@ -92,11 +93,11 @@ class Memory:
         self._log.create(topics)
 
     async def migrate(self, bench: Bench) -> None:
-        """It needs no collections or indexes before it writes."""
+        """Do nothing: the fake creates collections on the first write and has no indexes."""
 
 
 class Bench:
-    """Everything a service's runtime holds, with the topics of this test alone."""
+    """Everything a service's runtime holds, with topics of this test only."""
 
     def __init__(self, client: Client, broker: Broker, name: str, topic: str) -> None:
         self.clock = SystemClock()
@@ -175,7 +176,7 @@ class Bench:
         await self.outbox.transact(body)
 
     async def publish(self, *events: tuple[MemberJoined, int]) -> None:
-        """Through the outbox and one relay batch."""
+        """Publish through the outbox and one relay batch."""
         await self.stage(*events)
         relay = self.relay()
         while await relay.publish_batch():
@@ -195,7 +196,7 @@ class Bench:
         self._tasks.clear()
 
     async def read(self, topic: str, count: int, seconds: float = 10) -> list[Record]:
-        """The first `count` records of a topic, by a reader of its own; fewer when time runs out."""
+        """The first `count` records of a topic, by a separate reader; fewer when time runs out."""
         consumer = await self.broker.consumer(f"reader-{new_id()}", [topic])
         records: list[Record] = []
         deadline = asyncio.get_running_loop().time() + seconds
@@ -220,7 +221,8 @@ class Bench:
 
 
 on_the_real_things_alone = pytest.mark.parametrize("backend", ["real"], indirect=True)
-"""For what asks the store more than the runtime does: the fakes speak the runtime's queries and refuse all others."""
+"""For tests that use more queries than messaging does: the fakes support messaging's queries and refuse all
+others."""
 
 
 @pytest.fixture(params=["real", pytest.param("memory", marks=pytest.mark.anybroker)])

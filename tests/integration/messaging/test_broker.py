@@ -1,4 +1,4 @@
-"""The seam of `eventkit/broker.py`: what the runtime may rely on, from Kafka and from the fake alike."""
+"""The `Broker` protocol: guarantees that messaging relies on, from Kafka and from the fake alike."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ async def producer(bench: Bench) -> AsyncIterator[Producer]:
 
 @pytest.fixture
 async def join(bench: Bench) -> AsyncIterator[Join]:
-    """Another member of this test's consumer group."""
+    """Adds another member to this test's consumer group."""
     members: list[Consumer] = []
 
     async def join() -> Consumer:
@@ -75,7 +75,7 @@ async def test_a_key_has_one_partition_and_its_records_keep_their_order_and_head
         assert offsets == list(range(len(offsets)))
 
 
-async def test_a_fetch_holds_no_more_than_asked_for_and_none_when_there_is_none(
+async def test_a_fetch_returns_at_most_its_limit_and_may_be_empty(
     bench: Bench, producer: Producer, join: Join
 ) -> None:
     consumer = await join()
@@ -106,7 +106,7 @@ async def test_a_successor_begins_at_the_committed_offsets(
     assert len(again) == 5
 
 
-async def test_what_is_rewound_is_read_again(bench: Bench, producer: Producer, join: Join) -> None:
+async def test_rewound_records_are_read_again(bench: Bench, producer: Producer, join: Join) -> None:
     await producer.publish(messages(bench.topic, 5, 4))
     consumer = await join()
     records = await take(consumer, 20)
@@ -117,7 +117,7 @@ async def test_what_is_rewound_is_read_again(bench: Bench, producer: Producer, j
     assert [r.offset for r in again] == [r.offset for r in records if r.partition == one][1:]
 
 
-async def test_lag_is_what_was_not_fetched(bench: Bench, producer: Producer, join: Join) -> None:
+async def test_lag_counts_unfetched_records(bench: Bench, producer: Producer, join: Join) -> None:
     await producer.publish(messages(bench.topic, 5, 4))
     consumer = await join()
     fetched = await take(consumer, 1, most=4)
@@ -144,10 +144,11 @@ async def test_a_consumer_that_lost_a_partition_cannot_commit_it_and_its_success
 
 
 @pytest.mark.heavy
-async def test_a_partition_lost_and_got_back_may_be_committed_and_is_read_anew(
+async def test_a_partition_lost_and_regained_may_be_committed_and_is_read_again(
     bench: Bench, producer: Producer, join: Join
 ) -> None:
-    """So an offset committed says nothing of who did the work: what was dropped meanwhile must not be committed."""
+    """So a committed offset does not show who did the work: a batch dropped meanwhile must not be
+    committed."""
     await producer.publish(messages(bench.topic, 12, 2))
     first = await join()
     in_hand = await take(first, 24)
@@ -155,7 +156,7 @@ async def test_a_partition_lost_and_got_back_may_be_committed_and_is_read_anew(
     await shared(first, second)
     await second.stop()
     await holds(first, 3)
-    # It has asked where to begin, so that the commit is no answer to that.
+    # It has fetched its start offsets already, so the commit cannot influence them.
     assert len(await first.positions()) == 3
     await first.commit(ends(in_hand))
     assert len(await take(first, 24)) == 24
@@ -165,9 +166,9 @@ async def test_a_partition_lost_and_got_back_may_be_committed_and_is_read_anew(
 
 
 async def shared(first: Consumer, second: Consumer) -> None:
-    """Until the two hold all three partitions between them."""
+    """Wait until the two hold all three partitions between them."""
     async with asyncio.timeout(30):
-        while not (  # noqa: ASYNC110 (a consumer tells nobody)
+        while not (  # noqa: ASYNC110 (a consumer gives no signal)
             first.assignment()
             and second.assignment()
             and not set(first.assignment()) & set(second.assignment())
@@ -178,13 +179,14 @@ async def shared(first: Consumer, second: Consumer) -> None:
 
 async def holds(consumer: Consumer, partitions: int) -> None:
     async with asyncio.timeout(30):
-        while len(consumer.assignment()) != partitions:  # noqa: ASYNC110 (a consumer tells nobody)
+        while len(consumer.assignment()) != partitions:  # noqa: ASYNC110 (a consumer gives no signal)
             await asyncio.sleep(0.05)
 
 
 @on_the_real_things_alone
-async def test_an_idle_consumer_does_not_ask_again_and_again(bench: Bench, join: Join) -> None:
-    """The embedded broker answers a fetch for which it has nothing at once: without our pause a consumer spends a core on it."""
+async def test_an_idle_consumer_does_not_busy_loop(bench: Bench, join: Join) -> None:
+    """The embedded broker answers an empty fetch at once: without our pause a consumer would busy-loop on a
+    core."""
     consumer = await join()
     await take(consumer, 1, seconds=1)
     used = time.process_time()
@@ -193,7 +195,7 @@ async def test_an_idle_consumer_does_not_ask_again_and_again(bench: Bench, join:
 
 
 @on_the_real_things_alone
-async def test_what_comes_after_an_idle_time_is_not_kept_waiting(
+async def test_a_record_after_an_idle_time_arrives_at_once(
     bench: Bench, producer: Producer, join: Join
 ) -> None:
     consumer = await join()
@@ -207,9 +209,7 @@ async def test_what_comes_after_an_idle_time_is_not_kept_waiting(
 
 
 @on_the_real_things_alone
-async def test_a_backlog_is_not_kept_waiting_by_partitions_that_have_nothing(
-    bench: Bench, producer: Producer, join: Join
-) -> None:
+async def test_empty_partitions_do_not_delay_a_backlog(bench: Bench, producer: Producer, join: Join) -> None:
     await producer.publish(messages(bench.topic, 1, 1000))
     consumer = await join()
     records = await take(consumer, 1, 500)

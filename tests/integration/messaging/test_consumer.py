@@ -177,7 +177,7 @@ async def test_a_transient_fault_is_retried_in_place(bench: Bench) -> None:
 async def test_a_batch_that_outlasts_its_deadline_is_halved(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else a database that is merely slow would have it tried again for ever."""
+    """Otherwise a merely slow database would cause endless retries."""
     monkeypatch.setattr(outbox, "transact", partial(transact, seconds=1.0))
 
     async def handler(batch: Sequence[Envelope[Any]], work: UnitOfWork) -> None:
@@ -190,8 +190,9 @@ async def test_a_batch_that_outlasts_its_deadline_is_halved(
     assert await bench.dead_letters.letters.count_documents({}) == 0
 
 
-async def test_a_batch_that_waits_is_left_to_who_has_its_partitions_now(bench: Bench) -> None:
-    """Whole, also what is still ours of it; and a consumer tells its applier which those are."""
+async def test_a_retrying_batch_is_dropped_when_its_partitions_are_reassigned(bench: Bench) -> None:
+    """The whole batch is dropped, including partitions still held; and a consumer binds its applier to its
+    assignment."""
     tried = asyncio.Event()
 
     async def handler(batch: Sequence[Envelope[Any]], work: UnitOfWork) -> None:
@@ -238,7 +239,7 @@ async def test_stopping_in_the_middle_of_retries_commits_nothing(bench: Bench) -
 
 
 async def test_two_consumers_of_one_event_apply_it_once(bench: Bench) -> None:
-    """A zombie and its successor hold the same records."""
+    """As when a zombie and its successor hold the same records."""
     await bench.publish(*((joined(), 1) for _ in range(40)))
     records = await bench.read(bench.topic, 40)
     await asyncio.gather(*(bench.applier().apply(records) for _ in range(4)))
@@ -304,7 +305,7 @@ class Dying:
         return consumer
 
 
-async def test_a_connection_that_has_died_inside_is_made_anew(bench: Bench) -> None:
+async def test_a_dead_broker_connection_is_replaced(bench: Bench) -> None:
     bench.broker = dying = Dying(bench.broker, 2)
     supervisor = Supervisor({"consumer": bench.consumer().run}, bench.metrics)
     supervisor.start()

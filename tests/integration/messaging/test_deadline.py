@@ -1,4 +1,5 @@
-"""The deadline of a transaction, wherever it falls: the caller must hear of a fault that passes, not of a bug in the driver."""
+"""The deadline of a transaction, wherever it falls: the caller must get a transient fault, not a bug of the
+driver."""
 
 from __future__ import annotations
 
@@ -31,13 +32,14 @@ async def test_a_transaction_that_outlasts_its_deadline_is_a_timeout(mongo_uri, 
             await transact(client, body, seconds=0.4)
     finally:
         await client.admin.command({"configureFailPoint": "failCommand", "mode": "off"})
-        await asyncio.sleep(1)  # the driver's thread is still in it
+        await asyncio.sleep(1)  # the driver's thread is still running
         client.close()
 
 
 class Late:
-    """A client whose driver answers a cancellation as motor does when its thread has just ended the transaction: a matter
-    of microseconds, which no server can be asked to hit."""
+    """A client whose driver answers a cancellation as motor does when its thread has just ended the
+    transaction. That
+    window is microseconds long, too short to hit with a real server."""
 
     async def start_session(self) -> Any:
         return self._session()

@@ -1,4 +1,4 @@
-"""What alerts look at, where nobody else does: each gauge tells the truth when the thing it watches is ill."""
+"""Gauges behind the alerts: each shows the truth when the thing it measures fails."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def of(registry: CollectorRegistry, name: str, **labels: str) -> float | None:
     return registry.get_sample_value(name, labels)
 
 
-async def test_the_outbox_is_shown_to_grow_old_while_publishing_hangs(bench: Bench) -> None:
+async def test_the_outbox_age_grows_while_publishing_hangs(bench: Bench) -> None:
     class Frozen:
         async def publish(self, messages: Sequence[Message]) -> None:
             await asyncio.sleep(60)
@@ -50,7 +50,7 @@ async def test_the_outbox_is_shown_to_grow_old_while_publishing_hangs(bench: Ben
     publishing.cancel()
 
 
-async def test_partitions_without_a_reader_can_be_told(bench: Bench) -> None:
+async def test_partitions_without_a_reader_show_in_gauges(bench: Bench) -> None:
     metrics = bench.metrics.consumer
     await bench.publish((joined(), 1))
     stop, task = bench.run(bench.consumer())
@@ -70,7 +70,7 @@ async def test_the_oplog_window_is_absent_where_it_may_not_be_read(bench: Bench,
     client, registry = connect(mongo_uri, app_name="slow_gauges-test"), CollectorRegistry()
     name, labels = "sangathan_mongo_oplog_window_seconds", {"replica_set": "rs0"}
     gauges = SlowGauges([oplog(client, registry)])
-    # Unauthorized, which only a server with users says by itself.
+    # Unauthorized, which only a server with users returns by itself.
     data = {"failCommands": ["collStats"], "appName": "slow_gauges-test", "errorCode": 13}
     fail = {"configureFailPoint": "failCommand", "mode": {"times": 1}, "data": data}
     await bench.client.admin.command(fail)
@@ -87,7 +87,7 @@ async def test_the_oplog_window_is_absent_where_it_may_not_be_read(bench: Bench,
 
 @pytest.mark.parametrize("code", [11600, 1])
 @on_the_real_things_alone
-async def test_a_look_that_fails_for_a_while_is_tried_again_and_one_that_is_wrong_is_told(
+async def test_a_gauge_retries_transient_faults_and_raises_others(
     bench: Bench, mongo_uri: str, code: int
 ) -> None:
     """11600 is InterruptedAtShutdown, 1 InternalError."""

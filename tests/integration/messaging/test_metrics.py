@@ -1,4 +1,4 @@
-"""Gauges that must tell the truth while things are going wrong, on the real things and on the fakes."""
+"""Gauges that must show the truth while things go wrong, on the real stores and on the fakes."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def until(condition: Any, seconds: float = 20) -> None:
         await asyncio.sleep(0.05)
 
 
-async def test_seconds_of_lag_grow_while_a_batch_is_retried_and_are_none_once_it_is_done(
+async def test_lag_seconds_grow_during_retries_and_are_zero_afterwards(
     bench: Bench,
 ) -> None:
     broken = True
@@ -77,7 +77,7 @@ async def test_a_consumer_started_behind_an_open_fuse_knows_since_when_records_w
 
 
 async def test_a_consumer_that_cannot_commit_is_behind(bench: Bench) -> None:
-    """What was not caught up with stays known when the fuse stops the batch in hand."""
+    """The lag stays known when the fuse stops the current batch."""
 
     async def handler(events: Sequence[Envelope[Any]], work: UnitOfWork) -> None:
         raise PermanentError("bug")
@@ -153,9 +153,7 @@ async def test_rebalances_are_counted(bench: Bench, kafka_bootstrap: str) -> Non
 
 
 @pytest.mark.parametrize(("option", "most"), [("", 100), ("&maxPoolSize=7", 7), ("&maxPoolSize=0", math.inf)])
-async def test_a_pool_says_how_many_connections_there_may_be(
-    mongo_uri: str, option: str, most: float
-) -> None:
+async def test_a_pool_exports_its_connection_limit(mongo_uri: str, option: str, most: float) -> None:
     registry = CollectorRegistry()
     client = connect(mongo_uri + option, app_name="tests", listeners=[MongoMetrics(registry)])
     await client.admin.command("ping")
@@ -164,7 +162,9 @@ async def test_a_pool_says_how_many_connections_there_may_be(
 
 
 @on_the_real_things_alone
-async def test_mongodb_is_watched(mongo_uri: str, database_name: str, bench: Bench) -> None:
+async def test_mongodb_metrics_count_pool_and_retries(
+    mongo_uri: str, database_name: str, bench: Bench
+) -> None:
     registry = CollectorRegistry()
     metrics = MongoMetrics(registry)
     client = connect(mongo_uri, app_name="tests", listeners=[metrics])

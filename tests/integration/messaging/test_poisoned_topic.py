@@ -1,6 +1,6 @@
-"""A poisoned topic: what is healthy flows on, and each bad record is dead-lettered once, with its own reason.
+"""A poisoned topic: healthy events flow on, and each bad record is dead-lettered once, with the right reason.
 
-At what rate it flows on is measured by tests/bench/poison.py.
+tests/bench/poison.py measures the rate.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ LARGEST = 10 * 1024 * 1024
 
 @dataclass
 class Topics:
-    """`letters` is what the poisoned topic must leave behind: reasons by offset."""
+    """`letters` are the dead letters that the poisoned topic must leave: reasons by offset."""
 
     poisoned: str
     letters: dict[int, str]
 
 
 async def fill(kafka: str, topic: str, messages: Sequence[Message]) -> None:
-    """In order, in one partition."""
+    """Publish in order, to one partition."""
     producer = AIOKafkaProducer(bootstrap_servers=kafka, max_request_size=2 * LARGEST, linger_ms=5)
     await producer.start()
     try:
@@ -55,7 +55,7 @@ async def fill(kafka: str, topic: str, messages: Sequence[Message]) -> None:
 
 
 def poisoned(healthy: Sequence[Message]) -> tuple[list[Message], dict[int, str]]:
-    """Bad records among the healthy, one in `POISON_EVERY`; a future version and a huge one, too."""
+    """Bad records among the healthy ones, one in `POISON_EVERY`, plus a future version and a huge record."""
     mixed: list[Message] = []
     letters: dict[int, str] = {}
 
@@ -86,7 +86,7 @@ async def topics(kafka_bootstrap: str, database_name: str) -> Topics:
 
 
 class Drain:
-    """A consumer group and a database of its own, which read a topic once from its beginning."""
+    """A separate consumer group and database that read a topic once from its beginning."""
 
     def __init__(self, bench: Bench) -> None:
         self.bench = bench

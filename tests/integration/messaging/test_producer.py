@@ -1,4 +1,4 @@
-"""The producer hands over whole batches of records; what is in several of them keeps its order."""
+"""The producer sends batches of records; messages spread over several batches keep their order."""
 
 from __future__ import annotations
 

@@ -119,7 +119,7 @@ async def test_a_doubled_relay_duplicates_no_effect(bench: Bench) -> None:
 
 
 class Turnstile:
-    """A broker whose producers note who publishes, and whether another is at it too."""
+    """A broker whose producers record who publishes, and who else does at the same time."""
 
     def __init__(self, broker: Broker, name: str, inside: set[str], crowds: list[set[str]]) -> None:
         self._broker = broker
@@ -151,10 +151,11 @@ class Turnstile:
         await self._producer.stop()
 
 
-async def test_of_two_relays_one_publishes_at_a_time_and_the_other_takes_over(
+async def test_one_of_two_relays_publishes_at_a_time_and_the_other_takes_over(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Three leaders in turn: the first stops in order, the second dies with its lease, the third is the first anew."""
+    """Three leaders in turn: the first stops in order, the second dies with its lease, the third takes
+    over."""
     inside: set[str] = set()
     crowds: list[set[str]] = []
     brokers = [Turnstile(bench.broker, name, inside, crowds) for name in ("first", "second", "third")]

@@ -1,4 +1,4 @@
-"""Dead letters, applied after all: in order, once, without one that fails stopping the others."""
+"""Replay of dead letters: in order, once, and a letter that fails does not stop the others."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Sick:
 
 
 async def bury(bench: Bench, *events: tuple[MemberJoined, int]) -> Sequence[Document]:
-    """Their letters, in order; the fuse is reset."""
+    """Dead-letter these events and return their letters in order; the fuse is reset."""
     await bench.publish(*events)
     records = await bench.read(bench.topic, len(events))
     sick = Sick(bench)
@@ -53,7 +53,7 @@ async def bury(bench: Bench, *events: tuple[MemberJoined, int]) -> Sequence[Docu
 async def replay(
     bench: Bench, handler: Any = None, wanted: Filter = DEAD, limit: int = 500
 ) -> list[ReplayReport]:
-    """Page by page until nothing comes after."""
+    """Replay page by page to the end."""
     outcomes = []
     after = None
     while letters := await bench.dead_letters.find(wanted, after=after, limit=limit):
@@ -101,7 +101,7 @@ async def test_a_replay_is_few_transactions_whatever_the_number_of_letters(bench
 
 
 @pytest.mark.parametrize("limit", [1, 3, 500])
-async def test_what_fails_again_holds_back_its_subject_and_nothing_else(bench: Bench, limit: int) -> None:
+async def test_a_letter_that_fails_again_holds_back_only_its_subject(bench: Bench, limit: int) -> None:
     bad, *good = [new_id() for _ in range(5)]
     await bury(bench, *((joined(s), n) for n in range(1, 4) for s in (bad, *good)))
     outcomes = await replay(bench, Sick(bench, {bad}), limit=limit)
@@ -159,7 +159,7 @@ async def test_filters_by_type_reason_and_age(bench: Bench) -> None:
     assert most["oldest"] <= most["newest"] <= least["newest"] == newest
 
 
-async def test_a_settled_letter_stays_as_it_is(bench: Bench) -> None:
+async def test_a_settled_letter_cannot_be_changed(bench: Bench) -> None:
     (letter,) = await bury(bench, (joined(), 1))
     letters = bench.dead_letters
     assert await letters.settle([letter["_id"]], "discarded", by="ops-1", note="a test") == 1
@@ -172,7 +172,7 @@ async def test_a_settled_letter_stays_as_it_is(bench: Bench) -> None:
 
 
 async def withheld(bench: Bench, *, known_later: bool, monkeypatch: pytest.MonkeyPatch) -> Document:
-    """The letter of a `member.joined` that came to a release which did not know the type."""
+    """The letter of a `member.joined` that reached a release which did not know the type."""
     await raw(bench, message())
     (record,) = await bench.read(bench.topic, 1)
     with monkeypatch.context() as older:
@@ -197,7 +197,7 @@ async def test_a_newer_release_replays_what_an_older_one_could_not_read(
 async def test_a_withheld_event_that_was_applied_under_another_offset_has_no_second_effect(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A doubled relay published it twice; the second copy met the newer release."""
+    """A doubled relay published it twice; the newer release got the second copy."""
     letter = await withheld(bench, known_later=True, monkeypatch=monkeypatch)
     (record,) = await bench.broker.read([(Partition(letter["topic"], letter["partition"]), letter["offset"])])
     await bench.applier().apply([record])
@@ -206,7 +206,7 @@ async def test_a_withheld_event_that_was_applied_under_another_offset_has_no_sec
     assert await bench.effects.count_documents({}) == 1
 
 
-async def test_a_withheld_value_that_nobody_can_read_stays_dead(
+async def test_a_withheld_value_of_an_unknown_type_stays_dead(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     letter = await withheld(bench, known_later=False, monkeypatch=monkeypatch)
@@ -217,7 +217,7 @@ async def test_a_withheld_value_that_nobody_can_read_stays_dead(
     assert (outcome.replayed, outcome.failed, outcome.held) == (0, [], 0)
 
 
-async def test_a_record_that_is_not_the_one_that_died_is_not_applied(
+async def test_a_record_with_another_hash_than_its_letter_is_not_applied(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     letter = await withheld(bench, known_later=True, monkeypatch=monkeypatch)

@@ -1,4 +1,4 @@
-"""Republish: in order, in batches, giving way to the relay, and taken up again where it was interrupted."""
+"""Republish: in order, in batches, yielding to the relay, and resumable where it was interrupted."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ async def staged(bench: Bench) -> list[tuple[str, int]]:
     return [(row["subject"], row["sequence"]) async for row in rows]
 
 
-async def test_it_gives_way_while_the_outbox_is_full_and_goes_on_where_it_stopped(bench: Bench) -> None:
+async def test_republish_waits_while_the_outbox_is_full_and_resumes_where_it_stopped(bench: Bench) -> None:
     await people(bench)
     work = republish(bench, most_waiting=6)
     running = asyncio.create_task(work.run())
@@ -74,6 +74,6 @@ async def test_it_gives_way_while_the_outbox_is_full_and_goes_on_where_it_stoppe
     assert await staged(bench) == [(id_, n + 1) for n, id_ in enumerate(IDS)]
 
 
-async def test_where_to_go_on_must_be_one_of_ours(bench: Bench) -> None:
+async def test_an_unknown_position_to_resume_from_is_refused(bench: Bench) -> None:
     with pytest.raises(ValueError):
         republish(bench, after="elsewhere:m07")

@@ -1,4 +1,5 @@
-"""What the runtime relies on in MongoDB: transactions, conflicts, unique ids, the lease; from the fake alike."""
+"""Guarantees of MongoDB that messaging relies on: transactions, conflicts, unique ids, the lease; the fake
+has them too."""
 
 from __future__ import annotations
 
@@ -20,7 +21,7 @@ Meddle = Callable[[], Awaitable[Any]]
 
 @pytest.fixture
 async def rows(bench: Bench) -> Collection:
-    """A collection that exists, with one row."""
+    """An existing collection with one row."""
     await bench.db["rows"].insert_one({"_id": "a", "n": 1})
     return bench.db["rows"]
 
@@ -28,7 +29,7 @@ async def rows(bench: Bench) -> Collection:
 async def with_meddling(
     bench: Bench, rows: Collection, meddle: Meddle, then: Callable[[Session], Awaitable[Any]]
 ) -> list[PyMongoError]:
-    """A transaction whose first run is meddled with once it has its snapshot; the errors that `then` met."""
+    """Run a transaction with `meddle` after its first snapshot; the errors that `then` raised."""
     errors: list[PyMongoError] = []
     runs = 0
 
@@ -49,7 +50,7 @@ async def with_meddling(
 
 
 def conflicted(errors: list[PyMongoError]) -> bool:
-    """Once, with what makes the driver run the transaction again."""
+    """Whether it conflicted exactly once, with the label that makes the driver repeat the transaction."""
     (error,) = errors
     return error.has_error_label("TransientTransactionError") and classify(error) is FaultFamily.TRANSIENT
 
@@ -113,7 +114,7 @@ async def test_a_transaction_reads_its_snapshot_and_its_own_writes_alone(
     assert {row["_id"] async for row in rows.find()} == {"a", "own", "later"}
 
 
-async def test_what_raises_leaves_nothing(bench: Bench, rows: Collection) -> None:
+async def test_a_failed_transaction_leaves_nothing(bench: Bench, rows: Collection) -> None:
     async def body(session: Session) -> None:
         await rows.insert_one({"_id": "b"}, session=session)
         await rows.delete_one({"_id": "a"}, session=session)
@@ -125,7 +126,7 @@ async def test_what_raises_leaves_nothing(bench: Bench, rows: Collection) -> Non
 
 
 @pytest.mark.parametrize("change", ["update", "delete"])
-async def test_a_change_of_what_has_changed_since_the_snapshot_runs_again(
+async def test_a_write_to_a_document_changed_since_the_snapshot_repeats_the_transaction(
     bench: Bench, rows: Collection, change: str
 ) -> None:
     async def meddle() -> None:
@@ -142,7 +143,7 @@ async def test_a_change_of_what_has_changed_since_the_snapshot_runs_again(
     assert await rows.find().to_list(None) == left
 
 
-async def test_an_insert_of_what_was_inserted_since_the_snapshot_runs_again_and_finds_it(
+async def test_an_insert_of_an_id_inserted_since_the_snapshot_repeats_and_finds_it(
     bench: Bench, rows: Collection
 ) -> None:
     async def then(session: Session) -> None:
@@ -156,7 +157,7 @@ async def test_an_insert_of_what_was_inserted_since_the_snapshot_runs_again_and_
 async def test_a_document_that_another_transaction_holds_is_refused_at_once(
     bench: Bench, rows: Collection
 ) -> None:
-    """The second writer runs again until the first has ended; neither waits, neither is lost."""
+    """The second writer repeats until the first has ended; neither waits, neither is lost."""
     refused = asyncio.Event()
     runs = 0
 
@@ -181,7 +182,7 @@ async def test_a_document_that_another_transaction_holds_is_refused_at_once(
     assert await rows.find_one({"_id": "a"}) == {"_id": "a", "n": 1, "first": 1, "second": 1}
 
 
-async def test_a_write_alone_waits_for_the_transaction_that_holds_its_document(
+async def test_a_write_outside_a_transaction_waits_for_the_transaction_that_holds_its_document(
     bench: Bench, rows: Collection
 ) -> None:
     alone: list[asyncio.Future[Any]] = []
@@ -201,7 +202,8 @@ async def test_a_write_alone_waits_for_the_transaction_that_holds_its_document(
 async def test_two_transactions_that_read_what_the_other_writes_both_commit(
     bench: Bench, rows: Collection
 ) -> None:
-    """Write skew: a snapshot guards only what is written. A rule over several documents needs one they all write."""
+    """Write skew: a snapshot guards only written documents. A rule over several documents needs one that all
+    write."""
     await rows.insert_one({"_id": "b", "n": 1})
 
     async def clear(own: str, session: Session) -> None:
@@ -216,7 +218,8 @@ async def test_two_transactions_that_read_what_the_other_writes_both_commit(
 
 
 async def test_a_duplicate_id_is_a_race_and_ends_its_transaction(bench: Bench, rows: Collection) -> None:
-    """Swallowed or not: the server has aborted, and what the body does next makes it run again."""
+    """Even if the body catches the error, the server has aborted, and the next operation makes the body
+    repeat."""
     seen: list[Exception] = []
 
     async def body(session: Session) -> None:
@@ -252,7 +255,7 @@ async def test_a_duplicate_outside_a_transaction_leaves_what_came_before_it(rows
 async def test_a_lease_has_one_holder_until_it_expires_or_is_released(bench: Bench) -> None:
     first, second, third = (Lease(bench.db, "job", seconds=s) for s in (30, 0.2, 30))
     assert [await lease.hold() for lease in (first, second, third)] == [True, False, False]
-    await second.release()  # of what it does not hold: nothing
+    await second.release()  # holds nothing, so releases nothing
     assert not await third.hold()
     await first.release()
     assert await second.hold()
@@ -262,6 +265,6 @@ async def test_a_lease_has_one_holder_until_it_expires_or_is_released(bench: Ben
     assert not await second.hold()
 
 
-async def test_of_many_that_ask_for_a_lease_at_once_one_gets_it(bench: Bench) -> None:
+async def test_one_of_many_concurrent_claimants_gets_the_lease(bench: Bench) -> None:
     leases = [Lease(bench.db, "job", seconds=30) for _ in range(8)]
     assert sum(await asyncio.gather(*(lease.hold() for lease in leases))) == 1

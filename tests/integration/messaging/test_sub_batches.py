@@ -1,4 +1,5 @@
-"""Several processes that write the same documents: each counter is right, and a process passes over a locked sub-batch."""
+"""Several processes that write the same documents: each counter is right, and a locked sub-batch is
+skipped."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ UNITS = [f"BR-{n}" for n in range(24)]
 
 
 def counting(bench: Bench) -> Any:
-    """A handler that reads and writes one document of each unit, as a placement does with the unit's open group."""
+    """A handler that reads and writes one document of each unit, as a placement does with the unit's open
+    group."""
 
     async def count(events: Sequence[Envelope[Any]], work: UnitOfWork) -> None:
         for unit in sorted({e.data.unit for e in events}):
@@ -32,11 +34,11 @@ async def counts(bench: Bench) -> dict[str, int]:
     return {row["_id"]: row["n"] for row in await bench.db["counts"].find({}).to_list(None)}
 
 
-async def test_what_two_processes_write_at_once_adds_up_and_contention_is_noted(bench: Bench) -> None:
+async def test_concurrent_writes_of_two_processes_add_up_and_contention_is_noted(bench: Bench) -> None:
     await bench.publish(*((joined(unit=unit), 1) for _ in range(20) for unit in UNITS))
     records = await bench.read(bench.topic, 20 * len(UNITS))
     splitters = [bench.splitter(), bench.splitter()]
-    # Each has a half of the log in small batches, so that they conflict.
+    # Each gets half of the log in small batches, so that they conflict.
     halves = [records[::2], records[1::2]]
 
     async def consume(n: int) -> None:
@@ -50,7 +52,7 @@ async def test_what_two_processes_write_at_once_adds_up_and_contention_is_noted(
 
 
 async def test_a_batch_that_conflicts_is_split_at_once(bench: Bench) -> None:
-    """Not tried again whole: it would conflict with the next one too."""
+    """It is not retried whole, since it would conflict again."""
     await bench.publish(*((joined(unit=unit), 1) for unit in UNITS))
     records = await bench.read(bench.topic, len(UNITS))
     count, sizes = counting(bench), list[int]()
@@ -101,7 +103,7 @@ async def test_a_sub_batch_that_another_process_has_locked_waits_and_the_others_
 
 
 def locked_sub_batch() -> tuple[str, set[str]]:
-    """The name of the first unit's sub-batch, and all the units that are in it."""
+    """The name of the first unit's sub-batch, and all units in it."""
     by_unit = {unit: str(number_of(unit, LOCKED_SUB_BATCHES)) for unit in UNITS}
     held = by_unit[UNITS[0]]
     return held, {unit for unit, name in by_unit.items() if name == held}

@@ -1,4 +1,4 @@
-"""The steps of an event's trace, on a log and a store."""
+"""Trace spans of an event, on a log and a store."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def collector() -> Iterator[Collector]:
 
 
 async def stage(bench: Bench, *origins: Origin) -> list[str]:
-    """An event of a new subject for each; their subjects."""
+    """Stage an event of a new subject for each origin; returns the subjects."""
     subjects = [new_id() for _ in origins]
 
     async def body(work: UnitOfWork) -> None:
@@ -46,9 +46,7 @@ async def publish(bench: Bench) -> None:
     await relay._close()
 
 
-async def test_an_event_is_sent_and_handled_under_what_staged_it_and_causes_what_its_handler_stages(
-    bench: Bench, collector: Collector
-) -> None:
+async def test_spans_of_an_event_follow_the_step_that_staged_it(bench: Bench, collector: Collector) -> None:
     async def passes_on(events: Sequence[Envelope[Any]], work: UnitOfWork) -> None:
         for event in events:
             work.stage(joined(f"after-{event.subject}"), 1, Origin.of(event))
@@ -82,7 +80,7 @@ async def test_the_duration_of_a_batch_names_a_trace_that_is_recorded(
     assert f'# {{trace_id="{ORIGIN.traceparent[3:35]}"}}' in shown
 
 
-async def test_in_a_batch_only_what_is_recorded_has_a_step(bench: Bench, collector: Collector) -> None:
+async def test_only_recorded_traces_have_spans_in_a_batch(bench: Bench, collector: Collector) -> None:
     unrecorded = [Origin("quiet", new_traceparent()) for _ in range(20)]
     with traced_to(collector.url):
         await stage(bench, *unrecorded, ORIGIN, *unrecorded)
@@ -92,7 +90,7 @@ async def test_in_a_batch_only_what_is_recorded_has_a_step(bench: Bench, collect
     assert sorted(span.name for span in collector.spans) == ["process member.joined", "send member.joined"]
 
 
-async def test_a_dead_letter_is_a_failed_step_and_the_others_are_not(
+async def test_a_dead_letter_is_a_failed_span_and_the_others_are_not(
     bench: Bench, collector: Collector
 ) -> None:
     async def fails_for_one(events: Sequence[Envelope[Any]], work: UnitOfWork) -> None:
@@ -112,8 +110,8 @@ async def test_a_dead_letter_is_a_failed_step_and_the_others_are_not(
 
 
 @on_the_real_things_alone
-async def test_a_replay_is_a_step_of_the_trace_too(bench: Bench, collector: Collector) -> None:
-    """Of the letter that is applied, of the one that fails again, and of the one that this holds back."""
+async def test_a_replay_is_a_span_of_the_trace(bench: Bench, collector: Collector) -> None:
+    """Covers a letter that is applied, one that fails again, and one that the failure holds back."""
     sick: set[str] = set()
 
     async def fails_for_some(events: Sequence[Envelope[Any]], work: UnitOfWork) -> None:
@@ -141,8 +139,10 @@ async def test_a_replay_is_a_step_of_the_trace_too(bench: Bench, collector: Coll
     assert (row.name, row.trace) == ("send member.joined", applied.trace)
 
 
-async def test_off_nothing_is_done_for_each_event(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was decoded is what is applied: no look at each, no copy."""
+async def test_with_tracing_off_nothing_is_done_per_event(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The decoded records are applied as they are: no per-event check, no copy."""
     await bench.publish((joined(), 1), (joined(), 1))
     applier = bench.applier()
     decoded: list[DecodedRecord | None] = []

@@ -28,7 +28,7 @@ from tests.fixtures.apps import TRACEPARENT, base_settings
 async def nothing(*_: object) -> None: ...
 
 
-async def test_a_stop_takes_no_longer_than_it_may_although_a_step_and_a_loop_hang(
+async def test_a_stop_meets_its_deadline_although_a_step_and_a_loop_hang(
     mongo_uri: str, kafka_bootstrap: str, database_name: str, keys: Keys
 ) -> None:
     settings = ServiceSettings(
@@ -65,7 +65,7 @@ async def test_a_consumer_group_of_another_name_keeps_the_services_dead_letter_t
         runtime.close()
 
 
-async def test_why_a_service_cannot_start_is_logged_without_the_data_that_the_reason_quotes(
+async def test_a_failed_start_is_logged_without_quoted_data(
     mongo_uri: str, kafka_bootstrap: str, database_name: str, keys: Keys
 ) -> None:
     settings = ServiceSettings(
@@ -96,7 +96,7 @@ async def test_why_a_service_cannot_start_is_logged_without_the_data_that_the_re
     assert "Sunita" not in log.getvalue()
 
 
-async def test_two_features_that_listen_to_one_event_both_hear_it_in_the_order_of_the_list(
+async def test_two_features_that_subscribe_to_one_event_get_it_in_list_order(
     mongo_uri: str, kafka_bootstrap: str, database_name: str, keys: Keys
 ) -> None:
     heard: list[str] = []

@@ -1,4 +1,4 @@
-"""The codec: what a dataclass declares is what a document holds, both ways."""
+"""The codec maps a dataclass's declared fields to a document and back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each check on facts that are well, and on facts that are not."""
+"""Each check on healthy facts, and on unhealthy ones."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ OF_RELEASE = partial(services.versions, release="0.2.0")
         (TOKENS, groups(services.EXPIRY, (NOW + 8 * DAY).timestamp())),
     ],
 )
-def test_services_that_are_well(check, processes):
+def test_healthy_services_have_no_faults(check, processes):
     assert said(check(processes)) == []
 
 
@@ -106,7 +106,7 @@ def test_services_that_are_well(check, processes):
         (TOKENS, groups(services.EXPIRY, float("nan")), "calls other services cannot be read"),
     ],
 )
-def test_services_that_are_not(check, processes, expected):
+def test_faults_of_services_are_named(check, processes, expected):
     [fault] = said(check(processes))
     assert expected in fault
 
@@ -147,7 +147,7 @@ PRIMARY = Member("a", "PRIMARY", 0)
         (KEYRING, replace(STORED, keyring=Keyring(None, 0))),
     ],
 )
-def test_stores_that_are_well(check, facts):
+def test_healthy_stores_have_no_faults(check, facts):
     assert said(check(facts)) == []
 
 
@@ -176,7 +176,7 @@ def test_stores_that_are_well(check, facts):
         (KEYRING, replace(STORED, keyring=Keyring(NOW - 366 * DAY, 0)), "is 366 days old"),
     ],
 )
-def test_stores_that_are_not(check, facts, expected):
+def test_faults_of_stores_are_named(check, facts, expected):
     [fault] = said(check(facts))
     assert expected in fault
 
@@ -204,7 +204,7 @@ RULES = partial(trust.rules, expected=EXPECTED)
         (trust.alertmanager, ""),
     ],
 )
-def test_trust_that_is_well(check, facts):
+def test_healthy_trust_has_no_faults(check, facts):
     assert said(check(facts)) == []
 
 
@@ -225,7 +225,7 @@ def test_trust_that_is_well(check, facts):
         (trust.alertmanager, "ConnectError", "not ready: ConnectError"),
     ],
 )
-def test_trust_that_is_not(check, facts, expected):
+def test_faults_of_trust_are_named(check, facts, expected):
     [fault] = said(check(facts))
     assert expected in fault
 

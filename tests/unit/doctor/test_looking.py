@@ -1,4 +1,4 @@
-"""What is seen, what cannot be seen, and that the second is never called well."""
+"""Facts that the doctor can read, and facts that it cannot, which it never reports as well."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Still:
 
 
 async def process(answers: dict[str, httpx2.Response], service: str = "") -> Process:
-    """As seen by a doctor whose clock stands at `NOW`."""
+    """The process as seen by a doctor whose clock stands at `NOW`."""
 
     def answer(request: httpx2.Request) -> httpx2.Response:
         if request.url.path not in answers:
@@ -64,7 +64,7 @@ METRICS = (
 )
 
 
-async def test_a_process_says_which_service_it_is_and_how_it_fares():
+async def test_a_process_reports_its_service_and_metrics():
     seen = await process({"/readyz": ready(), "/metrics": httpx2.Response(200, text=METRICS)})
     assert (seen.service, seen.version, seen.fault, seen.skew) == ("groups", "0.1.0", "", 0)
     assert seen.values("sangathan_consumer_lag_seconds") == [({"topic": "t"}, 7.0)]
@@ -74,7 +74,7 @@ async def test_a_process_says_which_service_it_is_and_how_it_fares():
     ("date", "skew"),
     [("Tue, 24 Nov 2026 12:00:09 GMT", 8.5), ("Tue, 24 Nov 2026 11:59:50 GMT", -9.5)],
 )
-async def test_a_clock_is_off_by_what_is_certain(date, skew):
+async def test_clock_skew_counts_only_the_certain_difference(date, skew):
     assert (await process({"/readyz": ready(date)})).skew == skew
 
 
@@ -87,7 +87,7 @@ async def test_a_process_that_is_unready_or_dead_or_not_ours():
     assert (await process({"/readyz": httpx2.Response(200, text="<html>")})).fault
 
 
-async def test_metrics_that_are_refused_make_blind_not_well():
+async def test_refused_metrics_are_blind_not_well():
     seen = await process({"/readyz": ready(), "/metrics": httpx2.Response(403)}, "groups")
     findings = services_findings([seen])
     assert [f.verdict for f in findings if f.area == "metrics"] == [Verdict.BLIND]
@@ -95,7 +95,7 @@ async def test_metrics_that_are_refused_make_blind_not_well():
     assert exit_code(findings) == 2
 
 
-async def test_a_metric_that_nobody_has_is_not_well():
+async def test_a_metric_that_no_process_exports_is_skipped():
     seen = await process({"/readyz": ready(), "/metrics": httpx2.Response(200, text=METRICS)})
     verdicts = {f.area: f.verdict for f in services_findings([seen])}
     assert verdicts["lag"] is Verdict.WELL
@@ -105,7 +105,7 @@ async def test_a_metric_that_nobody_has_is_not_well():
 @pytest.mark.parametrize(
     ("window", "held", "told"), [(30, 1, True), (20, 2, True), (20, 0.5, False), (30, 0.5, True)]
 )
-def test_the_pace_of_a_young_oplog_is_not_held_against_it(window: float, held: float, told: bool) -> None:
+def test_a_young_oplog_is_not_judged_by_its_pace(window: float, held: float, told: bool) -> None:
     seen = judged(Oplog("rs0", window=window * 3600, held=held * 3600))
     assert (seen == window * 3600) is told
     assert isinstance(seen, Unseen) is not told
@@ -119,7 +119,7 @@ def services_findings(processes: list[Process], store: Store | Unseen = NOWHERE)
     return examination(facts, EXPECTED, "0.1.0", NOW)
 
 
-def test_a_service_without_an_address_is_said():
+def test_a_service_without_an_address_is_reported():
     findings = services_findings([Process("groups", "http://g")])
     skipped = [f.said for f in findings if f.area == "services" and f.verdict is Verdict.SKIPPED]
     assert [said.split(":")[1].split(",")[0].strip() for said in skipped] == [
@@ -131,7 +131,7 @@ def test_a_service_without_an_address_is_said():
     assert [f.verdict for f in unknown if f.area == "services"] == [Verdict.WRONG]
 
 
-def test_what_one_user_may_not_read_of_mongodb_is_said_and_the_rest_is_checked():
+def test_facts_a_user_may_not_read_are_reported_and_the_rest_is_checked():
     forbidden = Unseen("the oplog: Unauthorized", "let this user")
     store = Store(skew=0, members=forbidden, oplog_seconds=forbidden, databases={"groups": forbidden})
     by_area = {f.area: f.verdict for f in services_findings([], store)}
@@ -157,7 +157,7 @@ def test_the_exit_code(found, code):
     assert exit_code(verdicts(*found)) == code
 
 
-async def test_stores_that_are_not_there_are_wrong_and_no_password_is_shown():
+async def test_absent_stores_are_wrong_and_no_password_is_shown():
     port = Ports().take()
     uri = f"mongodb://doctor:secret@{HOST}:{port}/?serverSelectionTimeoutMS=200"
     access = Access(
@@ -171,7 +171,7 @@ async def test_stores_that_are_not_there_are_wrong_and_no_password_is_shown():
     assert "secret" not in repr(findings)
 
 
-def test_options_go_before_the_environment_and_that_before_the_stack(tmp_path, monkeypatch):
+def test_options_override_the_environment_which_overrides_the_stack(tmp_path, monkeypatch):
     stack = {
         "processes": {"groups": "http://l", "groups-2": "http://l2"},
         "mongo": "mongodb://l",
@@ -192,7 +192,7 @@ def test_options_go_before_the_environment_and_that_before_the_stack(tmp_path, m
         find(("groups",), [], ["groups2"], tmp_path)
 
 
-def test_the_command_without_anything_to_look_at_is_not_well(tmp_path):
+def test_the_command_with_nothing_to_check_is_not_well(tmp_path):
     result = CliRunner().invoke(app, ["doctor", "--dir", str(tmp_path), "--json"])
     lines = [json.loads(line) for line in result.stdout.splitlines()]
     assert result.exit_code == 2
@@ -201,7 +201,7 @@ def test_the_command_without_anything_to_look_at_is_not_well(tmp_path):
 
 
 def pair(directory: Path, days: int) -> tuple[Path, Path]:
-    """A certificate for this machine that signs itself, and its key."""
+    """A self-signed certificate for this machine, and its key."""
     key, name = (
         ec.generate_private_key(ec.SECP256R1()),
         x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "t")]),
@@ -232,7 +232,7 @@ async def speaks_tls(cert_file: Path, key_file: Path) -> AsyncIterator[int]:
         yield server.sockets[0].getsockname()[1]
 
 
-async def test_a_certificate_is_read_and_one_that_is_not_to_be_trusted_is_said(tmp_path):
+async def test_certificates_are_read_and_untrusted_ones_reported(tmp_path):
     cert_file, key_file = pair(tmp_path, days=90)
     async with speaks_tls(cert_file, key_file) as port:
         good = await certificate(Endpoint("localhost", port, str(cert_file)))

@@ -1,4 +1,4 @@
-"""The doctor before a real Prometheus and Alertmanager, with the rules of this release."""
+"""The doctor on a real Prometheus and Alertmanager, with the rules of this release."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def there_is_one() -> None:
 
 
 async def evaluated(url: str) -> CatchUp:
-    """Once every rule has been evaluated and every target scraped."""
+    """The result once every rule has been evaluated and every target scraped."""
     async with over_http.client() as http:
         for _ in range(100):
             seen = await over_http.watch(http, url)

@@ -1,4 +1,4 @@
-"""A small service on the shared application, its key pair, and clients that speak to it in process."""
+"""A small service on the shared application, its key pair, and clients that call it in process."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ def claims() -> dict[str, Any]:
 
 @pytest.fixture
 def token(key: OKPKey, claims: dict[str, Any]) -> TokenMaker:
-    """`token(unit="BR-PAT", exp=None)`: the usual claims with some replaced, or left out when None."""
+    """`token(unit="BR-PAT", exp=None)`: the usual claims with some replaced, or omitted when None."""
 
     def make(*, signed_by: Any = key, header: dict[str, Any] | None = None, **changes: Any) -> str:
         wanted = {name: value for name, value in {**claims, **changes}.items() if value is not None}

@@ -1,4 +1,4 @@
-"""Tokens: what is accepted, every way of being refused, and keys that change under a running service."""
+"""Tokens: accepted ones, every reason for refusal, and keys that change under a running service."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ async def test_malformed_json(client, content):
         b'{"name": "Asha", "when": 1e300}',
     ],
 )
-async def test_json_that_is_not_a_thing(client, content):
+async def test_json_of_the_wrong_shape(client, content):
     assert_problem(await post(client, content), 422, "invalid-fields")
 
 
@@ -121,7 +121,7 @@ async def test_body_just_at_the_limit(client):
     assert (await post(client, content)).status_code == 201
 
 
-async def test_a_length_that_is_a_lie_is_only_a_number(client):
+async def test_a_false_content_length_is_refused(client):
     response = await post(client, b"{}", {**JSON_TYPE, "Content-Length": "99999999999999999999999"})
     assert response.status_code in (413, 422)
 

@@ -34,7 +34,7 @@ async def test_a_valid_request_id_is_kept_and_echoed(anonymous):
 
 
 @pytest.mark.parametrize("bad", ["", "a b", "x" * 65, "<script>", "a\u00e9"])
-async def test_another_is_replaced(anonymous, bad):
+async def test_an_invalid_request_id_is_replaced(anonymous, bad):
     response = await anonymous.get("/context", headers={"X-Request-ID": bad.encode("latin-1")})
     assert response.headers["x-request-id"] != bad
     assert re.fullmatch(r"[0-9a-f-]{36}", response.headers["x-request-id"])
@@ -69,7 +69,7 @@ def test_invalid_traceparents(bad):
     assert valid(bad) is None
 
 
-def test_a_later_version_may_say_more():
+def test_a_later_traceparent_version_may_have_more_fields():
     assert valid(f"01-{TRACE}-00f067aa0ba902b7-01-what") is not None
 
 
@@ -78,7 +78,7 @@ def test_new_traces_are_valid():
     assert valid(continued(new_traceparent())) is not None
 
 
-def test_working_for_is_undone():
+def test_working_for_restores_the_previous_context():
     with working_for(RequestContext("r", PARENT)) as _:
         assert current_context() == RequestContext("r", PARENT)
         assert RequestContext("r", PARENT).trace_id == TRACE
@@ -196,7 +196,7 @@ async def test_checks_run_together_have_a_deadline_and_are_remembered():
     assert calls == 4
 
 
-async def test_a_process_on_its_way_out_is_not_ready_still_answers_and_lets_its_clients_go(make_app):
+async def test_a_draining_process_is_not_ready_still_answers_and_closes_connections(make_app):
     app = make_app()
     async with client_of(app) as client:
         assert (await client.get("/readyz")).status_code == 200

@@ -1,4 +1,4 @@
-"""Dependencies that the route calls itself behave like any other, in every place they can be declared."""
+"""Dependencies that the route calls itself behave like any other, wherever they are declared."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ async def test_values_reach_the_endpoint(app, token):
 
 
 @pytest.mark.parametrize("path", ["/d/router-level", "/d/all/7", "/d/sync", "/d/inner/x"])
-async def test_none_lets_a_stranger_in(app, token, path):
+async def test_every_route_refuses_callers_without_token_or_scope(app, token, path):
     async with client_of(app) as client:
         assert_problem(await client.get(path), 401, "unauthenticated")
     async with client_of(app, {"Authorization": f"Bearer {token(scope='other:read')}"}) as client:
@@ -94,7 +94,7 @@ async def test_each_scope_is_checked(app, token):
         assert_problem(await client.get("/d/inner/x"), 403, "forbidden")
 
 
-async def test_the_documentation_is_that_of_the_whole_tree(app):
+async def test_openapi_covers_dependencies_of_the_whole_tree(app):
     async with client_of(app) as client:
         paths = (await client.get("/openapi.json")).json()["paths"]
     for path, method in [("/d/router-level", "get"), ("/d/body", "post"), ("/d/inner/{id}", "get")]:

@@ -1,4 +1,4 @@
-"""Idempotency keys: when two requests are the same."""
+"""Idempotency keys: when two requests count as the same."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ async def test_fingerprint_ignores_order_and_space_but_nothing_else():
     assert await fingerprint(b"not json") != await fingerprint(b"not json!")
 
 
-async def test_no_key_no_request(client):
+async def test_without_a_key_requests_are_not_idempotent(client):
     response = await client.post("/v1/things", json={"name": "Asha"})
     assert response.json()["id"] == "1"
 

@@ -1,4 +1,4 @@
-"""Every failure is a problem document that names the fault and repeats nothing."""
+"""Every failure is a problem document that names the fault and repeats no input."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_extension_members_cannot_replace_the_standard_ones():
 
 
 @pytest.mark.parametrize("path", ["/boom", "/half"])
-async def test_an_unexpected_error_says_and_logs_nothing_of_its_message(anonymous, path):
+async def test_the_message_of_an_unexpected_error_is_neither_sent_nor_logged(anonymous, path):
     stream, root = io.StringIO(), logging.getLogger()
     before = (list(root.handlers), root.level, logging.raiseExceptions)
     configure_logs(service="s", instance="i", stream=stream)
@@ -165,7 +165,7 @@ async def test_no_answer_repeats_a_key_that_is_no_field_name(client, secret):
         ("something_new", "asha", "is not valid"),
     ],
 )
-def test_only_messages_made_of_the_schema_are_passed_on(kind, message, said):
+def test_only_validation_messages_without_input_are_passed_on(kind, message, said):
     error = {"type": kind, "msg": message, "loc": ("body", "x"), "input": "asha"}
     assert field_error(error) == FieldError("/x", said, "body")
 
@@ -247,15 +247,13 @@ async def test_fixed_paths_win_over_parameters(make_app):
         (KeyReusedError(), 422, "idempotency-key-reused", "Idempotency key reused"),
     ],
 )
-def test_what_a_service_refuses_becomes_a_problem(
-    error: ServiceError, status: int, slug: str, title: str
-) -> None:
+def test_service_errors_become_problems(error: ServiceError, status: int, slug: str, title: str) -> None:
     problem = problem_of(error)
     assert (problem.status, problem.slug, problem.title) == (status, slug, title)
     assert problem.errors == error.fields
 
 
-def test_an_error_of_a_service_is_mapped_by_the_kind_that_it_is_made_of() -> None:
+def test_a_subclass_of_a_service_error_maps_like_its_base() -> None:
     class PhoneTaken(ConflictError):
         def __init__(self) -> None:
             super().__init__("phone-taken", extra={"member_id": "1"})

@@ -9,7 +9,7 @@ from infra.kafka.topics import load_topics
 from infra.mongo.users import SERVICES, Account, read_accounts
 
 
-def test_what_is_written_for_infrastructure_is_what_the_code_says():
+def test_generated_infrastructure_files_are_up_to_date():
     assert list(generate.stale()) == []
 
 
@@ -20,7 +20,7 @@ def test_every_topic_has_one_writer_and_none_is_granted_that_does_not_exist():
     assert {*writers, *(name for each in access.values() for name in each.reads)} <= topics
 
 
-def test_no_service_may_take_part_in_the_groups_of_another():
+def test_no_service_may_join_another_services_consumer_group():
     groups = [each.group for each in load_access().values() if each.group]
     assert not [(a, b) for a in groups for b in groups if a != b and a.startswith(b)]
 
@@ -42,7 +42,7 @@ def test_a_service_that_restores_its_decisions_reads_its_own_topic():
     ]
 
 
-def test_a_mongo_role_is_the_services_own_database_and_what_is_asked_for():
+def test_a_mongo_role_covers_the_services_database_and_requested_extras():
     plain = Account("groups", "p", ["groups"]).role
     assert plain == {
         "privileges": [{"resource": {"db": "groups", "collection": ""}, "actions": ["collMod"]}],

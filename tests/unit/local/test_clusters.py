@@ -1,4 +1,4 @@
-"""Several nodes of each store: what the loss of one must not stop."""
+"""Several nodes of each store survive the loss of one."""
 
 from __future__ import annotations
 

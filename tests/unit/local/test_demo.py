@@ -51,13 +51,13 @@ class TestTree:
         assert [unit.name["hi"] for unit in units.values()][3] == "विद्यालय, क"
 
     @pytest.mark.parametrize("content", [b"a,b\n1,2\n", b"", b"\xff\xfe", b"\x1f\x8bgarbage"])
-    def test_what_is_no_tree_is_refused_in_words(self, tmp_path: Path, content: bytes) -> None:
+    def test_an_invalid_tree_is_refused_with_its_file_name(self, tmp_path: Path, content: bytes) -> None:
         file = tmp_path / "units.csv"
         file.write_bytes(content)
         with pytest.raises(LocalError, match=r"units\.csv"):
             read_tree(file)
 
-    def test_a_missing_file_is_refused_in_words(self, tmp_path: Path) -> None:
+    def test_a_missing_file_is_refused_with_a_message(self, tmp_path: Path) -> None:
         with pytest.raises(LocalError, match="cannot read"):
             read_tree(tmp_path / "none.csv")
 
@@ -69,15 +69,15 @@ class TestPeople:
         assert list(people(50, self.units, 7)) == list(people(50, self.units, 7))
         assert list(people(50, self.units, 7)) != list(people(50, self.units, 8))
 
-    def test_members_takes_every_one_of_them(self) -> None:
+    def test_members_accepts_every_person(self) -> None:
         for person in people(300, self.units, 1):
             assert Registration(**person).phone == person["phone"]
 
-    def test_everybody_has_a_number_of_their_own(self) -> None:
+    def test_every_person_has_a_different_number(self) -> None:
         numbers = [p["phone"] for p in (*people(500, self.units, 1), *people(500, self.units, 2, first=500))]
         assert len(set(numbers)) == 1000
 
-    def test_some_consent_to_nothing_and_all_sorts_are_there(self) -> None:
+    def test_people_are_varied_and_some_give_no_consent(self) -> None:
         crowd = list(people(2000, self.units, 1))
         assert 0.04 < sum(not p["consents"] for p in crowd) / 2000 < 0.12
         assert set(Counter(p["gender"] for p in crowd)) == {"female", "male", "other", "undisclosed"}
@@ -98,7 +98,7 @@ class TestLatency:
         looks = [(self.at(0), 10), (self.at(2), 11), (self.at(3), 11), (self.at(5), 13)]
         assert waits([self.at(1), self.at(1.5), self.at(4)], looks) == [1.0, 3.5, 1.0]
 
-    def test_who_is_never_counted_took_for_ever(self) -> None:
+    def test_an_arrival_that_is_never_counted_is_infinite(self) -> None:
         assert waits([self.at(1), self.at(2)], [(self.at(0), 0), (self.at(3), 1)]) == [2.0, math.inf]
 
     def test_percentiles_are_of_the_nearest_rank(self) -> None:
@@ -129,7 +129,7 @@ class TestBooks:
     def wrong(self, books: dict[str, Any]) -> set[str]:
         return {line.label for line in balance(**books) if not line.balances}
 
-    def test_they_balance(self) -> None:
+    def test_correct_books_balance(self) -> None:
         assert self.wrong(self.books()) == set()
 
     def test_a_missing_welcome_shows(self) -> None:

@@ -1,4 +1,4 @@
-"""What the manifests say of the services is what the services say; infra/k8s/check.sh holds them to the API schemas."""
+"""The manifests match the services; infra/k8s/check.sh checks them against the API schemas."""
 
 from __future__ import annotations
 
@@ -65,12 +65,12 @@ def test_a_pod_has_longer_to_stop_than_its_service_takes():
     [patch] = manifests("deployment.yaml")
     pod = patch["spec"]["template"]["spec"]
     drain = float(common()["SANGATHAN_DRAIN_SECONDS"])
-    assert drain >= 5  # for kube-proxy and ingresses to hear of it
+    assert drain >= 5  # the time that kube-proxy and ingresses need to notice
     seconds = max(service.runtime.settings.stop_seconds for service in COMPOSED.values())
     assert pod["terminationGracePeriodSeconds"] > drain + seconds + 4  # uvicorn's own two, and closing
 
 
-def test_probes_ask_for_what_there_is():
+def test_probes_request_existing_routes():
     [patch] = manifests("deployment.yaml")
     for name, path in {
         "startupProbe": "/livez",
@@ -99,7 +99,7 @@ def test_every_file_of_the_base_is_used():
     assert used == {Path(file).name for file in BASE.glob("*.yaml")}
 
 
-def test_what_is_scraped_has_the_labels_that_the_rules_ask_for():
+def test_scraped_series_have_the_labels_that_rules_use():
     [monitor] = [each for each in manifests("monitoring.yaml") if each["kind"] == "PodMonitor"]
     [endpoint] = monitor["spec"]["podMetricsEndpoints"]
     made = {each["targetLabel"]: each for each in endpoint["relabelings"]}
@@ -111,11 +111,11 @@ def test_what_is_scraped_has_the_labels_that_the_rules_ask_for():
         assert monitor["spec"]["selector"]["matchLabels"].items() <= labels.items()
 
 
-def test_every_rule_of_prometheus_is_there_for_its_operator():
+def test_every_prometheus_rule_is_in_the_operators_manifest():
     [manifest] = manifests("alerts.yaml")
     assert [rule for group in manifest["spec"]["groups"] for rule in group["rules"]] == RULES
     names = [group["name"] for group in manifest["spec"]["groups"]]
-    assert len(names) == len(set(names))  # the operator refuses two of one name
+    assert len(names) == len(set(names))  # the operator refuses two of the same name
 
 
 def test_no_pod_is_root_or_writes_its_image_and_pods_spread_over_nodes_and_zones():
@@ -144,7 +144,7 @@ NAME = "app.kubernetes.io/name"
 
 
 def named(selector: dict[str, Any] | None) -> set[str]:
-    """The services that a selector of pods names."""
+    """The services that a pod selector names."""
     by_label = (selector or {}).get("matchLabels", {})
     if by_label == {"app.kubernetes.io/part-of": "sangathan"}:
         return set(SERVICES)
@@ -152,7 +152,7 @@ def named(selector: dict[str, Any] | None) -> set[str]:
     return {by_label.get(NAME), *(name for values in listed for name in values)} & set(SERVICES)
 
 
-def test_the_network_is_shut_but_for_the_calls_that_the_settings_know_of():
+def test_the_network_allows_only_calls_configured_in_settings():
     policies = {m["metadata"]["name"]: m["spec"] for m in manifests("network.yaml")}
     everybody = {"matchLabels": {"app.kubernetes.io/part-of": "sangathan"}}
     shut = {"podSelector": everybody, "policyTypes": ["Ingress", "Egress"]}

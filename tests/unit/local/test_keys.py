@@ -87,4 +87,4 @@ def test_containers_may_read_all_but_the_signing_key(tmp_path):
     closed = {path.name for path in tmp_path.rglob("*") if path.is_file() and not path.stat().st_mode & 0o004}
     assert closed == {"signing.jwk"}
     Keys.open(tmp_path)
-    assert keys.service_token.stat().st_mode & 0o004, "a later start took it away again"
+    assert keys.service_token.stat().st_mode & 0o004, "a later start removed the right again"

@@ -1,4 +1,4 @@
-"""The `mongod` child, real, and what is said when it cannot start."""
+"""The `mongod` child, real, and its error messages when it cannot start."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ import socket
 from infra.local.ports import Ports, is_free
 
 
-def test_a_wished_port_is_given_when_free():
+def test_a_wanted_port_is_given_when_free():
     port = Ports().take()
     assert Ports().take(port) == port
 

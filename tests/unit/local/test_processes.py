@@ -1,4 +1,4 @@
-"""The supervisor, with real children: small Python programs that write what happens to them into files."""
+"""The process supervisor with real children: small Python programs that record events in files."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ async def test_a_child_deaf_to_sigterm_is_killed(tmp_path):
     assert not runs(child.pid)
 
 
-async def test_a_killed_child_comes_back_and_it_is_said(tmp_path, caplog):
+async def test_a_killed_child_is_restarted_and_logged(tmp_path, caplog):
     recovered = asyncio.Event()
 
     async def recover() -> None:
@@ -184,7 +184,7 @@ def test_backoff_doubles_to_a_limit_and_forgets_after_calm():
     assert backoff.after(1) == 0.4
 
 
-def test_the_loaders_remark_is_not_quoted(tmp_path):
+def test_the_loaders_warning_is_left_out_of_the_tail(tmp_path):
     file = tmp_path / "log"
     file.write_text("x: weak version `GLIBC_2.39' not found\nreal trouble\n")
     assert tail(file) == "real trouble"

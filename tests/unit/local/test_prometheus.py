@@ -1,4 +1,4 @@
-"""The Prometheus on PATH against a page of ours."""
+"""The Prometheus on PATH, scraping a test page."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ async def test_it_scrapes_and_answers(tmp_path: Path) -> None:
         thread.join()
 
 
-def test_rules_and_alertmanager_are_told(tmp_path: Path) -> None:
+def test_configuration_names_rules_and_alertmanager(tmp_path: Path) -> None:
     config = configuration({}, [tmp_path / "rules.yml"], "127.0.0.1:9093")
 
     assert config["rule_files"] == [str(tmp_path / "rules.yml")]

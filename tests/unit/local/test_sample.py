@@ -1,4 +1,4 @@
-"""The sample tree and names are whole and consistent."""
+"""The sample tree and names are complete and consistent."""
 
 from __future__ import annotations
 

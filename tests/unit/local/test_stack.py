@@ -36,7 +36,7 @@ async def topics_at(bootstrap: str) -> set[str]:
         await admin.close()
 
 
-async def test_inside_everything_is_there_and_after_nothing(tmp_path):
+async def test_everything_runs_inside_the_block_and_nothing_after(tmp_path):
     async with LocalStack(tmp_path, services=()) as stack:
         assert json.loads((tmp_path / "stack.json").read_text()) == {
             "services": {},
@@ -100,10 +100,10 @@ async def test_a_service_that_cannot_start_takes_the_rest_down(tmp_path):
     assert all(child.uptime == 0 for child in stack.processes.values())
 
 
-def test_what_does_not_exist_is_refused_before_anything_starts(tmp_path):
+def test_unknown_services_and_brokers_are_refused_before_anything_starts(tmp_path):
     with pytest.raises(LocalError, match="no such service: payments"):
         LocalStack(tmp_path, services=("payments",))
-    with pytest.raises(LocalError, match="no such broker: rabbit; there is embedded, kafka"):
+    with pytest.raises(LocalError, match="no such broker: rabbit; choose from embedded, kafka"):
         LocalStack(tmp_path, broker="rabbit")
 
 

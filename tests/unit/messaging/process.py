@@ -1,4 +1,4 @@
-"""A process of a world, and the tasks in it."""
+"""A process of a world, and its tasks."""
 
 from __future__ import annotations
 
@@ -36,18 +36,18 @@ ACTOR: ContextVar[Actor] = ContextVar("actor")
 
 
 class Crash(BaseException):
-    """kill -9: nothing of ours may catch it, and what runs on the way out reaches nobody."""
+    """kill -9: no production code may catch it, and cleanup on the way out has no effect."""
 
 
 class Actor:
-    """A task of a process, and where it stands."""
+    """A task of a process, and the step where it stands."""
 
     def __init__(self, world: World, process: Process, name: str, task: asyncio.Task[Any]) -> None:
         self.name = name
         self.process = process
         self.step = "begin"
-        self.lanes: list[Actor] = []
-        """The actors that it waits for."""
+        self.waits_for: list[Actor] = []
+        """The actors of its concurrent sub-batches."""
         self._task = task
         self._world = world
         self._parked: asyncio.Future[None] | None = None
@@ -58,7 +58,7 @@ class Actor:
 
     @property
     def at_rest(self) -> bool:
-        return self.parked or self._task.done() or any(not lane._task.done() for lane in self.lanes)
+        return self.parked or self._task.done() or any(not other._task.done() for other in self.waits_for)
 
     async def reach(self, step: str) -> None:
         if self.process.dead:
@@ -80,7 +80,7 @@ class Actor:
 
 
 class WatchedFuse(Fuse):
-    """Tells the world when it has opened."""
+    """Reports to the world when it opens."""
 
     def __init__(self, world: World, service: str) -> None:
         super().__init__(world.database(service), world, run_length=RUN_LENGTH)
@@ -95,7 +95,7 @@ class WatchedFuse(Fuse):
 
 
 class Process:
-    """The parts that `Service` composes, without the web."""
+    """The parts that `Service` composes, without HTTP."""
 
     def __init__(self, world: World, name: str) -> None:
         self.name = name

@@ -1,4 +1,4 @@
-"""Bisection: the bad ones are found, each alone and in order; everything else is applied once, in order."""
+"""Bisection isolates each bad item, in order; everything else is applied once, in order."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ async def every_item_once(bad: list[bool]) -> None:
     assert isolated == [n for n, is_bad in enumerate(bad) if is_bad]
 
 
-async def test_an_error_that_halving_does_not_help_is_raised_and_what_was_applied_stands() -> None:
+async def test_an_error_that_does_not_split_is_raised_and_earlier_items_stay_applied() -> None:
     applied: list[int] = []
 
     async def attempt(items: Sequence[int]) -> None:

@@ -16,13 +16,13 @@ def metrics() -> MessagingMetrics:
 
 
 class Ledger:
-    """A commit that refuses odd writes, and remembers how it was called."""
+    """A commit that refuses odd writes, and records its calls."""
 
     def __init__(self) -> None:
         self.calls: list[list[int]] = []
         self.most_at_once = 0
         self.beside_another: list[int] = []
-        """How many writes there were in each that began while another ran."""
+        """The number of writes in each commit that began while another ran."""
         self._at_once = 0
         self.done: list[int] = []
 
@@ -50,14 +50,14 @@ async def test_concurrent_writes_share_commits_and_each_gets_its_own_result() ->
     assert max(len(call) for call in ledger.calls) == 64
 
 
-async def test_a_lone_write_waits_for_nobody() -> None:
+async def test_a_lone_write_is_committed_at_once() -> None:
     ledger = Ledger()
     group = GroupCommit(ledger.commit, metrics())
     assert await asyncio.wait_for(group.submit(2), 0.5) == 20
 
 
 async def test_a_caller_may_write_again_as_soon_as_it_is_answered() -> None:
-    """The writer that answered is at its end by then, and must not be waited for."""
+    """The writer that answered is about to end, and must not be waited for."""
     ledger = Ledger()
     group = GroupCommit(ledger.commit, metrics(), writers=1)
     async with asyncio.timeout(2):
@@ -75,7 +75,7 @@ async def test_a_bad_write_fails_alone() -> None:
     assert sorted(ledger.done) == [2, 4, 6, 8]
 
 
-async def test_a_caller_who_goes_away_takes_nothing_with_it() -> None:
+async def test_a_cancelled_caller_affects_neither_its_write_nor_others() -> None:
     """The write was accepted, so it is committed; the others of its batch get their answers."""
     ledger = Ledger()
     group = GroupCommit(ledger.commit, metrics(), writers=1)
@@ -115,7 +115,7 @@ async def test_a_second_writer_ends_when_a_few_writes_are_left_and_the_first_tak
     ledger = Ledger()
     group = GroupCommit(ledger.commit, metrics(), max_batch=WORTH_ANOTHER, writers=2)
     writes = [asyncio.create_task(group.submit(2 * n)) for n in range(5 * WORTH_ANOTHER)]
-    for n in range(40):  # a few at a time, while the rush is worked off and after it
+    for n in range(40):  # a few at a time, during the rush and after it
         await asyncio.sleep(0.004)
         writes += [asyncio.create_task(group.submit(1000 + 2 * n))]
     async with asyncio.timeout(10):

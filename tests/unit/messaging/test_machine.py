@@ -1,4 +1,4 @@
-"""The runtime under a machine that interleaves, delays, fails and kills its processes at any step."""
+"""Messaging under a state machine that interleaves, delays, fails and kills its processes at any step."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PROFILE = settings(
     report_multiple_bugs=False,
     suppress_health_check=list(HealthCheck),
 )
-"""The same examples on every machine. To see a counterexample at its smallest, add `Phase.shrink`."""
+"""The same examples on every machine. To minimise a counterexample, add `Phase.shrink`."""
 
 REQUEST = ("update subjects", "insert outbox", "commit", "commit done")
 RELAY = (
@@ -61,12 +61,12 @@ ACTORS = (
     "b2.relay",
 )
 SUBJECTS = "xuv"
-"""The first is in another lane than the others."""
+"""The first is in another sub-batch than the others."""
 KINDS = st.sampled_from([MemberJoined, MemberUpdated])
 OUTCOMES = st.sampled_from(["stay", "fail", "crash", "restart", "expel"])
 
 
-class KernelMachine(RuleBasedStateMachine):
+class MessagingMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.world = World()
@@ -81,7 +81,7 @@ class KernelMachine(RuleBasedStateMachine):
 
     @rule(subject=st.sampled_from(SUBJECTS[:2]), kinds=st.lists(KINDS, min_size=2, max_size=4))
     def requests(self, subject: str, kinds: list[type[MemberJoined | MemberUpdated]]) -> None:
-        """One after the other, each answered if nothing stands in its way."""
+        """One after the other, each answered if nothing prevents it."""
         for i, kind in enumerate(kinds):
             name = ("a1", "a2")[i % 2]
             self.world.request(name, subject, kind)
@@ -89,7 +89,8 @@ class KernelMachine(RuleBasedStateMachine):
 
     @rule(count=st.integers(2, 6))
     def newcomers(self, count: int) -> None:
-        """Subjects of one event each, all published before they are fetched if nothing stands in the way: what lanes are for."""
+        """Subjects with one event each, all published before they are fetched if nothing prevents it: fills
+        sub-batches."""
         for _ in range(count):
             self.world.request("a1", f"n{len(self.world.attempted)}", MemberJoined)
             self.world.go("a1.request", 12)
@@ -117,7 +118,8 @@ class KernelMachine(RuleBasedStateMachine):
         self.stop_at(f"{name}.consumer", step, then)
 
     def stop_at(self, actor: str, step: str, then: str) -> None:
-        """Bring a task to a step, if it can be brought there; then fail the step, kill the process, or leave it there."""
+        """Bring a task to a step if possible; then fail the step, kill the process, or leave the task
+        there."""
         name = actor.partition(".")[0]
         self.world.go_to(actor, step)
         if then == "fail":
@@ -161,7 +163,7 @@ class KernelMachine(RuleBasedStateMachine):
 
     @rule(broken=st.booleans(), reset=st.booleans())
     def deploy(self, broken: bool, reset: bool) -> None:
-        """A handler with a bug, or without; and the operator may think that it is well now."""
+        """Deploy a handler with or without a bug; an operator may also reset the fuse."""
         self.world.bug = broken
         self.world.ever_bug |= broken
         if reset:
@@ -192,7 +194,7 @@ class KernelMachine(RuleBasedStateMachine):
 
 
 def _poison(world: World, kind: str) -> Message:
-    """Bearing the id of a good event, if there is one yet."""
+    """A bad record with the id of a good event, if one exists yet."""
     records = world.log.read(MemberJoined.topic)
     good = [r for r in records if r not in world.poison]
     headers = dict(good[-1].headers) if good else dict.fromkeys(REQUIRED_HEADERS, b"1")
@@ -205,4 +207,4 @@ def _poison(world: World, kind: str) -> Message:
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("examples", [80, pytest.param(PROFILE.max_examples, marks=pytest.mark.heavy)])
 def test_no_interleaving_and_no_crash_loses_doubles_or_reorders_an_effect(examples: int) -> None:
-    run_state_machine_as_test(KernelMachine, settings=settings(PROFILE, max_examples=examples))
+    run_state_machine_as_test(MessagingMachine, settings=settings(PROFILE, max_examples=examples))

@@ -1,6 +1,6 @@
-"""Bugs put into the runtime on purpose: the machine must find each of them, or it guards nothing.
+"""Bugs injected into messaging on purpose: the state machine must find each of them, or it guards nothing.
 
-The very same examples find nothing in the runtime as it is (test_machine.py, the heavy one).
+The same examples find nothing in the unchanged code (test_machine.py, the heavy one).
 """
 
 from __future__ import annotations
@@ -30,14 +30,15 @@ from services.shared.messaging import (
 from services.shared.messaging.consuming import applier
 from services.shared.messaging.publishing.outbox import message_of
 from tests.fakes.kafka import MemoryConsumer
-from tests.unit.messaging.test_machine import PROFILE, KernelMachine
+from tests.unit.messaging.test_machine import PROFILE, MessagingMachine
 
 Patch = pytest.MonkeyPatch
 APPLY = Applier.apply
 
 
 async def _commit(self: Applier, records: Sequence[Record]) -> None:
-    consumer: Consumer = self._assignment.__self__  # type: ignore[union-attr]  # whose partitions it asks about
+    # The consumer whose partitions the applier checks.
+    consumer: Consumer = self._assignment.__self__  # type: ignore[union-attr]
     await consumer.commit({r.partition: r.offset + 1 for r in records})
 
 
@@ -79,11 +80,11 @@ def delete_before_ack(patch: Patch) -> None:
     patch.setattr(Relay, "publish_batch", publish_batch)
 
 
-def failed_lane_forgotten(patch: Patch) -> None:
+def failed_sub_batch_forgotten(patch: Patch) -> None:
     async def together(runs: Sequence[Coroutine[Any, Any, None]]) -> None:
         await asyncio.gather(*runs, return_exceptions=True)
 
-    patch.setattr(loops, "together", together)
+    patch.setattr(loops, "run_together", together)
 
 
 def no_inbox(patch: Patch) -> None:
@@ -97,7 +98,8 @@ def no_inbox(patch: Patch) -> None:
 
 
 def lease_ignored(patch: Patch) -> None:
-    """It loses and doubles no effect, since the inbox holds; it is seen by who reads an outbox that is another's."""
+    """Loses and doubles no effect, since the inbox holds; found because a relay reads an outbox without the
+    lease."""
 
     async def hold(self: Lease) -> bool:
         return True
@@ -155,7 +157,7 @@ MUTANTS: dict[Callable[[Patch], None], str] = {
     commit_before_effect: "lost|poison without a letter",
     commit_before_dead_letter: "poison without a letter",
     delete_before_ack: "sent out of order or not at all|lost|a letter is missing",
-    failed_lane_forgotten: "lost|poison without a letter",
+    failed_sub_batch_forgotten: "lost|poison without a letter",
     no_inbox: "an effect was doubled",
     lease_ignored: "reads the outbox without the lease",
     published_by_id_alone: "out of order|applied after a newer event",
@@ -173,5 +175,5 @@ MUTANTS: dict[Callable[[Patch], None], str] = {
 def test_the_machine_finds(mutant: Callable[[Patch], None], monkeypatch: Patch) -> None:
     mutant(monkeypatch)
     with pytest.raises(AssertionError) as found:
-        run_state_machine_as_test(KernelMachine, settings=PROFILE)
+        run_state_machine_as_test(MessagingMachine, settings=PROFILE)
     assert re.search(MUTANTS[mutant], str(found.value)), found.value

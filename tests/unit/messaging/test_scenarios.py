@@ -1,4 +1,4 @@
-"""Bugs that came out while the machine was built, step by step, so that none depends on what it tries next."""
+"""Bugs found while the state machine was built, replayed step by step, independent of what it tries next."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ def world() -> Iterator[World]:
     world.close()
 
 
-def in_two_lanes(world: World) -> None:
+def in_two_sub_batches(world: World) -> None:
     world.go_to("b1.consumer", "find inbox")
     assert all(world.parked(f"b1.consumer.{n}") for n in (0, 1))
 
 
-def test_a_partition_that_was_lost_and_came_back_during_one_batch_is_not_committed_undone(
+def test_a_partition_lost_and_regained_during_a_batch_is_not_committed_without_its_effects(
     world: World,
 ) -> None:
-    in_two_lanes(world)
+    in_two_sub_batches(world)
     world.go_to("b1.consumer.0", "peer")
     world.fail("b1.consumer.0")
     assert world.actors["b1.consumer.0"].step == "pause"
@@ -51,22 +51,22 @@ def test_a_partition_that_was_lost_and_came_back_during_one_batch_is_not_committ
     finish(world)
 
 
-@pytest.mark.parametrize("lane", [0, 1])
-def test_a_process_that_dies_between_the_commits_of_its_lanes_repeats_nothing(
-    world: World, lane: int
+@pytest.mark.parametrize("sub_batch", [0, 1])
+def test_a_process_that_dies_between_the_commits_of_its_sub_batches_repeats_nothing(
+    world: World, sub_batch: int
 ) -> None:
-    in_two_lanes(world)
-    world.go_to(f"b1.consumer.{lane}", "commit done")
+    in_two_sub_batches(world)
+    world.go_to(f"b1.consumer.{sub_batch}", "commit done")
     assert 0 < len(world.rows("b", "effects")) < 3
     world.crash("b1")
     finish(world)
 
 
-@pytest.mark.parametrize("lane", [0, 1])
-def test_a_batch_of_which_one_lane_has_ended_undone_is_not_committed(world: World, lane: int) -> None:
-    in_two_lanes(world)
-    world.go_to(f"b1.consumer.{lane}", "peer")
-    world.fail(f"b1.consumer.{lane}")
+@pytest.mark.parametrize("sub_batch", [0, 1])
+def test_a_batch_with_a_failed_sub_batch_is_not_committed(world: World, sub_batch: int) -> None:
+    in_two_sub_batches(world)
+    world.go_to(f"b1.consumer.{sub_batch}", "peer")
+    world.fail(f"b1.consumer.{sub_batch}")
     world.terminate("b1")
     world.everybody(20)
     assert 0 < len(world.rows("b", "effects")) < 3
@@ -89,7 +89,7 @@ def test_two_replays_of_one_dead_letter_at_once_apply_it_once(world: World) -> N
     finish(world)
 
 
-def test_a_lease_whose_answer_comes_after_its_end_is_not_held(world: World) -> None:
+def test_a_lease_confirmed_after_its_expiry_is_not_held(world: World) -> None:
     world.tick(10)
     world.go_to("a1.relay", "update leases done")
     world.tick(10)
@@ -100,7 +100,7 @@ def test_a_lease_whose_answer_comes_after_its_end_is_not_held(world: World) -> N
     finish(world)
 
 
-def test_what_is_committed_between_the_two_reads_of_a_relay_is_published_in_order(world: World) -> None:
+def test_events_committed_between_the_relays_two_reads_are_published_in_order(world: World) -> None:
     """The two events come from processes whose clocks, and so whose ids, differ."""
     world.tick(10)
     for subject in "xy":

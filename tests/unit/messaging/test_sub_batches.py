@@ -45,7 +45,7 @@ def contended() -> Splitter:
 
 
 def split(splitter: Splitter, batch: Batch) -> list[SubBatch[Envelope[MemberLeft] | None]]:
-    """In the order in which they are applied; the concurrent ones in any."""
+    """The sub-batches in the order of application; concurrent ones in any order."""
     found = splitter.split(batch, lambda item: item)
     return [*found.concurrent, *found.last]
 
@@ -66,7 +66,7 @@ def test_the_events_of_a_subject_share_a_sub_batch_in_their_order(batch: Batch) 
 
 
 @given(batches)
-def test_what_two_processes_may_conflict_on_is_under_one_lock_in_both(batch: Batch) -> None:
+def test_events_that_may_conflict_have_the_same_lock_in_every_process(batch: Batch) -> None:
     under: dict[str, str] = {}
     for part in [*split(contended(), batch), *split(contended(), batch[::-1])]:
         for event in filter(None, part.records if part.lock else ()):
@@ -78,16 +78,16 @@ def many(n: int = CONCURRENCY * MIN_EVENTS) -> Batch:
 
 
 def test_a_large_batch_becomes_two_sub_batches_and_no_affinity_is_in_both() -> None:
-    lanes = split(splitter_by(lambda e: e.data.unit), many())
-    assert len(lanes) == CONCURRENCY
-    assert all(lane.splittable and lane.lock is None for lane in lanes)
-    one, other = ({e.data.unit for e in lane.records if e} for lane in lanes)
+    sub_batches = split(splitter_by(lambda e: e.data.unit), many())
+    assert len(sub_batches) == CONCURRENCY
+    assert all(each.splittable and each.lock is None for each in sub_batches)
+    one, other = ({e.data.unit for e in each.records if e} for each in sub_batches)
     assert one
     assert other
     assert not one & other
 
 
-def test_a_smaller_one_is_not_worth_two_transactions() -> None:
+def test_a_small_batch_stays_one_transaction() -> None:
     assert split(splitter_by(lambda e: e.data.unit), batch := many(CONCURRENCY * MIN_EVENTS - 1)) == [
         SubBatch(batch, splittable=True)
     ]

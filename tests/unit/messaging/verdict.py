@@ -1,4 +1,4 @@
-"""What must be true once a world has come to rest, whatever befell it."""
+"""The invariants of a world at rest, whatever happened before."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SETTLED = ("relay", "consumer")
 
 
 def always(world: World) -> None:
-    """At every moment: nothing without a request, and nothing twice."""
+    """At every moment: no effect without a request, and none twice."""
     assert not world.violations, world.violations
     tokens = Counter(row["token"] for row in world.rows("b", "effects").values())
     assert tokens.keys() <= world.attempted.keys(), "an effect without a request"
@@ -23,9 +23,10 @@ def always(world: World) -> None:
 
 
 def finish(world: World) -> None:
-    """Let everybody recover and finish, look; then let an operator replay the dead letters, and look again."""
+    """Let everybody recover and finish, and check; then replay the dead letters as an operator, and check
+    again."""
     world.bug = world.peer_down = False
-    if world.blown:  # somebody tries a restart, in vain
+    if world.blown:  # an operator tries a restart, in vain
         for name in ("b1", "b2"):
             world.crash(name)
             world.start(name)
@@ -86,7 +87,7 @@ def input_is_effects_and_letters(world: World) -> None:
 
 
 def nothing_is_lost(world: World) -> None:
-    """After the replays. A request whose answer was lost may count or not, but wholly."""
+    """Check after the replays. A request whose answer was lost may count or not, but wholly."""
     effects = Counter(row["subject"] for row in world.rows("b", "effects").values())
     stored = Counter({id_: row["sequence"] for id_, row in world.rows("a", "subjects").items()})
     lost = world.accepted - {row["token"] for row in world.rows("b", "effects").values()}
@@ -97,7 +98,7 @@ def nothing_is_lost(world: World) -> None:
 
 
 def order_is_kept(world: World) -> None:
-    """Each subject's, on the wire and in what was done; a replayed dead letter comes when it comes."""
+    """Check each subject's order, on the wire and in the effects; replayed dead letters may come late."""
     late = {row["event_id"] for row in world.rows("b", "dead_letters").values()}
     done: dict[str, list[int]] = defaultdict(list)
     for row in world.rows("b", "effects").values():  # in the order of their commits
@@ -124,7 +125,7 @@ def letters_are_published(world: World) -> None:
 
 
 def in_sequence(records: Iterable[Record], last: dict[str, int]) -> None:
-    """Each subject's events are there from 1 to the last; a second copy is no new event."""
+    """Check that each subject's events run from 1 to the last; a second copy is not a new event."""
     first: dict[str, dict[str, int]] = defaultdict(dict)
     for record in records:
         first[header(record, "ce_subject")].setdefault(

@@ -1,8 +1,10 @@
 """Two services of two processes each, on one in-memory store and log, that move one step at a time.
 
-`a` accepts requests and publishes their events; `b` consumes them, writes an effect each and publishes what follows.
-Every task of theirs is parked at the step it is about to take (a call over the network, its reply, a pause) until the
-test lets it go on, makes the step fail, or kills its process. Time passes only when the test says so.
+`a` accepts requests and publishes their events; `b` consumes them, writes an effect for each and publishes a
+follow-up
+event. Every task is parked at its next step (a call over the network, its reply, a pause) until the test lets
+it
+proceed, makes the step fail, or kills its process. Time passes only when the test says so.
 """
 
 from __future__ import annotations
@@ -42,7 +44,8 @@ PROCESSES: Final = ("a1", "a2", "b1", "b2")
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """Its timers follow the world's time. It never blocks, since somebody is always ready while it runs."""
+    """An event loop whose timers follow the world's time. It never blocks, since some task is always
+    ready."""
 
     def __init__(self, world: World) -> None:
         super().__init__()
@@ -99,7 +102,8 @@ class World:
         structlog.configure(**self._logging)
         self._patches.undo()
 
-    # -- what the runtime asks of its surroundings ------------------------------------------------------------
+    # -- the environment that messaging sees
+    # -------------------------------------------------------------------
 
     def now(self) -> datetime:
         return BEGINNING + timedelta(seconds=self._seconds)
@@ -108,7 +112,7 @@ class World:
         return self._seconds
 
     def new_id(self) -> str:
-        """Ids sort by the clocks of the processes that make them; that of a2 is far behind."""
+        """Ids sort by the clocks of the processes that make them; the clock of a2 is far behind."""
         self._ids += 1
         actor = ACTOR.get(None)
         behind = actor is not None and actor.process.name == "a2"
@@ -119,7 +123,7 @@ class World:
 
     async def step(self, name: str) -> None:
         actor = ACTOR.get(None)
-        if actor is not None:  # the test's own calls go through at once
+        if actor is not None:  # the test's own calls are not parked
             await actor.reach(name)
 
     async def _wait_first(self, *events: asyncio.Event, timeout: float) -> None:
@@ -127,20 +131,20 @@ class World:
             await self.step("pause")
 
     async def _run_together(self, runs: Sequence[Coroutine[Any, Any, None]]) -> None:
-        """Each is an actor of its own, so that the test can have one of them wait, fail or go on alone."""
+        """Make each run an actor, so that the test can delay, fail or release one of them alone."""
         whole = ACTOR.get(None)
         if whole is None or len(runs) == 1:
             await loops.run_together(runs)
             return
 
-        async def lane(n: int, run: Coroutine[Any, Any, None]) -> None:
-            whole.lanes.append(self._enter(whole.process, f"{whole.name.partition('.')[2]}.{n}"))
+        async def act(n: int, run: Coroutine[Any, Any, None]) -> None:
+            whole.waits_for.append(self._enter(whole.process, f"{whole.name.partition('.')[2]}.{n}"))
             await run
 
         try:
-            await loops.run_together([lane(n, run) for n, run in enumerate(runs)])
+            await loops.run_together([act(n, run) for n, run in enumerate(runs)])
         finally:
-            whole.lanes.clear()
+            whole.waits_for.clear()
 
     def acted(self, process: Process, role: str, run: Loop) -> Loop:
         async def loop(stop: asyncio.Event) -> None:
@@ -150,17 +154,18 @@ class World:
         return loop
 
     def _enter(self, process: Process, role: str) -> Actor:
-        """Make the running task an actor; a loop that its supervisor starts again is the same task."""
+        """Make the running task an actor; a loop that its supervisor restarts is the same task."""
         task = asyncio.current_task()
         assert task is not None
-        task.add_done_callback(lambda t: t.exception())  # a Crash that nobody else will look at
+        task.add_done_callback(lambda t: t.exception())  # retrieves a Crash that nothing else will
         name = f"{process.name}.{role}"
         actor = self.actors[name] = Actor(self, process, name, task)
         ACTOR.set(actor)
         return actor
 
     async def handle(self, events: Sequence[Envelope[Any]], work: UnitOfWork) -> None:
-        """An effect per event, a state per subject guarded by its sequence, and an event that follows."""
+        """Write an effect per event and a state per subject guarded by its sequence, and stage a follow-up
+        event."""
         await self.step("peer")
         if self.peer_down:
             raise TransientError("peer")
@@ -184,7 +189,7 @@ class World:
         await db["effects"].insert_many(rows, session=work.session)
 
     def watch(self, actor: Actor, step: str) -> None:
-        """What holds at certain steps, and could not be seen afterwards."""
+        """Check invariants that hold at certain steps and leave no trace afterwards."""
         if step == "find outbox" and actor.step != step:
             row = self.rows(actor.process.service, "leases").get("relay", {})
             if row.get("holder") != actor.process.lease._holder or row["expires_at"] < self.now():
@@ -192,7 +197,7 @@ class World:
         if step == "fetch" and self.blown and actor.process.born_blown == self.times_blown:
             self.violations.append(f"{actor.name} was started with an open fuse, and consumes")
 
-    # -- what a test does to it ------------------------------------------------------------------------------
+    # -- actions of a test -----------------------------------------------------------------------------------
 
     def start(self, name: str) -> None:
         process = self.processes.get(name)
@@ -214,7 +219,7 @@ class World:
         self._run()
 
     def parked(self, name: str) -> Actor | None:
-        """The task of this name, or one of the lanes that it waits for: whose turn it is."""
+        """The task of this name, or one of the sub-batches that it waits for: whose turn it is."""
         found = [a for n, a in self.actors.items() if a.parked and (n == name or n.startswith(f"{name}."))]
         return found[self._turn % len(found)] if found else None
 
@@ -248,14 +253,14 @@ class World:
         self._run(least=4)
 
     def expire(self) -> None:
-        """The sessions of the dead run out."""
+        """Expire the sessions of dead processes."""
         alive = [p.consumer._consumer for p in self.processes.values() if not p.dead]
         for member in list(self.log.members.get("b", [])):
             if member not in alive:
                 self.log.leave(member)
 
     def expel(self, name: str) -> None:
-        """The process was paused past its session, and does not know it: a zombie."""
+        """Expire the session of a paused process, which does not notice: a zombie."""
         member = self.processes[name].consumer._consumer
         if member is not None:
             self.log.leave(member)  # type: ignore[arg-type]
@@ -294,7 +299,7 @@ class World:
         self._run(self.processes["b1"].fuse.reset())
 
     def publish(self, message: Message) -> None:
-        """Somebody else writes to the topic."""
+        """A foreign producer writes to the topic."""
         self.poison.append(self.log.append(message))
 
     def rows(self, service: str, collection: str) -> dict[Any, Document]:
@@ -317,7 +322,7 @@ class World:
         self._loop.run_until_complete(self._settle(first, least))
 
     async def _settle(self, first: Coroutine[Any, Any, Any] | None, least: int) -> None:
-        """Until every task is parked or done; timers need more than one turn of the loop."""
+        """Run until every task is parked or done; timers need more than one turn of the loop."""
         if first is not None:
             await first
         for turn in range(1, 1000):

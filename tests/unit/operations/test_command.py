@@ -1,4 +1,4 @@
-"""What the command asks of the API and says to the operator; the API itself is the journey's part."""
+"""The command's requests and its output to the operator; the journey covers the API itself."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Answer = Callable[[httpx2.Request], httpx2.Response]
 
 
 class Service:
-    """Answers every call with what it was given, and keeps the calls."""
+    """Answers every call with the next given answer, and records the calls."""
 
     def __init__(self, *answers: Any, status: int = 200) -> None:
         self.calls: list[httpx2.Request] = []
@@ -53,10 +53,7 @@ class Service:
 def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     monkeypatch.setenv("SANGATHAN_GROUPS_URL", "http://groups")
     monkeypatch.setenv("SANGATHAN_TOKEN", "token")
-    for console in (
-        show.out,
-        show.err,
-    ):  # COLUMNS is read when they are made, and that may have been long ago
+    for console in (show.out, show.err):  # COLUMNS is read when they are made, which may be long ago
         monkeypatch.setattr(console, "_width", 200)
 
     def invoke(service: Service, *arguments: str, stdin: str = "") -> Any:
@@ -69,17 +66,17 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("15m", 900), ("2h", 7200), ("7d", 604800)])
-def test_an_age(text: str, seconds: int) -> None:
+def test_ages_are_parsed(text: str, seconds: int) -> None:
     assert age(text) == timedelta(seconds=seconds)
 
 
 @pytest.mark.parametrize("text", ["", "2", "h", "-2h", "2 h", "2h30m", "२h", "1e3s", "9999999d"])
-def test_what_is_no_age(text: str) -> None:
+def test_invalid_ages_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match="an age is"):
         age(text)
 
 
-def test_a_list_asks_page_by_page_with_its_filters(run: Any) -> None:
+def test_a_list_requests_every_page_with_its_filters(run: Any) -> None:
     service = Service({"items": [LETTER], "next": "c1"}, {"items": [LETTER], "next": None})
     result = run(service, "dead-letters", "list", "--type", "x", "--older-than", "2h", "--newer-than", "1d")
     assert result.exit_code == 0
@@ -105,7 +102,7 @@ def test_json_is_a_document_a_line(run: Any) -> None:
 @pytest.mark.parametrize(
     "which", [(), ("t:0:1", "--all"), ("--type", "x", "--all"), ("t:0:1", "--type", "x")]
 )
-def test_which_letters_must_be_said_in_one_way(run: Any, what: str, which: tuple[str, ...]) -> None:
+def test_letters_are_selected_in_exactly_one_way(run: Any, what: str, which: tuple[str, ...]) -> None:
     service = Service()
     why = ("--why", "a test") if what == "discard" else ()
     assert run(service, "dead-letters", what, *which, *why).exit_code == 2

@@ -33,7 +33,7 @@ async def test_a_loop_that_fails_is_restarted_and_counted() -> None:
 
 
 async def test_loops_stop_in_the_reverse_of_their_order() -> None:
-    """The relay must still be there to publish what a consumer stages in its last batch."""
+    """The relay must still run to publish what a consumer stages in its last batch."""
     ended: list[str] = []
 
     def loop(name: str):
