@@ -1,4 +1,5 @@
-"""Writes docs/{events,metrics,settings}.md and docs/asyncapi.yaml from the code; `--check` fails when they differ."""
+"""Writes docs/{events,metrics,settings}.md and docs/asyncapi.yaml from the code; `--check` fails when they
+differ."""
 
 from __future__ import annotations
 

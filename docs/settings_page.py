@@ -1,9 +1,9 @@
-"""Writes docs/settings.md: every setting of every service, from the settings classes and the sentences below their fields."""
+"""Writes docs/settings.md: every setting of every service, from the settings classes and the sentences below
+their fields."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from pydantic.fields import FieldInfo
@@ -27,8 +27,8 @@ def settings_md(generated: str) -> str:
     lines = [
         "# Settings",
         "",
-        f"{generated} Each is an environment variable; a secret may instead be a file, named like its variable in",
-        "lower case, inside the directory that `SANGATHAN_SECRETS_DIR` names.",
+        f"{generated} Each is an environment variable; a secret may instead be a file,",
+        "named like its variable in lower case, inside the directory that `SANGATHAN_SECRETS_DIR` names.",
         *_table("Every service", ServiceSettings, set()),
     ]
     for name, settings in OF_SERVICES.items():
@@ -90,4 +90,4 @@ def _default(field: FieldInfo) -> str:
         return "required"
     if default in ("", None):
         return "none"
-    return f"`{default}`" if not isinstance(default, Path) else f"`{default}`"
+    return f"`{default}`"

@@ -16,16 +16,20 @@ class NotificationsSettings(ServiceSettings):
     master_keys: MasterKeys
     """Seal cached contacts and recorded messages. Not the keys of members."""
     members_url: str
+    """Base URL of the members service, which resolves names and addresses."""
     groups_url: str
+    """Base URL of the groups service, which resolves names of groups and invite links."""
     service_token_file: Path
     """A JWT with scopes `contacts:read groups:read` and unit `*`; read again when the file changes."""
     sender: Literal["recording", "console"] = "recording"
+    """`recording` keeps each message, sealed, and sends nothing; `console` prints it, for development."""
 
     dispatch_batch: Annotated[int, Field(ge=1, le=500)] = 200
     """Notifications claimed at once; members and groups resolve at most 500 ids in a call."""
     claim_seconds: Annotated[float, Field(ge=0.1)] = 60.0
     """How long a batch belongs to the process that claimed it. Half of it is the deadline for sending."""
     send_tries: Annotated[int, Field(ge=1)] = 6
+    """Tries in all before a message that may go through later counts as failed."""
     send_retry_seconds: float = 30.0
     """Pause after the first try that may go through later; doubles each time, up to an hour."""
     contact_seconds: Annotated[float, Field(ge=0, le=3600)] = 3600.0

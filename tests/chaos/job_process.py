@@ -1,7 +1,9 @@
-"""`python -m tests.chaos.job_process`: a process with a worker for one kind of job, whose every step writes one effect.
+"""`python -m tests.chaos.job_process`: a process with a worker for one kind of job, whose every step writes
+one effect.
 
-JOBS_MONGO_URI and JOBS_DATABASE say where. A job's input is `{steps, poison, where}`: it fails for good at the step
-`poison`, if that is not None, while the step is prepared or, in its transaction, after its effect was written.
+JOBS_MONGO_URI and JOBS_DATABASE say where. A job's input is `{steps, poison, where}`: it fails for good at
+the step `poison`, if that is not None, while the step is prepared or, in its transaction, after its effect
+was written.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Jobs in three processes that are killed and frozen at random: each step of each job takes effect once, in order."""
+"""Jobs in three processes that are killed and frozen at random: each step of each job takes effect once, in
+order."""
 
 from __future__ import annotations
 
@@ -48,7 +49,8 @@ class Arena:
     thawed: list[tuple[int, float]] = field(default_factory=list)
     """Processes that were continued after their leases were over, and when (seconds since the epoch)."""
     rested: dict[str, int] = field(default_factory=dict)
-    """Jobs that were paused in the middle and made no step until they were resumed; how many they had made."""
+    """Jobs that were paused in the middle and made no step until they were resumed; how many they had made.
+    """
     cancelled: dict[str, int] = field(default_factory=dict)
     """Jobs that were cancelled in the middle, and how many steps they had made."""
 

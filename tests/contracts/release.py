@@ -5,51 +5,22 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import sys
 import tomllib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
 
-from services.analytics import app as analytics
-from services.analytics.settings import AnalyticsSettings
-from services.groups import app as groups
-from services.groups.settings import GroupsSettings
-from services.members import app as members
-from services.members.settings import MembersSettings
-from services.notifications import app as notifications
-from services.notifications.settings import NotificationsSettings
+from infra.composed import composed_services
 from services.shared.contracts.catalogue import EVENTS
 
 RELEASED = Path(__file__).parent / "released"
 PROJECT = Path(__file__).parents[2] / "pyproject.toml"
 
 
-def _members() -> FastAPI:
-    keys, index_key = {"none": base64.b64encode(bytes(96))}, base64.b64encode(bytes(32))
-    return members.build(MembersSettings(master_keys=keys, blind_index_key=index_key))
-
-
-def _notifications() -> FastAPI:
-    settings = NotificationsSettings(
-        master_keys={"none": base64.b64encode(bytes(96))},
-        members_url="",
-        groups_url="",
-        service_token_file=Path("unused"),
-    )
-    return notifications.build(settings).app
-
-
-APPS: dict[str, Callable[[], FastAPI]] = {
-    "members": _members,
-    "groups": lambda: groups.build(GroupsSettings()),
-    "notifications": _notifications,
-    "analytics": lambda: analytics.build(AnalyticsSettings()),
-}
+APPS: dict[str, FastAPI] = {name: service.app for name, service in composed_services().items()}
 """The real applications, which connect to nothing until they are started."""
 
 
@@ -69,7 +40,7 @@ def events() -> dict[str, Any]:
 
 def today() -> dict[str, Any]:
     """Documents by file name without `.json`: `events`, and the OpenAPI document of each service."""
-    return {"events": events(), **{name: build().openapi() for name, build in APPS.items()}}
+    return {"events": events(), **{name: app.openapi() for name, app in APPS.items()}}
 
 
 def versions() -> list[str]:

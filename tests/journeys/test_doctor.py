@@ -67,7 +67,7 @@ async def until(stack: LocalStack, *parts: str) -> Visit:
 async def break_mongodb(client: Client) -> None:
     groups = database(client, "groups")
     await groups["groups"].drop_index("unit_1__id_1")
-    await groups["migrations"].delete_one({"_id": "0001"})
+    await groups["migrations"].delete_one({"_id": "core-0001"})
     orphan = {"_id": Binary.from_uuid(uuid4()), "sealed": Binary(b"x")}
     await database(client, "members")["content_keys"].insert_one(orphan)
     await Fuse(database(client, "notifications"), SystemClock()).trip()
@@ -125,7 +125,7 @@ async def test_every_fault_is_named_with_its_cure(tmp_path: Path) -> None:
         visit = await until(
             stack,
             "groups.groups lacks the index unit 1, _id 1",
-            "groups lacks migrations: 0001",
+            "groups lacks migrations: core-0001",
             "members has 1 content keys whose data key is gone",
             "the fuse of notifications is open",
             "groups has 1 dead letters",

@@ -40,7 +40,9 @@ def without_server(text: str) -> list[str]:
 
 
 def application(module: str) -> typer.Typer | None:
-    main = importlib.import_module(f"{module}.__main__")
+    main = importlib.import_module(module)
+    if hasattr(main, "__path__"):  # a package is run by its `__main__`
+        main = importlib.import_module(f"{module}.__main__")
     return next((value for value in vars(main).values() if isinstance(value, typer.Typer)), None)
 
 

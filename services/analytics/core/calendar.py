@@ -1,7 +1,7 @@
 """Days and weeks of the time series. They are India's: a member who joins at 00:30 in Patna joined today.
 
-India keeps UTC+05:30 all year and has one time zone (tz database, Asia/Kolkata: no change since 1945), so a fixed
-offset is right and needs no time zone data in the image.
+India keeps UTC+05:30 all year and has one time zone (tz database, Asia/Kolkata: no change since 1945), so a
+fixed offset is right and needs no time zone data in the image.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Counting: the differences that a batch of events makes, folded in memory before anything is written. Pure.
 
-A state counter (members, seats, ...) is a function of the facts alone: a change of a fact adds the difference. A flow
-(joined, sent, ... on a day) is a function of each event, counted when its sequence is new.
+A state counter (members, seats, ...) is a function of the facts alone: a change of a fact adds the
+difference. A flow (joined, sent, ... on a day) is a function of each event, counted when its sequence is new.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ def flow(metric: str) -> Flows:
 class EventMapping(NamedTuple):
     """The meaning of one event type: the fields it states of its subject, and what it adds to its day.
 
-    `whole`: the event states all there is to know of its subject, whether or not we heard what led there. Its flows
-    count only for a subject whose first event is unknown.
+    `whole`: the event states everything about its subject, whether or not the events before it are known.
+    Its flows count only for a subject whose first event is unknown.
     """
 
     states: Callable[[Any], Statement]
@@ -56,7 +56,8 @@ class EventMapping(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Projection:
-    """One kind of subject: the collection of its facts, the events it reads, and what its facts add to the counters."""
+    """One kind of subject: the collection of its facts, the events it reads, and what its facts add to the
+    counters."""
 
     name: str
     counted: Callable[[Fact], Iterator[Count]]
@@ -97,7 +98,8 @@ def rollup(unit: str) -> list[str]:
 
 
 def below(totals: Mapping[str, int], prefix: str) -> dict[str, int]:
-    """`{"a.x": 1, "a.y": 0, "b": 2}` below `a` -> `{"x": 1}`: zeros, which counting down leaves, are left out."""
+    """`{"a.x": 1, "a.y": 0, "b": 2}` below `a` -> `{"x": 1}`: zeros, which counting down leaves, are left
+    out."""
     return {
         key.removeprefix(f"{prefix}."): n
         for key, n in sorted(totals.items())
@@ -108,8 +110,8 @@ def below(totals: Mapping[str, int], prefix: str) -> dict[str, int]:
 def women_share(totals: Mapping[str, int]) -> float | None:
     """Women / members who disclosed a gender, 0 to 1; None while nobody has.
 
-    The undisclosed are in neither part: counted as not-women they would make a unit that respects the choice look
-    worse than one that presses for an answer.
+    The undisclosed are in neither part: counted as not-women they would make a unit that respects the choice
+    look worse than one that presses for an answer.
     """
     by_gender = below(totals, "members.by_gender")
     by_gender.pop(Gender.UNDISCLOSED, None)

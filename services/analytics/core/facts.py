@@ -1,7 +1,7 @@
-"""Facts: the newest state of each subject, the same in whatever order and however often its events come. Pure.
+"""Facts: the newest state of each subject, in whatever order and however often its events come. Pure.
 
-An event *states* fields of its subject ("the unit is BR-SRN"). A fact keeps, for each field, the statement with the
-highest sequence.
+An event *states* fields of its subject ("the unit is BR-SRN"). A fact keeps, for each field, the statement
+with the highest sequence.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ _WORD: Final = re.compile(r"[a-z0-9_]{1,32}")
 class Fact:
     """One subject. `at` holds the sequence of the event that stated each field of `values`.
 
-    `upto` and `beyond` are the sequences known: all of 1..upto, and some later ones (types that are not read here, or
-    a dead letter that is still to be replayed, leave gaps).
+    `upto` and `beyond` are the sequences known: all of 1..upto, and some later ones (types that are not read
+    here, or a dead letter that is still to be replayed, leave gaps).
     """
 
     subject: str
@@ -54,9 +54,9 @@ def learn(fact: Fact, sequence: int, statement: Statement) -> Fact | None:
 def learn_whole(fact: Fact, sequence: int, statement: Statement) -> Fact | None:
     """The fact after a snapshot, which states every field as of `sequence`; None when it adds nothing.
 
-    When the subject's beginning is unknown, the snapshot stands for all of 1..sequence: what happened before it is
-    lost, or comes so late that the snapshot contains it already. Otherwise a missing event is a dead letter that may
-    still be replayed, and only the newest statements are taken over.
+    When the subject's beginning is unknown, the snapshot stands for all of 1..sequence: what happened before
+    it is lost, or comes so late that the snapshot contains it already. Otherwise a missing event is a dead
+    letter that may still be replayed, and only the newest statements are taken over.
     """
     if sequence <= fact.upto:
         return None
@@ -72,7 +72,7 @@ def word(text: str) -> str:
 
 
 def _stated(fact: Fact, sequence: int, statement: Statement) -> tuple[Mapping[str, int], Statement]:
-    """`at` and `values` with those fields of `statement` that nothing newer has stated; as they were without any."""
+    """`at` and `values` after `statement`, less the fields that a newer event has stated."""
     newest = {name: value for name, value in statement.items() if sequence > fact.at.get(name, 0)}
     if not newest:
         return fact.at, fact.values

@@ -1,11 +1,11 @@
 """Facts and counters: the only queries of analytics.
 
-    members, placements, groups, notifications, units   {_id, upto, beyond, at, ...values}: facts, one a subject
-    counters   {_id: "<unit>#<slot>", unit, depth, at, values: {members: {total, by_gender: {...}}, ...}}
-    days       {_id: "<unit>#<day>#<slot>", unit, day: "2026-11-23", values: {members: {joined}, ...}}
+members, placements, groups, notifications, units   {_id, upto, beyond, at, ...values}: facts, one a subject
+counters   {_id: "<unit>#<slot>", unit, depth, at, values: {members: {total, by_gender: {...}}, ...}} days
+{_id: "<unit>#<day>#<slot>", unit, day: "2026-11-23", values: {members: {joined}, ...}}
 
-Every batch adds to the counters of the root. Consumers that share the work would wait for each other there, so a unit's
-counter is spread over slots: each process writes to its own, and readers sum them.
+Every batch adds to the counters of the root. Consumers that share the work would wait for each other there,
+so a unit's counter is spread over slots: each process writes to its own, and readers sum them.
 """
 
 from __future__ import annotations

@@ -49,7 +49,8 @@ def figures_router(queries: FigureQueries) -> APIRouter:
 
     @router.get("/coverage", response_model=CoveragePage)
     async def get_coverage(caller: Reader, paging: Paging, level: UnitLevel, unit: Unit = None) -> JSON:
-        """Each unit of a level below `unit`: its groups, seats, members and women, even where there are none yet."""
+        """Each unit of a level below `unit`: its groups, seats, members and women, even where there are none
+        yet."""
         root = caller.accessible_root(unit) or EVERYWHERE
         window = paging.window("coverage", {"unit": root, "level": level}, (str,))
         rows = await queries.coverage(caller, unit, level, window.after_id, window.limit + 1)

@@ -1,6 +1,7 @@
 """The business gauges: the state of the organisation, for the sum of all, each state and each district.
 
-Blocks and booths are left out: there are 80,000 of them, and a series of a booth would be about very few people.
+Blocks and booths are left out: there are 80,000 of them, and a series of a booth would be about very few
+people.
 """
 
 from __future__ import annotations

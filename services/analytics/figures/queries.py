@@ -35,7 +35,8 @@ WOMEN = f"members.by_gender.{Gender.FEMALE}"
 class FigureQueries:
     """`unit` None asks for all that the caller may see. An announced unit without members has zeros.
 
-    Every method raises `NotFoundError` for a unit that is outside the caller's subtree, or of which nothing is known.
+    Every method raises `NotFoundError` for a unit that is outside the caller's subtree, or of which nothing
+    is known.
     """
 
     def __init__(self, store: CounterStore, clock: Clock) -> None:

@@ -59,7 +59,7 @@ class Notifications(BaseModel):
 class Overview(BaseModel):
     unit: str
     as_of: datetime | None = Field(
-        description="When the newest event in the figures of the whole system happened; null before the first."
+        description="Time of the newest event in the figures of the whole system; null before the first."
     )
     members: Members
     groups: Groups

@@ -17,7 +17,7 @@ from services.shared.contracts.members import (
 
 
 def counted(fact: Fact) -> Iterator[Count]:
-    """Events of a member whose `member.joined` has not come (a dead letter) are kept, and count when it does."""
+    """Events of a member before `member.joined` (a dead letter) are kept, and count when it arrives."""
     if not fact.get("joined") or fact.get("left"):
         return
     unit = fact["unit"]

@@ -1,6 +1,7 @@
 """Placements: a seat taken counts in the group's unit. Pure.
 
-A member who waits is not counted: one who leaves while waiting frees no seat, so no event of this subject tells it.
+A member who waits is not counted: one who leaves while waiting frees no seat, so no event of this subject
+tells it.
 """
 
 from __future__ import annotations

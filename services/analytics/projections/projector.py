@@ -13,7 +13,8 @@ from services.shared.messaging import Handler, UnitOfWork
 
 
 class Projector:
-    """Makes the handlers, which all work alike: read the facts, fold what the events change, write it in bulk."""
+    """Makes the handlers, which all work alike: read the facts, fold what the events change, write it in
+    bulk."""
 
     def __init__(self, store: CounterStore) -> None:
         self._store = store

@@ -1,7 +1,8 @@
 """Long work: a job is a document that outlives its request, and that a worker completes step by step.
 
-A feature declares a `JobKind` and asks for work by `Jobs.add`. Each of the kind's steps commits its effect and the
-job's cursor in one transaction, so a process may be killed or frozen at any instant without losing or repeating one.
+A feature declares a `JobKind` and asks for work by `Jobs.add`. Each of the kind's steps commits its effect
+and the job's cursor in one transaction, so a process may be killed or frozen at any instant without losing or
+repeating one.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """Claims: a random token in the job's document and a lease that ends by MongoDB's clock (`$$NOW`).
 
-A step commits together with an update of its job that matches only while the claim holds: the same token, still
-`running`, the lease not over. A worker that was frozen beyond its lease therefore commits nothing, whether or not
-another has claimed the job meanwhile, and no clock of a process is trusted with that. (Frozen in the instant between
-that update and its commit, it may still commit: the update locks the document, so nobody can have claimed the job.)
+A step commits together with an update of its job that matches only while the claim holds: the same token,
+still `running`, the lease not over. A worker that was frozen beyond its lease therefore commits nothing,
+whether or not another has claimed the job meanwhile, and no clock of a process is trusted with that. (Frozen
+in the instant between that update and its commit, it may still commit: the update locks the document, so
+nobody can have claimed the job.)
 """
 
 from __future__ import annotations
@@ -33,14 +34,18 @@ STEPPED = (
 CANDIDATES = 16
 """Jobs that are tried in one look before giving up until the next."""
 CLAIM_MILLISECONDS = 250
-"""How long a claim waits for one job. A process that died in a commit leaves its job's document locked until the
-server ends the transaction, which takes up to a minute; other jobs must not wait for that."""
+"""How long a claim waits for one job.
+
+A process that died in a commit leaves its job's document locked until the server ends the transaction, which
+takes up to a minute; other jobs must not wait for that.
+"""
 
 
 class ClaimLostError(Exception):
     """The job is no longer as this worker knows it, so the step in hand was not committed.
 
-    Its lease ran out, it was paused or cancelled, or the step had been committed before and the reply was lost.
+    Its lease ran out, it was paused or cancelled, or the step had been committed before and the reply was
+    lost.
     """
 
 
@@ -56,7 +61,7 @@ class Claim:
         return {**self.mine(), "$expr": {"$gt": ["$lease.expires_at", "$$NOW"]}}
 
     def mine(self) -> Document:
-        """Matches also after the lease has run out, as long as nobody has claimed, paused or ended the job."""
+        """Matches after the lease has run out too, until the job is claimed, paused or ended."""
         return {"_id": self.job.id, "state": "running", "lease.token": self.token}
 
 
@@ -65,14 +70,15 @@ class Claims:
 
     def __init__(self, jobs: Collection, clock: Clock, *, lease_seconds: float) -> None:
         self._jobs = jobs
-        # Not acknowledged by a majority: a claim that a failover undoes matches no step's update any more, and a slow
-        # majority is no reason to give a claim up within `CLAIM_MILLISECONDS`.
+        # Not acknowledged by a majority: a claim that a failover undoes matches no step's update any more,
+        # and a slow majority is no reason to give a claim up within `CLAIM_MILLISECONDS`.
         self._taking = jobs.with_options(write_concern=WriteConcern(w=1))
         self._clock = clock
         self._until = {"$add": ["$$NOW", int(lease_seconds * 1000)]}
 
     async def take(self, kinds: Some[str]) -> Claim | None:
-        """Claim the job of these kinds that has waited longest for its turn, or None when there is none to be had.
+        """Claim the job of these kinds that has waited longest for its turn, or None when there is none to be
+        had.
 
         Raises: `PyMongoError`.
         """
@@ -124,7 +130,8 @@ class Claims:
             raise ClaimLostError
 
     async def give_back(self, claim: Claim, next_at: datetime | None = None) -> None:
-        """Let another worker have the job, its cursor kept: at once, or in turn with those that wait since `next_at`.
+        """Let another worker have the job, its cursor kept: at once, or in turn with those that wait since
+        `next_at`.
 
         This claim was no failed attempt at it. Does nothing when the claim is another's or the job has ended.
         """
@@ -153,6 +160,6 @@ class Claims:
 
 
 def _literally(job: Job) -> dict[str, Any]:
-    """What a step changes, for a pipeline, in which a text such as `$x` in a cursor would otherwise name a field."""
+    """The fields that a step changes, as literals: in a pipeline the text `$x` would name a field."""
     row = to_document(job)
     return {name: {"$literal": row[name]} for name in STEPPED}

@@ -1,7 +1,8 @@
-"""Inputs too big for a job's document, such as a CSV of a million rows: one file per job, under the job's id, in GridFS.
+"""Inputs too big for a job's document, such as a CSV of a million rows: one file per job, under the job's id,
+in GridFS.
 
-A file is stored before its job is added, and deleted when the job ends. Whatever is left over, because a process died in
-between, is found by `sweep`.
+A file is stored before its job is added, and deleted when the job ends. Whatever is left over, because a
+process died in between, is found by `sweep`.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ class Inputs:
     async def store(self, job_id: str, content: AsyncIterator[bytes]) -> int:
         """Keep the whole of `content` as the input of a job that is added next; answers its length in bytes.
 
-        Raises: whatever `content` raises, after which nothing is kept; `FileExists` when the job has an input already.
+        Raises: whatever `content` raises, after which nothing is kept; `FileExists` when the job has an input
+        already.
         """
         file = self._bucket.open_upload_stream_with_id(job_id, job_id)
         length = 0
@@ -77,7 +79,7 @@ class Inputs:
         await poll_loop("job-inputs", sweep, stop, Pace.every(SWEEP_SECONDS))
 
     async def sweep(self) -> int:
-        """Delete inputs of jobs that have ended, and those that have had no job for a day; answers how many."""
+        """Delete inputs of ended jobs, and inputs without a job for a day; answers how many."""
         # An upload that was cut off has chunks and no file; an empty input has a file and no chunks.
         ids = {*await self._chunks.distinct("files_id"), *await self._files.distinct("_id")}
         found = self._jobs.find({"_id": {"$in": list(ids)}}, {"state": 1})
@@ -97,7 +99,8 @@ class Inputs:
 
 
 async def create_inputs(database: Database) -> None:
-    """Create the bucket's collections with the indexes that GridFS would otherwise create at the first upload."""
+    """Create the bucket's collections with the indexes that GridFS would otherwise create at the first
+    upload."""
     in_order = IndexModel([("files_id", 1), ("n", 1)], unique=True)
     await create(database, f"{BUCKET}.chunks", indexes=[in_order])
     await create(database, f"{BUCKET}.files", indexes=[IndexModel([("filename", 1), ("uploadDate", 1)])])

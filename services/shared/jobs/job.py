@@ -23,11 +23,12 @@ ENDED: tuple[State, ...] = ("succeeded", "failed", "cancelled")
 class Job:
     """One piece of long work as it is stored.
 
-    `input` holds the kind's parameters; a file is kept beside it (see `inputs`). `cursor` is where the next step begins,
-    in the kind's own terms; None before the first step. `done` counts units of work, out of `total` if that is known.
-    `steps` counts committed steps, `attempts` the claims since the last of them. `next_at` is when a worker may claim
-    it: when it is due, and later each time it has had its turn. `requested_by` is the identity of the caller who asked
-    for it, so that its rights can be checked again when the job runs. Times are UTC.
+    `input` holds the kind's parameters; a file is kept beside it (see `inputs`). `cursor` is where the next
+    step begins, in the kind's own terms; None before the first step. `done` counts units of work, out of
+    `total` if that is known. `steps` counts committed steps, `attempts` the claims since the last of them.
+    `next_at` is when a worker may claim it: when it is due, and later each time it has had its turn.
+    `requested_by` is the identity of the requester, whose rights are checked again when the job runs. Times
+    are UTC.
     """
 
     id: str
@@ -69,9 +70,9 @@ class Job:
 class Advance:
     """How far one step brought its job.
 
-    `cursor` replaces the job's cursor. `done` and `counts` (`{"created": 3, "refused": 1}`) are added to the job's.
-    `total` replaces the job's total unless it is None. `result` is kept when `finished`; the API shows it, so it holds
-    JSON values only and nothing personal.
+    `cursor` replaces the job's cursor. `done` and `counts` (`{"created": 3, "refused": 1}`) are added to the
+    job's. `total` replaces the job's total unless it is None. `result` is kept when `finished`; the API
+    shows it, so it holds JSON values only and nothing personal.
     """
 
     cursor: Any = None
@@ -83,15 +84,19 @@ class Advance:
 
 
 Effect: TypeAlias = Callable[[UnitOfWork], Awaitable[Advance]]
-"""Writes what one step changes, in the transaction of `work`. It may run several times and keeps nothing between runs."""
+"""Writes what one step changes, in the transaction of `work`.
+
+It may run several times and keeps nothing between runs.
+"""
 
 Step: TypeAlias = Callable[[Job], Awaitable[Effect]]
-"""Prepares the step that begins at the job's cursor: reads and parses, outside any transaction, and writes nothing."""
+"""Prepares the step that begins at the job's cursor: reads and parses, outside any transaction, and writes
+nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class JobKind:
-    """A kind of job: its name, as stored in each job, and the step that is repeated until it says `finished`."""
+    """A kind of job: its name, as stored in each job, and the step that is repeated until it is finished."""
 
     name: str
     step: Step

@@ -1,4 +1,7 @@
-"""The metrics of long work. A job of a kind that this process does not know is counted under the kind `other`."""
+"""The metrics of long work.
+
+A job of a kind that this process does not know is counted under the kind `other`.
+"""
 
 from __future__ import annotations
 
@@ -65,8 +68,8 @@ class JobMetrics:
     def show(self, counts: Sequence[Document], live: Sequence[Document]) -> None:
         """Set the gauges.
 
-        `counts` are `{_id: {kind, state}, n}`. `live` are `{_id: kind, due_age, unprogressed, ratio}` of the jobs that
-        are due: seconds and a share, or None.
+        `counts` are `{_id: {kind, state}, n}`. `live` are `{_id: kind, due_age, unprogressed, ratio}` of the
+        jobs that are due: seconds and a share, or None.
         """
         jobs = Counter({(kind, state): 0 for kind in self.kinds for state in STATES})
         for row in counts:
@@ -110,7 +113,8 @@ def _live(now: datetime) -> list[Document]:
     running, total = {"$eq": ["$state", "running"]}, "$progress.total"
     ratio = {"$divide": ["$progress.done", total]}
     return [
-        # The second condition follows from the first but for a moment, and spares reading what is due in a month.
+        # The second condition follows from the first but for a moment, and spares reading what is due in a
+        # month.
         {"$match": {"state": {"$in": LIVE}, "due_at": {"$lte": now}, "next_at": {"$lte": now + SOON}}},
         {
             "$group": {

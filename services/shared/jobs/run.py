@@ -1,4 +1,5 @@
-"""One claim's work: step after step until the job has ended or has had its turn, the claim is lost, or this process stops."""
+"""One claim's work: step after step until the job has ended or has had its turn, the claim is lost, or this
+process stops."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ from services.shared.messaging import Outbox, UnitOfWork
 log = structlog.get_logger(__name__)
 
 MAX_ATTEMPTS = 10
-"""Claims in a row without a committed step, after which the job itself is taken to be what kills its workers."""
+"""Claims in a row without a committed step, after which the job itself is taken to be what kills its workers.
+"""
 TURN_SECONDS = 30.0
 """After this time a job makes room for others that are due; without any, the next turn is its own again."""
 PATIENCE = 6

@@ -54,8 +54,8 @@ class Jobs:
     ) -> Job:
         """Add a job that runs once it is due: now, unless told otherwise.
 
-        With a given `id`, adding again changes nothing and answers the job that is there. With `work`, the job exists
-        if and only if that transaction commits.
+        With a given `id`, adding again changes nothing and answers the job that is there. With `work`, the
+        job exists if and only if that transaction commits.
 
         Raises: `NotFoundError` for an identity without access to any unit; `PyMongoError`.
         """
@@ -109,7 +109,8 @@ class Jobs:
         return [from_document(row) for row in rows]
 
     async def pause(self, id: str) -> Job | None:
-        """Let the job rest until it is resumed: a step in hand commits at once or never. None when there is no such job.
+        """Let the job rest until it is resumed: a step in hand commits at once or never. None when there is
+        no such job.
 
         Raises: `JobEndedError`; `PyMongoError`.
         """
@@ -142,7 +143,8 @@ class Jobs:
         return job
 
     async def _change(self, id: str, from_: Sequence[State], fields: Document) -> Job | None:
-        """Set `fields` if the job is in one of the states `from_`; a job that has not ended is left alone otherwise."""
+        """Set `fields` if the job is in one of the states `from_`; a job that has not ended is left alone
+        otherwise."""
         row = await self.rows.find_one_and_update(
             {"_id": id, "state": {"$in": from_}},
             [{"$set": fields}],

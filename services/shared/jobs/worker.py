@@ -1,6 +1,8 @@
-"""The worker: claims jobs that are due and takes them step by step, each in one transaction with the job's own update.
+"""The worker: claims jobs that are due and takes them step by step, each in one transaction with the job's
+own update.
 
-It may be killed or frozen at any instant: a step that was not committed is taken again by whoever claims the job next.
+It may be killed or frozen at any instant: a step that was not committed is taken again by whoever claims the
+job next.
 """
 
 from __future__ import annotations
@@ -29,11 +31,15 @@ PUT_OFF = timedelta(seconds=10)
 """For how long a job rests whose steps keep meeting a fault that passes."""
 POLL_MIN_SECONDS = 0.05
 POLL_MAX_SECONDS = 1.0
-"""How long an idle worker leaves a job that has become due or that another process added; our own wake it at once."""
+"""How long an idle worker leaves a job that has become due or that another process added; our own wake it at
+once."""
 
 
 class JobWorker:
-    """Works at up to `concurrency` jobs at once. A job of a kind that is not in `kinds` is left to other processes."""
+    """Works at up to `concurrency` jobs at once.
+
+    A job of a kind that is not in `kinds` is left to other processes.
+    """
 
     def __init__(
         self,

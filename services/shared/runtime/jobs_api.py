@@ -31,7 +31,8 @@ class ProgressOut(BaseModel):
 class JobOut(BaseModel):
     """Long work and how far it is. `requested_by` is a token's subject, `unit` the subtree it could touch.
 
-    `counts` are by words of the kind's own. `result` is there once it succeeded, `reason` and `detail` once it failed.
+    `counts` are by the kind's own words. `result` is set once the job succeeded, `reason` and `detail` once
+    it failed.
     """
 
     id: str

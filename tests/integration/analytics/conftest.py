@@ -35,7 +35,7 @@ class Analytics:
         self._offsets = itertools.count()
 
     async def feed(self, events: Sequence[Envelope[Any]]) -> None:
-        """Decode, inbox, waves, handlers, one transaction: all that the consumer does with a fetched batch."""
+        """Apply the events as the consumer does: decode, inbox, waves, handlers, one transaction."""
         await self.applier.apply([self._record(encode(event)) for event in events])
         assert await self.runtime.database["dead_letters"].count_documents({}) == 0
 

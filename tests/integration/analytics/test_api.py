@@ -1,4 +1,4 @@
-"""What readers see: figures of a small tree, subtrees, pages and bad input."""
+"""Answers to readers: figures of a small tree, subtrees, pages and bad input."""
 
 from __future__ import annotations
 
@@ -65,8 +65,8 @@ def notified(code: str, purpose: str = "welcome") -> list[Envelope[Any]]:
 
 @pytest_asyncio.fixture
 async def saran(analytics: Analytics) -> Analytics:
-    """Three blocks: EKMA with 2 women, 1 man, 1 undisclosed and a live group; GARKHA with 1 man in a group that has
-    no link; MAKER with nobody. Another district with one woman."""
+    """Three blocks: EKMA with 2 women, 1 man, 1 undisclosed and a live group; GARKHA with 1 man in a group
+    that has no link; MAKER with nobody. Another district with one woman."""
     tree = [unit("BR"), unit("BR-SARAN", 0.5), unit("BR-PATNA"), unit(BLOCKS[0], 0.6), unit(BLOCKS[1], 0.5)]
     people = [
         member(BLOCKS[0], Gender.FEMALE),

@@ -43,7 +43,8 @@ class Desk:
         self._running: list[tuple[asyncio.Event, asyncio.Task[None]]] = []
 
     def counting(self, *, before: Callable[[Job], Awaitable[None]] | None = None) -> JobKind:
-        """A kind that counts to `input["to"]`, an effect for each number, after `before` has been awaited for it."""
+        """A kind that counts to `input["to"]`, an effect for each number, after `before` has been awaited for
+        it."""
 
         async def step(job: Job) -> Effect:
             n = job.cursor or 0

@@ -376,7 +376,8 @@ async def test_texts_that_look_like_expressions_are_kept_as_they_are(desk: Desk)
 
 
 async def test_a_claim_that_another_has_taken_over_can_do_nothing_to_the_job(desk: Desk) -> None:
-    """Neither has made a step yet, and the job is running under a lease that is not over: only the token differs."""
+    """Neither has made a step yet, and the job is running under a lease that is not over: only the token
+    differs."""
     await desk.add()
     frozen = await Claims(desk.jobs.rows, desk.clock, lease_seconds=0).take(["count"])
     await asyncio.sleep(0.01)

@@ -1,4 +1,5 @@
-"""The platform and every service run without `services/shared/operations`: what operators run is not needed to serve."""
+"""The platform and every service run without `services/shared/operations`: what operators run is not needed
+to serve."""
 
 from __future__ import annotations
 

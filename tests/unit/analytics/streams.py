@@ -153,7 +153,7 @@ def streams(draw: st.DrawFn, codes: Sequence[str]) -> Stream:
 
 
 def recount(facts: Sequence[Envelope[Any]], unit: str) -> dict[str, Any]:
-    """What the overview of `unit` must say, counted the plain way: the last event of each subject decides."""
+    """The overview that `unit` must have, counted the plain way: the last event of each subject decides."""
     histories: dict[tuple[str, str], list[Event]] = {}
     for event in sorted(facts, key=lambda e: e.sequence):
         histories.setdefault((event.data.topic, event.subject), []).append(event.data)
@@ -223,7 +223,7 @@ def recount_day(facts: Sequence[Envelope[Any]], unit: str, metric: str, day: dat
 
 
 def snapshots(facts: Sequence[Envelope[Any]], upto: Callable[[int], int] = int) -> list[Envelope[Any]]:
-    """What each subject's publisher would say of it after its first `upto(<how many there are>)` events."""
+    """The snapshot of each subject after its first `upto(<how many there are>)` events."""
     histories: dict[tuple[str, str], list[Envelope[Any]]] = {}
     for event in sorted(facts, key=lambda e: e.sequence):
         histories.setdefault((event.data.topic, event.subject), []).append(event)

@@ -76,7 +76,7 @@ def test_any_delivery_gives_the_same_days(stream: Stream) -> None:
 @given(streams(units("BR")), st.data())
 @settings(max_examples=150, deadline=None)
 def test_snapshots_among_the_events_change_nothing(stream: Stream, data: st.DataObject) -> None:
-    """Wherever they stand in the totals; for what happened on a day, after the first event of their subject."""
+    """In the totals wherever they stand; in the days after the first event of their subject."""
     told = [*draw_snapshots(stream, data), *draw_snapshots(stream, data)]
     delivered = [event for batch in stream.batches for event in batch]
     came = data.draw(st.permutations([*delivered, *told, *told]))
@@ -127,7 +127,7 @@ def after_their_beginning(came: list[Envelope[Any]], told: set[str]) -> list[Env
 
 
 def draw_snapshots(stream: Stream, data: st.DataObject, least: int = 0) -> list[Envelope[Any]]:
-    """Of each subject after some of its events."""
+    """A snapshot of each subject after some of its events."""
     return snapshots(stream.facts, lambda there_are: data.draw(st.integers(least, there_are)))
 
 

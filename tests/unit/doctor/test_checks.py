@@ -15,11 +15,11 @@ from services.shared.operations.doctor import checks_stores as stores
 from services.shared.operations.doctor import checks_trust as trust
 from services.shared.operations.doctor.expected import Expected, Service
 from services.shared.operations.doctor.facts import (
-    CatchUp,
     Certificate,
     Keyring,
     Log,
     Member,
+    Monitoring,
     Process,
     Rule,
     Stored,
@@ -188,7 +188,7 @@ def test_the_cure_of_a_missing_index_is_its_command():
     )
 
 
-WATCH = CatchUp([Rule("OutboxStuck")], down={}, alertmanagers=["http://a"])
+WATCH = Monitoring([Rule("OutboxStuck")], down={}, alertmanagers=["http://a"])
 CERTIFICATES = partial(trust.certificates, now=NOW)
 RULES = partial(trust.rules, expected=EXPECTED)
 

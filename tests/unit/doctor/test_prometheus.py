@@ -16,7 +16,7 @@ from infra.local.ports import HOST, Ports
 from infra.local.prometheus import Prometheus
 from services.shared.operations.doctor import checks_trust as trust
 from services.shared.operations.doctor import expected, over_http
-from services.shared.operations.doctor.facts import CatchUp
+from services.shared.operations.doctor.facts import Monitoring
 from services.shared.operations.doctor.findings import Unseen
 
 ROOT = Path(__file__).parents[3]
@@ -32,7 +32,7 @@ def there_is_one() -> None:
         pytest.skip(f"NOT TESTED: what the doctor sees of a real Prometheus ({missing})")
 
 
-async def evaluated(url: str) -> CatchUp:
+async def evaluated(url: str) -> Monitoring:
     """The result once every rule has been evaluated and every target scraped."""
     async with over_http.client() as http:
         for _ in range(100):

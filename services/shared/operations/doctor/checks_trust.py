@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 from services.shared.operations.doctor.expected import Expected
-from services.shared.operations.doctor.facts import CatchUp, Certificate
+from services.shared.operations.doctor.facts import Certificate, Monitoring
 from services.shared.operations.doctor.findings import Fault
 
 CERTIFICATE_DAYS = 21
@@ -29,7 +29,7 @@ def certificates(found: Sequence[Certificate], now: datetime) -> Iterator[Fault]
             yield Fault(f"the certificate of {each.where} expires in {days} days", "renew it")
 
 
-def rules(watch: CatchUp, expected: Expected) -> Iterator[Fault]:
+def rules(watch: Monitoring, expected: Expected) -> Iterator[Fault]:
     loaded = {rule.name for rule in watch.rules}
     missing = [name for name in expected.alerts if name not in loaded]
     if missing or not loaded:
@@ -44,12 +44,12 @@ def rules(watch: CatchUp, expected: Expected) -> Iterator[Fault]:
             yield Fault(f"the rule {rule.name} is not evaluated: {rule.fault}", cure)
 
 
-def targets(watch: CatchUp) -> Iterator[Fault]:
+def targets(watch: Monitoring) -> Iterator[Fault]:
     for instance, why in watch.down.items():
         yield Fault(f"Prometheus cannot scrape {instance}: {why}", "start the target, or fix scrape_configs")
 
 
-def told(watch: CatchUp) -> Iterator[Fault]:
+def told(watch: Monitoring) -> Iterator[Fault]:
     if not watch.alertmanagers:
         yield Fault(
             "Prometheus knows no Alertmanager: alerts fire and nobody is notified",

@@ -10,7 +10,7 @@ from services.shared.operations.doctor import checks_services as services
 from services.shared.operations.doctor import checks_stores as stores
 from services.shared.operations.doctor import checks_trust as trust
 from services.shared.operations.doctor.expected import Expected
-from services.shared.operations.doctor.facts import CatchUp, Log, Process, Store
+from services.shared.operations.doctor.facts import Log, Monitoring, Process, Store
 from services.shared.operations.doctor.findings import Fault, Finding, Seen, Unseen, Verdict, examine, unseen
 from services.shared.operations.doctor.looking import Facts
 from services.shared.operations.doctor.stores import KEYS
@@ -138,7 +138,7 @@ def _store(found: Seen[Store], expected: Expected, now: datetime) -> Iterator[Fi
             yield from examine("vault keys", stored, keyring, f"{service} has the keys of its documents")
 
 
-def _watch(found: Seen[CatchUp], expected: Expected) -> Iterator[Finding]:
+def _watch(found: Seen[Monitoring], expected: Expected) -> Iterator[Finding]:
     if isinstance(found, Unseen):
         yield unseen("alerts", found)
         return

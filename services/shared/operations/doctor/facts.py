@@ -107,7 +107,7 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True)
-class CatchUp:
+class Monitoring:
     """The state of Prometheus: its alerting rules, its failing targets with the reasons, and the
     Alertmanagers it notifies."""
 

@@ -13,7 +13,7 @@ from services.shared.messaging import describe_topics
 from services.shared.operations.doctor import over_http, over_tls, stores
 from services.shared.operations.doctor.access import Access
 from services.shared.operations.doctor.expected import Expected
-from services.shared.operations.doctor.facts import CatchUp, Certificate, Log, Process, Store
+from services.shared.operations.doctor.facts import Certificate, Log, Monitoring, Process, Store
 from services.shared.operations.doctor.findings import Seen, Unseen, Verdict
 
 KAFKA_SECONDS = 20.0
@@ -28,7 +28,7 @@ class Facts:
     store: Seen[Store]
     keys: Seen[int]
     certificates: Seen[Sequence[Certificate]]
-    watch: Seen[CatchUp]
+    watch: Seen[Monitoring]
     alertmanager: Seen[str]
     """Why it is not ready; empty when it is."""
 

@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from services.shared.clock import Clock
 from services.shared.operations.doctor.access import Access
-from services.shared.operations.doctor.facts import CatchUp, Process, Rule, Sample
+from services.shared.operations.doctor.facts import Monitoring, Process, Rule, Sample
 from services.shared.operations.doctor.findings import Seen, Unseen, Verdict
 
 SECONDS = 10.0
@@ -72,7 +72,7 @@ async def _metrics(http: httpx2.AsyncClient, url: str) -> Seen[Mapping[str, Sequ
     return samples
 
 
-async def watch(http: httpx2.AsyncClient, prometheus: str) -> Seen[CatchUp]:
+async def watch(http: httpx2.AsyncClient, prometheus: str) -> Seen[Monitoring]:
     if not prometheus:
         cure = "give --prometheus or SANGATHAN_PROMETHEUS_URL"
         return Unseen("no address of Prometheus", cure, Verdict.SKIPPED)
@@ -80,7 +80,7 @@ async def watch(http: httpx2.AsyncClient, prometheus: str) -> Seen[CatchUp]:
         rules, targets, managers = await asyncio.gather(
             *(_query(http, prometheus, what) for what in ("rules?type=alert", "targets", "alertmanagers"))
         )
-        return CatchUp(
+        return Monitoring(
             rules=[_rule(rule) for group in rules["groups"] for rule in group["rules"]],
             down={
                 t["labels"]["instance"]: t["lastError"]
