@@ -7,12 +7,19 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
 
 from infra.local.demo.api import Api
 from infra.local.demo.arrivals import Arrivals
@@ -33,6 +40,10 @@ WALKING_PACE = 40.0
 MOST_WALKERS = 200
 SETTLE_WITHIN = 120.0
 ERRORS_SHOWN = 20
+
+
+def _columns() -> tuple[ProgressColumn, ...]:
+    return TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
 
 
 class DemoSettings(BaseSettings):
@@ -112,10 +123,26 @@ async def _load(api: Api, tree: str, file: Path, console: Console) -> None:
         errors = answer.json().get("errors", [])
         lines = [f"  {error['pointer']}: {error['detail']}" for error in errors[:ERRORS_SHOWN]]
         raise LocalError("\n".join([f"the units in {file} are refused; nothing was loaded", *lines]))
-    if answer.status_code != 200:
+    if answer.status_code not in (200, 202):
         raise LocalError(f"groups answered {answer.status_code} to the units: {answer.text[:300]}")
     done = answer.json()
+    if answer.status_code == 202:
+        done = await _followed(api, answer.headers["location"], console)
     console.print(f"{done['created']:,} units loaded, {done['unchanged'] + done['updated']:,} already there")
+
+
+async def _followed(api: Api, location: str, console: Console) -> Any:
+    """Show the progress of a long import; its result. :raises LocalError: the job failed"""
+    job = await api.get("groups", location)
+    with Progress(*_columns(), console=console) as progress:
+        task = progress.add_task("units are written by a job", total=None)
+        while job["state"] in ("waiting", "running"):
+            await asyncio.sleep(0.2)
+            job = await api.get("groups", location)
+            progress.update(task, completed=job["progress"]["done"], total=job["progress"]["total"])
+    if job["state"] != "succeeded":
+        raise LocalError(f"the import of the units is {job['state']}: {job['reason']} {job['detail'] or ''}")
+    return job["result"]
 
 
 @asynccontextmanager
@@ -133,7 +160,6 @@ async def _in_background(work: Coroutine[None, None, None]) -> AsyncIterator[Non
 @contextmanager
 def _bar(console: Console, label: str, total: int) -> Iterator[Callable[[], None]]:
     """A progress bar; the yielded function advances it by one."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console) as progress:
+    with Progress(*_columns(), console=console) as progress:
         task = progress.add_task(label, total=total)
         yield lambda: progress.advance(task)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
+from services.groups.tree.import_job import UnitImportJob
 from services.groups.tree.schemas import ImportOut, UnitIn, UnitOut, import_out, unit_of, unit_out
 from services.groups.tree.service import TreeService
 from services.shared.contracts.vocabulary import UnitCode
@@ -16,6 +18,7 @@ from services.shared.http.pagination import Page, Paging
 from services.shared.http.problem import Problem, bad_request
 from services.shared.identity import Identity
 from services.shared.messaging import Origin
+from services.shared.runtime import JobOut, accepted
 
 Reader = Annotated[Identity, Depends(require("groups:read"))]
 Writer = Annotated[Identity, Depends(require("groups:write"))]
@@ -26,7 +29,11 @@ MAX_IMPORT_BYTES: Final = 32 * 1024 * 1024
 """A whole state's booths (about 80,000 rows) are 8 MB. The tree is checked as one, so memory holds it."""
 
 
-def tree_router(tree: TreeService) -> APIRouter:
+MAX_ROWS_AT_ONCE: Final = 5000
+"""Rows that a request loads by itself."""
+
+
+def tree_router(tree: TreeService, imports: UnitImportJob) -> APIRouter:
     router = APIRouter(prefix="/v1", route_class=Route)
 
     @router.put(
@@ -54,7 +61,7 @@ def tree_router(tree: TreeService) -> APIRouter:
     @router.post(
         "/units/imports",
         response_model=ImportOut,
-        responses=problems(400, 413, 415, 422),
+        responses={202: {"model": JobOut}, **problems(400, 413, 415, 422)},
         openapi_extra={
             "requestBody": {"required": True, "content": {"text/csv": {"schema": {"type": "string"}}}}
         },
@@ -66,15 +73,18 @@ def tree_router(tree: TreeService) -> APIRouter:
     ) -> Response:
         """Load a tree from CSV with the header `code,level,name_en,name_hi,women_target`.
 
-        All of it is loaded, or nothing.
+        The file is checked as a whole before anything is written. Up to 5,000 rows are loaded at once (200);
+        more become a job (202), whose `result` is what a shorter file is answered with.
         """
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "text/csv":
             raise Problem(415, "unsupported-media-type", "Unsupported media type", "send text/csv")
         try:
-            text = (await request.body()).decode("utf-8")
+            text = await asyncio.to_thread((await request.body()).decode, "utf-8")
         except UnicodeDecodeError as error:
             raise bad_request("not-utf8", "the file is not UTF-8") from error
-        result = await tree.load(caller, text, Origin.here(), dry_run=dry_run)
-        return JSON(import_out(result, dry_run=dry_run))
+        units = await tree.check_import(caller, text)
+        if len(units) > MAX_ROWS_AT_ONCE:
+            return accepted(await imports.add(caller, units, dry_run=dry_run))
+        return JSON(import_out(await tree.load(units, Origin.here(), dry_run=dry_run), dry_run=dry_run))
 
     return router

@@ -51,6 +51,11 @@ class JobOut(BaseModel):
     finished_at: datetime | None
 
 
+def accepted(job: Job) -> Response:
+    """202 for work that goes on as `job`: `Location` tells where to follow it."""
+    return JSON(_out(job), 202, {"Location": f"/v1/jobs/{job.id}"})
+
+
 def jobs_router(jobs: Jobs, *, read_scope: str, write_scope: str) -> APIRouter:
     """Routes of one service's jobs. A caller sees the jobs of units it has access to; any other is a 404."""
     router = APIRouter(prefix="/v1/jobs", route_class=Route)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import Any
+
 import pytest
 
 from services.shared.contracts.groups import TOPIC
@@ -85,3 +88,76 @@ async def test_a_unit_needs_its_parent_and_the_level_of_its_code(groups: Running
     wrong = await groups.http.put("/v1/units/BR", json=body)
     assert wrong.status_code == 422
     assert wrong.json()["errors"][0]["pointer"] == "/level"
+
+
+def long_tree(blocks: int) -> str:
+    rows = "".join(f"BR-D-{n},block,Block {n},प्रखंड,\n" for n in range(blocks))
+    return f"{HEADER}BR,state,Bihar,बिहार,\nBR-D,district,District,ज़िला,0.5\n{rows}"
+
+
+async def ended(groups: Running, location: str):
+    job: dict[str, Any] = {}
+
+    async def has_ended() -> bool:
+        nonlocal job
+        job = (await groups.http.get(location)).json()
+        return job["state"] in ("succeeded", "failed", "cancelled")
+
+    await groups.until(has_ended, 60)
+    return job
+
+
+async def test_a_long_file_is_checked_at_once_and_written_by_a_job(groups: Running) -> None:
+    accepted = await load(groups, long_tree(5000))
+    assert accepted.status_code == 202, accepted.text
+    job = await ended(groups, accepted.headers["location"])
+    assert (job["state"], job["progress"]) == ("succeeded", {"done": 5002, "total": 5002})
+    assert job["counts"] == {"created": 5002, "updated": 0, "unchanged": 0}
+    assert job["result"]["changed_codes"][:2] == ["BR", "BR-D"]
+    assert len(job["result"]["changed_codes"]) == 100
+    assert await groups.runtime.database["units"].count_documents({}) == 5002
+    assert await groups.runtime.database["job_inputs.files"].count_documents({}) == 0
+    published = await groups.published(TOPIC, 5002, seconds=20)
+    assert len({event.subject for event in published}) == len(published) == 5002
+
+    again = await ended(groups, (await load(groups, long_tree(5000))).headers["location"])
+    assert again["counts"] == {"created": 0, "updated": 0, "unchanged": 5002}
+
+
+async def test_a_long_dry_run_counts_and_writes_nothing(groups: Running) -> None:
+    accepted = await load(groups, long_tree(5000), params={"dry_run": True})
+    job = await ended(groups, accepted.headers["location"])
+    assert job["result"]["dry_run"] is True
+    assert job["result"]["created"] == 5002
+    assert await groups.runtime.database["units"].count_documents({}) == 0
+
+
+async def test_a_long_file_with_a_mistake_is_refused_at_once(groups: Running) -> None:
+    answer = await load(groups, long_tree(5000) + "BR-NONE-X,block,X,एक्स,\n")
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["pointer"] == "/rows/5004/code"
+    assert await groups.runtime.database["jobs"].count_documents({}) == 0
+
+
+async def test_the_longest_file_does_not_hold_up_the_event_loop(groups: Running) -> None:
+    """While 100,000 rows are checked and written, other requests are answered as ever."""
+    slowest = 0.0
+    loading = asyncio.create_task(load(groups, long_tree(100_000)))
+    clock = asyncio.get_running_loop().time
+    while not loading.done():
+        began = clock()
+        assert (await groups.http.get("/livez")).status_code == 200
+        slowest = max(slowest, clock() - began)
+        await asyncio.sleep(0.01)
+    accepted = await loading
+    assert accepted.status_code == 202
+    assert slowest < 0.25, slowest
+    cancelled = await groups.http.post(f"{accepted.headers['location']}/cancel")
+    assert cancelled.json()["state"] == "cancelled"
+
+
+async def test_another_part_of_the_organisation_does_not_see_the_job(groups: Running) -> None:
+    location = (await load(groups, long_tree(5000))).headers["location"]
+    elsewhere = groups.auth("groups:*", "UP")
+    assert (await groups.http.get(location, headers=elsewhere)).status_code == 404
+    await ended(groups, location)
