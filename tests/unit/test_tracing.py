@@ -18,7 +18,7 @@ from prometheus_client.openmetrics.exposition import generate_latest
 from services.shared.config.settings import ServiceSettings
 from services.shared.http.body import Route
 from services.shared.http.context import RequestContext, current_context, working_for
-from services.shared.messaging.spans import sent
+from services.shared.messaging.spans import record_sent
 from services.shared.observability import tracing
 from services.shared.observability.logs import configure_logs
 from services.shared.observability.tracing import (
@@ -29,7 +29,7 @@ from services.shared.observability.tracing import (
     spans,
     stop_tracing,
 )
-from services.shared.runtime import serve
+from services.shared.runtime import Service, serve
 from tests.fixtures.collector import Collector, collecting, traced_to
 from tests.unit.http.conftest import authenticator, client_of, clock, jwks_path, key, make_app, registry
 
@@ -66,15 +66,15 @@ def app(make_app) -> FastAPI:
     return app
 
 
-def never_looked_at() -> Iterator[tuple[str, tracing.Span]]:
+def consumed_per_event() -> Iterator[tuple[str, tracing.Span]]:
     raise AssertionError("with tracing off nothing may be done per event")
     yield
 
 
 async def test_with_tracing_off_nothing_is_recorded_or_done_per_event(app):
-    with spans(never_looked_at()) as running:
+    with spans(consumed_per_event()) as running:
         assert running == {}
-    sent(never_looked_at())  # type: ignore[arg-type]
+    record_sent(consumed_per_event())  # type: ignore[arg-type]
     assert begin("x", SpanKind.CLIENT, SAMPLED, {}) is None
     async with client_of(app, {"traceparent": SAMPLED}) as client:
         answer = (await client.get("/traces/asha")).json()
@@ -93,8 +93,8 @@ def test_with_tracing_off_the_sdk_is_not_loaded():
 def test_without_the_extra_the_service_says_so_and_does_not_start(monkeypatch):
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
 
-    def build(_: ServiceSettings) -> FastAPI:
-        raise AssertionError("it must not come this far")
+    def build(_: ServiceSettings) -> Service:
+        raise AssertionError("the service was built")
 
     with pytest.raises(SystemExit, match=r"SANGATHAN_OTLP_ENDPOINT.*sangathan\[tracing\]"):
         serve(ServiceSettings(service="things", otlp_endpoint=NOBODY), build)
