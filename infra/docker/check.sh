@@ -1,9 +1,8 @@
 #!/usr/bin/env bash
 # Checks the images without Docker: lints what it can, then runs the Dockerfile's own lines in an empty
-# directory,
-# so that a package missing from a lock, or a service that imports another's code, fails here.
-# Needs Python >= 3.11. Uses hadolint and docker-compose if installed, and says which is missing.
-# Usage: infra/docker/check.sh [SERVICE ...]
+# directory, so that a package missing from a lock, or a service that imports another's code, fails here.
+# Needs Python >= 3.11. Uses hadolint and docker-compose if installed, and says which is missing. Usage:
+# infra/docker/check.sh [SERVICE ...]
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 

@@ -1,8 +1,7 @@
-# One image per service: docker build -f infra/docker/service.Dockerfile --build-arg SERVICE=groups .
-# It holds services/shared, one service and that service's locked packages, and nothing of the other services.
+# One image per service: docker build -f infra/docker/service.Dockerfile --build-arg SERVICE=groups . It holds
+# services/shared, one service and that service's locked packages, and nothing of the other services.
 # infra/docker/check.sh runs these lines without Docker. The base image is named by tag: pin the digest of
-# your
-# registry.
+# your registry.
 
 FROM python:3.13-slim-bookworm AS packages
 ARG SERVICE

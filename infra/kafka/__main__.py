@@ -1,8 +1,7 @@
 """Set up a Kafka cluster: its topics, and the users of the services. Safe to run again.
 
 The cluster and the administrator's password are `SANGATHAN_KAFKA_*`, or files of `SANGATHAN_SECRETS_DIR`, as
-for
-a service.
+for a service.
 """
 
 from __future__ import annotations

@@ -1,10 +1,8 @@
 """Kafka access rules, read from access.yaml, which `python -m infra.generate` writes from the services' code.
 
 A service may write its own topic and its dead letters, and read its subscriptions. A service that rebuilds
-itself
-from its own topic may read that too. Its consumer groups begin with its name: the current one, a rebuild's,
-and that
-one's successor.
+itself from its own topic may read that too. Its consumer groups begin with its name: the current one, a
+rebuild's, and that one's successor.
 """
 
 from __future__ import annotations
@@ -22,8 +20,7 @@ ACCESS_FILE = Path(__file__).with_name("access.yaml")
 @dataclass(frozen=True, order=True)
 class Rule:
     """Allow one operation. Reading or writing a topic, or reading a group, implies describing it; write
-    access is all that
-    an idempotent producer needs (KIP-679, Kafka 2.8)."""
+    access is all that an idempotent producer needs (KIP-679, Kafka 2.8)."""
 
     resource: Literal["topic", "group"]
     name: str

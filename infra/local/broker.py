@@ -43,8 +43,7 @@ def embedded(
     """`noida-db`, for development only; one node.
 
     It writes its log to disk about once a second and on SIGTERM: after SIGKILL it loses what it acknowledged
-    since. So
-    it receives SIGTERM, not SIGKILL, should this process die.
+    since. So it receives SIGTERM, not SIGKILL, should this process die.
 
     :raises LocalError: more than one node is requested, or users and TLS
     """

@@ -70,8 +70,7 @@ def mongod(
     command += ["--replSet", "rs0", "--wiredTigerCacheSizeGB", "0.5", "--nounixsocket", "--quiet"]
     command += ["--setParameter", "diagnosticDataCollectionEnabled=false"]
     # A killed process leaves its transaction open, and the documents it wrote locked, until the server ends
-    # it: by
-    # default after 60 s. Our transactions have a deadline of 8 s.
+    # it: by default after 60 s. Our transactions have a deadline of 8 s.
     command += ["--setParameter", "transactionLifetimeLimitSeconds=15"]
     # Failpoints (configureFailPoint), for tests that need a fault at the right moment.
     command += ["--setParameter", "enableTestCommands=1"]

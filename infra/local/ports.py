@@ -11,8 +11,7 @@ HOST = "127.0.0.1"
 """The only address that the stack listens on."""
 
 # Below Linux's ephemeral range (ip_local_port_range starts at 32768), so that no outgoing connection can take
-# a
-# port between our check and the child's bind.
+# a port between our check and the child's bind.
 _CANDIDATES = range(20_000, 32_000)
 
 

@@ -60,8 +60,7 @@ class Backoff:
 @dataclass
 class Child:
     """One child process. `prepare` runs before each start; `ready` is polled until true; `recover` runs after
-    each
-    restart, once ready; `explain` rewords a failure."""
+    each restart, once ready; `explain` rewords a failure."""
 
     name: str
     command: Sequence[str]

@@ -23,8 +23,7 @@ class Prometheus:
     """`async with Prometheus(directory, {"groups": "127.0.0.1:8002", "groups-2": ...}) as prometheus:`
 
     `targets`       address (host:port) by process; as in infra/prometheus/prometheus.yml each has the job
-    `sangathan`
-                    and the label `service`, which for `groups-2` is `groups`
+                    `sangathan` and the label `service`, which for `groups-2` is `groups`
     `rule_files`    recording and alerting rules, evaluated every second
     `alertmanager`  address (host:port) of the Alertmanager that receives the alerts
 

@@ -32,8 +32,7 @@ class Surroundings:
     keys: Keys
     static_members: bool
     """Whether a restarted process rejoins its consumer group as the same member. The embedded broker needs
-    this: it
-    never expires a dead member, so its partitions would stay with it."""
+    this: it never expires a dead member, so its partitions would stay with it."""
     secured: Secured | None = None
     """If set, the URI of MongoDB is among a service's secrets."""
 

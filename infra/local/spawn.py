@@ -37,10 +37,8 @@ async def spawn(
     order.
 
     If this process dies, even by SIGKILL, the kernel sends `death_signal` to the child (prctl(2),
-    PR_SET_PDEATHSIG). It
-    does so when the *thread* that started the child ends, so call this from a thread that lives as long as
-    the child
-    should.
+    PR_SET_PDEATHSIG). It does so when the *thread* that started the child ends, so call this from a thread
+    that lives as long as the child should.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:

@@ -51,8 +51,7 @@ def read_accounts(secrets: Path, also: Mapping[str, Sequence[str]], *, oplog: bo
     """Each service's account from `<secrets>/<service>/sangathan_mongo_uri`, the file that it mounts.
 
     `also` adds databases. Raises: `OSError` when a file is missing; `ValueError` when one does not name the
-    service and a
-    password.
+    service and a password.
     """
     return [_account(secrets / name / URI_FILE, name, also.get(name, ()), oplog) for name in SERVICES]
 

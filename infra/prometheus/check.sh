@@ -1,9 +1,7 @@
 #!/usr/bin/env bash
 # Checks that Prometheus and Alertmanager accept the alerting rules and routes, and that each alert fires when
-# it
-# should and only then. Uses promtool and amtool if installed (Debian: prometheus, prometheus-alertmanager),
-# and says
-# which is missing.
+# it should and only then. Uses promtool and amtool if installed (Debian: prometheus,
+# prometheus-alertmanager), and says which is missing.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 

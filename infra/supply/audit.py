@@ -1,8 +1,7 @@
 """Known vulnerabilities of the packages in a lock, by pip-audit.
 
 pip-audit calls a package that its source does not know "skipped", and reports "no known vulnerabilities" for
-the
-rest, even if that is nothing. So this module counts the skipped ones.
+the rest, even if that is nothing. So this module counts the skipped ones.
 """
 
 from __future__ import annotations

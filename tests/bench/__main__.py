@@ -1,6 +1,5 @@
 """`python -m tests.bench [name ...] [--quick] [--broker kafka|embedded] [--write]`: ratios against baselines
-of the
-same run.
+of the same run.
 
 Exit code 1 when a goal is missed; with `--quick`, when a ratio falls below its floor. A full run without
 names, or

@@ -87,8 +87,7 @@ class Bed:
 
     async def check(self, topic: Topic, group: str) -> None:
         """Check that the job was really done: offsets are committed, and by then every member has a seat, an
-        inbox id and
-        events, and each bad record is one dead letter with its own inbox id."""
+        inbox id and events, and each bad record is one dead letter with its own inbox id."""
         await timed_until(
             lambda: committed(self.env, self.prefix + group),
             len(topic.messages),

@@ -1,10 +1,8 @@
 """Draining `member.joined` through groups: our consumer, a hand-written lower bound, and the peer libraries.
 
 Every contender keeps the same guarantees (inbox, placement and staged events in one transaction, offsets
-committed
-after it), calls the same placement code on the same MongoDB and reads from the same broker, in a separate
-process:
-`contenders/<name>.py`.
+committed after it), calls the same placement code on the same MongoDB and reads from the same broker, in a
+separate process: `contenders/<name>.py`.
 """
 
 from __future__ import annotations

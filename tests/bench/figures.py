@@ -26,8 +26,7 @@ class Ratio:
     `at_most`.
 
     Without a goal (None) the ratio is for information. `floor` is the least value that a change must keep
-    while the goal
-    itself is not reliably reached; it defaults to the goal.
+    while the goal itself is not reliably reached; it defaults to the goal.
     """
 
     what: str

@@ -2,8 +2,8 @@
 stack.
 
 The load generator, the four services, mongod and the broker share the machine's cores; at half the rate they
-compete,
-which is part of the figure. The baseline is the same hops, one member at a time on the same stack at rest.
+compete, which is part of the figure. The baseline is the same hops, one member at a time on the same stack at
+rest.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class Journey(NamedTuple):
     analytics.
 
     The last two times are stored by the services: `at` of the attempt, and of the event in analytics' inbox.
-    A welcome may
-    be recorded before the caller has read the answer; that hop is then negative and the sum still right.
+    A welcome may be recorded before the caller has read the answer; that hop is then negative and the sum
+    still right.
     """
 
     accepted: float

@@ -1,10 +1,8 @@
 """Healthy events a second that groups drains from a poisoned topic, against the same topic without poison.
 
 One record in fifty is bad: the kinds of tests/fixtures/poison.py, and some that are no dead letters: a newer
-version,
-an event that comes twice, a sequence that comes twice; the event before it has a gap in its sequence. Two
-huge records
-are added. The bench also checks that each has the required outcome.
+version, an event that comes twice, a sequence that comes twice; the event before it has a gap in its
+sequence. Two huge records are added. The bench also checks that each has the required outcome.
 """
 
 from __future__ import annotations
@@ -32,8 +30,7 @@ COUNT = 24_000
 poison costs."""
 HUGE = (300_000, 10 * 1024 * 1024)
 """Bytes, one of each per drain. Records above 256 KiB are read but not parsed: ten megabytes are three
-quarters of all
-the rest."""
+quarters of all the rest."""
 NAMES = {EVERY: "one record in 50 bad, poison.py", 0: "none bad, poison.py"}
 
 

@@ -1,8 +1,7 @@
 """The relay alone, draining a full outbox, against the rate at which group commit of POSTs fills an outbox.
 
 Both are rates of one whole process: group commit's is that of the members service, with HTTP and relay at
-work, and
-so the fastest rate at which rows arrive.
+work, and so the fastest rate at which rows arrive.
 """
 
 from __future__ import annotations

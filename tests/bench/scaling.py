@@ -2,12 +2,9 @@
 of a core.
 
 A whole process fills a core, and the broker and mongod need theirs too, so on a small machine whole processes
-cannot
-show whether more of them drain more. Quarters can: each is stopped three quarters of the time (SIGSTOP),
-which
-resembles a machine a quarter as fast. This is a hard test for conflicting transactions, which stay open four
-times as
-long.
+cannot show whether more of them drain more. Quarters can: each is stopped three quarters of the time
+(SIGSTOP), which resembles a machine a quarter as fast. This is a hard test for conflicting transactions,
+which stay open four times as long.
 """
 
 from __future__ import annotations
@@ -48,8 +45,7 @@ COUNT = 24_000
 ROUNDS = 2
 WINDOW = (0.2, 0.6)
 """The share of the events that is timed: from when all processes work, and those of groups have met
-contention and
-split their batches, until, of four processes on six partitions, two run dry."""
+contention and split their batches, until, of four processes on six partitions, two run dry."""
 
 
 @dataclass(frozen=True)

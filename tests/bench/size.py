@@ -22,8 +22,7 @@ ROUNDS = 3
 WITHIN = 1.15
 CACHE_MB = 4096
 """WiredTiger's cache: a million members with their indexes fit, as they should in a deployment. The local
-stack's 512 MB
-hold a third of them, and an event would then cost reading and evicting pages."""
+stack's 512 MB hold a third of them, and an event would then cost reading and evicting pages."""
 LOCAL_CACHE_MB = 512
 LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
 

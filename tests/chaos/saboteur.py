@@ -2,10 +2,9 @@
 step.
 
 The service contains no test code: the steps are observed at its seams, the broker and MongoDB's command
-monitoring. An
-order is a file named after the service in CHAOS_DIR: `<step> <blow>`. The first process to reach the step
-removes the
-file, which proves that it fired, and strikes: `SIGKILL`, `SIGSTOP`, or `lose` for a lost reply.
+monitoring. An order is a file named after the service in CHAOS_DIR: `<step> <blow>`. The first process to
+reach the step removes the file, which proves that it fired, and strikes: `SIGKILL`, `SIGSTOP`, or `lose` for
+a lost reply.
 """
 
 from __future__ import annotations

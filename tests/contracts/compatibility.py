@@ -1,10 +1,9 @@
 """Checks whether today's events and APIs keep what the last release promised.
 
 One relation decides: does one schema accept everything that another allows? Data that we send (answers, and
-events read
-by consumers of the last release) must be accepted by the released schema. Data that we accept (requests, and
-events
-already in the log) must be accepted by today's schema if the released one did. Nothing may be removed.
+events read by consumers of the last release) must be accepted by the released schema. Data that we accept
+(requests, and events already in the log) must be accepted by today's schema if the released one did. Nothing
+may be removed.
 """
 
 from __future__ import annotations

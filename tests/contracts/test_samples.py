@@ -1,8 +1,7 @@
 """Golden samples: one record in wire format for every event type.
 
 A released sample is a promise to every consumer that has ever read the type, so its file never changes (its
-hash is in
-RELEASED); a new field gets its own sample, `<type>.2.json`.
+hash is in RELEASED); a new field gets its own sample, `<type>.2.json`.
 """
 
 from __future__ import annotations

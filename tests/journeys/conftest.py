@@ -26,8 +26,7 @@ ANY_BROKER = frozenset(
     )
 )
 """Journeys whose result does not depend on the broker, so one broker is enough: in CI Apache Kafka. `make
-onkafka` leaves
-them out because it runs tests in parallel, and some of them measure time."""
+onkafka` leaves them out because it runs tests in parallel, and some of them measure time."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -38,8 +38,7 @@ class Api:
 
     async def send(self, method: str, service: str, path: str, **options: Any) -> httpx2.Response:
         """The answer, whatever its status. Retries on busy services and broken connections, so a POST that is
-        not safe to
-        repeat needs an `Idempotency-Key`.
+        not safe to repeat needs an `Idempotency-Key`.
 
         :raises LocalError: no answer in `TRIES` tries
         """

@@ -62,8 +62,7 @@ def waits(arrived: Sequence[datetime], seen: Iterable[tuple[datetime, int]]) -> 
     """Seconds from the n-th arrival to the first sample that counts n more than the first sample.
 
     The figures do not identify members, so arrivals are paired with counts in order. `arrived` is sorted. An
-    arrival
-    that was never counted is infinite.
+    arrival that was never counted is infinite.
     """
     looks = list(seen)
     base = looks[0][1] if looks else 0

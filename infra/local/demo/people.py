@@ -12,8 +12,7 @@ from typing import Any
 NAMES = Path(__file__).parents[1] / "sample" / "names.csv"
 FIRST_NUMBER = 7_000_000_000
 """Indian mobile numbers have ten digits and begin with 6 to 9 (National Numbering Plan); none are reserved
-for
-fiction."""
+for fiction."""
 MOST = 100_000
 NOTICE = "sample-2026-01"
 

@@ -4,8 +4,7 @@ A file may have one of two shapes, distinguished by the header, and may be gzipp
 
 * the columns of the import itself, which pass unchanged;
 * a chain of polling stations, one per row, as district election offices publish them. Its LGD codes,
-constituency
-  numbers and station numbers become unit codes: `BR-218-2061-AC113PS12`.
+  constituency numbers and station numbers become unit codes: `BR-218-2061-AC113PS12`.
 """
 
 from __future__ import annotations
@@ -51,8 +50,7 @@ def from_chain(rows: Iterable[Mapping[str, str]]) -> Iterator[Unit]:
     """The state, and each district, block and station of the rows once, parents first.
 
     The chain names districts only by code and gives no Latin names, so the names repeat the codes. A station
-    without a
-    number is numbered within its constituency, in the order of the rows.
+    without a number is numbered within its constituency, in the order of the rows.
     """
     yield "BR", "state", "Bihar", "बिहार", ""
     seen: set[str] = set()

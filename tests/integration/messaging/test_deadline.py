@@ -38,8 +38,7 @@ async def test_a_transaction_that_outlasts_its_deadline_is_a_timeout(mongo_uri, 
 
 class Late:
     """A client whose driver answers a cancellation as motor does when its thread has just ended the
-    transaction. That
-    window is microseconds long, too short to hit with a real server."""
+    transaction. That window is microseconds long, too short to hit with a real server."""
 
     async def start_session(self) -> Any:
         return self._session()

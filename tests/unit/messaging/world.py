@@ -1,10 +1,8 @@
 """Two services of two processes each, on one in-memory store and log, that move one step at a time.
 
 `a` accepts requests and publishes their events; `b` consumes them, writes an effect for each and publishes a
-follow-up
-event. Every task is parked at its next step (a call over the network, its reply, a pause) until the test lets
-it
-proceed, makes the step fail, or kills its process. Time passes only when the test says so.
+follow-up event. Every task is parked at its next step (a call over the network, its reply, a pause) until the
+test lets it proceed, makes the step fail, or kills its process. Time passes only when the test says so.
 """
 
 from __future__ import annotations
