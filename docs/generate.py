@@ -10,9 +10,9 @@ from typing import Any
 
 import yaml
 from prometheus_client import CollectorRegistry
-from settings_page import settings_md
 
 from infra.composed import composed_services
+from infra.settings_doc import settings_md
 from services import __version__
 from services.shared.contracts.base import Event
 from services.shared.contracts.catalogue import EVENTS

@@ -16,7 +16,10 @@ def service(name: str) -> models.Dashboard:
     if name != "members":  # which reads no topic
         rows.update(_consuming(mine))
     return board(
-        f"sangathan-{name}", f"Sangathan: {name}", f"The service {name}.", {**rows, **_process(mine, name)}
+        f"sangathan-{name}",
+        f"Sangathan: {name}",
+        f"The service {name}.",
+        {**rows, **_jobs(mine), **_process(mine, name)},
     )
 
 
@@ -60,6 +63,35 @@ def _publishing(mine: str) -> Rows:
                 Query(rate("sangathan_relay_published_total", "topic", mine), "{{topic}}"),
                 Query(rate("sangathan_relay_errors_total", where=mine), "failed batches"),
             ),
+        ]
+    }
+
+
+def _jobs(mine: str) -> Rows:
+    return {
+        "Jobs": [
+            lines(
+                "Jobs",
+                "short",
+                Query(f"max by (kind, state) (sangathan_jobs{{{mine}}})", "{{kind}} {{state}}"),
+            ),
+            lines(
+                "Without progress, and unclaimed",
+                "s",
+                Query(f"max by (kind) (sangathan_jobs_unprogressed_seconds{{{mine}}})", "{{kind}} no step"),
+                Query(f"max by (kind) (sangathan_jobs_oldest_due_age_seconds{{{mine}}})", "{{kind}} due"),
+            ),
+            lines(
+                "Progress of the slowest",
+                "percentunit",
+                Query(f"max by (kind) (sangathan_jobs_progress_ratio{{{mine}}})", "{{kind}}"),
+            ),
+            lines(
+                "Steps",
+                "ops",
+                Query(rate("sangathan_job_steps_total", "kind, outcome", mine), "{{kind}} {{outcome}}"),
+            ),
+            lines("Duration of a step", "s", *percentiles("sangathan_job_step_seconds", mine)),
         ]
     }
 

@@ -7,6 +7,7 @@ from services.shared.database.leases import Lease
 from services.shared.database.metrics import MongoMetrics
 from services.shared.database.migrations import Migration, check_ids, create, migrate
 from services.shared.database.mongo import (
+    Bucket,
     Client,
     Collection,
     Database,
@@ -22,6 +23,7 @@ from services.shared.database.mongo import (
 )
 
 __all__ = [
+    "Bucket",
     "Client",
     "Codec",
     "Collection",

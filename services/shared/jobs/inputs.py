@@ -16,8 +16,7 @@ from gridfs.errors import NoFile
 from pymongo import IndexModel
 
 from services.shared.clock import Clock
-from services.shared.database import Collection, Database, create
-from services.shared.database.mongo import bucket
+from services.shared.database import Bucket, Collection, Database, bucket, create
 from services.shared.jobs.job import ENDED
 from services.shared.loops import Pace, Turn, poll_loop
 
@@ -31,11 +30,17 @@ class Inputs:
     """The files of one database's jobs."""
 
     def __init__(self, database: Database, clock: Clock) -> None:
-        self._bucket = bucket(database, BUCKET)
+        self._database = database
         self._files: Collection = database[f"{BUCKET}.files"]
         self._chunks: Collection = database[f"{BUCKET}.chunks"]
         self._jobs: Collection = database["jobs"]
         self._clock = clock
+
+    @property
+    def _bucket(self) -> Bucket:
+        """Made for each use: motor ties a bucket to the event loop, and there is none when a service is
+        composed."""
+        return bucket(self._database, BUCKET)
 
     async def store(self, job_id: str, content: AsyncIterator[bytes]) -> int:
         """Keep the whole of `content` as the input of a job that is added next; answers its length in bytes.
