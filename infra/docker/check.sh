@@ -58,6 +58,6 @@ lint docker-compose -f docker-compose.yml config --quiet
 [ $# -gt 0 ] || set -- members groups notifications analytics topics
 for service in "$@"; do
   if [ "$service" = topics ]; then image topics topics infra.kafka infra.mongo
-  else image "$service" service "services.$service" services.shared.ops; fi
+  else image "$service" service "services.$service" services.shared.operations; fi
 done
 echo "check: the images are sound"

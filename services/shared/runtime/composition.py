@@ -175,7 +175,7 @@ class Service:
                 log.error("service.start_failed", exc_info=error)
                 # The server logs the traceback of any error it gets, with messages that may quote data.
                 raise StartError(type(error).__name__) from None
-            _settle_garbage_collector()
+            settle_garbage_collector()
             self._supervisor.start()
             try:
                 yield
@@ -258,7 +258,7 @@ def _authenticator(runtime: Runtime) -> Authenticator:
     return authenticator
 
 
-def _settle_garbage_collector() -> None:
+def settle_garbage_collector() -> None:
     """Exclude the objects made at start-up from garbage collection, and collect less often: otherwise a fifth
     of a POST's time.
 

@@ -13,7 +13,7 @@ import sys
 
 import uvloop
 
-from services.shared.runtime.composition import _settle_garbage_collector
+from services.shared.runtime.composition import settle_garbage_collector
 from tests.bench.contenders.job import Job
 
 
@@ -22,7 +22,7 @@ def main(name: str) -> None:
     uvloop.install()
     contender = importlib.import_module(f"tests.bench.contenders.{name}")
     job = Job(name)
-    _settle_garbage_collector()
+    settle_garbage_collector()
     contender.run(job)
 
 

@@ -6,13 +6,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 
+import pytest
 from bson import BSON
 from bson.codec_options import CodecOptions
 from hypothesis import given
 from hypothesis import strategies as st
 
 from services.shared.clock import to_milliseconds
-from services.shared.database import Codec
+from services.shared.database import Codec, as_dict
 
 AWARE: CodecOptions[dict[str, object]] = CodecOptions(tz_aware=True)
 
@@ -88,3 +89,46 @@ def test_a_field_that_a_document_lacks_has_its_default() -> None:
 def test_the_keys_are_those_of_the_document() -> None:
     assert CODEC.keys[:3] == ("_id", "colour", "wheels")
     assert "secret" not in CODEC.keys
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    name: str
+    minutes: int = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Journey:
+    id: str
+    stops: tuple[Stop, ...] = (Stop("depot"),)
+    note: str | None = None
+    fares: dict[str, int] = field(default_factory=dict)
+    sealed: bytes
+
+
+JOURNEYS = Codec(Journey, id_field="id", exclude=("sealed",))
+
+
+def test_as_dict_gives_the_fields_in_order_with_values_as_they_are() -> None:
+    journey = Journey(id="j", sealed=b"s")
+    fields = as_dict(Journey)(journey)
+    assert list(fields) == ["id", "stops", "note", "fares", "sealed"]
+    assert fields["stops"] is journey.stops
+
+
+def test_a_default_is_not_converted_and_not_shared() -> None:
+    one, other = (JOURNEYS.decode({"_id": "j"}, sealed=b"s") for _ in range(2))
+    assert one == Journey(id="j", sealed=b"s")
+    assert one.fares is not other.fares
+
+
+def test_null_stays_null() -> None:
+    decoded = JOURNEYS.decode({"_id": "j", "stops": [{"name": "a"}], "note": None}, sealed=b"s")
+    assert decoded == Journey(id="j", stops=(Stop("a"),), sealed=b"s")
+
+
+def test_a_field_without_a_default_must_be_there() -> None:
+    with pytest.raises(KeyError):
+        JOURNEYS.decode({}, sealed=b"s")
+    with pytest.raises(TypeError):
+        JOURNEYS.decode({"_id": "j"})

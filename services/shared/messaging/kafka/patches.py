@@ -1,6 +1,6 @@
 """Patches of aiokafka's internals, written for aiokafka 0.14.
 
-aiokafka has no setting for either. tests/integration/messaging/test_aiokafka_patches.py fails when a new
+aiokafka has no setting for either. tests/unit/messaging/test_aiokafka_patches.py fails when a new
 version changes the internals or no longer needs a patch: check here first when upgrading aiokafka.
 """
 
