@@ -210,9 +210,13 @@ async def test_documents_sealed_by_libmongocrypt_open_and_count_as_sealed_with_n
 @pytest.mark.parametrize(
     ("command", "on"), [("findAndModify", "content_keys"), ("find", "keys")], ids=["content key", "data key"]
 )
-async def test_a_brief_database_outage_is_a_transient_fault(place: Place, command: str, on: str) -> None:
+async def test_a_brief_database_outage_is_a_transient_fault(
+    place: Place, mongo_uri: str, command: str, on: str
+) -> None:
     [sealed] = await place.process().seal([(OWNER, CONTACT)])
-    vault = place.process()
+    # A driver that was told of a shutdown waits for the server's next sign of life: by default 10 s.
+    client = connect(f"{mongo_uri}&heartbeatFrequencyMS=500", app_name="tests")
+    vault = Vault(client, database(client, place.db.name), place.keys)
     failing = {
         "failCommands": [command],
         "namespace": f"{place.db.name}.{on}",
@@ -226,6 +230,8 @@ async def test_a_brief_database_outage_is_a_transient_fault(place: Place, comman
         await place.client.admin.command("configureFailPoint", "failCommand", mode="off")
     assert classify(caught.value) is FaultFamily.TRANSIENT
     assert await vault.open([(OWNER, sealed)]) == [CONTACT]
+    await vault.close()
+    client.close()
 
 
 def test_names_of_master_keys_that_libmongocrypt_confuses_are_refused(place: Place) -> None:

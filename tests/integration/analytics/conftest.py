@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,7 +16,7 @@ from infra.local.keys import Keys
 from services.analytics.app import compose
 from services.analytics.core.core import Core
 from services.analytics.settings import AnalyticsSettings
-from services.shared.clock import ManualClock
+from services.shared.clock import Clock, ManualClock
 from services.shared.contracts.base import Envelope
 from services.shared.messaging import Message, Partition, Record, encode
 from services.shared.runtime import Runtime
@@ -65,13 +66,21 @@ def clock() -> ManualClock:
     return ManualClock(datetime.now(UTC))  # before a token of now expires
 
 
+@asynccontextmanager
+async def answering(mongo_uri: str, name: str, keys: Keys, clock: Clock) -> AsyncIterator[Analytics]:
+    """A service with an empty database of this name, which is dropped afterwards."""
+    settings = AnalyticsSettings(**base_settings(mongo_uri, "127.0.0.1:9", name, keys))
+    made = Analytics(Core(Runtime(settings, clock=clock), settings), keys)
+    await made.service.migrate()
+    yield made
+    await made.runtime.client.drop_database(name)
+    made.runtime.close()
+
+
 @pytest_asyncio.fixture
 async def analytics(
     mongo_uri: str, database_name: str, keys: Keys, clock: ManualClock
 ) -> AsyncIterator[Analytics]:
-    settings = AnalyticsSettings(**base_settings(mongo_uri, "127.0.0.1:9", database_name, keys))
-    made = Analytics(Core(Runtime(settings, clock=clock), settings), keys)
-    await made.service.migrate()
-    yield made
-    await made.runtime.client.drop_database(database_name)
-    made.runtime.close()
+    """Empty for this test."""
+    async with answering(mongo_uri, database_name, keys, clock) as made:
+        yield made

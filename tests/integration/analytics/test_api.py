@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import secrets
+from collections.abc import AsyncIterator
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
+from infra.local.keys import Keys
 from services.analytics.core.calendar import day_of
 from services.shared.clock import ManualClock
 from services.shared.contracts.base import Envelope, Event
@@ -21,7 +24,7 @@ from services.shared.contracts.members import MemberJoined, MemberLeft, MemberMo
 from services.shared.contracts.notifications import NotificationQueued, NotificationSent
 from services.shared.contracts.vocabulary import Gender, level_of
 from services.shared.ids import new_id
-from tests.integration.analytics.conftest import Analytics
+from tests.integration.analytics.conftest import Analytics, answering
 from tests.unit.analytics.streams import envelope
 
 MONDAY = datetime(2026, 3, 2, 6, 30, tzinfo=UTC)  # noon in India
@@ -63,8 +66,7 @@ def notified(code: str, purpose: str = "welcome") -> list[Envelope[Any]]:
     return [envelope(queued, 1, MONDAY), envelope(sent, 2, MONDAY)]
 
 
-@pytest_asyncio.fixture
-async def saran(analytics: Analytics) -> Analytics:
+async def announce_saran(analytics: Analytics) -> Analytics:
     """Three blocks: EKMA with 2 women, 1 man, 1 undisclosed and a live group; GARKHA with 1 man in a group
     that has no link; MAKER with nobody. Another district with one woman."""
     tree = [unit("BR"), unit("BR-SARAN", 0.5), unit("BR-PATNA"), unit(BLOCKS[0], 0.6), unit(BLOCKS[1], 0.5)]
@@ -79,6 +81,20 @@ async def saran(analytics: Analytics) -> Analytics:
     await analytics.feed([*group(BLOCKS[0], live=True), *group(BLOCKS[1], live=False)])
     await analytics.feed([seat(person) for person in people])
     return analytics
+
+
+@pytest_asyncio.fixture
+async def growing(analytics: Analytics) -> Analytics:
+    """The tree, for a test that feeds more events."""
+    return await announce_saran(analytics)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def saran(mongo_uri: str, keys: Keys) -> AsyncIterator[Analytics]:
+    """The tree, shared by the tests that only read."""
+    name = f"test_{secrets.token_hex(6)}"
+    async with answering(mongo_uri, name, keys, ManualClock(datetime.now(UTC))) as analytics:
+        yield await announce_saran(analytics)
 
 
 async def test_overview_of_a_district(saran: Analytics) -> None:
@@ -103,9 +119,9 @@ async def test_overview_of_an_announced_unit_without_anything_is_zeros(saran: An
     assert overview["members"]["women_share"] is None
 
 
-async def test_overview_of_a_unit_with_members_that_was_not_announced(saran: Analytics) -> None:
-    await saran.feed([member("BR-SARAN-NAGRA", Gender.OTHER)])
-    assert (await saran.ok("/v1/overview", unit="BR-SARAN-NAGRA"))["members"]["total"] == 1
+async def test_overview_of_a_unit_with_members_that_was_not_announced(growing: Analytics) -> None:
+    await growing.feed([member("BR-SARAN-NAGRA", Gender.OTHER)])
+    assert (await growing.ok("/v1/overview", unit="BR-SARAN-NAGRA"))["members"]["total"] == 1
 
 
 @pytest.mark.parametrize(
@@ -146,9 +162,9 @@ class TestWhoMaySee:
         assert (await saran.get(path, scope="analytics:*", **query, unit="BR")).status_code == 200
 
 
-async def test_everything_is_the_sum_of_all_trees(saran: Analytics) -> None:
-    await saran.feed([unit("UP"), member("UP-BALLIA", Gender.MALE)])
-    assert (await saran.ok("/v1/overview"))["members"]["total"] == 7
+async def test_everything_is_the_sum_of_all_trees(growing: Analytics) -> None:
+    await growing.feed([unit("UP"), member("UP-BALLIA", Gender.MALE)])
+    assert (await growing.ok("/v1/overview"))["members"]["total"] == 7
 
 
 class TestTimeseries:
@@ -172,20 +188,20 @@ class TestTimeseries:
         assert (series["from"], series["to"], series["step"]) == ("2026-03-03", "2026-03-20", "week")
 
     async def test_by_default_thirty_days_that_end_today_in_india(
-        self, saran: Analytics, clock: ManualClock
+        self, growing: Analytics, clock: ManualClock
     ) -> None:
-        await saran.feed([member("BR-SARAN", Gender.MALE, clock.now())])
-        points = await self.points(saran, unit="BR", metric="members.joined")
+        await growing.feed([member("BR-SARAN", Gender.MALE, clock.now())])
+        points = await self.points(growing, unit="BR", metric="members.joined")
         assert len(points) == 30
         assert points[-1] == 1
-        series = await saran.ok("/v1/timeseries", unit="BR", metric="members.joined")
+        series = await growing.ok("/v1/timeseries", unit="BR", metric="members.joined")
         assert series["to"] == day_of(clock.now()).isoformat()
 
-    async def test_moves_and_leaving(self, saran: Analytics) -> None:
+    async def test_moves_and_leaving(self, growing: Analytics) -> None:
         joined = member(BLOCKS[2], Gender.FEMALE)
         move = MemberMoved(member_id=joined.subject, from_unit=BLOCKS[2], unit="BR-PATNA")
         left = MemberLeft(member_id=joined.subject, unit="BR-PATNA")
-        await saran.feed([joined, envelope(move, 2, MONDAY), envelope(left, 3, MONDAY)])
+        await growing.feed([joined, envelope(move, 2, MONDAY), envelope(left, 3, MONDAY)])
         day = {"from": "2026-03-02", "to": "2026-03-02"}
         for where, metric, n in (
             ("BR-SARAN", "members.moved_out", 1),
@@ -194,9 +210,9 @@ class TestTimeseries:
             ("BR-PATNA", "members.left", 1),
             ("BR-SARAN", "members.left", 0),
         ):
-            assert await self.points(saran, unit=where, metric=metric, **day) == [n], (where, metric)
+            assert await self.points(growing, unit=where, metric=metric, **day) == [n], (where, metric)
 
-    async def test_welcomes_are_not_other_notifications(self, saran: Analytics) -> None:
+    async def test_welcomes_are_not_other_notifications(self, growing: Analytics) -> None:
         sent = {
             "member_id": "m",
             "unit": "BR",
@@ -207,10 +223,10 @@ class TestTimeseries:
         }
         for purpose in ("welcome", "broadcast", "broadcast"):
             event = NotificationSent(notification_id=new_id(), purpose=purpose, **sent)
-            await saran.feed([envelope(event, 1, MONDAY)])
+            await growing.feed([envelope(event, 1, MONDAY)])
         query = {"unit": "BR", "metric": "welcomes.sent", "from": "2026-03-02", "to": "2026-03-02"}
-        assert await self.points(saran, **query) == [1]
-        assert (await saran.ok("/v1/overview", unit="BR"))["notifications"]["by_state"] == {"sent": 3}
+        assert await self.points(growing, **query) == [1]
+        assert (await growing.ok("/v1/overview", unit="BR"))["notifications"]["by_state"] == {"sent": 3}
 
     @pytest.mark.parametrize(
         ("query", "pointer"),
@@ -344,19 +360,19 @@ class TestCoverage:
         ):
             assert (await saran.get("/v1/coverage", **query)).status_code == 400
 
-    async def test_units_of_an_unannounced_code_are_not_listed(self, saran: Analytics) -> None:
-        await saran.feed([member("BR-SARAN-NAGRA", Gender.OTHER)])
-        page = await saran.ok("/v1/coverage", unit="BR-SARAN", level="block")
+    async def test_units_of_an_unannounced_code_are_not_listed(self, growing: Analytics) -> None:
+        await growing.feed([member("BR-SARAN-NAGRA", Gender.OTHER)])
+        page = await growing.ok("/v1/coverage", unit="BR-SARAN", level="block")
         assert [row["unit"] for row in page["items"]] == list(BLOCKS)
         assert page["summary"]["members"] == 5
 
 
-async def test_gauges_stop_at_districts_and_announced_units(saran: Analytics) -> None:
-    await saran.feed(
+async def test_gauges_stop_at_districts_and_announced_units(growing: Analytics) -> None:
+    await growing.feed(
         [member("BR-MADEUP", Gender.MALE), *notified(BLOCKS[0]), *notified("BR-PATNA", "broadcast")]
     )
-    await saran.service.features[-1].loops["gauges"].__self__.refresh()  # type: ignore[attr-defined]
-    text = (await saran.get("/metrics")).text
+    await growing.service.features[-1].loops["gauges"].__self__.refresh()  # type: ignore[attr-defined]
+    text = (await growing.get("/metrics")).text
     assert 'sangathan_members{gender="female",unit="BR-SARAN"} 2.0' in text
     assert 'sangathan_women_share_ratio{unit="BR-SARAN"} 0.5' in text
     assert 'sangathan_seats_taken{unit="*"} 5.0' in text

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-import pytest
-
 from services.shared.contracts.groups import TOPIC
 from tests.fixtures.apps import Running
 
@@ -43,28 +41,28 @@ async def test_a_tree_is_loaded_whole_in_any_order_and_again_without_effect(grou
     assert len(await groups.published(TOPIC, 4, seconds=2)) == 3
 
 
-@pytest.mark.parametrize(
-    ("text", "pointer"),
-    [
-        (HEADER + "BR,state,Bihar,बिहार,\nBR-SARAN,block,Saran,सारण,\n", "/rows/3"),
-        (HEADER + "BR,state,Bihar,बिहार,\nbr-saran,district,Saran,सारण,\n", "/rows/3/code"),
-        (HEADER + "BR,state,Bihar,बिहार,\nBR,state,Bihar,बिहार,\n", "/rows/2/code"),
-        (HEADER + "BR,state,Bihar,बिहार,1.5\n", "/rows/2/women_target"),
-        (HEADER + "BR,state,Bihar,\u200b,\n", "/rows/2/name/hi"),
-        (HEADER + "BR-X-Y,block,Y,य,\n", "/rows/2/code"),
-        (HEADER + "BR,state,Bihar\n", "/rows/2"),
-        (HEADER, "/rows"),
-        ("", "/rows/1"),
-        ("code;level\n", "/rows/1"),
-        (HEADER + 'BR,state,"Bihar,बिहार,\n', "/rows/2"),
-    ],
-)
-async def test_a_tree_with_an_error_is_refused_whole(groups: Running, text: str, pointer: str) -> None:
-    answer = await load(groups, text)
-    assert answer.status_code == 422
-    assert answer.headers["content-type"] == "application/problem+json"
-    assert pointer in [e["pointer"] for e in answer.json()["errors"]]
-    assert await groups.runtime.database["units"].count_documents({}) == 0
+TREES_WITH_AN_ERROR = [
+    (HEADER + "BR,state,Bihar,बिहार,\nBR-SARAN,block,Saran,सारण,\n", "/rows/3"),
+    (HEADER + "BR,state,Bihar,बिहार,\nbr-saran,district,Saran,सारण,\n", "/rows/3/code"),
+    (HEADER + "BR,state,Bihar,बिहार,\nBR,state,Bihar,बिहार,\n", "/rows/2/code"),
+    (HEADER + "BR,state,Bihar,बिहार,1.5\n", "/rows/2/women_target"),
+    (HEADER + "BR,state,Bihar,\u200b,\n", "/rows/2/name/hi"),
+    (HEADER + "BR-X-Y,block,Y,य,\n", "/rows/2/code"),
+    (HEADER + "BR,state,Bihar\n", "/rows/2"),
+    (HEADER, "/rows"),
+    ("", "/rows/1"),
+    ("code;level\n", "/rows/1"),
+    (HEADER + 'BR,state,"Bihar,बिहार,\n', "/rows/2"),
+]
+
+
+async def test_a_tree_with_an_error_is_refused_whole(groups: Running) -> None:
+    for text, pointer in TREES_WITH_AN_ERROR:
+        answer = await load(groups, text)
+        assert answer.status_code == 422, text
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert pointer in [e["pointer"] for e in answer.json()["errors"]], text
+        assert await groups.runtime.database["units"].count_documents({}) == 0, text
 
 
 async def test_a_tree_that_is_no_text_is_refused(groups: Running) -> None:

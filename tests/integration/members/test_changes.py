@@ -67,12 +67,12 @@ async def test_the_event_tells_whether_a_cached_contact_is_stale(
     assert updated.data.gender == body.get("gender", "undisclosed")
 
 
-@pytest.mark.parametrize("body", [{}, {"name": "Asha  Devi"}, {"gender": None}, {"email": None}])
-async def test_a_patch_that_changes_nothing_is_no_change(service: Service, body: dict[str, Any]) -> None:
+async def test_a_patch_that_changes_nothing_is_no_change(service: Service) -> None:
     member = await service.register()
-    answer = await patch(service, member["id"], 1, body)
-    assert answer.status_code == 200
-    assert answer.json() == member
+    for body in ({}, {"name": "Asha  Devi"}, {"gender": None}, {"email": None}):
+        answer = await patch(service, member["id"], 1, body)
+        assert answer.status_code == 200, body
+        assert answer.json() == member, body
     await patch(service, member["id"], 1, {"language": "en"})
     assert [event.sequence for event in await service.events(2)] == [1, 2]
 
@@ -87,23 +87,23 @@ async def test_if_match_is_required_and_checked(service: Service) -> None:
     assert (await service.stored(member["id"]))["version"] == 2
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
-        {"unit": ELSEWHERE},
-        {"status": "left"},
-        {"consents": []},
-        {"inviter_id": None},
-        {"name": None},
-        {"phone": None},
-        {"phone": "123"},
-        {"birth_year": 2090},
-        [],
-    ],
-)
-async def test_what_cannot_be_patched(service: Service, body: object) -> None:
+IMPATCHABLE = [
+    {"unit": ELSEWHERE},
+    {"status": "left"},
+    {"consents": []},
+    {"inviter_id": None},
+    {"name": None},
+    {"phone": None},
+    {"phone": "123"},
+    {"birth_year": 2090},
+    [],
+]
+
+
+async def test_what_cannot_be_patched(service: Service) -> None:
     member = await service.register()
-    assert (await patch(service, member["id"], 1, body)).status_code == 422
+    for body in IMPATCHABLE:
+        assert (await patch(service, member["id"], 1, body)).status_code == 422, body
     assert (await service.stored(member["id"]))["version"] == 1
 
 
