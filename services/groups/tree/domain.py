@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 from services.groups.core.domain import Unit, unit_upserted
 from services.shared.contracts.base import Numbered, Step
+
+MAX_CHANGED_CODES: Final = 100
+"""How many codes the answer to an import lists."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +23,11 @@ class ImportResult:
     created: tuple[str, ...] = ()
     updated: tuple[str, ...] = ()
     unchanged: int = 0
+
+    @property
+    def changed_codes(self) -> tuple[str, ...]:
+        """The first of the changed codes, as an answer lists them."""
+        return (self.created + self.updated)[:MAX_CHANGED_CODES]
 
     def __add__(self, other: ImportResult) -> ImportResult:
         return ImportResult(

@@ -13,7 +13,7 @@ import orjson
 
 from services.groups.core.domain import Unit
 from services.groups.core.store import UNITS
-from services.groups.tree.domain import ImportResult
+from services.groups.tree.domain import MAX_CHANGED_CODES, ImportResult
 from services.groups.tree.service import TRANSACTION_UNITS, TreeService
 from services.shared.identity import Identity
 from services.shared.ids import new_id
@@ -23,7 +23,6 @@ from services.shared.messaging import UnitOfWork
 KIND: Final = "unit_import"
 MAX_STEP_BYTES: Final = 1024 * 1024
 """More than the lines of one step: a unit's longest line is under 2 kB."""
-MAX_CHANGED_CODES: Final = 100
 
 
 class UnitImportJob:
@@ -52,7 +51,7 @@ class UnitImportJob:
                 result, _ = await self._tree.compare_next(units, 0)
             else:
                 result, _ = await self._tree.write_next(units, 0, job.origin, work)
-            codes = [*cursor["changed_codes"], *result.created, *result.updated][:MAX_CHANGED_CODES]
+            codes = [*cursor["changed_codes"], *result.changed_codes][:MAX_CHANGED_CODES]
             return _advance(job, result, len(units), {"offset": offset, "changed_codes": codes})
 
         return write

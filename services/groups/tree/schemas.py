@@ -13,8 +13,6 @@ from services.groups.tree.fields import WomenTarget
 from services.shared.contracts.vocabulary import UnitLevel, parent_of
 from services.shared.http.body import Body
 
-MAX_CHANGED_CODES = 100
-
 
 class UnitIn(Body):
     name: UnitName
@@ -58,5 +56,5 @@ def import_out(result: ImportResult, *, dry_run: bool) -> dict[str, Any]:
         "created": len(result.created),
         "updated": len(result.updated),
         "unchanged": result.unchanged,
-        "changed_codes": (result.created + result.updated)[:MAX_CHANGED_CODES],
+        "changed_codes": list(result.changed_codes),
     }
