@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
 
 from services.shared.errors import ConflictError, FieldError, InvalidError
-
-MAX_IMPORT_ERRORS: Final = 100
 
 
 def unknown_parent() -> ConflictError:
@@ -18,14 +15,14 @@ def level_does_not_fit() -> InvalidError:
     return InvalidError([FieldError("/level", "does not fit the depth of the code")])
 
 
-def invalid_import(errors: Sequence[FieldError]) -> InvalidError:
+def invalid_import(errors: Sequence[FieldError], count: int = 1) -> InvalidError:
     """An import is refused whole; the answer lists its first errors and counts them all."""
     return InvalidError(
-        errors[:MAX_IMPORT_ERRORS],
+        errors,
         reason="invalid-units",
         title="The units are not loaded",
         detail="nothing was written",
-        extra={"error_count": len(errors)},
+        extra={"error_count": count},
     )
 
 

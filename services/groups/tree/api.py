@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
@@ -14,6 +13,7 @@ from services.shared.contracts.vocabulary import UnitCode
 from services.shared.http.auth import require
 from services.shared.http.body import JSON, Route, problems
 from services.shared.http.etag import etag
+from services.shared.http.idempotency import Idempotent
 from services.shared.http.pagination import Page, Paging
 from services.shared.http.problem import Problem, bad_request
 from services.shared.identity import Identity
@@ -26,8 +26,7 @@ Code = Annotated[UnitCode, Path(description="A unit code, such as BR-SARAN.")]
 
 IMPORTS_PATH: Final = "/v1/units/imports"
 MAX_IMPORT_BYTES: Final = 32 * 1024 * 1024
-"""A whole state's booths (about 80,000 rows) are 8 MB. The tree is checked as one, so memory holds it."""
-
+"""A whole state's booths (about 80,000 rows) are 8 MB."""
 
 MAX_ROWS_AT_ONCE: Final = 5000
 """Rows that a request loads by itself."""
@@ -69,22 +68,23 @@ def tree_router(tree: TreeService, imports: UnitImportJob) -> APIRouter:
     async def import_units(
         request: Request,
         caller: Writer,
+        key: Idempotent,
         dry_run: Annotated[bool, Query(description="Check and count, write nothing.")] = False,
     ) -> Response:
         """Load a tree from CSV with the header `code,level,name_en,name_hi,women_target`.
 
-        The file is checked as a whole before anything is written. Up to 5,000 rows are loaded at once (200);
-        more become a job (202), whose `result` is what a shorter file is answered with.
+        The file, of at most 200,000 rows, is checked as a whole before anything is written. Up to 5,000 rows
+        are loaded at once (200); more become a job (202), whose `result` is what a shorter file is answered
+        with. An Idempotency-Key makes a repeated request answer the same job.
         """
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "text/csv":
             raise Problem(415, "unsupported-media-type", "Unsupported media type", "send text/csv")
         try:
-            text = await asyncio.to_thread((await request.body()).decode, "utf-8")
+            units = await tree.check_import(caller, await request.body())
         except UnicodeDecodeError as error:
             raise bad_request("not-utf8", "the file is not UTF-8") from error
-        units = await tree.check_import(caller, text)
         if len(units) > MAX_ROWS_AT_ONCE:
-            return accepted(await imports.add(caller, units, dry_run=dry_run))
+            return accepted(await imports.add(caller, units, dry_run=dry_run, request=key))
         return JSON(import_out(await tree.load(units, Origin.here(), dry_run=dry_run), dry_run=dry_run))
 
     return router

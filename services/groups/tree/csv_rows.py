@@ -17,6 +17,10 @@ from services.shared.errors import FieldError
 from services.shared.text import Name, refuse
 from services.shared.validation import field_error
 
+MAX_IMPORT_ROWS: Final = 200_000
+"""Twice the booths of the largest states; their units take about 150 MB of memory."""
+MAX_IMPORT_ERRORS: Final = 100
+"""How many errors of a file are kept; the others are only counted."""
 COLUMNS: Final = ("code", "level", "name_en", "name_hi", "women_target")
 
 
@@ -28,11 +32,21 @@ class CsvRow(NamedTuple):
     cells: Sequence[str]
 
 
+class Findings(list[FieldError]):
+    """The first `MAX_IMPORT_ERRORS` errors of a file; `total` counts all."""
+
+    total = 0
+
+    def add(self, errors: Sequence[FieldError]) -> None:
+        self.total += errors.total if isinstance(errors, Findings) else len(errors)
+        self.extend(errors[: MAX_IMPORT_ERRORS - len(self)])
+
+
 class CheckedRows(NamedTuple):
     """Sound units by their line, and what is wrong with the other rows."""
 
     units: Mapping[int, Unit]
-    errors: Sequence[FieldError]
+    errors: Findings
 
 
 class _Name(BaseModel):
@@ -55,18 +69,24 @@ class _Row(BaseModel):
         return self
 
 
-def read_rows(text: str) -> Iterator[CsvRow]:
-    """The rows that are not empty, one at a time.
+def read_rows(content: bytes) -> Iterator[CsvRow]:
+    """The rows that are not empty, one at a time, so that the text is never in memory as a whole.
 
-    Raises: `InvalidError` when the header is not ours or the text is no CSV.
+    Raises: `UnicodeDecodeError`; `InvalidError` when the header is not ours, there are more than
+    `MAX_IMPORT_ROWS` rows, or the text is no CSV.
     """
-    reader = csv.reader(io.StringIO(text.removeprefix("\ufeff"), newline=""), strict=True)
+    reader = csv.reader(io.TextIOWrapper(io.BytesIO(content), "utf-8-sig", newline=""), strict=True)
+    rows = 0
     try:
         header = tuple([name.strip() for name in next(reader, [])])
         if header not in (COLUMNS, COLUMNS[:-1]):
             raise invalid_import([FieldError("/rows/1", f"the header must be {','.join(COLUMNS)}")])
         for cells in reader:
             if any(cells):
+                rows += 1
+                if rows > MAX_IMPORT_ROWS:
+                    detail = f"there are more than {MAX_IMPORT_ROWS:,}: send the tree in parts, root first"
+                    raise invalid_import([FieldError("/rows", detail)])
                 yield CsvRow(reader.line_num, header, cells)
     except csv.Error as error:
         raise invalid_import([FieldError(f"/rows/{reader.line_num}", f"not CSV: {error}")]) from error
@@ -75,12 +95,12 @@ def read_rows(text: str) -> Iterator[CsvRow]:
 def check_rows(rows: Iterable[CsvRow]) -> CheckedRows:
     """Check each row by itself: a chunk of a large file can be checked apart, in a thread."""
     units: dict[int, Unit] = {}
-    errors: list[FieldError] = []
+    errors = Findings()
     for row in rows:
         try:
             units[row.line] = _unit(row)
         except _InvalidRowError as invalid:
-            errors += invalid.errors
+            errors.add(invalid.errors)
     return CheckedRows(units, errors)
 
 
@@ -92,18 +112,18 @@ def parents_outside(units: Mapping[int, Unit]) -> set[str]:
 
 def check_file(
     units: Mapping[int, Unit], can_access: Callable[[str], bool], missing_parents: Collection[str]
-) -> list[FieldError]:
+) -> Findings:
     """Check all rows together. `missing_parents` are neither in the file nor in the tree."""
     last_line = {unit.code: line for line, unit in units.items()}
-    errors = []
+    errors = Findings()
     for line, unit in units.items():
         pointer = f"/rows/{line}/code"
         if last_line[unit.code] != line:
-            errors.append(FieldError(pointer, "appears twice"))
+            errors.add([FieldError(pointer, "appears twice")])
         if not can_access(unit.code):
-            errors.append(FieldError(pointer, "is outside your units"))
+            errors.add([FieldError(pointer, "is outside your units")])
         if unit.parent in missing_parents:
-            errors.append(FieldError(pointer, "its parent is neither in this file nor in the tree"))
+            errors.add([FieldError(pointer, "its parent is neither in this file nor in the tree")])
     return errors
 
 

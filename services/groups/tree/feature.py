@@ -11,8 +11,10 @@ from services.shared.runtime import Feature
 
 
 def tree(core: Core) -> Feature:
-    service = TreeService(core, TreeStore(core.runtime.database))
-    imports = UnitImportJob(service, core.runtime.jobs)
+    runtime = core.runtime
+    store = TreeStore(runtime.database, runtime.clock)
+    service = TreeService(core, store)
+    imports = UnitImportJob(service, store, runtime.jobs, runtime.outbox)
     return Feature(
         routers=[tree_router(service, imports)],
         body_limits={IMPORTS_PATH: MAX_IMPORT_BYTES},

@@ -15,10 +15,13 @@ from services.groups.core.domain import Unit
 from services.groups.core.store import UNITS
 from services.groups.tree.domain import MAX_CHANGED_CODES, ImportResult
 from services.groups.tree.service import TRANSACTION_UNITS, TreeService
+from services.groups.tree.store import TreeStore
+from services.shared.database.idempotency import IdempotentRequest
+from services.shared.errors import NotFoundError, PermanentError
 from services.shared.identity import Identity
 from services.shared.ids import new_id
 from services.shared.jobs import Advance, Effect, Job, JobKind, Jobs
-from services.shared.messaging import UnitOfWork
+from services.shared.messaging import Outbox, UnitOfWork
 
 KIND: Final = "unit_import"
 MAX_STEP_BYTES: Final = 1024 * 1024
@@ -26,24 +29,62 @@ MAX_STEP_BYTES: Final = 1024 * 1024
 
 
 class UnitImportJob:
-    def __init__(self, tree: TreeService, jobs: Jobs) -> None:
+    def __init__(self, tree: TreeService, store: TreeStore, jobs: Jobs, outbox: Outbox) -> None:
         self._tree = tree
+        self._store = store
         self._jobs = jobs
+        self._outbox = outbox
         self.kind = JobKind(KIND, self.step)
 
-    async def add(self, caller: Identity, units: Sequence[Unit], *, dry_run: bool) -> Job:
-        """Add the job that writes `units`, which are checked and in the order of writing."""
+    async def add(
+        self,
+        caller: Identity,
+        units: Sequence[Unit],
+        *,
+        dry_run: bool,
+        request: IdempotentRequest | None = None,
+    ) -> Job:
+        """Add the job that writes `units`, which are checked and in the order of writing. A repeated
+        `request` answers the job that it added before.
+
+        Raises: `KeyReusedError`.
+        """
+        if request and (earlier := await self._store.earlier_job(request)):
+            return await self._job(earlier)
         job_id = new_id()
         await self._jobs.inputs.store(job_id, _lines(units))
-        work = {"dry_run": dry_run, "units": len(units)}
-        return await self._jobs.add(KIND, work, caller, id=job_id)
+        wanted = {"dry_run": dry_run, "units": len(units)}
+
+        async def add(work: UnitOfWork) -> Job | None:
+            if request and await self._store.remember_job(request, job_id, work.session) != job_id:
+                return None
+            return await self._jobs.add(KIND, wanted, caller, id=job_id, work=work)
+
+        if job := await self._outbox.transact(add):
+            return job
+        await self._jobs.inputs.delete(job_id)  # the same request, sent twice at once: the other was first
+        return await self.add(caller, units, dry_run=dry_run, request=request)
+
+    async def _job(self, job_id: str) -> Job:
+        """Raises: `NotFoundError` for a job that ended so long ago that it is gone."""
+        job = await self._jobs.get(job_id)
+        if job is None:
+            raise NotFoundError
+        return job
 
     async def step(self, job: Job) -> Effect:
-        """Write, or in a dry run compare, the next units after the cursor."""
+        """Write, or in a dry run compare, the next units after the cursor.
+
+        Raises: `NotFoundError` for a unit outside those of who asked for the job; `PermanentError`.
+        """
         cursor = job.cursor or {"offset": 0, "changed_codes": []}
         content = await self._jobs.inputs.read(job.id, cursor["offset"], MAX_STEP_BYTES)
         lines = content.split(b"\n")[:-1][:TRANSACTION_UNITS]
         units = [UNITS.decode(orjson.loads(line)) for line in lines]
+        if not units:
+            raise PermanentError("input_incomplete", "the job's input ends before its last unit")
+        for unit in units:
+            job.requested_by.check_access(unit.code)
         offset = cursor["offset"] + sum(len(line) + 1 for line in lines)
 
         async def write(work: UnitOfWork) -> Advance:

@@ -1,16 +1,17 @@
-"""The tree of units: one at a time, or a whole tree from CSV, all of it or nothing."""
+"""The tree of units: one at a time, or a whole tree from CSV, which is checked as a whole and then written in
+steps."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Final
 
 from services.groups.core.core import Core
 from services.groups.core.domain import Unit
 from services.groups.core.errors import invalid_import, level_does_not_fit, unknown_parent
-from services.groups.tree.csv_rows import check_file, check_rows, parents_outside, read_rows
+from services.groups.tree.csv_rows import Findings, check_file, check_rows, parents_outside, read_rows
 from services.groups.tree.domain import ImportResult, parents_first, result_of, upserted
 from services.groups.tree.store import TreeStore
 from services.shared.contracts.base import Step
@@ -20,6 +21,8 @@ from services.shared.identity import Identity
 from services.shared.messaging import Origin, UnitOfWork
 
 TRANSACTION_UNITS: Final = 500
+LOOKUP_CODES: Final = 10_000
+"""Codes of one query, whose document may have 16 MB."""
 
 
 class TreeService:
@@ -73,22 +76,29 @@ class TreeService:
             result += done
         return result
 
-    async def check_import(self, caller: Identity, text: str) -> list[Unit]:
-        """The units of a CSV text in the order of writing, checked: parents are in the text or in the tree.
+    async def check_import(self, caller: Identity, content: bytes) -> list[Unit]:
+        """The units of a CSV file in the order of writing, checked: parents are in the file or in the tree.
 
-        The rows are parsed in a thread: 5,000 take about a tenth of a second.
+        All that grows with the file is done in threads: 5,000 rows take about a tenth of a second.
 
-        Raises: `InvalidError` with a pointer `/rows/<line>/<column>` for each bad field.
+        Raises: `UnicodeDecodeError`; `InvalidError` with a pointer `/rows/<line>/<column>` for each bad
+            field.
         """
-        units, errors = await asyncio.to_thread(lambda: check_rows(read_rows(text)))
+        units, errors, outside = await asyncio.to_thread(_check_rows, content)
         if not units and not errors:
             raise invalid_import([FieldError("/rows", "there are no rows")])
-        outside = parents_outside(units)
-        known = await self._core.store.units(outside) if outside else {}
-        errors = [*errors, *check_file(units, caller.can_access, outside - known.keys())]
+        missing = await self._unknown(outside)
+        errors.add(await asyncio.to_thread(check_file, units, caller.can_access, missing))
         if errors:
-            raise invalid_import(errors)
-        return parents_first(units.values())
+            raise invalid_import(errors, errors.total)
+        return await asyncio.to_thread(parents_first, units.values())
+
+    async def _unknown(self, codes: set[str]) -> set[str]:
+        """The codes that are not in the tree."""
+        left, waiting = set(codes), sorted(codes)
+        for start in range(0, len(waiting), LOOKUP_CODES):
+            left -= (await self._core.store.units(waiting[start : start + LOOKUP_CODES])).keys()
+        return left
 
     async def write_next(
         self, units: Sequence[Unit], cursor: int, origin: Origin, work: UnitOfWork
@@ -122,3 +132,10 @@ class TreeService:
         self._core.metrics.units.labels("updated").inc(len(result.updated))
         if result.created:
             self._core.new_units.set()
+
+
+def _check_rows(content: bytes) -> tuple[Mapping[int, Unit], Findings, set[str]]:
+    """The units and errors of a file, and the parents that the tree must have."""
+    content.decode("utf-8")  # a file that is no text is refused as such, whatever its first rows say
+    units, errors = check_rows(read_rows(content))
+    return units, errors, parents_outside(units)

@@ -8,12 +8,14 @@ repeating one.
 from __future__ import annotations
 
 from services.shared.jobs.inputs import Inputs
-from services.shared.jobs.job import Advance, Effect, Job, JobKind, State, Step
+from services.shared.jobs.job import ENDED, LIVE, Advance, Effect, Job, JobKind, State, Step
 from services.shared.jobs.metrics import JobGauges, JobMetrics
 from services.shared.jobs.store import MIGRATIONS, JobEndedError, Jobs
 from services.shared.jobs.worker import JobWorker
 
 __all__ = [
+    "ENDED",
+    "LIVE",
     "MIGRATIONS",
     "Advance",
     "Effect",

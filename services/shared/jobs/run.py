@@ -91,7 +91,7 @@ class Run:
                 family = classify(error)
                 races += family is FaultFamily.RACE
                 if family is FaultFamily.PERMANENT or races > MAX_RACES:
-                    await self._fail(*describe(error))
+                    await self._fail(*describe(error), error)
                     return "ended"
                 failures += 1
                 self._count("retried")
@@ -122,10 +122,10 @@ class Run:
         self._metrics.step_seconds.labels(self._kind.name).observe(time.monotonic() - began)
         return job
 
-    async def _fail(self, reason: str, detail: str) -> None:
+    async def _fail(self, reason: str, detail: str, error: Exception | None = None) -> None:
         await self._claims.fail(self._claim, reason, detail)
         self._count("failed")
-        log.error("job.failed", reason=reason, detail=detail)
+        log.error("job.failed", reason=reason, detail=detail, exc_info=error)
 
     def _count(self, outcome: str) -> None:
         self._metrics.steps.labels(self._kind.name, outcome).inc()

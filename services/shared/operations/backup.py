@@ -29,6 +29,7 @@ from rich.console import Console
 from services.shared.clock import SystemClock
 from services.shared.config.settings import ServiceSettings
 from services.shared.contracts.catalogue import EVENTS
+from services.shared.jobs import LIVE
 from services.shared.messaging import Partition
 from services.shared.operations.progress import Meter
 from services.shared.operations.rebuild import DUMP, restore_group
@@ -118,6 +119,8 @@ def restore(
     """Check the dump, fill an empty database, and set the offsets of `group` to the dump's. `rebuild
     --resume` does the rest.
 
+    Jobs that had not ended are paused in the restored database.
+
     `dry_run` only checks. Raises: `BackupError`, before anything is written; `TransientError`;
     `pymongo.errors.PyMongoError`.
     """
@@ -137,6 +140,8 @@ def restore(
         _fill(database, manifest, directory, console)
         for name, offsets in places.items():
             asyncio.run(broker.place(name, offsets))
+        if paused := _pause_jobs(database):
+            console.print(f"{paused} jobs that had not ended are paused: resume or cancel each.")
         database["rebuild"].update_one({"_id": DUMP}, {"$set": {"whole": True}})
     return manifest
 
@@ -230,6 +235,12 @@ def _insert(database: Mongo, name: str, file: Path) -> Iterator[int]:
     if batch:
         database[name].insert_many(batch, ordered=False)
         yield done + len(batch)
+
+
+def _pause_jobs(database: Mongo) -> int:
+    """Pause the jobs that were live in the dump: they may have ended since, or their work be out of date."""
+    live = {"state": {"$in": list(LIVE)}}
+    return database["jobs"].update_many(live, {"$set": {"state": "paused", "lease": None}}).modified_count
 
 
 def _connect(settings: ServiceSettings) -> MongoClient[dict[str, Any]]:

@@ -19,6 +19,7 @@ from rich.console import Console
 
 from services.shared.config.settings import ServiceSettings
 from services.shared.database import Database, Lease, database
+from services.shared.jobs import ENDED
 from services.shared.messaging import BatchConsumer, Partition, Subscriptions
 from services.shared.operations.catch_up import CatchUp, CatchUpBroker
 from services.shared.operations.progress import Meter
@@ -186,6 +187,11 @@ class Rebuild:
             return (
                 f"The service has {waiting} unpublished events: "
                 "start it until its outbox is empty, then stop it."
+            )
+        if unfinished := await old["jobs"].count_documents({"state": {"$nin": list(ENDED)}}):
+            return (
+                f"The service has {unfinished} jobs that have not ended: "
+                "start it until they have (or cancel them), then stop it."
             )
         return None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any, Final
 
@@ -79,6 +80,7 @@ class Service:
             *(migration for feature in features for migration in feature.migrations),
         )
         migrations.check_ids(self.migrations)
+        _each_once("job kind", (kind.name for feature in features for kind in feature.jobs))
         self.consumer: BatchConsumer | None = None
         self.replayer: Replayer | None = None
         name = runtime.settings.service
@@ -149,9 +151,9 @@ class Service:
         if self.consumer:
             loops |= {"dead_letters": runtime.dead_letters.watch, "consumer": self.consumer.run}
         loops |= self._job_loops()
-        for feature in self.features:
-            loops |= feature.loops
-        return loops
+        of_features = [loop for feature in self.features for loop in feature.loops.items()]
+        _each_once("loop", [*loops, *(name for name, _ in of_features)])
+        return loops | dict(of_features)
 
     def _job_loops(self) -> dict[str, Loop]:
         jobs, kinds = self.runtime.jobs, [kind for feature in self.features for kind in feature.jobs]
@@ -182,7 +184,7 @@ class Service:
             finally:
                 await self._stop()
                 for hook in self._hooks("on_close"):
-                    await hook()
+                    await _carry_out(hook, self.runtime.settings.stop_seconds)
                 await authenticator.aclose()
                 runtime.close()
 
@@ -207,10 +209,7 @@ class Service:
         clock = asyncio.get_running_loop()
         deadline = clock.time() + self.runtime.settings.stop_seconds
         for hook in self._hooks("on_stop"):
-            try:
-                await asyncio.wait_for(hook(), max(0.1, deadline - clock.time()))
-            except TimeoutError:
-                log.warning("stop.step_cut_short")
+            await _carry_out(hook, max(0.1, deadline - clock.time()))
         await self._supervisor.stop(max(0.1, deadline - clock.time()))
 
     def _hooks(self, moment: str) -> Iterable[Hook]:
@@ -222,6 +221,23 @@ class Service:
 
     async def _consumer_ready(self) -> str | None:
         return self.consumer.unready() if self.consumer else None
+
+
+async def _carry_out(hook: Hook, seconds: float) -> None:
+    """Await a hook of the stop; one that fails or takes too long does not keep the others from theirs."""
+    try:
+        await asyncio.wait_for(hook(), seconds)
+    except TimeoutError:
+        log.warning("stop.step_cut_short")
+    except Exception as error:
+        log.error("stop.step_failed", exc_info=error)
+
+
+def _each_once(what: str, names: Iterable[str]) -> None:
+    """Raises: `ValueError`, so that no feature silently takes the place of another's."""
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise ValueError(f"{what} declared twice: {', '.join(twice)}")
 
 
 def merged(subscriptions: Iterable[Subscriptions]) -> Subscriptions:

@@ -10,7 +10,8 @@ from infra.local.keys import Keys
 from services.groups.app import build
 from services.groups.recovery.rebuild_plan import plan
 from services.groups.settings import GroupsSettings
-from services.shared.database import Document
+from services.shared.database import Collection, Document
+from services.shared.identity import Identity
 from services.shared.operations.backup import BackupError
 from services.shared.operations.rebuild import RebuildError
 from tests.fixtures.apps import Running, make_topics, started
@@ -38,6 +39,14 @@ def variant(settings: GroupsSettings, name: str) -> GroupsSettings:
     return settings.model_copy(update=names)
 
 
+async def waits_for_jobs(anew: Anew, jobs: Collection) -> None:
+    """A rebuild beside a job that has not ended would lose the job."""
+    await jobs.insert_one({"_id": "unfinished", "state": "waiting"})
+    assert not await anew.run(resume=True)
+    assert "1 jobs that have not ended" in anew.said
+    await jobs.delete_one({"_id": "unfinished"})
+
+
 async def test_a_dump_and_the_log_since(settings: GroupsSettings, keys: Keys, tmp_path: Path) -> None:
     await make_topics(settings)
     anew = Anew(settings, build, plan)
@@ -51,6 +60,7 @@ async def test_a_dump_and_the_log_since(settings: GroupsSettings, keys: Keys, tm
                 await change(groups, ordinal, invite_link=LINK)
             await change(groups, 1, name={"en": "Our own name", "hi": "हमारा नाम"})
             await groups.until(lambda: quiet(groups.runtime))
+            await groups.runtime.jobs.add("of another release", {}, Identity("admin", frozenset(), "*"))
             dump = await taken(settings, tmp_path / "dump")
             await change(groups, 2, invite_link=OTHER_LINK)
             await groups.publish(*joins(6))
@@ -61,8 +71,9 @@ async def test_a_dump_and_the_log_since(settings: GroupsSettings, keys: Keys, tm
         await groups.publish(*joins(1))
 
         await restored(settings, dump, anew)
+        assert [job["state"] for job in await content(after, "jobs")] == ["paused"], "it may be out of date"
         await after["rebuild"].update_one({"_id": "dump"}, {"$set": {"whole": False}})
-        with pytest.raises(RebuildError, match="not finished"):
+        with pytest.raises(RebuildError, match="only in part"):
             await anew.run(resume=True)
         await after["rebuild"].update_one({"_id": "dump"}, {"$set": {"whole": True}})
         assert await anew.run(resume=True)
@@ -83,10 +94,10 @@ async def test_a_dump_and_the_log_since(settings: GroupsSettings, keys: Keys, tm
         behind = await taken(gone_on, tmp_path / "behind", behind=True)
         again = Anew(variant(settings, "again"), build, plan)
         await restored(settings, behind, again)
+        await waits_for_jobs(again, named(variant(settings, "again").database)["jobs"])
         assert await again.run(resume=True)
-        rows = await content(named(again.settings.database), "placements", "since")
-        assert len(rows) == 19
-        held = {p["_id"]: p for p in rows}
+        held = {p["_id"]: p for p in await content(named(again.settings.database), "placements", "since")}
+        assert len(held) == 19
         assert [held[p["_id"]] for p in lived] == lived
 
         await after.client.drop_database(anew.settings.database)

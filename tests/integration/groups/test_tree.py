@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from services.groups.tree.csv_rows import MAX_IMPORT_ROWS
+from services.groups.tree.service import LOOKUP_CODES
 from services.shared.contracts.groups import TOPIC
 from tests.fixtures.apps import Running
 
@@ -135,6 +137,45 @@ async def test_a_long_file_with_a_mistake_is_refused_at_once(groups: Running) ->
     assert answer.status_code == 422
     assert answer.json()["errors"][0]["pointer"] == "/rows/5004/code"
     assert await groups.runtime.database["jobs"].count_documents({}) == 0
+
+
+async def test_a_repeated_request_answers_the_job_that_it_added(groups: Running) -> None:
+    headers = {"idempotency-key": "tree-2026-03"}
+    twice = await asyncio.gather(*(load(groups, long_tree(5000), headers=headers) for _ in range(2)))
+    again = await load(groups, long_tree(5000), headers=headers)
+    assert {answer.status_code for answer in (*twice, again)} == {202}
+    assert len({answer.headers["location"] for answer in (*twice, again)}) == 1
+    other = await load(groups, long_tree(5001), headers=headers)
+    assert (other.status_code, other.json()["type"].rpartition(":")[2]) == (422, "idempotency-key-reused")
+    job = await ended(groups, again.headers["location"])
+    assert job["counts"]["created"] == 5002
+    database = groups.runtime.database
+    assert await database["jobs"].count_documents({}) == 1
+    assert await database["job_inputs.chunks"].count_documents({}) == 0
+
+
+async def test_a_file_of_too_many_rows_or_errors_is_refused_in_a_few_words(groups: Running) -> None:
+    bad = await load(groups, HEADER + "x\n" * 100_000)
+    assert bad.status_code == 422
+    assert (len(bad.json()["errors"]), bad.json()["error_count"]) == (100, 100_000)
+    rows = "BR,state,Bihar,बिहार,\n" * (MAX_IMPORT_ROWS + 1)
+    long = await load(groups, HEADER + rows)
+    assert (long.status_code, long.json()["errors"][0]["pointer"]) == (422, "/rows")
+    orphans = "".join(f"BR-D{n}-B,block,B,ख,\n" for n in range(LOOKUP_CODES + 1))
+    assert (await load(groups, HEADER + orphans)).json()["error_count"] == LOOKUP_CODES + 1
+
+
+async def test_a_job_touches_no_unit_outside_those_of_its_caller(groups: Running) -> None:
+    location = (await load(groups, long_tree(5000))).headers["location"]
+    elsewhere = {"requested_by.unit": "UP", "state": "paused"}
+    jobs = groups.runtime.database["jobs"]
+    await groups.http.post(f"{location}/pause")
+    before = await groups.runtime.database["units"].count_documents({})
+    await jobs.update_one({}, {"$set": elsewhere})
+    await groups.http.post(f"{location}/resume")
+    job = await ended(groups, location)
+    assert (job["state"], job["reason"]) == ("failed", "not-found")
+    assert await groups.runtime.database["units"].count_documents({}) == before
 
 
 async def test_the_longest_file_does_not_hold_up_the_event_loop(groups: Running) -> None:

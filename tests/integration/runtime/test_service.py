@@ -19,6 +19,7 @@ from services.shared.contracts.base import Envelope
 from services.shared.contracts.members import MemberLeft
 from services.shared.database import Database, Migration
 from services.shared.ids import new_id
+from services.shared.jobs import JobKind
 from services.shared.messaging import Partition, Record, UnitOfWork, encode
 from services.shared.observability.logs import configure_logs
 from services.shared.runtime import Feature, Runtime, Service
@@ -40,16 +41,37 @@ async def test_a_stop_meets_its_deadline_although_a_step_and_a_loop_hang(
     async def hang(*_: object) -> None:
         await asyncio.sleep(60)
 
+    async def fail() -> None:
+        raise RuntimeError("a hook that fails")
+
     async def close() -> None:
         closed.append("closed")
 
-    feature = Feature(loops={"hangs": hang}, on_stop=[hang], on_close=[close])
+    feature = Feature(loops={"hangs": hang}, on_stop=[fail, hang], on_close=[fail, close])
     app = Service(runtime, [feature], description="").app
     loop = asyncio.get_running_loop()
     async with app.router.lifespan_context(app):
         began = loop.time()
     assert loop.time() - began < 4
     assert closed == ["closed"]
+
+
+async def test_what_two_features_declare_by_one_name_is_refused(
+    mongo_uri: str, kafka_bootstrap: str, database_name: str, keys: Keys
+) -> None:
+    settings = ServiceSettings(
+        service="test", **base_settings(mongo_uri, kafka_bootstrap, database_name, keys)
+    )
+    kind = JobKind("letters", nothing)  # type: ignore[arg-type]
+    for features, what in (
+        ([Feature(loops={"relay": nothing})], "loop declared twice: relay"),
+        ([Feature(loops={"a": nothing}), Feature(loops={"a": nothing})], "loop declared twice: a"),
+        ([Feature(jobs=[kind]), Feature(jobs=[kind])], "job kind declared twice: letters"),
+    ):
+        runtime = Runtime(settings)
+        with pytest.raises(ValueError, match=what):
+            Service(runtime, features, description="")
+        runtime.close()
 
 
 async def test_a_consumer_group_of_another_name_keeps_the_services_dead_letter_topic(

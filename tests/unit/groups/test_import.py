@@ -17,7 +17,7 @@ BR,state,Bihar,बिहार,
 BR-X,block,X,क,
 BR-SARAN,district,Saran,सारण,
 BR-GAYA-A,block,A,अ,
-"""
+""".encode()
 
 
 def test_rows_checked_in_chunks_are_rows_checked_at_once() -> None:
