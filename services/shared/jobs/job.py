@@ -27,8 +27,8 @@ class Job:
     step begins, in the kind's own terms; None before the first step. `done` counts units of work, out of
     `total` if that is known. `steps` counts committed steps, `attempts` the claims since the last of them.
     `next_at` is when a worker may claim it: when it is due, and later each time it has had its turn.
-    `requested_by` is the identity of the requester, whose rights are checked again when the job runs. Times
-    are UTC.
+    `requested_by` is the identity of the requester as it was then: each step checks again that what it
+    touches is within it. Times are UTC.
     """
 
     id: str
