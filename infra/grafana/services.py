@@ -8,6 +8,9 @@ from grafana_foundation_sdk.models import dashboard as models
 
 from infra.grafana.panels import Panel, Query, Rows, board, figure, lines, percentiles, quantile, rate
 
+WITH_JOBS = frozenset({"groups"})
+"""The services that have a kind of job."""
+
 
 def service(name: str) -> models.Dashboard:
     """The service's own rows first, then the rows that every service has."""
@@ -19,7 +22,7 @@ def service(name: str) -> models.Dashboard:
         f"sangathan-{name}",
         f"Sangathan: {name}",
         f"The service {name}.",
-        {**rows, **_jobs(mine), **_process(mine, name)},
+        {**rows, **_jobs(mine, works=name in WITH_JOBS), **_process(mine, name)},
     )
 
 
@@ -67,7 +70,9 @@ def _publishing(mine: str) -> Rows:
     }
 
 
-def _jobs(mine: str) -> Rows:
+def _jobs(mine: str, *, works: bool) -> Rows:
+    """The jobs of a service; how long their steps take only if it `works` at any kind."""
+    duration = lines("Duration of a step", "s", *percentiles("sangathan_job_step_seconds", mine))
     return {
         "Jobs": [
             lines(
@@ -91,7 +96,7 @@ def _jobs(mine: str) -> Rows:
                 "ops",
                 Query(rate("sangathan_job_steps_total", "kind, outcome", mine), "{{kind}} {{outcome}}"),
             ),
-            lines("Duration of a step", "s", *percentiles("sangathan_job_step_seconds", mine)),
+            *([duration] if works else []),
         ]
     }
 

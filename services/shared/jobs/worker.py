@@ -11,17 +11,17 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
+from functools import partial
 
 import structlog
 from structlog.contextvars import bound_contextvars
 
-from services.shared.faults import FaultFamily, backoff_seconds, classify
 from services.shared.jobs.claims import Claim, ClaimLostError, Claims
 from services.shared.jobs.job import JobKind
 from services.shared.jobs.metrics import JobMetrics
 from services.shared.jobs.run import Run
 from services.shared.jobs.store import Jobs
-from services.shared.loops import wait_first
+from services.shared.loops import Pace, Turn, poll_loop
 from services.shared.messaging import Outbox
 
 log = structlog.get_logger(__name__)
@@ -29,10 +29,9 @@ log = structlog.get_logger(__name__)
 LEASE_SECONDS = 30.0
 PUT_OFF = timedelta(seconds=10)
 """For how long a job rests whose steps keep meeting a fault that passes."""
-POLL_MIN_SECONDS = 0.05
-POLL_MAX_SECONDS = 1.0
-"""How long an idle worker leaves a job that has become due or that another process added; our own wake it at
-once."""
+PACE = Pace(0.05, 1.0)
+"""Seconds for which an idle worker leaves a job that has become due or that another process added; our own
+wake it at once."""
 
 
 class JobWorker:
@@ -57,46 +56,34 @@ class JobWorker:
         self._metrics = metrics
         self._concurrency = concurrency
         self._lease_seconds = lease_seconds
+        self._busy: set[asyncio.Task[None]] = set()
         self._claims = Claims(jobs.rows, jobs.clock, lease_seconds=lease_seconds)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop`, then finish the steps in hand and give their jobs back."""
         try:
             async with asyncio.TaskGroup() as working:
-                await self._dispatch(stop, working)
+                turn = partial(self._claim, working, stop)
+                await poll_loop("jobs", turn, stop, PACE, wake=self._jobs.added)
         except ExceptionGroup as group:
-            # Its only member is what ended the dispatch: a job's task raises nothing.
+            # Its only member is what ended the loop: a job's task raises nothing.
             raise group.exceptions[0] from None
 
-    async def _dispatch(self, stop: asyncio.Event, working: asyncio.TaskGroup) -> None:
-        """Raises: what is permanent of a failed look for jobs."""
-        busy: set[asyncio.Task[None]] = set()
-        pause, failures = POLL_MIN_SECONDS, 0
+    async def _claim(self, working: asyncio.TaskGroup, stop: asyncio.Event) -> Turn:
+        """Begin to work at one job that is due, if there is room for another."""
+        if len(self._busy) >= self._concurrency:
+            return Turn.NOTHING
+        claim = await self._claims.take(self._kinds)
+        if claim is None:
+            return Turn.NOTHING
+        task = working.create_task(self._work(claim, stop))
+        self._busy.add(task)
+        task.add_done_callback(self._ended)
+        return Turn.MORE
 
-        def ended(task: asyncio.Task[None]) -> None:
-            busy.discard(task)
-            self._jobs.added.set()  # there is room for another
-
-        while not stop.is_set():
-            try:
-                claim = await self._claims.take(self._kinds) if len(busy) < self._concurrency else None
-                failures = 0
-            except Exception as error:
-                if classify(error) is FaultFamily.PERMANENT:
-                    raise
-                log.warning("jobs.unclaimed", error=type(error).__name__, failures=failures)
-                failures += 1
-                await wait_first(stop, timeout=backoff_seconds(failures))
-                continue
-            if claim:
-                task = working.create_task(self._work(claim, stop))
-                busy.add(task)
-                task.add_done_callback(ended)
-                pause = POLL_MIN_SECONDS
-                continue
-            await wait_first(stop, self._jobs.added, timeout=pause)
-            pause = POLL_MIN_SECONDS if self._jobs.added.is_set() else min(POLL_MAX_SECONDS, pause * 2)
-            self._jobs.added.clear()
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._busy.discard(task)
+        self._jobs.added.set()  # there is room for another
 
     async def _work(self, claim: Claim, stop: asyncio.Event) -> None:
         job = claim.job

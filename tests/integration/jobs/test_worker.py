@@ -13,6 +13,7 @@ from pymongo.errors import ConnectionFailure
 from services.shared.errors import PermanentError, TransientError
 from services.shared.jobs import Advance, Effect, Job, JobKind, run, worker
 from services.shared.jobs.claims import UNCLAIMED, ClaimLostError, Claims
+from services.shared.loops import Pace
 from services.shared.messaging import UnitOfWork
 from tests.integration.jobs.conftest import Desk
 
@@ -354,8 +355,7 @@ async def test_a_job_locked_by_a_dead_process_holds_up_no_other(desk: Desk) -> N
 
 
 async def test_a_job_added_here_wakes_an_idle_worker(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker, "POLL_MIN_SECONDS", 30.0)
-    monkeypatch.setattr(worker, "POLL_MAX_SECONDS", 30.0)
+    monkeypatch.setattr(worker, "PACE", Pace.every(30))
     desk.start(desk.worker())
     await asyncio.sleep(0.1)
     for _ in range(3):
