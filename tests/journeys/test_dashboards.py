@@ -117,6 +117,7 @@ async def test_every_query_of_every_dashboard_returns_data(stack: LocalStack, tm
         await until_linked(life)
         for _ in range(12):  # figures are measured every 10 s
             await life.join(1)
+            await life.trees()
             await asyncio.sleep(5)
             empty = await unanswered(prometheus)
             if not empty:
