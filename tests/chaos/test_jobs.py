@@ -24,13 +24,15 @@ from infra.local.processes import Backoff, Child
 from services.shared.clock import SystemClock
 from services.shared.database import Database, connect, database, migrate
 from services.shared.identity import Identity
-from services.shared.jobs import MIGRATIONS, Job, Jobs
+from services.shared.jobs import MIGRATIONS, Job, JobEndedError, Jobs
 from tests.chaos.conftest import SEED
 from tests.chaos.faults import is_stopped
 from tests.chaos.job_process import KIND, LEASE_SECONDS
 
 JOBS, STEPS, PROCESSES = 200, 50, 3
 PAUSED, CANCELLED, POISONED = 15, 15, 15
+TRIED = 30
+"""Jobs that are to be paused, and as many to be cancelled: on a busy machine some have ended by then."""
 KILLS, FREEZES = 8, 6
 REST_SECONDS = 2.0
 WITHIN_SECONDS = 150.0
@@ -87,7 +89,10 @@ class Arena:
                 resting.create_task(self._rest(job_id))
 
     async def _rest(self, job_id: str) -> None:
-        paused = await _insist(self.jobs.pause, job_id)
+        try:
+            paused = await _insist(self.jobs.pause, job_id)
+        except JobEndedError:
+            return
         await asyncio.sleep(self.chance.uniform(REST_SECONDS, 2 * REST_SECONDS))
         assert await self.jobs.get(job_id) == paused
         assert await self.numbers(job_id) == list(range(paused.done))
@@ -100,7 +105,8 @@ class Arena:
                 ending.create_task(self._cancel(job_id))
 
     async def _cancel(self, job_id: str) -> None:
-        self.cancelled[job_id] = (await _insist(self.jobs.cancel, job_id)).done
+        with suppress(JobEndedError):
+            self.cancelled[job_id] = (await _insist(self.jobs.cancel, job_id)).done
 
     async def _reached(self, targets: Mapping[str, int]) -> AsyncIterator[str]:
         left = dict(targets)
@@ -173,10 +179,10 @@ async def arena(mongo_uri: str, database_name: str, tmp_path: Path) -> AsyncIter
 async def test_every_step_of_every_job_takes_effect_once_and_in_order(arena: Arena) -> None:
     chance = arena.chance
     ids = [f"job-{n:03}" for n in range(JOBS)]
-    chosen = chance.sample(ids, PAUSED + CANCELLED + POISONED)
-    paused = {i: chance.randint(1, STEPS // 2) for i in chosen[:PAUSED]}
-    cancelled = {i: chance.randint(1, STEPS // 2) for i in chosen[PAUSED : PAUSED + CANCELLED]}
-    poisoned = {i: chance.randrange(STEPS) for i in chosen[PAUSED + CANCELLED :]}
+    chosen = chance.sample(ids, 2 * TRIED + POISONED)
+    paused = {i: chance.randint(1, STEPS // 2) for i in chosen[:TRIED]}
+    cancelled = {i: chance.randint(1, STEPS // 2) for i in chosen[TRIED : 2 * TRIED]}
+    poisoned = {i: chance.randrange(STEPS) for i in chosen[2 * TRIED :]}
     for i in ids:
         where = chance.choice(("step", "effect"))
         await arena.jobs.add(KIND, {"steps": STEPS, "poison": poisoned.get(i), "where": where}, ASKED, id=i)
@@ -194,8 +200,8 @@ async def test_every_step_of_every_job_takes_effect_once_and_in_order(arena: Are
     print(f"seed {SEED}: killed {seen}, frozen {len(arena.thawed)}, leases lost {arena.lost_after_thaw()}")
     assert seen == KILLS
     assert arena.lost_after_thaw() >= FREEZES // 2
-    assert arena.rested.keys() == paused.keys()
-    assert arena.cancelled.keys() == cancelled.keys()
+    assert len(arena.rested) >= PAUSED
+    assert len(arena.cancelled) >= CANCELLED
     assert all(0 < done < STEPS for done in (*arena.rested.values(), *arena.cancelled.values()))
 
     states = Counter[str]()
@@ -209,7 +215,7 @@ async def test_every_step_of_every_job_takes_effect_once_and_in_order(arena: Are
         if i in poisoned:
             assert (job.state, job.reason, job.detail) == ("failed", "poisoned", f"step {done}")
     assert states == {
-        "succeeded": JOBS - CANCELLED - POISONED,
-        "cancelled": CANCELLED,
+        "succeeded": JOBS - len(arena.cancelled) - POISONED,
+        "cancelled": len(arena.cancelled),
         "failed": POISONED,
     }

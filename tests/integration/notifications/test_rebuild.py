@@ -182,7 +182,7 @@ async def test_snapshots_bring_a_restored_welcome_into_line(
             await in_states(app, queued=1)
         await begin_at_the_end(anew.settings, FROM)
         assert await anew.run()
-        assert "ask its service for snapshots" in anew.said
+        assert "let its service publish snapshots" in anew.said
         database = named(anew.settings.database)
         assert (await welcomes(database))[member]["held_for"] == "no_group"
         async with started_on(anew.settings, keys) as app:
