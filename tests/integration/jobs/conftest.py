@@ -89,8 +89,13 @@ class Desk:
     async def halt(self) -> None:
         for stop, _ in self._running:
             stop.set()
-        await asyncio.gather(*(task for _, task in self._running), return_exceptions=True)
+        tasks = [task for _, task in self._running]
         self._running.clear()
+        if tasks:
+            _, held = await asyncio.wait(tasks, timeout=5)  # by a gate that a failed test has not opened
+            for task in held:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def job(self, id: str) -> Job:
         job = await self.jobs.get(id)

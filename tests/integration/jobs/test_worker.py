@@ -74,7 +74,8 @@ async def test_a_worker_whose_lease_ran_out_in_a_step_commits_nothing_though_nob
 
     monkeypatch.setattr(Claims, "renew", none)
     gate, job = Gate(2), await desk.add(to=4)
-    stop, task = desk.start(desk.worker(desk.counting(before=gate), lease_seconds=0.5))
+    # One at a time, or it would itself claim the job anew.
+    stop, task = desk.start(desk.worker(desk.counting(before=gate), lease_seconds=0.5, concurrency=1))
     await gate.reached.wait()
     await asyncio.sleep(0.6)
     assert await desk.jobs.rows.count_documents({"_id": job.id, **UNCLAIMED})
