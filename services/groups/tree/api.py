@@ -79,6 +79,8 @@ def tree_router(tree: TreeService, imports: UnitImportJob) -> APIRouter:
         """
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "text/csv":
             raise Problem(415, "unsupported-media-type", "Unsupported media type", "send text/csv")
+        if job := await imports.earlier(key):
+            return accepted(job)
         try:
             units = await tree.check_import(caller, await request.body())
         except UnicodeDecodeError as error:

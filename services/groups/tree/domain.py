@@ -53,5 +53,5 @@ def result_of(steps: Sequence[Step[Unit]]) -> ImportResult:
 
 
 def parents_first(units: Iterable[Unit]) -> list[Unit]:
-    """The order of writing: the same for the same units, so that a cursor is a position in it."""
+    """The order of writing: the same for the same units, so that a job goes on where it was."""
     return sorted(units, key=lambda unit: (unit.code.count("-"), unit.code))

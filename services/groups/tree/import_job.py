@@ -24,8 +24,8 @@ from services.shared.jobs import Advance, Effect, Job, JobKind, Jobs
 from services.shared.messaging import Outbox, UnitOfWork
 
 KIND: Final = "unit_import"
-MAX_STEP_BYTES: Final = 1024 * 1024
-"""More than the lines of one step: a unit's longest line is under 2 kB."""
+MAX_STEP_BYTES: Final = 128 * 1024
+"""The lines of one step, `TRANSACTION_UNITS` of them if so many fit; a unit's longest line is under 2 kB."""
 
 
 class UnitImportJob:
@@ -44,13 +44,11 @@ class UnitImportJob:
         dry_run: bool,
         request: IdempotentRequest | None = None,
     ) -> Job:
-        """Add the job that writes `units`, which are checked and in the order of writing. A repeated
-        `request` answers the job that it added before.
+        """Add the job that writes `units`, which are checked and in the order of writing; or answer the one
+        that the same request, sent twice at once, has added meanwhile.
 
         Raises: `KeyReusedError`.
         """
-        if request and (earlier := await self._store.earlier_job(request)):
-            return await self._job(earlier)
         job_id = new_id()
         await self._jobs.inputs.store(job_id, _lines(units))
         wanted = {"dry_run": dry_run, "units": len(units)}
@@ -60,13 +58,21 @@ class UnitImportJob:
                 return None
             return await self._jobs.add(KIND, wanted, caller, id=job_id, work=work)
 
-        if job := await self._outbox.transact(add):
-            return job
-        await self._jobs.inputs.delete(job_id)  # the same request, sent twice at once: the other was first
-        return await self.add(caller, units, dry_run=dry_run, request=request)
+        job = await self._outbox.transact(add)
+        if job is None:
+            await self._jobs.inputs.delete(job_id)
+            job = await self.earlier(request)
+            assert job is not None
+        return job
 
-    async def _job(self, job_id: str) -> Job:
-        """Raises: `NotFoundError` for a job that ended so long ago that it is gone."""
+    async def earlier(self, request: IdempotentRequest | None) -> Job | None:
+        """The job that a repeated request added before.
+
+        Raises: `KeyReusedError`; `NotFoundError` when that job is gone.
+        """
+        job_id = await self._store.earlier_job(request) if request else None
+        if job_id is None:
+            return None
         job = await self._jobs.get(job_id)
         if job is None:
             raise NotFoundError
@@ -89,9 +95,9 @@ class UnitImportJob:
 
         async def write(work: UnitOfWork) -> Advance:
             if job.input["dry_run"]:
-                result, _ = await self._tree.compare_next(units, 0)
+                result = await self._tree.compare(units)
             else:
-                result, _ = await self._tree.write_next(units, 0, job.origin, work)
+                result = await self._tree.write(units, job.origin, work)
             codes = [*cursor["changed_codes"], *result.changed_codes][:MAX_CHANGED_CODES]
             return _advance(job, result, len(units), {"offset": offset, "changed_codes": codes})
 

@@ -65,15 +65,13 @@ class TreeService:
 
         `units` are those of `check_import`.
         """
-        result, cursor = ImportResult(), 0
-        while cursor < len(units):
+        result = ImportResult()
+        for start in range(0, len(units), TRANSACTION_UNITS):
+            batch = units[start : start + TRANSACTION_UNITS]
             if dry_run:
-                done, cursor = await self.compare_next(units, cursor)
+                result += await self.compare(batch)
             else:
-                done, cursor = await self._core.runtime.outbox.transact(
-                    partial(self.write_next, units, cursor, origin)
-                )
-            result += done
+                result += await self._core.runtime.outbox.transact(partial(self.write, batch, origin))
         return result
 
     async def check_import(self, caller: Identity, content: bytes) -> list[Unit]:
@@ -100,22 +98,15 @@ class TreeService:
             left -= (await self._core.store.units(waiting[start : start + LOOKUP_CODES])).keys()
         return left
 
-    async def write_next(
-        self, units: Sequence[Unit], cursor: int, origin: Origin, work: UnitOfWork
-    ) -> tuple[ImportResult, int]:
-        """Write the next `TRANSACTION_UNITS` units after a cursor: what it did, and the cursor after it.
+    async def write(self, units: Sequence[Unit], origin: Origin, work: UnitOfWork) -> ImportResult:
+        """Create or change some units of `check_import`, at most `TRANSACTION_UNITS`, in the caller's
+        transaction."""
+        return result_of(await self._write(units, origin, work))
 
-        The cursor counts the units of `check_import` that are done. The transaction is the caller's, who may
-        keep the cursor in it.
-        """
-        batch = units[cursor : cursor + TRANSACTION_UNITS]
-        return result_of(await self._write(batch, origin, work)), cursor + len(batch)
-
-    async def compare_next(self, units: Sequence[Unit], cursor: int) -> tuple[ImportResult, int]:
-        """As `write_next` would, and nothing is written."""
-        batch = units[cursor : cursor + TRANSACTION_UNITS]
-        known = await self._core.store.units([unit.code for unit in batch])
-        return result_of([upserted(known.get(unit.code), unit) for unit in batch]), cursor + len(batch)
+    async def compare(self, units: Sequence[Unit]) -> ImportResult:
+        """As `write` would, and nothing is written."""
+        known = await self._core.store.units([unit.code for unit in units])
+        return result_of([upserted(known.get(unit.code), unit) for unit in units])
 
     async def _write(self, units: Sequence[Unit], origin: Origin, work: UnitOfWork) -> list[Step[Unit]]:
         known = await self._core.store.units([unit.code for unit in units], work.session)
