@@ -133,7 +133,6 @@ def to_document(job: Job) -> Document:
         "_id": job.id,
         **{name: getattr(job, name) for name in _PLAIN},
         "requested_by": {"subject": who.subject, "scopes": sorted(who.scopes), "unit": who.unit},
-        "unit": job.unit,
         "progress": {"done": job.done, "total": job.total},
         "counts": dict(job.counts),
     }

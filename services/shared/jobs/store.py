@@ -102,8 +102,12 @@ class Jobs:
 
         `root` limits them to units of that subtree; None shows all, also those of all units (`*`).
         """
-        wanted: Document = {"kind": kind, "state": state, "unit": subtree(root) if root else None}
-        wanted["_id"] = {"$lt": after} if after else None
+        wanted: Document = {
+            "kind": kind,
+            "state": state,
+            "requested_by.unit": subtree(root) if root else None,
+            "_id": {"$lt": after} if after else None,
+        }
         query = {name: value for name, value in wanted.items() if value is not None}
         rows = await self.rows.find(query).sort("_id", -1).limit(limit).to_list(None)
         return [from_document(row) for row in rows]
@@ -165,7 +169,6 @@ async def _collections(database: Database) -> None:
             "kind": {"bsonType": "string"},
             "input": {"bsonType": "object"},
             "requested_by": {"bsonType": "object", "required": ["subject", "scopes", "unit"]},
-            "unit": {"bsonType": "string"},
             "state": {"enum": list(STATES)},
             "due_at": {"bsonType": "date"},
             "next_at": {"bsonType": "date"},
