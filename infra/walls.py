@@ -5,6 +5,7 @@ A service is a package below `services` other than `shared`; each of its subpack
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator
 
 from grimp import ImportGraph
@@ -29,8 +30,9 @@ class _DirectImports(Contract):
             output.print_error(f"{importer} must not import {imported}")
             output.new_line()
 
+    @abstractmethod
     def violations(self, graph: ImportGraph) -> Iterator[tuple[str, str]]:
-        raise NotImplementedError
+        """Importer and imported module of each forbidden import."""
 
 
 class FeaturesContract(_DirectImports):

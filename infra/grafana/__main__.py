@@ -11,9 +11,9 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
 from infra.grafana.business import BUSINESS
 from infra.grafana.overview import OVERVIEW
-from infra.grafana.services import OWN, service
+from infra.grafana.services import OWN, board_of
 
-BOARDS = [OVERVIEW, *map(service, OWN), BUSINESS]
+BOARDS = [OVERVIEW, *map(board_of, OWN), BUSINESS]
 DIRECTORY = Path(__file__).parent / "dashboards"
 
 

@@ -6,23 +6,25 @@ from collections.abc import Mapping, Sequence
 
 from grafana_foundation_sdk.models import dashboard as models
 
+from infra.composed import composed_services
 from infra.grafana.panels import Panel, Query, Rows, board, figure, lines, percentiles, quantile, rate
 
-WITH_JOBS = frozenset({"groups"})
-"""The services that have a kind of job."""
+SERVICES = composed_services()
 
 
-def service(name: str) -> models.Dashboard:
+def board_of(name: str) -> models.Dashboard:
     """The service's own rows first, then the rows that every service has."""
     mine = f'service="{name}"'
+    service = SERVICES[name]
     rows: dict[str, Sequence[Panel]] = {**OWN[name], **_requests(mine), **_publishing(mine)}
-    if name != "members":  # which reads no topic
+    if service.consumer:
         rows.update(_consuming(mine))
+    works = any(feature.jobs for feature in service.features)
     return board(
         f"sangathan-{name}",
         f"Sangathan: {name}",
         f"The service {name}.",
-        {**rows, **_jobs(mine, works=name in WITH_JOBS), **_process(mine, name)},
+        {**rows, **_jobs(mine, works=works), **_process(mine, name)},
     )
 
 
