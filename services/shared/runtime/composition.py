@@ -183,8 +183,6 @@ class Service:
                 yield
             finally:
                 await self._stop()
-                for hook in self._hooks("on_close"):
-                    await _carry_out(hook, self.runtime.settings.stop_seconds)
                 await authenticator.aclose()
                 runtime.close()
 
@@ -204,13 +202,15 @@ class Service:
         return app
 
     async def _stop(self) -> None:
-        """Run the stop hooks and stop the loops within `stop_seconds`, so that the exit takes less than 10 s
-        even without MongoDB."""
+        """Run the stop hooks, stop the loops and run the close hooks within `stop_seconds`, so that the exit
+        takes less than 10 s even without MongoDB."""
         clock = asyncio.get_running_loop()
         deadline = clock.time() + self.runtime.settings.stop_seconds
         for hook in self._hooks("on_stop"):
             await _carry_out(hook, max(0.1, deadline - clock.time()))
         await self._supervisor.stop(max(0.1, deadline - clock.time()))
+        for hook in self._hooks("on_close"):
+            await _carry_out(hook, max(0.1, deadline - clock.time()))
 
     def _hooks(self, moment: str) -> Iterable[Hook]:
         return [hook for feature in self.features for hook in getattr(feature, moment)]
