@@ -8,6 +8,7 @@ error.
 from __future__ import annotations
 
 import enum
+import math
 import random
 from typing import Final
 
@@ -15,7 +16,6 @@ from pydantic import ValidationError
 from pymongo.errors import (
     BulkWriteError,
     ConnectionFailure,
-    DuplicateKeyError,
     ExecutionTimeout,
     NetworkTimeout,
     PyMongoError,
@@ -26,45 +26,92 @@ from services.shared.errors import PermanentError, TransientError
 
 DUPLICATE_KEY: Final = 11000
 WRITE_CONFLICT: Final = 112
-RETRYABLE_CODES: Final = frozenset(
-    {24, 50, WRITE_CONFLICT, 239, 246, 251, 262, 11600, 11602, 10107, 13435, 13436, 189, 91}
-)
-"""Server errors that a retry cures: LockTimeout, WriteConflict, MaxTimeMSExpired, SnapshotUnavailable,
-NoSuchTransaction, and the codes of a primary that steps down. TransactionTooLargeForCache is missing on
-purpose: a retry repeats it. Source: MongoDB, error_codes.yml."""
 
-MAX_RACES: Final = 8
-"""Retries after a duplicate key before it counts as a bug."""
+TRANSIENT_LABELS: Final = (
+    "TransientTransactionError",
+    "UnknownTransactionCommitResult",
+    "RetryableWriteError",
+    "RetryableError",
+    "SystemOverloadedError",
+)
+"""Labels by which MongoDB says that the operation may be tried again."""
+
+TRANSIENT_CODES: Final = frozenset(
+    {
+        *(6, 7, 89, 384, 9001),  # NetworkError
+        *(189, 10058, 10107, 11602, 13435, 13436),  # NotPrimaryError
+        *(91, 333, 11600),  # ShutdownError
+        *(24, 50, 237, 262, 279, 281, 282, 290, 355, 11601),  # Interruption: `killOp`, limits of time
+        *(202, 407),  # ExceededTimeLimitError, beside those above
+        *(239, 246, 250, 272),  # SnapshotError
+        *(43, 175, 314),  # CursorInvalidatedError, beside those above
+        *(134, 358, 402, 406, 412),  # RetriableError, beside those above
+        *(433, 449),  # SystemOverloadedError
+        *(64, 79, 100),  # WriteConcernError
+        # Without a class: LockBusy, LockFailed, WriteConflict, DatabaseDropPending, ElectionInProgress,
+        # IndexModified, NoSuchTransaction, TooManyFilesOpen, TemporarilyUnavailable.
+        *(46, 107, WRITE_CONFLICT, 215, 216, 221, 251, 264, 365),
+        # For an operator to cure, and no fault of the record: Unauthorized, AuthenticationFailed,
+        # UserWritesBlocked, ReauthenticationRequired, OutOfDiskSpace.
+        *(13, 18, 371, 391, 14031),
+    }
+)
+"""Codes of server errors that pass, by their classes in MongoDB's error_codes.yml."""
+PERMANENT_CODES: Final = frozenset({121, 257, 388, 10334})
+"""Codes that the same operation always gets: DocumentValidationFailure, TransactionTooLarge,
+TransactionTooLargeForCache, BSONObjectTooLarge."""
 
 
 class FaultFamily(enum.Enum):
     TRANSIENT = "transient"
     RACE = "race"
     """Two writers inserted the same unique key. One retry sees the other's write; many retries mean a bug."""
+    UNKNOWN = "unknown"
+    """The server answered with a code that is on no list: it may pass, so it is not believed at once."""
     PERMANENT = "permanent"
 
 
+MAX_RACES: Final = 8
+MAX_RETRIES: Final = {
+    FaultFamily.TRANSIENT: math.inf,
+    FaultFamily.RACE: MAX_RACES,
+    FaultFamily.UNKNOWN: 2,
+    FaultFamily.PERMANENT: 0,
+}
+"""How often work is retried after faults of each family, before the work counts as failed."""
+
+
 def classify(error: BaseException) -> FaultFamily:
-    """The family of an exception. An exception not known to be transient is permanent."""
-    if isinstance(error, DuplicateKeyError) or _is_duplicate_in_bulk(error):
-        return FaultFamily.RACE
+    """The family of an exception. An exception that is neither a server's nor known to pass is permanent."""
     if isinstance(error, PyMongoError):
-        return FaultFamily.TRANSIENT if is_transient(error) else FaultFamily.PERMANENT
+        return _classify_mongo(error)
     if isinstance(error, TransientError | TimeoutError | ConnectionError):
         return FaultFamily.TRANSIENT
     return FaultFamily.PERMANENT
 
 
-def is_transient(error: PyMongoError) -> bool:
-    """Whether the same operation may succeed later, unchanged (network, election, write conflict)."""
+def _classify_mongo(error: PyMongoError) -> FaultFamily:
     if isinstance(error, ConnectionFailure | NetworkTimeout | ExecutionTimeout | WTimeoutError):
-        return True
-    if any(
-        error.has_error_label(label)
-        for label in ("TransientTransactionError", "UnknownTransactionCommitResult", "RetryableWriteError")
-    ):
-        return True
-    return getattr(error, "code", None) in RETRYABLE_CODES
+        return FaultFamily.TRANSIENT
+    if any(error.has_error_label(label) for label in TRANSIENT_LABELS):
+        return FaultFamily.TRANSIENT
+    codes = _codes(error)
+    if codes == {DUPLICATE_KEY}:
+        return FaultFamily.RACE
+    if codes & TRANSIENT_CODES:
+        return FaultFamily.TRANSIENT
+    # An error without a code was raised by the driver, before the server saw anything.
+    return FaultFamily.PERMANENT if not codes or codes & PERMANENT_CODES else FaultFamily.UNKNOWN
+
+
+def _codes(error: PyMongoError) -> set[int]:
+    """The server's codes: one, or those of each failed write and write concern of a bulk."""
+    if not isinstance(error, BulkWriteError):
+        code = getattr(error, "code", None)
+        return set() if code is None else {code}
+    details = error.details
+    failed = [*details.get("writeErrors", ()), *details.get("writeConcernErrors", ())]
+    return {each["code"] for each in failed if "code" in each}
 
 
 def describe(error: BaseException) -> tuple[str, str]:
@@ -85,9 +132,3 @@ def backoff_seconds(attempt: int, *, first: float = 0.05, longest: float = 10.0)
     """Seconds to wait, with full jitter: uniform in [0, min(longest, first * 2**attempt)], so that retries
     spread out."""
     return random.uniform(0, min(longest, first * 2 ** min(attempt, 20)))  # noqa: S311 (not a secret)
-
-
-def _is_duplicate_in_bulk(error: BaseException) -> bool:
-    return isinstance(error, BulkWriteError) and all(
-        e.get("code") == DUPLICATE_KEY for e in error.details.get("writeErrors", [{}])
-    )

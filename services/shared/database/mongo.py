@@ -18,7 +18,7 @@ from motor.motor_asyncio import (
     AsyncIOMotorGridFSBucket,
 )
 from pymongo import MongoClient
-from pymongo.errors import InvalidOperation, OperationFailure
+from pymongo.errors import InvalidOperation, OperationFailure, PyMongoError
 from pymongo.monitoring import ConnectionPoolListener
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
@@ -100,6 +100,21 @@ async def transact(
                 raise TimeoutError from error
             raise
         return result
+
+
+async def commits_within(client: Client, database: Database, seconds: float) -> bool:
+    """Whether the database commits a small transaction within `seconds`: tells a slow transaction from a slow
+    database."""
+    probes = database["leases"]  # it exists in every database, and creating one would take longer
+
+    async def touch(session: Session) -> None:
+        await probes.replace_one({"_id": "probe"}, {"_id": "probe"}, upsert=True, session=session)
+
+    try:
+        await transact(client, touch, seconds=seconds)
+    except (PyMongoError, TimeoutError):
+        return False
+    return True
 
 
 class Oplog(NamedTuple):

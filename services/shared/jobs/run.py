@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from dataclasses import replace
 from typing import Literal, TypeAlias
 
 import structlog
 
-from services.shared.faults import MAX_RACES, FaultFamily, backoff_seconds, classify, describe
+from services.shared.faults import MAX_RETRIES, FaultFamily, backoff_seconds, classify, describe
 from services.shared.jobs.claims import Claim, ClaimLostError, Claims
 from services.shared.jobs.job import ENDED, Job, JobKind
 from services.shared.jobs.metrics import JobMetrics
@@ -72,13 +73,13 @@ class Run:
         if self._claim.job.attempts > MAX_ATTEMPTS:
             await self._fail("no_progress", f"claimed {MAX_ATTEMPTS} times without a step")
             return "ended"
-        failures = races = 0
+        failures: Counter[FaultFamily] = Counter()
         while not stop.is_set():
             if self._lost.is_set():
                 raise ClaimLostError
             if time.monotonic() > self._began_at + TURN_SECONDS:
                 return "turn_over"
-            if failures - races >= PATIENCE:
+            if failures.total() - failures[FaultFamily.RACE] >= PATIENCE:
                 return "failing"
             try:
                 if await self._congested():
@@ -89,16 +90,15 @@ class Run:
                 raise
             except Exception as error:
                 family = classify(error)
-                races += family is FaultFamily.RACE
-                if family is FaultFamily.PERMANENT or races > MAX_RACES:
+                failures[family] += 1
+                if failures[family] > MAX_RETRIES[family]:
                     await self._fail(*describe(error), error)
                     return "ended"
-                failures += 1
                 self._count("retried")
-                log.warning("job.retrying", error=type(error).__name__, failures=failures)
-                await wait_first(stop, self._lost, timeout=backoff_seconds(failures))
+                log.warning("job.retrying", error=type(error).__name__, failures=failures.total())
+                await wait_first(stop, self._lost, timeout=backoff_seconds(failures.total()))
             else:
-                failures = races = 0
+                failures.clear()
                 if job.state in ENDED:
                     log.info("job.succeeded", steps=job.steps)
                     return "ended"

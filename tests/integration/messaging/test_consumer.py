@@ -265,7 +265,7 @@ async def test_the_fuse_stops_consumption_and_a_reset_resumes_where_it_stopped(b
 
     await bench.until(opened)
     await asyncio.sleep(1)
-    assert consumer.unready() == "fuse open: too many dead letters"
+    assert consumer.stopped_by() == "fuse open: too many dead letters"
     assert await bench.dead_letters.letters.count_documents({}) == RUN_LENGTH
     why = await bench.fuse.state()
     assert (why["open"], why["cause"], why["dead"], why["of"]) == (True, "run", RUN_LENGTH, RUN_LENGTH)
@@ -326,7 +326,7 @@ async def test_a_fuse_that_another_process_opened_stops_this_one_too(bench: Benc
     await other.trip()
 
     async def heeded() -> bool:
-        return consumer.unready() is not None
+        return consumer.stopped_by() is not None
 
     await bench.until(heeded, 5)
     await bench.publish((joined(), 1))
@@ -343,7 +343,7 @@ async def test_an_open_fuse_survives_a_restart(bench: Bench) -> None:
     bench.run(consumer)
     await asyncio.sleep(1)
     assert await bench.effects.count_documents({}) == 0
-    assert consumer.unready()
+    assert consumer.stopped_by()
 
 
 async def test_a_run_of_undecodable_records_opens_the_fuse(bench: Bench) -> None:

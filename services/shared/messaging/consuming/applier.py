@@ -10,13 +10,14 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Container, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import structlog
 
 from services.shared.clock import Clock
 from services.shared.contracts.base import Envelope, Event
-from services.shared.faults import MAX_RACES, FaultFamily, backoff_seconds, classify, describe
+from services.shared.errors import PermanentError
+from services.shared.faults import MAX_RETRIES, FaultFamily, backoff_seconds, classify, describe
 from services.shared.loops import run_together, wait_first
 from services.shared.messaging.bisection import bisect
 from services.shared.messaging.broker import Partition, RebalancedError, Record
@@ -44,6 +45,11 @@ log = structlog.get_logger(__name__)
 Handler = Callable[[Sequence[Envelope[Any]], UnitOfWork], Awaitable[None]]
 """Handles events of one type, with each subject at most once, inside the transaction of `UnitOfWork`."""
 Subscriptions = Mapping[type[Event], Handler]
+
+
+MAX_TIMEOUTS: Final = 3
+"""How often a single event may exceed the deadline while the database is quick, before it is to blame."""
+PROBE_SECONDS: Final = 1.0
 
 
 class StoppedError(Exception):
@@ -188,7 +194,8 @@ class Applier:
 
     async def _apply_or_fail(self, sub_batch: SubBatch[DecodedRecord]) -> None:
         """Raises: `_FailedError`, `_TooSlowError`, and the errors that end the batch."""
-        attempt = 0
+        failures: Counter[FaultFamily] = Counter()
+        blamed = 0
         while True:
             try:
                 await self._transact(sub_batch)
@@ -197,9 +204,10 @@ class Applier:
                 raise
             except Exception as error:
                 family = classify(error)
-                if family is FaultFamily.PERMANENT or (family is FaultFamily.RACE and attempt >= MAX_RACES):
-                    raise _FailedError(attempt + 1) from error
-                attempt += 1
+                failures[family] += 1
+                attempt = failures.total()
+                if failures[family] > MAX_RETRIES[family]:
+                    raise _FailedError(attempt) from error
                 late = isinstance(error, TimeoutError)
                 self._metrics.retries.labels(family.value).inc()
                 log.warning(
@@ -209,6 +217,10 @@ class Applier:
             self._check_assignment(sub_batch.records)
             if late and len(sub_batch.records) > 1:
                 raise _TooSlowError
+            if late:
+                blamed = blamed + 1 if await self._outbox.commits_within(PROBE_SECONDS) else 0
+                if blamed == MAX_TIMEOUTS:
+                    raise _FailedError(attempt) from PermanentError("too_slow")
 
     async def _isolate(self, decoded: DecodedRecord, error: Exception) -> None:
         """Dead-letter the one record that fails."""

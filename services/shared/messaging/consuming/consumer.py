@@ -81,8 +81,8 @@ class BatchConsumer:
             self._metrics.assigned.set(0)
             await consumer.stop()
 
-    def unready(self) -> str | None:
-        """Why this consumer is not ready, or None."""
+    def stopped_by(self) -> str | None:
+        """Why this consumer consumes nothing, or None."""
         if self._fuse.open:
             return "fuse open: too many dead letters"
         return None if self._consumer is not None else "not connected to the broker"

@@ -234,7 +234,7 @@ class Replayer:
                 verdict = classify(error)
                 if verdict is FaultFamily.TRANSIENT:
                     raise TransientError("replay") from error
-                if verdict is FaultFamily.PERMANENT:
+                if verdict is not FaultFamily.RACE:
                     raise
         raise PermanentError("duplicate_key", "conflicted with another writer at every attempt")
 

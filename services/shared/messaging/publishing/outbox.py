@@ -10,7 +10,15 @@ from typing import Any, TypeVar
 
 from services.shared.clock import Clock
 from services.shared.contracts.base import Envelope, Event, Numbered
-from services.shared.database import Client, Collection, Database, Document, Session, transact
+from services.shared.database import (
+    Client,
+    Collection,
+    Database,
+    Document,
+    Session,
+    commits_within,
+    transact,
+)
 from services.shared.ids import new_id
 from services.shared.messaging.broker import Message
 from services.shared.messaging.codec import encode
@@ -95,6 +103,7 @@ class Outbox:
         self, client: Client, database: Database, clock: Clock, *, on_retry: Callable[[], None] | None = None
     ) -> None:
         """`on_retry` is called whenever a transaction has to run again."""
+        self._database = database
         self.rows: Collection = database["outbox"]
         self.clock = clock
         self._client = client
@@ -126,6 +135,16 @@ class Outbox:
         for do in work.committed:
             do()
         return result
+
+    async def waiting(self) -> tuple[int, float]:
+        """How many events wait for the relay, and the age of the oldest in seconds (0.0 if there is none)."""
+        oldest = await self.rows.find_one({}, {"at": 1}, sort=[("_id", 1)])
+        age = max(0.0, (self.clock.now() - oldest["at"]).total_seconds()) if oldest else 0.0
+        return await self.rows.estimated_document_count(), age
+
+    async def commits_within(self, seconds: float) -> bool:
+        """Whether the database commits a small transaction within `seconds`."""
+        return await commits_within(self._client, self._database, seconds)
 
 
 def message_of(row: Document) -> Message:

@@ -112,10 +112,9 @@ class Relay:
             self._metrics.outbox_rows.set(0)
             self._metrics.outbox_age.set(0.0)
             return Turn.NOTHING
-        self._metrics.outbox_rows.set(await self._outbox.rows.estimated_document_count())
-        oldest = await self._outbox.rows.find_one({}, {"at": 1}, sort=[("_id", 1)])
-        age = (self._outbox.clock.now() - oldest["at"]).total_seconds() if oldest else 0.0
-        self._metrics.outbox_age.set(max(0.0, age))
+        rows, age = await self._outbox.waiting()
+        self._metrics.outbox_rows.set(rows)
+        self._metrics.outbox_age.set(age)
         return Turn.NOTHING
 
     async def _close(self) -> None:
