@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable
 from typing import Final, TypeVar
 
@@ -10,7 +9,7 @@ import uvicorn
 from prometheus_client import disable_created_metrics
 
 from services.shared.config.settings import ServiceSettings
-from services.shared.http.draining import run
+from services.shared.http.draining import GRACEFUL_SECONDS, StopSignals, run
 from services.shared.observability.logs import configure_logs
 from services.shared.observability.tracing import TracingUnavailableError, configure_tracing, stop_tracing
 from services.shared.runtime.composition import Service
@@ -20,10 +19,18 @@ S = TypeVar("S", bound=ServiceSettings)
 FLUSH_SECONDS: Final = 1.0
 """Time for exporting the last spans. With `stop_seconds` and the last requests, the exit takes less than 10
 s."""
+SPARE_SECONDS: Final = 0.5
+"""Seconds that the steps of a stop may take beyond their deadlines, before the watchdog ends the process."""
 
 
 def serve(settings: S, build: Callable[[S], Service]) -> None:
     """Run a service until SIGTERM or SIGINT; the entry point of every `python -m services.<name>`."""
+    signals = StopSignals(
+        settings.drain_seconds + GRACEFUL_SECONDS + settings.stop_seconds + FLUSH_SECONDS + SPARE_SECONDS
+    )
+    # uvicorn raises the signal again after it has stopped; this handler then ignores it, where the default
+    # one would turn a clean stop into a death by signal.
+    signals.install()
     configure_logs(
         service=settings.service,
         instance=settings.instance,
@@ -34,9 +41,6 @@ def serve(settings: S, build: Callable[[S], Service]) -> None:
         configure_tracing(settings)
     except TracingUnavailableError as missing:
         raise SystemExit(f"error: {missing}") from None
-    # After stopping, uvicorn raises the signal again; the default handler would turn a clean stop into a
-    # death by signal.
-    signal.signal(signal.SIGTERM, lambda *_: None)
     disable_created_metrics()  # type: ignore[no-untyped-call]  # unused, and they double a scrape
     app = build(settings).app
     config = uvicorn.Config(
@@ -48,11 +52,11 @@ def serve(settings: S, build: Callable[[S], Service]) -> None:
         log_config=None,
         access_log=False,
         server_header=False,
-        timeout_graceful_shutdown=2,
+        timeout_graceful_shutdown=GRACEFUL_SECONDS,
         timeout_keep_alive=30,
         backlog=4096,
     )
     try:
-        run(config, app.draining, settings.drain_seconds)
+        run(config, app.draining, settings.drain_seconds, signals)
     finally:
         stop_tracing(FLUSH_SECONDS)
