@@ -43,6 +43,7 @@ from services.shared.runtime.feature import Feature, Hook
 from services.shared.runtime.jobs_api import jobs_router
 from services.shared.runtime.runtime import Runtime
 from services.shared.runtime.slow_gauges import SlowGauges, oplog
+from services.shared.runtime.status_api import status_router
 from services.shared.runtime.supervisor import Supervisor
 
 log = structlog.get_logger(__name__)
@@ -91,6 +92,7 @@ class Service:
             self.consumer = self.batch_consumer(runtime.settings.group, self.subscriptions, affinity)
             self.replayer = self._replayer(self.subscriptions)
             routers.append(dead_letters_router(self.replayer, runtime.dead_letters, runtime.fuse))
+        routers.append(status_router(runtime, self.consumer))
         self._supervisor = Supervisor(self._loops(), runtime.metrics)
         self.app = self._application(description, routers)
 
@@ -192,7 +194,7 @@ class Service:
             routers=routers,
             registry=runtime.registry,
             authenticator=authenticator,
-            readiness={"mongodb": self._mongo_ready, "consumer": self._consumer_ready},
+            readiness={"mongodb": self._mongo_ready},
             lifespan=lifespan,
             max_in_flight=runtime.settings.max_in_flight,
             body_limits=limits,
@@ -218,9 +220,6 @@ class Service:
     async def _mongo_ready(self) -> str | None:
         await self.runtime.client.admin.command("ping")
         return None
-
-    async def _consumer_ready(self) -> str | None:
-        return self.consumer.unready() if self.consumer else None
 
 
 async def _carry_out(hook: Hook, seconds: float) -> None:
@@ -287,7 +286,7 @@ def settle_garbage_collector() -> None:
 
 async def _unavailable(request: Request, error: Exception) -> Response:
     """Answer 503 to a transient fault; any other error becomes the last-resort 500."""
-    if classify(error) is FaultFamily.PERMANENT:
+    if classify(error) in (FaultFamily.UNKNOWN, FaultFamily.PERMANENT):
         raise error
     log.warning("request.unavailable", error=type(error).__name__)
     problem = Problem(503, "unavailable", "Service unavailable", headers={"Retry-After": "1"})
