@@ -54,6 +54,10 @@ onkafka: $(VENV)/.installed $(KAFKA_JARS) ## the integration tests and journeys 
 chaos: $(VENV)/.installed $(KAFKA_JARS) ## every fault in turn on Apache Kafka: the report says what was lost or doubled (SEED=7)
 	$(BIN)/pytest -m chaos $(ARGS)
 
+.PHONY: hostile
+hostile: $(VENV)/.installed ## what a neighbour who may write to the topics can do: memory, /livez, honest members (ARGS="--quick")
+	$(BIN)/python -m tests.hostile $(ARGS)
+
 .PHONY: rules
 rules: ## check the alerting rules, their promtool tests and Alertmanager's routes (needs promtool and amtool)
 	infra/prometheus/check.sh

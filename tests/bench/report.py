@@ -144,6 +144,11 @@ def _planned(costs: Costs) -> dict[str, tuple[Row, list[Row]]]:
     }
 
 
+def write_table(name: str, part: str, head: Row, rows: Sequence[Row]) -> None:
+    """Write one table into its place in docs/. Raises: `ValueError` when the document has none."""
+    _write(name, {part: _markdown(head, rows)})
+
+
 def _print(head: Row, rows: Sequence[Row], title: str) -> None:
     table = Table(*head, title=title)
     for row in rows:

@@ -85,12 +85,12 @@ async def test_the_oplog_window_is_absent_where_it_may_not_be_read(bench: Bench,
         client.close()
 
 
-@pytest.mark.parametrize("code", [11600, 1, 121])
+@pytest.mark.parametrize("code", [11600, 1, 10334])
 @on_the_real_things_alone
 async def test_a_gauge_retries_transient_faults_and_raises_others(
     bench: Bench, mongo_uri: str, code: int
 ) -> None:
-    """11600 is InterruptedAtShutdown, 1 InternalError (on no list), 121 DocumentValidationFailure."""
+    """11600 is InterruptedAtShutdown, 1 InternalError (on no list), 10334 BSONObjectTooLarge."""
     client = connect(mongo_uri, app_name=f"slow_gauges-{code}")
     gauges = SlowGauges([oplog(client, CollectorRegistry())])
     data = {"failCommands": ["collStats"], "appName": f"slow_gauges-{code}", "errorCode": code}
@@ -98,7 +98,7 @@ async def test_a_gauge_retries_transient_faults_and_raises_others(
         {"configureFailPoint": "failCommand", "mode": {"times": 1}, "data": data}
     )
     try:
-        if code == 121:
+        if code == 10334:
             with pytest.raises(Exception, match="failpoint"):
                 await gauges._read_all()
         else:

@@ -1,0 +1,1 @@
+"""`make hostile`: what a neighbour with write access to a topic can do to the running system, measured."""
