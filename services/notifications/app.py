@@ -7,6 +7,7 @@ from services.notifications.channels.recording.feature import recording
 from services.notifications.channels.recording.sender import RecordingSender
 from services.notifications.core.channel import Sender
 from services.notifications.core.core import Core
+from services.notifications.recovery.feature import recovery
 from services.notifications.sending.feature import sending
 from services.notifications.settings import NotificationsSettings
 from services.notifications.tracking.feature import tracking
@@ -33,7 +34,14 @@ def build(
 
 
 def compose(core: Core, sender: Sender) -> Service:
-    features = [core.feature(), welcomes(core), sending(core, sender), recording(core), tracking(core)]
+    features = [
+        core.feature(),
+        welcomes(core),
+        sending(core, sender),
+        recording(core),
+        tracking(core),
+        recovery(),
+    ]
     return Service(core.runtime, features, description=DESCRIPTION)
 
 

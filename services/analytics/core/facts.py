@@ -36,6 +36,16 @@ class Fact:
         """Whether the subject's first event is unknown."""
         return self.upto == 0
 
+    @property
+    def newest(self) -> int:
+        """The highest sequence known; 0 for none."""
+        return max(self.upto, *self.beyond, 0)
+
+    @property
+    def forgotten(self) -> bool:
+        """Whether the sequences of some fields were forgotten, until a snapshot states them again."""
+        return 0 in self.at.values()
+
     def __getitem__(self, name: str) -> Any:
         return self.values[name]
 
@@ -54,16 +64,25 @@ def learn(fact: Fact, sequence: int, statement: Statement) -> Fact | None:
 def learn_whole(fact: Fact, sequence: int, statement: Statement) -> Fact | None:
     """The fact after a snapshot, which states every field as of `sequence`; None when it adds nothing.
 
-    When the subject's beginning is unknown, the snapshot stands for all of 1..sequence: what happened before
-    it is lost, or comes so late that the snapshot contains it already. Otherwise a missing event is a dead
-    letter that may still be replayed, and only the newest statements are taken over.
+    When the subject's beginning is unknown, or its sequences were forgotten, the snapshot stands for all of
+    1..sequence: what happened before it is lost, or comes so late that the snapshot contains it already.
+    Otherwise a missing event is a dead letter that may still be replayed, and only the newest statements are
+    taken over.
     """
-    if sequence <= fact.upto:
+    if sequence <= fact.upto and not fact.forgotten:
         return None
     at, values = _stated(fact, sequence, statement)
-    if fact.unheard:
+    if fact.unheard or fact.forgotten:
         return Fact(fact.subject, *_closed(sequence, {n for n in fact.beyond if n > sequence}), at, values)
     return None if at is fact.at else Fact(fact.subject, fact.upto, fact.beyond, at, values)
+
+
+def forget(fact: Fact) -> Fact:
+    """The fact with its sequences forgotten: whatever comes next is news, and a snapshot states every field.
+
+    That the beginning was heard stays known, so that a snapshot does not count it again.
+    """
+    return Fact(fact.subject, min(fact.upto, 1), (), dict.fromkeys(fact.at, 0), fact.values)
 
 
 def word(text: str) -> str:

@@ -20,7 +20,7 @@ from typing import Any, Final
 from pymongo import IndexModel, InsertOne, ReplaceOne, UpdateOne
 
 from services.analytics.core.counting import EVERYWHERE, Changes
-from services.analytics.core.facts import Fact
+from services.analytics.core.facts import Fact, forget
 from services.shared.contracts.vocabulary import LEVELS, UnitLevel, subtree
 from services.shared.database import Collection, Database, Document, Migration, Session, create, in_snapshot
 
@@ -54,6 +54,17 @@ class CounterStore:
     async def facts(self, projection: str, ids: Sequence[str], session: Session) -> dict[str, Fact]:
         found = self._database[projection].find({"_id": {"$in": list(ids)}}, session=session)
         return {row["_id"]: _fact(row) async for row in found}
+
+    async def heard(self, projection: str, ids: Sequence[str], session: Session) -> dict[str, int]:
+        """The highest sequence known of each subject."""
+        return {id_: fact.newest for id_, fact in (await self.facts(projection, ids, session)).items()}
+
+    async def forget_heard(self, projection: str, ids: Sequence[str], session: Session) -> None:
+        """Forget the sequences of these subjects; what is counted of them stays."""
+        forgotten = [forget(fact) for fact in (await self.facts(projection, ids, session)).values()]
+        if forgotten:
+            writes = [ReplaceOne({"_id": fact.subject}, _document(fact)) for fact in forgotten]
+            await self._database[projection].bulk_write(writes, ordered=False, session=session)
 
     async def save(
         self, projection: str, new: Sequence[Fact], grown: Sequence[Fact], changes: Changes, session: Session

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from services.analytics.core.core import Core
 from services.analytics.projections.catalogue import PROJECTIONS
 from services.analytics.projections.migrations import MIGRATIONS
 from services.analytics.projections.projector import Projector
-from services.shared.runtime import Feature
+from services.shared.runtime import Feature, Learnt
 
 
 def projections(core: Core) -> Feature:
@@ -18,4 +20,12 @@ def projections(core: Core) -> Feature:
             for event, mapping in projection.mappings.items()
         },
         migrations=MIGRATIONS,
+        learnt=[
+            Learnt(
+                projection.name,
+                partial(core.store.forget_heard, projection.name),
+                partial(core.store.heard, projection.name),
+            )
+            for projection in PROJECTIONS
+        ],
     )

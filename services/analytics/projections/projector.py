@@ -9,7 +9,7 @@ from services.analytics.core.counting import Changes, EventMapping, Projection
 from services.analytics.core.facts import Fact, learn, learn_whole
 from services.analytics.core.store import CounterStore
 from services.shared.contracts.base import Envelope
-from services.shared.messaging import Handler, UnitOfWork
+from services.shared.messaging import Handler, UnitOfWork, without_leaps
 
 
 class Projector:
@@ -30,7 +30,8 @@ class Projector:
             changes = Changes()
             new_facts: list[Fact] = []
             grown_facts: list[Fact] = []
-            for event in events:
+            heard = {subject: fact.newest for subject, fact in known.items()}
+            for event in without_leaps(events, heard, work):
                 old = known.get(event.subject)
                 before = old or Fact(event.subject)
                 after = rule(before, event.sequence, mapping.states(event.data))

@@ -8,7 +8,7 @@ from services.groups.placement.handlers import subscriptions
 from services.groups.placement.pending import LOOP, PendingPlacements
 from services.groups.placement.service import PlacementService
 from services.groups.placement.store import PlacementStore
-from services.shared.runtime import Feature
+from services.shared.runtime import Feature, Learnt
 
 
 def placement(core: Core) -> Feature:
@@ -18,4 +18,5 @@ def placement(core: Core) -> Feature:
         routers=[placement_router(service)],
         subscriptions=subscriptions(service),
         loops={LOOP: PendingPlacements(core, store, service).run},
+        learnt=[Learnt("placements", store.forget_heard, store.heard)],
     )

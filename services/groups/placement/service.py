@@ -26,7 +26,7 @@ from services.shared.contracts.groups import GroupMemberAssigned, GroupMemberRem
 from services.shared.errors import NotFoundError
 from services.shared.identity import Identity
 from services.shared.ids import new_id
-from services.shared.messaging import Origin, UnitOfWork
+from services.shared.messaging import Origin, UnitOfWork, is_leap, leap_error
 
 _OUTCOMES: Final[Mapping[type[Event], str]] = {
     GroupMemberAssigned: "assigned",
@@ -57,7 +57,7 @@ class PlacementService:
         """
         core, session = self._core, work.session
         placements = await core.store.placements([change.member_id for change, _ in requests], session)
-        due = [r for r in requests if again or is_newer(r.change, placements.get(r.change.member_id))]
+        due = requests if again else _due(requests, placements, work)
         if not due:
             return
         changes = [change for change, _ in due]
@@ -97,3 +97,17 @@ class PlacementService:
         told = Counter([type(event) for step in seating.steps for event, _ in step.events])
         for event, outcome in _OUTCOMES.items():
             metrics.placements.labels(outcome).inc(told[event])
+
+
+def _due(
+    requests: Sequence[ChangeRequest], placements: Mapping[str, Placement], work: UnitOfWork
+) -> list[ChangeRequest]:
+    """The changes that are not stale; an event whose sequence leaps is refused."""
+    due = []
+    for request in requests:
+        change, placement = request.change, placements.get(request.change.member_id)
+        if is_leap(change.sequence, placement.member_sequence if placement else 0):
+            work.refuse(request.origin.causation_id or "", leap_error())
+        elif is_newer(change, placement):
+            due.append(request)
+    return due

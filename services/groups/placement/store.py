@@ -82,6 +82,17 @@ class PlacementStore:
         rows = self._placements.find(query, session=session).limit(limit)
         return [PLACEMENTS.decode(row) async for row in rows]
 
+    async def heard(self, member_ids: Many[str], session: Session) -> dict[str, int]:
+        """The last applied sequence of each member who has a placement."""
+        query = {"_id": {"$in": list(member_ids)}}
+        found = self._placements.find(query, {"member_sequence": 1}, session=session)
+        return {row["_id"]: row["member_sequence"] async for row in found}
+
+    async def forget_heard(self, member_ids: Many[str], session: Session) -> None:
+        """Make any event of these members news; their placements stay."""
+        query = {"_id": {"$in": list(member_ids)}}
+        await self._placements.update_many(query, {"$set": {"member_sequence": 0}}, session=session)
+
     async def count_waiting(self) -> int:
         return await self._placements.count_documents(_WAITING)
 

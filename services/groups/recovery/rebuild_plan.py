@@ -35,7 +35,7 @@ from services.shared.contracts.groups import (
     UnitUpserted,
 )
 from services.shared.errors import PermanentError
-from services.shared.messaging import Inbox, UnitOfWork
+from services.shared.messaging import Inbox, UnitOfWork, newer
 from services.shared.operations.rebuild import Plan
 from services.shared.runtime import Runtime
 
@@ -48,24 +48,24 @@ class RestoreHandlers:
 
     async def units(self, events: Sequence[Envelope[UnitUpserted]], work: UnitOfWork) -> None:
         known = await self._store.units([e.subject for e in events], work.session)
-        newer = [e for e in events if (u := known.get(e.subject)) is None or e.sequence > u.version]
-        units = [restored_unit(e, known.get(e.subject)) for e in newer]
+        news = newer(events, {code: unit.version for code, unit in known.items()}, work)
+        units = [restored_unit(e, known.get(e.subject)) for e in news]
         await self._store.save_units(units, known, work.session)
 
     async def groups(self, events: Sequence[Envelope[GroupEvent]], work: UnitOfWork) -> None:
         """Raises: `PermanentError` for a group whose beginning is missing."""
         known = await self._store.groups([e.subject for e in events], work.session)
-        newer = [e for e in events if (g := known.get(e.subject)) is None or e.sequence > g.version]
+        news = newer(events, {id_: group.version for id_, group in known.items()}, work)
         try:
-            groups = [restored_group(e, known.get(e.subject)) for e in newer]
+            groups = [restored_group(e, known.get(e.subject)) for e in news]
         except UnknownGroupError:
             raise PermanentError("unknown_group") from None
         await self._store.save_groups(groups, known, work.session)
 
     async def placements(self, events: Sequence[Envelope[PlacementEvent]], work: UnitOfWork) -> None:
         known = await self._store.placements([e.subject for e in events], work.session)
-        newer = [e for e in events if (p := known.get(e.subject)) is None or e.sequence > p.sequence]
-        placements = [restored_placement(e, known.get(e.subject)) for e in newer]
+        news = newer(events, {id_: placement.sequence for id_, placement in known.items()}, work)
+        placements = [restored_placement(e, known.get(e.subject)) for e in news]
         await self._store.save_placements(placements, known, work.session)
         answered = [e.causation_id for e in events if e.causation_id and completes_answer(e.data)]
         await self._mark_done(answered, work)

@@ -11,7 +11,7 @@ from services.groups.core.domain import unit_upserted
 from services.groups.core.store import GROUPS, PLACEMENTS, UNITS
 from services.shared.contracts.groups import GroupSnapshot, PlacementSnapshot, UnitUpserted
 from services.shared.database import Document
-from services.shared.operations.republish import Source
+from services.shared.runtime import Source
 
 
 def unit(row: Document) -> tuple[UnitUpserted, int]:

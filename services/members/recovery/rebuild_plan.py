@@ -22,7 +22,7 @@ from services.shared.contracts.members import (
     MemberUpdated,
 )
 from services.shared.database import Document
-from services.shared.messaging import Origin, UnitOfWork
+from services.shared.messaging import Origin, UnitOfWork, newer
 from services.shared.operations.rebuild import Plan
 from services.shared.runtime import Runtime
 
@@ -39,10 +39,13 @@ class MemberRebuild:
         subjects = [event.subject for event in events]
         known = await self._store.versions(subjects, work.session)
         lost = await self._store.lost_sequences(subjects, work.session)
-        newer = [e for e in events if e.subject in known and e.sequence > known[e.subject]]
-        await self._store.change({e.subject: _changes(e) for e in newer}, work.session)
-        await self._store.mark_contacts_lost([e.subject for e in newer if _changed_contact(e)], work.session)
-        unknown = [e for e in events if e.subject not in known and e.sequence > lost.get(e.subject, 0)]
+        news = newer(events, {**lost, **known}, work)
+        changed = [e for e in news if e.subject in known]
+        await self._store.change({e.subject: _changes(e) for e in changed}, work.session)
+        await self._store.mark_contacts_lost(
+            [e.subject for e in changed if _changed_contact(e)], work.session
+        )
+        unknown = [e for e in news if e.subject not in known]
         await self._store.add_lost(
             [LostMember(e.subject, e.data.unit, e.sequence, left=_left(e.data)) for e in unknown],
             work.session,

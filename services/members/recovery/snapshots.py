@@ -8,7 +8,7 @@ from services.members.core.domain import Consent, agreed_channels
 from services.members.core.store import MEMBER
 from services.shared.contracts.members import MemberSnapshot
 from services.shared.database import Document
-from services.shared.operations.republish import Source
+from services.shared.runtime import Source
 
 _COPIED: Final = tuple(name for name in MemberSnapshot.model_fields if name in MEMBER.keys)
 """Fields of a snapshot that are fields of a member."""

@@ -12,7 +12,7 @@ from services.notifications.core.store import MIGRATIONS, InviteStore, Notificat
 from services.notifications.core.texts import Texts
 from services.notifications.settings import NotificationsSettings
 from services.shared.encryption import Vault
-from services.shared.runtime import Feature, Runtime, vault_key
+from services.shared.runtime import Feature, Learnt, Runtime, vault_key
 
 
 class Core:
@@ -37,5 +37,9 @@ class Core:
         return Feature(
             slow_gauges=[vault_key(self.vault, self.runtime.registry)],
             migrations=MIGRATIONS,
+            learnt=[
+                Learnt("recipients", self.recipients.forget_heard, self.recipients.heard),
+                Learnt("group_invites", self.invites.forget_heard, self.invites.sequences),
+            ],
             on_close=[self.members.close, self.groups.close, self.vault.close],
         )

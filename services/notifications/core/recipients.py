@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from services.shared.contracts.base import Event
 from services.shared.contracts.groups import GroupMemberAssigned, GroupMemberRemoved, PlacementSnapshot
+from services.shared.contracts.members import TOPIC as MEMBERS
 from services.shared.contracts.members import (
     MemberJoined,
     MemberLeft,
@@ -47,6 +48,12 @@ class Recipient:
     def introduced(self) -> bool:
         """Whether their consents are known; nothing can be decided about a message to them before."""
         return self.joined or self.found
+
+    def heard(self, topic: str) -> int:
+        """The highest sequence known from the topic's events about this member."""
+        if topic == MEMBERS:
+            return max(self.unit_sequence, self.language_sequence, self.contact_sequence)
+        return self.placement_sequence
 
 
 def learn(known: Recipient, event: Event, sequence: int) -> Recipient:

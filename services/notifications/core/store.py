@@ -20,6 +20,8 @@ from pymongo import ASCENDING, IndexModel, ReplaceOne, UpdateOne
 
 from services.notifications.core.domain import WELCOME, Notification, State
 from services.notifications.core.recipients import Recipient
+from services.shared.contracts.groups import TOPIC as GROUPS
+from services.shared.contracts.members import TOPIC as MEMBERS
 from services.shared.database import Codec, Collection, Database, Document, Migration, Session, create
 from services.shared.encryption import create_key_collection
 
@@ -52,6 +54,20 @@ class RecipientStore:
     async def save(self, recipients: Sequence[Recipient], session: Session) -> None:
         writes = [ReplaceOne({"_id": r.member_id}, _RECIPIENT.encode(r), upsert=True) for r in recipients]
         await self._recipients.bulk_write(writes, ordered=False, session=session)
+
+    async def heard(self, member_ids: Many[str], session: Session) -> dict[str, int]:
+        """The highest sequence known of each member, of either topic."""
+        known = await self.by_id(member_ids, session)
+        return {
+            id_: max(recipient.heard(topic) for topic in (MEMBERS, GROUPS))
+            for id_, recipient in known.items()
+        }
+
+    async def forget_heard(self, member_ids: Many[str], session: Session) -> None:
+        """Make the next snapshots of these members news; these also tell whether they are still members."""
+        await self._recipients.update_many(
+            {"_id": {"$in": list(member_ids)}}, {"$set": _UNHEARD}, session=session
+        )
 
     async def count(self) -> int:
         return await self._recipients.count_documents({})
@@ -92,6 +108,12 @@ class InviteStore:
         """The sequence of the last event about each group's link, for groups that had one."""
         found = self._invites.find({"_id": {"$in": list(group_ids)}}, {"sequence": 1}, session=session)
         return {row["_id"]: row["sequence"] async for row in found}
+
+    async def forget_heard(self, group_ids: Many[str], session: Session) -> None:
+        """Make the next events of these groups news; whether they have a link stays."""
+        await self._invites.update_many(
+            {"_id": {"$in": list(group_ids)}}, {"$set": {"sequence": 0}}, session=session
+        )
 
     async def save(self, changes: Mapping[str, tuple[bool, int]], session: Session) -> None:
         """`{group id: (ready, sequence)}`"""
@@ -146,6 +168,10 @@ class NotificationStore:
         return {row["_id"]: row["count"] async for row in self._notifications.aggregate(pipeline)}
 
 
+_UNHEARD: Final[Document] = {
+    **{f.name: 0 for f in fields(Recipient) if f.name.endswith("_sequence")},
+    "active": True,
+}
 _READY_BY_HINT: Final = {"$set": {"ready": True, "sequence": 0}}
 _AWAITED: Final = {"$inc": {"awaited": 1}, "$setOnInsert": {"ready": False, "sequence": 0}}
 

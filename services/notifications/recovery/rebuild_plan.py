@@ -21,7 +21,7 @@ from services.shared.contracts.notifications import (
     NotificationSnapshot,
     NotificationSuppressed,
 )
-from services.shared.messaging import UnitOfWork
+from services.shared.messaging import UnitOfWork, newer
 from services.shared.operations.rebuild import Plan
 from services.shared.runtime import Runtime
 
@@ -45,7 +45,7 @@ class Restorer:
 
     async def restore(self, events: Sequence[Envelope[Stated]], work: UnitOfWork) -> None:
         known = await self._notifications.by_id([e.subject for e in events], work.session)
-        fresh = [e for e in events if (n := known.get(e.subject)) is None or e.sequence > n.sequence]
+        fresh = newer(events, {id_: known[id_].sequence for id_ in known}, work)
         restored = [_restored(e, known.get(e.subject)) for e in fresh]
         await self._notifications.add([n for n in restored if n.id not in known], work.session)
         await self._notifications.save([n for n in restored if n.id in known], work.session)

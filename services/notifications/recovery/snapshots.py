@@ -8,7 +8,7 @@ from services.notifications.core.domain import State
 from services.notifications.core.store import NOTIFICATIONS
 from services.shared.contracts.notifications import NotificationSnapshot
 from services.shared.database import Document
-from services.shared.operations.republish import Source
+from services.shared.runtime import Source
 
 _DERIVED: Final = {"notification_id", "state", "sender", "attempts"}
 _AS_STORED: Final = tuple(name for name in NotificationSnapshot.model_fields if name not in _DERIVED)

@@ -15,7 +15,7 @@ from services.notifications.core.recipients import Recipient, learn
 from services.shared.contracts.base import Envelope, Event, Step
 from services.shared.contracts.groups import GroupInviteChanged, GroupMemberAssigned, GroupSnapshot
 from services.shared.ids import new_id
-from services.shared.messaging import Origin, UnitOfWork
+from services.shared.messaging import Origin, UnitOfWork, newer, without_leaps
 
 
 class WelcomeHandlers:
@@ -32,7 +32,8 @@ class WelcomeHandlers:
         """Any event whose subject is a member."""
         known = await self._recipients.by_id([event.subject for event in events], work.session)
         learnt: dict[str, Recipient] = {}
-        for event in events:
+        heard = {id_: recipient.heard(events[0].data.topic) for id_, recipient in known.items()}
+        for event in without_leaps(events, heard, work):
             before = known.get(event.subject, Recipient(event.subject))
             if (after := learn(before, event.data, event.sequence)) != before:
                 learnt[event.subject] = after
@@ -47,7 +48,7 @@ class WelcomeHandlers:
     ) -> None:
         """Release what waits for a link that is there now; hold what would go with a withdrawn link."""
         known = await self._invites.sequences([event.subject for event in events], work.session)
-        fresh = [event for event in events if event.sequence > known.get(event.subject, 0)]
+        fresh = newer(events, known, work)
         if not fresh:
             return
         await self._invites.save(

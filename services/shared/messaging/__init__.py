@@ -23,6 +23,7 @@ from services.shared.messaging.consuming.applier import Applier, Handler, Subscr
 from services.shared.messaging.consuming.consumer import BatchConsumer
 from services.shared.messaging.consuming.fuse import Fuse
 from services.shared.messaging.consuming.inbox import Inbox
+from services.shared.messaging.consuming.leaps import MAX_LEAP, is_leap, leap_error, newer, without_leaps
 from services.shared.messaging.consuming.sub_batches import Affinity, Splitter
 from services.shared.messaging.dead_letters.replay import Replayer
 from services.shared.messaging.dead_letters.store import DeadLetters, Filter, Place, letter_id, place_of
@@ -35,6 +36,7 @@ from services.shared.messaging.publishing.outbox import Origin, Outbox, UnitOfWo
 from services.shared.messaging.publishing.relay import Relay
 
 __all__ = [
+    "MAX_LEAP",
     "MIGRATIONS",
     "SECONDS",
     "SIZES",
@@ -70,6 +72,10 @@ __all__ = [
     "decode",
     "describe_topics",
     "encode",
+    "is_leap",
+    "leap_error",
     "letter_id",
+    "newer",
     "place_of",
+    "without_leaps",
 ]

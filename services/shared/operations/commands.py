@@ -20,8 +20,8 @@ from services.shared.operations.backup import BackupError, Manifest
 from services.shared.operations.backup import dump as take_dump
 from services.shared.operations.backup import restore as fill
 from services.shared.operations.rebuild import Plan, Rebuild, RebuildError
-from services.shared.operations.republish import Republish, Source
-from services.shared.runtime import Runtime, Service, serve
+from services.shared.operations.republish import Republish
+from services.shared.runtime import Runtime, Service, Source, serve
 
 S = TypeVar("S", bound=ServiceSettings)
 

@@ -8,35 +8,21 @@ sequence, so a consumer may receive the two in either order.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import Final
 
 from rich.console import Console
 
-from services.shared.contracts.base import Event
 from services.shared.contracts.vocabulary import subtree
-from services.shared.database import Database, Document, Session
+from services.shared.database import Database, Document
 from services.shared.messaging import Origin, Outbox, UnitOfWork
 from services.shared.operations.progress import Meter
+from services.shared.runtime import Source
 
 BATCH: Final = 500
 MOST_WAITING: Final = 5000
 """Outbox rows above which the command waits, so that snapshots do not delay the service's own events."""
 PATIENCE_SECONDS: Final = 10.0
-
-
-@dataclass(frozen=True)
-class Source:
-    """One collection to republish. `snapshot` maps a document to its event and sequence; `unit` is the field
-    with the unit's code; only `fields` are read, so that no other field can leak; `where` excludes documents
-    never published."""
-
-    collection: str
-    unit: str
-    fields: Sequence[str]
-    snapshot: Callable[[Document], tuple[Event, int]]
-    where: Document = field(default_factory=dict)
 
 
 class Republish:
@@ -102,19 +88,14 @@ class Republish:
 
         async def body(work: UnitOfWork) -> list[tuple[str, str]]:
             staged = []
-            for row in await self._rows(source, after, work.session):
+            query = self._query(source, after)
+            for row in await source.read(self._database, query, self._batch, work.session):
                 event, sequence = source.snapshot(row)
                 work.stage(event, sequence, self._origin)
                 staged.append((row["_id"], event.event_type))
             return staged
 
         return await self._outbox.transact(body)
-
-    async def _rows(self, source: Source, after: str, session: Session) -> list[Document]:
-        rows = self._database[source.collection].find(
-            self._query(source, after), dict.fromkeys(source.fields, 1), session=session
-        )
-        return await rows.sort("_id", 1).limit(self._batch).to_list(self._batch)
 
     def _query(self, source: Source, after: str) -> Document:
         conditions: list[Document] = [{"_id": {"$gt": after}}]

@@ -7,7 +7,20 @@ from services.shared.runtime.composition import Service
 from services.shared.runtime.feature import Feature
 from services.shared.runtime.jobs_api import JobOut, accepted
 from services.shared.runtime.lifecycle import serve
+from services.shared.runtime.repairs_api import Learnt
 from services.shared.runtime.runtime import Runtime, broker_of
 from services.shared.runtime.slow_gauges import vault_key
+from services.shared.runtime.snapshots import Source
 
-__all__ = ["Feature", "JobOut", "Runtime", "Service", "accepted", "broker_of", "serve", "vault_key"]
+__all__ = [
+    "Feature",
+    "JobOut",
+    "Learnt",
+    "Runtime",
+    "Service",
+    "Source",
+    "accepted",
+    "broker_of",
+    "serve",
+    "vault_key",
+]

@@ -41,6 +41,7 @@ from services.shared.messaging import (
 from services.shared.runtime.dead_letters_api import dead_letters_router
 from services.shared.runtime.feature import Feature, Hook
 from services.shared.runtime.jobs_api import jobs_router
+from services.shared.runtime.repairs_api import forget_router, snapshots_router
 from services.shared.runtime.runtime import Runtime
 from services.shared.runtime.slow_gauges import SlowGauges, oplog
 from services.shared.runtime.status_api import status_router
@@ -93,6 +94,7 @@ class Service:
             self.replayer = self._replayer(self.subscriptions)
             routers.append(dead_letters_router(self.replayer, runtime.dead_letters, runtime.fuse))
         routers.append(status_router(runtime, self.consumer))
+        routers += self._repair_routers()
         self._supervisor = Supervisor(self._loops(), runtime.metrics)
         self.app = self._application(description, routers)
 
@@ -135,6 +137,13 @@ class Service:
             dead_letters=runtime.dead_letters,
             clock=runtime.clock,
         )
+
+    def _repair_routers(self) -> Iterable[APIRouter]:
+        runtime = self.runtime
+        if learnt := [each for feature in self.features for each in feature.learnt]:
+            yield forget_router(learnt, runtime.outbox)
+        if sources := [source for feature in self.features for source in feature.snapshots]:
+            yield snapshots_router(sources, runtime.database, runtime.outbox)
 
     def _loops(self) -> dict[str, Loop]:
         """The background loops, in the order of starting. They stop in reverse order, the relay last."""

@@ -12,7 +12,9 @@ from services.shared.database import Migration
 from services.shared.jobs import JobKind
 from services.shared.loops import Loop
 from services.shared.messaging import Subscriptions
+from services.shared.runtime.repairs_api import Learnt
 from services.shared.runtime.slow_gauges import Reading
+from services.shared.runtime.snapshots import Source
 
 Hook = Callable[[], Awaitable[None]]
 
@@ -22,8 +24,9 @@ class Feature:
     """One capability of a service, from its routes to its collections. All fields are optional.
 
     `body_limits` override the usual limit, in bytes, for exact paths. If several features handle one event
-    type, their handlers run in the order of the list, in one transaction. `on_stop` hooks run after the last
-    request and before the background loops stop, `on_close` hooks after the loops.
+    type, their handlers run in the order of the list, in one transaction. `ops repair` forgets what is
+    `learnt`, and has the `snapshots` of the services that own it published. `on_stop` hooks run after the
+    last request and before the background loops stop, `on_close` hooks after the loops.
     """
 
     routers: Sequence[APIRouter] = ()
@@ -33,5 +36,7 @@ class Feature:
     jobs: Sequence[JobKind] = ()
     slow_gauges: Sequence[Reading] = ()
     migrations: Sequence[Migration] = ()
+    snapshots: Sequence[Source] = ()
+    learnt: Sequence[Learnt] = ()
     on_stop: Sequence[Hook] = ()
     on_close: Sequence[Hook] = ()

@@ -12,7 +12,8 @@ from rich.console import Console
 from services.shared.contracts.members import MemberSnapshot
 from services.shared.contracts.vocabulary import Gender
 from services.shared.database import Document
-from services.shared.operations.republish import Republish, Source
+from services.shared.operations.republish import Republish
+from services.shared.runtime import Source
 from tests.integration.messaging.conftest import Bench, on_the_real_things_alone
 
 pytestmark = on_the_real_things_alone

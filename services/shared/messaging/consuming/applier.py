@@ -257,8 +257,8 @@ class Applier:
             await self._pause(backoff_seconds(attempts))
 
     async def _transact(self, sub_batch: SubBatch[DecodedRecord]) -> None:
-        """One transaction: handlers, inbox ids, staged events, and letters for records that did not
-        decode."""
+        """One transaction: handlers, inbox ids, staged events, and letters for records that did not decode or
+        that a handler refused."""
 
         runs = 0
 
@@ -273,16 +273,22 @@ class Applier:
             for wave in waves([d.envelope for d in fresh if d.envelope]):
                 for kind, events in wave.items():
                     await self._handlers[kind](events, work)
+            if work.refused:
+                fresh = [decoded.judged(work.refused) for decoded in fresh]
             await self._inbox.add([d.inbox_id for d in fresh], self._clock.now(), work.session)
-            undecodable = [FailedRecord(d.record, d.reason, d.detail) for d in fresh if not d.envelope]
-            await self._dead_letters.bury(work, undecodable)
+            dead = [
+                FailedRecord(d.record, d.reason, d.detail, decodable=d.envelope is not None)
+                for d in fresh
+                if d.is_dead
+            ]
+            await self._dead_letters.bury(work, dead)
             return fresh
 
         fresh = await self._outbox.transact(body)
         if runs > 1:
             self._splitter.note_contention()
         self._count(sub_batch.records, fresh)
-        await self._count_dead([decoded.reason for decoded in fresh if not decoded.envelope])
+        await self._count_dead([decoded.reason for decoded in fresh if decoded.is_dead])
 
     async def _fresh(self, records: Sequence[DecodedRecord], work: UnitOfWork) -> list[DecodedRecord]:
         """The records that are not applied yet, each once."""
@@ -314,7 +320,7 @@ class Applier:
             raise RebalancedError
 
     def _count(self, records: Sequence[DecodedRecord], fresh: Sequence[DecodedRecord]) -> None:
-        applied = [d.envelope for d in fresh if d.envelope]
+        applied = [d.envelope for d in fresh if d.envelope and not d.is_dead]
         for type_, count in Counter(event.type for event in applied).items():
             self._metrics.events.labels(type_, "applied").inc(count)
         if len(records) > len(fresh):

@@ -4,11 +4,12 @@ is applied."""
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from services.shared.contracts.base import Envelope, Event
 from services.shared.contracts.catalogue import BY_TYPE
+from services.shared.errors import PermanentError
 from services.shared.faults import describe
 from services.shared.messaging.broker import Partition, Record
 from services.shared.messaging.codec import decode, peek_type
@@ -20,7 +21,8 @@ NEWER_VERSION = re.compile(r"^(?P<base>.+)\.v[1-9]\d{0,3}$")
 
 @dataclass(frozen=True, slots=True)
 class DecodedRecord:
-    """A record with its envelope, or with the reason why it did not decode."""
+    """A record with its envelope, or with the reason why it did not decode; with both, if a handler refused
+    it."""
 
     record: Record
     envelope: Envelope[Event] | None = None
@@ -33,6 +35,15 @@ class DecodedRecord:
     def inbox_id(self) -> str:
         # The ce_id of an undecodable record cannot be trusted: it could be the id of a good event.
         return self.envelope.id if self.envelope else letter_id(self.record)
+
+    @property
+    def is_dead(self) -> bool:
+        return bool(self.reason)
+
+    def judged(self, refused: Mapping[str, PermanentError]) -> DecodedRecord:
+        """The same record, with the reason if a handler refused it."""
+        error = refused.get(self.inbox_id) if self.envelope else None
+        return replace(self, reason=error.reason, detail=error.detail) if error else self
 
     def under(self, span: Span | None) -> DecodedRecord:
         """The same record under `span`, so that events staged by its handler become children of the span."""

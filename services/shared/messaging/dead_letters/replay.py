@@ -251,5 +251,7 @@ class Replayer:
         for wave in waves(fresh):
             for kind, same in wave.items():
                 await self._handlers[kind](same, work)
+        for error in work.refused.values():
+            raise error
         await self._inbox.add([event.id for event in fresh], self._clock.now(), work.session)
         return len(mine)

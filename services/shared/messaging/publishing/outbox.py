@@ -19,6 +19,7 @@ from services.shared.database import (
     commits_within,
     transact,
 )
+from services.shared.errors import PermanentError
 from services.shared.ids import new_id
 from services.shared.messaging.broker import Message
 from services.shared.messaging.codec import encode
@@ -56,10 +57,17 @@ class UnitOfWork:
         self._clock = clock
         self.staged: list[Document] = []
         self.committed: list[Callable[[], None]] = []
+        self.refused: dict[str, PermanentError] = {}
+        """Events that became dead letters although the transaction goes on, by id."""
 
     def after_commit(self, do: Callable[[], None]) -> None:
         """Call `do` once if this run commits: counters and wake-ups must not count a run that is repeated."""
         self.committed.append(do)
+
+    def refuse(self, event_id: str, error: PermanentError) -> None:
+        """Make one event of the batch a dead letter, without running the others again. For an event that has
+        had no effect yet."""
+        self.refused[event_id] = error
 
     def stage(self, event: Event, sequence: int, origin: Origin) -> None:
         """Publish `event` if and only if this transaction commits. `sequence` is the subject's next

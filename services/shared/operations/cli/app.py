@@ -1,4 +1,4 @@
-"""Operate a running deployment: a service's dead letters and fuse, and the doctor.
+"""Operate a running deployment: a service's dead letters and fuse, repairs, and the doctor.
 
 Dead letters and the fuse are reached through the service's API, because a replay needs the service's
 handlers. Exit codes: 0 done; 1 it failed, or letters stay dead after a replay; 2 the command was wrong.
@@ -7,10 +7,7 @@ handlers. Exit codes: 0 done; 1 it failed, or letters stay dead after a replay; 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -20,7 +17,8 @@ from services.shared.clock import SystemClock
 from services.shared.operations.cli import show
 from services.shared.operations.cli.ages import age
 from services.shared.operations.cli.client import Client, Query
-from services.shared.operations.cli.target import OpsError, find
+from services.shared.operations.cli.options import LOCAL, Directory, Json, Service, Url, consumer
+from services.shared.operations.cli.repair import repair
 from services.shared.operations.doctor.command import doctor
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
@@ -31,6 +29,7 @@ fuse_app = typer.Typer(
 app.add_typer(letters_app, name="dead-letters")
 app.add_typer(fuse_app, name="fuse")
 app.command()(doctor)
+app.command()(repair)
 
 
 def _age(text: str) -> timedelta:
@@ -40,13 +39,6 @@ def _age(text: str) -> timedelta:
         raise typer.BadParameter(str(error)) from None
 
 
-Service = Annotated[str, typer.Option("--service", "-s", help="groups, notifications or analytics.")]
-Url = Annotated[
-    str | None,
-    typer.Option(help="Address of the service. Default: SANGATHAN_<SERVICE>_URL, else stack.json."),
-]
-Directory = Annotated[Path, typer.Option("--dir", help="Directory of the local stack's stack.json.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document per line.")]
 Type = Annotated[str | None, typer.Option("--type", help="Only letters of this event type.")]
 Reason = Annotated[str | None, typer.Option(help="Only letters with this reason.")]
 Older = Annotated[
@@ -61,7 +53,6 @@ State = Annotated[str | None, typer.Option(help="Only letters in this state: dea
 Letter = Annotated[str | None, typer.Argument(metavar="ID", help="topic:partition:offset")]
 All = Annotated[bool, typer.Option("--all", help="Every dead letter.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only count the letters; change nothing.")]
-LOCAL = Path(".local")
 
 
 @letters_app.command("list")
@@ -77,13 +68,12 @@ def list_(
     directory: Directory = LOCAL,
 ) -> None:
     """List letters in the order of the log, without their values."""
-    with _client(service, url, directory) as client:
+    with consumer(service, url, directory) as client:
         query = _query(type_, reason, older_than, newer_than) | ({"state": state} if state else {})
         found = client.letters(query)
-        if json:
-            show.lines(found)
-        else:
-            show.table(found, show.LETTER_COLUMNS)
+        shown = show.lines(found) if json else show.table(found, show.LETTER_COLUMNS)
+        if not shown:
+            _explain_nothing(client, query)
 
 
 @letters_app.command()
@@ -98,8 +88,11 @@ def summary(
     directory: Directory = LOCAL,
 ) -> None:
     """Count the dead letters by type and reason, with the times of the oldest and the newest."""
-    with _client(service, url, directory) as client:
-        found = client.summary(_query(type_, reason, older_than, newer_than))
+    with consumer(service, url, directory) as client:
+        query = _query(type_, reason, older_than, newer_than)
+        found = client.summary(query)
+        if not found["total"]:
+            _explain_nothing(client, query)
         if json:
             show.lines(found["items"])
         else:
@@ -116,7 +109,7 @@ def show_(
     directory: Directory = LOCAL,
 ) -> None:
     """Show one letter, without its value."""
-    with _client(service, url, directory) as client:
+    with consumer(service, url, directory) as client:
         letter = client.letter(id_)
         if json:
             show.lines([letter])
@@ -141,7 +134,7 @@ def replay(
     """Replay one letter, or all that match, in order. Safe to repeat."""
     query = _query(type_, reason, older_than, newer_than)
     _choose(id_, query, everything)
-    with _client(service, url, directory) as client:
+    with consumer(service, url, directory) as client:
         if dry_run:
             _would(client, id_, query, "replayed", json)
         elif id_:
@@ -169,7 +162,7 @@ def discard(
     """Discard one letter, or all that match, for good."""
     query = _query(type_, reason, older_than, newer_than)
     _choose(id_, query, everything)
-    with _client(service, url, directory) as client:
+    with consumer(service, url, directory) as client:
         if dry_run:
             _would(client, id_, query, "discarded", json)
         elif id_:
@@ -181,26 +174,15 @@ def discard(
 @fuse_app.command("show")
 def show_fuse(service: Service, json: Json = False, url: Url = None, directory: Directory = LOCAL) -> None:
     """Show whether the fuse is open, since when and why."""
-    with _client(service, url, directory) as client:
+    with consumer(service, url, directory) as client:
         _show(client.fuse(), json)
 
 
 @fuse_app.command()
 def reset(service: Service, json: Json = False, url: Url = None, directory: Directory = LOCAL) -> None:
     """Close the fuse: the consumer continues where it stopped."""
-    with _client(service, url, directory) as client:
+    with consumer(service, url, directory) as client:
         _show(client.reset_fuse(), json)
-
-
-@contextmanager
-def _client(service: str, url: str | None, directory: Path) -> Iterator[Client]:
-    """A client of the service. Any failure inside the block prints one line and exits with 1."""
-    try:
-        with Client(find(service, url, directory)) as client:
-            yield client
-    except OpsError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from None
 
 
 def _query(
@@ -224,10 +206,25 @@ def _choose(id_: str | None, query: Query, everything: bool) -> None:
 
 def _would(client: Client, id_: str | None, query: Query, what: str, json: bool) -> None:
     total = int(client.letter(id_)["state"] == "dead") if id_ else client.summary(query)["total"]
+    if not (total or id_):
+        _explain_nothing(client, query)
     if json:
         show.lines([{"would_be": what, "letters": total}])
     else:
         show.out.print(f"{total} would be {what}")
+
+
+def _explain_nothing(client: Client, query: Query) -> None:
+    """Tell on standard error which types and reasons exist, when a filter by them selects nothing."""
+    if not {"type", "reason"} & query.keys():
+        return
+    kinds = client.summary({"state": query.get("state", "dead")})["items"]
+    for name in ("type", "reason"):
+        there = sorted({str(kind[name] or "-") for kind in kinds})
+        if (wanted := query.get(name)) is not None and wanted not in there:
+            show.err.print(
+                f"no letter has the {name} {wanted!r}; there are: {', '.join(there) or 'none'}", markup=False
+            )
 
 
 def _show(document: dict[str, Any], json: bool) -> None:
@@ -253,13 +250,17 @@ def _replay_all(client: Client, query: Query, json: bool) -> None:
         if failures:
             show.table(failures, ("id", "reason", "detail"))
         show.out.print(", ".join(f"{n} {name}" for name, n in counts.items()))
+    if not counts.total():
+        _explain_nothing(client, query)
     if counts.total() > counts["replayed"]:
         raise typer.Exit(1)
 
 
 def _discard_all(client: Client, query: Query, why: str, yes: bool, json: bool) -> None:
     total = client.summary(query)["total"]
-    if not yes:
+    if not total:
+        _explain_nothing(client, query)
+    if total and not yes:
         typer.confirm(f"Discard {total} dead letters for good?", abort=True, err=True)
     discarded = sum(answer["discarded"] for answer in client.discard_all(query, why, total))
     if json:

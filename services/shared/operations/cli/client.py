@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote
@@ -15,6 +15,8 @@ PAGE = 500
 BATCH = 100
 """Letters per replay call, so that each call answers well within `SECONDS`."""
 SECONDS = 60.0
+FIRST_SECONDS = 5.0
+"""Most that a service may take to say that it lives. Only then it is given `SECONDS` for each call."""
 
 Query = Mapping[str, str]
 
@@ -24,10 +26,11 @@ class Client:
 
     def __init__(self, target: Target, transport: httpx2.BaseTransport | None = None) -> None:
         self._target = target
+        self._lives = False
         self._http = httpx2.Client(
             base_url=f"{target.url}/v1/ops",
             headers={"Authorization": f"Bearer {target.token}"},
-            timeout=SECONDS,
+            timeout=httpx2.Timeout(SECONDS, connect=FIRST_SECONDS),
             trust_env=False,
             transport=transport,
         )
@@ -84,16 +87,28 @@ class Client:
     def reset_fuse(self) -> dict[str, Any]:
         return self._send("POST", "/fuse/reset")
 
+    def forget(self, subjects: Sequence[str], *, dry_run: bool) -> list[dict[str, Any]]:
+        """What this consumer knew of the subjects, before it forgot their sequences."""
+        body = {"subjects": list(subjects), "dry_run": dry_run}
+        return list(self._send("POST", "/repairs", body=body)["items"])
+
+    def snapshots(self, subjects: Sequence[str], *, dry_run: bool) -> list[dict[str, Any]]:
+        """The snapshots of the subjects that this service publishes again."""
+        body = {"subjects": list(subjects), "dry_run": dry_run}
+        return list(self._send("POST", "/snapshots", body=body)["items"])
+
     def _send(
-        self, method: str, path: str, query: Query | None = None, *, body: Mapping[str, str] | None = None
+        self, method: str, path: str, query: Query | None = None, *, body: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
         name = self._target.service
         try:
+            self._check_lives()
             answer = self._http.request(method, path, params=query, json=body)
             document = answer.json()
         except (httpx2.TransportError, httpx2.InvalidURL) as error:
             raise OpsError(
-                f"{name} at {self._target.url} does not answer: {error or type(error).__name__}"
+                f"{name} at {self._target.url} does not answer: {error or type(error).__name__}; "
+                "check the address and the process, and restart it if it hangs (runbook, ServiceDown)"
             ) from None
         except ValueError:
             raise OpsError(
@@ -102,6 +117,12 @@ class Client:
         if not answer.is_success:
             raise OpsError(f"{name} refuses: {_reason(answer.status_code, document)}")
         return dict(document)
+
+    def _check_lives(self) -> None:
+        """A frozen process accepts connections and never answers: find out before a long call."""
+        if not self._lives:
+            self._http.get(f"{self._target.url}/livez", timeout=FIRST_SECONDS)
+            self._lives = True
 
 
 def _path(id_: str) -> str:

@@ -17,12 +17,17 @@ LETTER_COLUMNS = ("id", "type", "reason", "detail", "attempts", "state", "at")
 KIND_COLUMNS = ("count", "type", "reason", "oldest", "newest")
 
 
-def lines(documents: Iterable[Mapping[str, Any]]) -> None:
+def lines(documents: Iterable[Mapping[str, Any]]) -> int:
+    """Print each document on a line; returns how many."""
+    shown = 0
     for document in documents:
         print(json.dumps(document, ensure_ascii=False))
+        shown += 1
+    return shown
 
 
-def table(documents: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> None:
+def table(documents: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> int:
+    """Print a table; returns its number of rows."""
     rows = Table(box=None, pad_edge=False)
     for column in columns:
         rows.add_column(column, overflow="fold")
@@ -30,6 +35,7 @@ def table(documents: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> Non
         # Text, not markup: a type comes from a header, which may hold anything.
         rows.add_row(*(Text(_cell(document[column])) for column in columns))
     out.print(rows)
+    return rows.row_count
 
 
 def facts(document: Mapping[str, Any]) -> None:

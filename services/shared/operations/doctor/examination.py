@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 
@@ -36,12 +37,27 @@ def _processes(found: Seen[Processes], expected: Expected, release: str, now: da
         yield unseen("services", found)
         return
     yield from examine("services", found, services.answering, lambda ps: f"{len(ps)} processes answer")
-    yield from _without_address(found, expected)
+    unnamed = _without_address(found, expected)
+    for service in unnamed:
+        cure = f"give its --url or SANGATHAN_{service.upper()}_URL"
+        yield unseen("services", Unseen(f"{service}, no address given", cure, Verdict.SKIPPED))
     up = [process for process in found if not process.fault]
-    yield from _health(up, release)
+    silent = [process.name for process in found if process.fault]
+    yield from _partly(_health(up, release), len(up), [*silent, *unnamed])
     yield from (unseen("metrics", p.metrics) for p in up if isinstance(p.metrics, Unseen))
     measured = [process for process in up if not isinstance(process.metrics, Unseen)]
-    yield from _metrics(measured, expected, now)
+    silent += [process.name for process in up if isinstance(process.metrics, Unseen)]
+    yield from _partly(_metrics(measured, expected, now), len(measured), [*silent, *unnamed])
+
+
+def _partly(findings: Iterable[Finding], asked: int, silent: Sequence[str]) -> Iterator[Finding]:
+    """What is well of those that were asked says nothing of the others: name them."""
+    for finding in findings:
+        if silent and finding.verdict is Verdict.WELL:
+            who = f"of {asked} of {asked + len(silent)}; not asked: {', '.join(silent)}"
+            yield replace(finding, said=f"{finding.said}, {who}")
+        else:
+            yield finding
 
 
 def _health(processes: Processes, release: str) -> Iterator[Finding]:
@@ -86,18 +102,11 @@ def _metric_checks(expected: Expected, now: datetime) -> Mapping[str, MetricChec
     }
 
 
-def _without_address(found: Processes, expected: Expected) -> Iterator[Finding]:
-    """Report the services without an address; none if a process is of an unknown service, since it may be any
-    of them."""
+def _without_address(found: Processes, expected: Expected) -> list[str]:
+    """The services without an address; none if a process is of an unknown service, since it may be any of
+    them."""
     named = {process.service for process in found}
-    if named <= expected.services.keys():
-        for service in sorted(expected.services.keys() - named):
-            why = Unseen(
-                f"{service}, no address given",
-                f"give its --url or SANGATHAN_{service.upper()}_URL",
-                Verdict.SKIPPED,
-            )
-            yield unseen("services", why)
+    return sorted(expected.services.keys() - named) if named <= expected.services.keys() else []
 
 
 def _log(found: Seen[Log], expected: Expected) -> Iterator[Finding]:
