@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import shlex
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -33,6 +35,8 @@ USUAL_PORTS = {
     "mongo": 27017,
 }
 DEFAULT_DIRECTORY = Path(".local")
+OURS = {"SANGATHAN_LOCAL_BROKER", "SANGATHAN_LOCAL_PORTS", "SANGATHAN_TOKEN", "SANGATHAN_TOKEN_FILE"}
+"""Variables that this command and `ops` read."""
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
@@ -119,9 +123,10 @@ def secrets(
     directory: Directory = DEFAULT_DIRECTORY, days: Annotated[int, typer.Option(min=1)] = 365
 ) -> None:
     """Create the development keys and secrets that docker-compose.yml mounts, and print where they are."""
-    keys = Keys.open(directory / "secrets", days)
-    directory.chmod(0o700)
-    keys.share_with_containers()
+    with one_line_errors(directory):
+        keys = Keys.open(directory / "secrets", days)
+        directory.chmod(0o700)
+        keys.share_with_containers()
     console.print(f"keys and secrets are in {keys.directory}; tokens are good for {days} days")
 
 
@@ -190,10 +195,23 @@ def _run(stack: LocalStack, inside: Callable[[], Awaitable[None]]) -> None:
     logging.basicConfig(
         level=logging.WARNING, format="%(message)s", handlers=[RichHandler(console=console, show_path=False)]
     )
-    try:
+    if ignored := sorted(name for name in os.environ if name.startswith("SANGATHAN_") and name not in OURS):
+        logging.warning(
+            "ignored: %s: services of the stack get their settings from it alone", ", ".join(ignored)
+        )
+    with one_line_errors(stack.directory):
         asyncio.run(_until_stopped(stack, inside))
+
+
+@contextmanager
+def one_line_errors(directory: Path) -> Iterator[None]:
+    """Report what the user can mend in one line, and exit with 1."""
+    try:
+        yield
     except LocalError as problem:
         raise SystemExit(f"error: {problem}") from None
+    except OSError as problem:  # a full disk, a directory of somebody else
+        raise SystemExit(f"error: {problem.filename or directory}: {problem.strerror}") from None
 
 
 async def _until_stopped(stack: LocalStack, inside: Callable[[], Awaitable[None]]) -> None:
@@ -215,11 +233,8 @@ async def _until_stopped(stack: LocalStack, inside: Callable[[], Awaitable[None]
 
 
 async def _inside(stack: LocalStack, inside: Callable[[], Awaitable[None]]) -> None:
-    wanted = stack.directory
     console.print("starting MongoDB, the broker and the services ...")
     async with stack:
-        if stack.directory != wanted:
-            console.print(f"{wanted} is in use by another run; this one lives in {stack.directory}")
         await inside()
 
 

@@ -22,8 +22,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from joserfc import jwt
-from joserfc.errors import SecurityWarning
+from joserfc.errors import JoseError, SecurityWarning
 from joserfc.jwk import KeySet, OKPKey
+
+from infra.local.errors import LocalError
 
 ISSUER = AUDIENCE = "sangathan"
 ADMIN_SCOPES = "members:* contacts:read groups:* notifications:* analytics:* ops:*"
@@ -46,7 +48,14 @@ class Keys:
         if not signing_file.exists():
             made = OKPKey.generate_key("Ed25519", {"use": "sig", "alg": "EdDSA"}, auto_kid=True)
             write_private(signing_file, json.dumps(made.as_dict(private=True)))
-        keys = cls(directory, OKPKey.import_key(json.loads(signing_file.read_text())), days)
+        try:
+            signing = OKPKey.import_key(json.loads(signing_file.read_text()))
+        except (ValueError, TypeError, KeyError, JoseError) as error:
+            raise LocalError(
+                f"{signing_file} holds no signing key ({type(error).__name__}): restore it, or delete it and "
+                "its tokens become invalid"
+            ) from None
+        keys = cls(directory, signing, days)
         keys._write_secrets()
         return keys
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import random
 import socket
+
+log = logging.getLogger(__name__)
 
 HOST = "127.0.0.1"
 """The only address that the stack listens on."""
@@ -41,9 +44,12 @@ class Ports:
     def __init__(self) -> None:
         self._given: set[int] = set()
 
-    def take(self, wanted: int = 0) -> int:
-        """The wanted port, or a free one if `wanted` is 0, in use or already given out."""
+    def take(self, wanted: int = 0, whose: str = "") -> int:
+        """The wanted port, or a free one if `wanted` is 0, in use or already given out; `whose` is told
+        then."""
         port = wanted if wanted and self._available(wanted) else self._any()
+        if wanted and port != wanted:
+            log.warning("port %d of %s is taken; it gets %d", wanted, whose, port)
         self._given.add(port)
         return port
 

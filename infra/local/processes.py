@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import signal
@@ -20,6 +21,7 @@ log = logging.getLogger(__name__)
 
 STOP_WITHIN = 10.0  # seconds between SIGTERM and SIGKILL
 _POLL = 0.1
+DISK_FULL = os.strerror(errno.ENOSPC)
 _NOISE = ("weak version `GLIBC",)  # the loader's warning about the embedded broker's binary; harmless
 
 
@@ -28,6 +30,9 @@ class State(StrEnum):
     STARTING = "starting"
     READY = "ready"
     WAITING = "restarting"
+    SILENT = "not answering"
+    """It was ready, and does not answer now: frozen, or too busy."""
+    STOPPING = "stopping"
 
 
 class ChildFailed(LocalError):
@@ -38,6 +43,8 @@ class ChildFailed(LocalError):
         fate = (
             "did not become ready in time" if code is None else f"exited with code {code} before it was ready"
         )
+        if DISK_FULL in last_words:
+            fate += ": the disk is full"
         super().__init__(f"{name} {fate}; see {log_file}" + (f"\n{last_words}" if last_words else ""))
 
 
@@ -132,6 +139,12 @@ class Child:
             self.state = State.WAITING  # at once, so that wait_ready() cannot see the dead process's state
         self.signal(signal.SIGKILL)
 
+    async def look(self) -> State:
+        """The state now. A child that was ready is asked again: a frozen one neither exits nor says so."""
+        if self.state is State.READY and not (_runs(self.pid) and await self.ready()):
+            return State.SILENT if self.state is State.READY else self.state
+        return self.state
+
     async def wait_ready(self, within: float = 60.0) -> None:
         """Wait until the child is ready (again).
 
@@ -199,6 +212,16 @@ class Child:
     def _failure(self) -> LocalError:
         code = self._process.returncode if self._process is not None else None
         return self.explain(ChildFailed(self.name, code, self.log_file, tail(self.log_file)))
+
+
+def _runs(pid: int) -> bool:
+    """Whether the process is neither frozen (SIGSTOP, a debugger) nor gone. A frozen one still accepts
+    connections: the kernel does that for it."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] not in "TtZX"
 
 
 def tail(log_file: Path, lines: int = 5) -> str:

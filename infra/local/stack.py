@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -23,6 +24,12 @@ from infra.local.services import SERVICES, Command, Surroundings, module, replic
 from infra.local.workdir import hold
 from services.shared.config.kafka_security import UNSECURED
 from services.shared.errors import TransientError
+
+log = logging.getLogger(__name__)
+
+NEEDED_BYTES = 500_000_000
+"""Free space without which nothing is started: the journals of MongoDB and of the broker take about half of
+it at once."""
 
 
 class LocalStack:
@@ -81,7 +88,12 @@ class LocalStack:
         self._held = ExitStack()
 
     async def __aenter__(self) -> Self:
-        self.directory = self._held.enter_context(hold(self.directory, or_sibling=self._or_sibling))
+        wanted, self.directory = (
+            self.directory,
+            self._held.enter_context(hold(self.directory, or_sibling=self._or_sibling)),
+        )
+        if self.directory != wanted:
+            log.warning("%s is in use by another run; this one lives in %s", wanted, self.directory)
         try:
             await self._start()
         except BaseException:
@@ -140,6 +152,12 @@ class LocalStack:
     def _prepare(self) -> None:
         if self._fresh:
             shutil.rmtree(self._home / "data", ignore_errors=True)
+        free = shutil.disk_usage(self.directory).free
+        if free < NEEDED_BYTES:
+            raise LocalError(
+                f"the disk of {self.directory} has {free / 1e6:.0f} MB free, {NEEDED_BYTES / 1e6:.0f} MB are "
+                "needed: free some, or give a --dir on another disk"
+            )
         self.keys = Keys.open(self._home / "secrets")
         self.token = self.mint(ADMIN_SCOPES)
         self._spare = Ports()
@@ -161,7 +179,7 @@ class LocalStack:
         self.urls = {name: url(self._ports[name]) for name in self._of_service}
 
     def _port(self, name: str) -> int:
-        return self._spare.take(self._wished.get(name, 0))
+        return self._spare.take(self._wished.get(name, 0), name)
 
     def _mongo_nodes(self) -> list[Child]:
         data, ports = self._home / "data" / "mongo", self._stores["mongo"]

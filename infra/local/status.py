@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from datetime import timedelta
 
 import httpx2
@@ -14,23 +15,48 @@ from rich.text import Text
 from infra.local.processes import Child, State
 from infra.local.stack import LocalStack
 
-_COLOURS = {State.READY: "green", State.STARTING: "yellow", State.WAITING: "red", State.STOPPED: "red"}
+_COLOURS = {State.READY: "green", State.STARTING: "yellow", State.STOPPING: "yellow"}
+"""Any other state is red."""
 
 
 async def watch(stack: LocalStack, console: Console) -> None:
-    """Show the stack until cancelled: live on a terminal, once as plain lines elsewhere.
-
-    Elsewhere, restarts show up as log lines.
-    """
-    if not console.is_terminal:
+    """Show the stack until cancelled: live on a terminal; elsewhere once as plain lines, and then a line for
+    each child that falls silent or answers again."""
+    if console.is_terminal:
+        await _show_live(stack, console)
+    else:
         console.print("\n".join(describe(stack)))
-        await asyncio.Event().wait()
+        await _report_changes(stack, console)
+
+
+async def _show_live(stack: LocalStack, console: Console) -> None:
     headers = {"Authorization": f"Bearer {stack.token}"}
+    states, counts = await look(stack), ""
     async with httpx2.AsyncClient(timeout=1, trust_env=False, headers=headers) as client:
-        with Live(_table(stack, ""), console=console, refresh_per_second=2) as live:
-            while True:
-                live.update(_table(stack, await _counts(stack, client)))
-                await asyncio.sleep(1)
+        with Live(_table(stack, states, counts), console=console, refresh_per_second=2) as live:
+            try:
+                while True:
+                    states, counts = await asyncio.gather(look(stack), _counts(stack, client))
+                    live.update(_table(stack, states, counts))
+                    await asyncio.sleep(1)
+            finally:  # the last frame stays on the terminal while the stack stops
+                live.update(_table(stack, dict.fromkeys(states, State.STOPPING), counts))
+
+
+async def _report_changes(stack: LocalStack, console: Console) -> None:
+    silent: set[str] = set()
+    while True:
+        now = {name for name, state in (await look(stack)).items() if state is State.SILENT}
+        for name in sorted(now ^ silent):
+            console.print(f"{name} {'does not answer' if name in now else 'answers again'}")
+        silent = now
+        await asyncio.sleep(1)
+
+
+async def look(stack: LocalStack) -> dict[str, State]:
+    """The present state of each process, asked within 2 s."""
+    states = await asyncio.gather(*(child.look() for child in stack.processes.values()))
+    return dict(zip(stack.processes, states, strict=True))
 
 
 def describe(stack: LocalStack) -> list[str]:
@@ -44,18 +70,20 @@ def describe(stack: LocalStack) -> list[str]:
     ]
 
 
-def _table(stack: LocalStack, counts: str) -> RenderableType:
+def _table(stack: LocalStack, states: Mapping[str, State], counts: str) -> RenderableType:
     addresses = {"kafka": stack.kafka, "mongo": stack.mongo, **stack.urls}
     table = Table("", "state", "up", "restarts", "address", box=None, pad_edge=False)
     for name, child in stack.processes.items():
-        table.add_row(name, _state(child), _uptime(child), str(child.restarts), addresses.get(name, ""))
+        table.add_row(
+            name, _state(states[name]), _uptime(child), str(child.restarts), addresses.get(name, "")
+        )
     return Group(
         table, Text(f"{counts}{stack.directory}/stack.json has all of this; Ctrl-C stops", style="dim")
     )
 
 
-def _state(child: Child) -> Text:
-    return Text(child.state, style=_COLOURS[child.state])
+def _state(state: State) -> Text:
+    return Text(state, style=_COLOURS.get(state, "red"))
 
 
 def _uptime(child: Child) -> str:

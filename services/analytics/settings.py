@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from services.shared.config.settings import ServiceSettings
+from services.shared.config.settings import Period, ServiceSettings
 
 
 class AnalyticsSettings(ServiceSettings):
     service: str = "analytics"
-    gauges_seconds: float = 10.0
+    gauges_seconds: Period = 10.0
     """How often the business gauges on /metrics are read from the counters."""

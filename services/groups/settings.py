@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from services.shared.config.settings import ServiceSettings
+from typing import Annotated
+
+from pydantic import Field
+
+from services.shared.config.settings import Period, ServiceSettings
 
 
 class GroupsSettings(ServiceSettings):
     service: str = "groups"
-    group_capacity: int = 1024
+    group_capacity: Annotated[int, Field(ge=1, le=100_000)] = 1024
     """Seats of a new group. A WhatsApp group takes 1,024 members (WhatsApp Help Center, "group limits")."""
-    waiting_room_seconds: float = 5.0
+    waiting_room_seconds: Period = 5.0
     """Seconds between looks at members who wait for their unit, if this process has not created it itself."""

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from services.shared.config.settings import ServiceSettings
+from services.shared.config.settings import Seconds, ServiceSettings
 from services.shared.encryption import MasterKeys
 
 
@@ -30,7 +30,7 @@ class NotificationsSettings(ServiceSettings):
     """How long a batch belongs to the process that claimed it. Half of it is the deadline for sending."""
     send_tries: Annotated[int, Field(ge=1)] = 6
     """Tries in all before a message that may go through later counts as failed."""
-    send_retry_seconds: float = 30.0
+    send_retry_seconds: Seconds = 30.0
     """Pause after the first try that may go through later; doubles each time, up to an hour."""
     contact_seconds: Annotated[float, Field(ge=0, le=3600)] = 3600.0
     """How long a contact fetched from members is used; the cache itself keeps none longer than an hour."""

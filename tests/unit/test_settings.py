@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import base64
+import json
+import os
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
 from services.groups.__main__ import cli
+from services.groups.settings import GroupsSettings
+from services.members.settings import MembersSettings
 from services.shared.config.kafka_security import Security
-from services.shared.config.settings import ServiceSettings
+from services.shared.config.settings import ServiceSettings, unknown_variables
 
 PASSWORD = {"kafka_sasl_username": "groups", "kafka_sasl_password": "hunter2-hunter2"}
 
@@ -71,3 +76,72 @@ def test_a_service_says_in_one_line_what_is_wrong_with_its_settings(monkeypatch)
         "error: settings: Value error, PLAINTEXT has no use for kafka_sasl_*: "
         "set kafka_security_protocol=SASL_SSL"
     )
+
+
+KEY = base64.b64encode(bytes(96)).decode()
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "fault"),
+    [
+        ("GROUP_CAPACITY", "-4", "group_capacity: Input should be greater than or equal to 1"),
+        ("GROUP_CAPACITY", "0", "group_capacity: Input should be greater than or equal to 1"),
+        (
+            "GROUP_CAPACITY",
+            "9223372036854775707",
+            "group_capacity: Input should be less than or equal to 100000",
+        ),
+        ("WAITING_ROOM_SECONDS", "0", "waiting_room_seconds: Input should be greater than or equal to 0.01"),
+        ("HTTP_PORT", "99999", "http_port: Input should be less than or equal to 65535"),
+        ("CONSUMER_MAX_BATCH", "0", "consumer_max_batch: Input should be greater than or equal to 1"),
+        ("SECRETS_DIR", "/nowhere", "/nowhere: SANGATHAN_SECRETS_DIR names no directory"),
+    ],
+)
+def test_a_number_out_of_bounds_is_told_in_one_line(monkeypatch, variable, value, fault):
+    monkeypatch.setenv(f"SANGATHAN_{variable}", value)
+    with pytest.raises(SystemExit) as refused:
+        cli([])
+    assert str(refused.value) == f"error: settings: {fault}"
+
+
+@pytest.mark.parametrize(
+    ("keys", "fault"),
+    [
+        (b"{", 'error parsing value for field "master_keys"'),
+        (b"hunter2", 'error parsing value for field "master_keys"'),
+        (b"\xff\xfe", "is not UTF-8"),
+        (b"[]", "master_keys: Input should be a valid dictionary"),
+        (b"{}", "must name at least one key, each of 96 bytes"),
+        (b'{"a": "hunter2!"}', "master_keys"),
+        (json.dumps({"a-1": KEY, "a_1": KEY}).encode(), "names of master keys must differ"),
+    ],
+)
+def test_malformed_master_keys_are_told_in_one_line_without_them(tmp_path, monkeypatch, keys, fault):
+    (tmp_path / "sangathan_master_keys").write_bytes(keys)
+    monkeypatch.setenv("SANGATHAN_SECRETS_DIR", str(tmp_path))
+    monkeypatch.setenv("SANGATHAN_BLIND_INDEX_KEY", base64.b64encode(bytes(32)).decode())
+    with pytest.raises(SystemExit, match="^error: settings: ") as refused:
+        MembersSettings.load()
+    said = str(refused.value)
+    assert fault in said
+    assert "\n" not in said
+    assert "hunter2" not in said
+
+
+def test_a_mistyped_variable_is_told_with_the_one_it_resembles(monkeypatch):
+    for name in [name for name in os.environ if name.startswith("SANGATHAN_")]:
+        monkeypatch.delenv(name)
+    for name in (
+        "GROUP_CAPACTY",
+        "FOO",
+        "TOKEN",
+        "SECRETS_DIR",
+        "LOCAL_PORTS",
+        "MEMBERS_URL",
+        "GROUP_CAPACITY",
+    ):
+        monkeypatch.setenv(f"SANGATHAN_{name}", "1")
+    assert unknown_variables(GroupsSettings.model_fields) == {
+        "SANGATHAN_FOO": None,
+        "SANGATHAN_GROUP_CAPACTY": "SANGATHAN_GROUP_CAPACITY",
+    }

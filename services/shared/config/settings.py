@@ -6,14 +6,26 @@ like its variable in lower case (the form in which Docker and Kubernetes mount s
 
 from __future__ import annotations
 
+import difflib
 import os
 import socket
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, FilePath, ValidationError, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from services.shared.config.kafka_security import Protocol, Security
+
+PREFIX: Final = "SANGATHAN_"
+NOT_SETTINGS: Final = frozenset({"SECRETS_DIR", "TOKEN", "TOKEN_FILE", "LOCAL_BROKER", "LOCAL_PORTS"})
+"""Variables that are no setting of a service: of this module, of commands, of the local stack."""
+
+AtLeastOne = Annotated[int, Field(ge=1)]
+Seconds = Annotated[float, Field(ge=0)]
+Period = Annotated[float, Field(ge=0.01)]
+"""Seconds between two turns of a loop: 0 would turn it without a pause."""
 
 
 def default_instance() -> str:
@@ -24,7 +36,7 @@ class Settings(BaseSettings):
     """The base of all settings. Validation errors never quote a setting's value."""
 
     model_config = SettingsConfigDict(
-        env_prefix="SANGATHAN_",
+        env_prefix=PREFIX,
         extra="ignore",
         frozen=True,
         hide_input_in_errors=True,
@@ -39,9 +51,26 @@ class Settings(BaseSettings):
         Raises: `SystemExit` with one line that names the invalid setting and the reason.
         """
         try:
-            return cls(_secrets_dir=os.environ.get("SANGATHAN_SECRETS_DIR") or None, **values)
+            return cls(_secrets_dir=_secrets_dir(), **values)
         except ValidationError as refused:
-            raise SystemExit(f"error: settings: {_in_words(refused)}") from None
+            said = _in_words(refused)
+        except (
+            SettingsError
+        ) as refused:  # of a setting that is JSON; its text names the setting, not the value
+            said = str(refused)
+        except UnicodeError:  # its text quotes the value
+            said = "a variable or a file of SANGATHAN_SECRETS_DIR is not UTF-8"
+        except OSError as refused:
+            said = f"{refused.filename}: {refused.strerror}"
+        raise SystemExit(f"error: settings: {said}") from None
+
+
+def _secrets_dir() -> str | None:
+    """Raises: `NotADirectoryError`; without it, every secret would be reported as missing."""
+    directory = variable("secrets_dir")
+    if directory and not Path(directory).is_dir():
+        raise NotADirectoryError(0, "SANGATHAN_SECRETS_DIR names no directory", directory)
+    return directory
 
 
 def _in_words(refused: ValidationError) -> str:
@@ -115,9 +144,9 @@ class ServiceSettings(KafkaSettings, MongoSettings):
     """Name of this process in logs, traces and Kafka's client id. Default: host name and process id."""
     http_host: str = "127.0.0.1"
     """Address to listen on. The default accepts connections from this machine only."""
-    http_port: int = 8000
+    http_port: Annotated[int, Field(ge=0, le=65_535)] = 8000
     """TCP port to listen on."""
-    max_in_flight: int = 1024
+    max_in_flight: AtLeastOne = 1024
     """Requests in progress above which the service answers 429 to shed load."""
 
     mongo_database: str = ""
@@ -148,16 +177,16 @@ class ServiceSettings(KafkaSettings, MongoSettings):
     """Share (0 to 1) of the traces begun in this process that are recorded. A trace begun elsewhere follows
     its caller's decision."""
 
-    consumer_max_batch: int = 500
+    consumer_max_batch: AtLeastOne = 500
     """Most records in one consumer transaction. 500 keep it well under 5 % of a small WiredTiger cache."""
-    relay_max_batch: int = 1000
+    relay_max_batch: AtLeastOne = 1000
     """Most outbox rows that the relay publishes at once."""
-    lease_seconds: float = 5.0
+    lease_seconds: Annotated[float, Field(ge=0.1)] = 5.0
     """Seconds that the relay's lease lasts: after a crash, another process takes over within this time."""
-    drain_seconds: Annotated[float, Field(ge=0)] = 0.0
+    drain_seconds: Seconds = 0.0
     """Seconds after SIGTERM in which requests are still answered while `/readyz` fails. Set it to more than
     the load balancer needs to notice. 0: no drain."""
-    stop_seconds: float = 6.0
+    stop_seconds: Seconds = 6.0
     """Seconds that a stopping service gives its background loops. With the default, the exit takes less than
     10 s after the drain."""
 
@@ -173,4 +202,17 @@ class ServiceSettings(KafkaSettings, MongoSettings):
 def variable(name: str) -> str | None:
     """The value of `SANGATHAN_<NAME>`, for commands that build the variable's name from their arguments; None
     when unset."""
-    return os.environ.get(f"SANGATHAN_{name.upper()}") or None
+    return os.environ.get(f"{PREFIX}{name.upper()}") or None
+
+
+def unknown_variables(known: Iterable[str]) -> dict[str, str | None]:
+    """Variables of this deployment that name no field of `known`: a mistyped one has no effect. Each with the
+    variable that it resembles.
+
+    Addresses (`SANGATHAN_<SERVICE>_URL`) count as known: commands in the same container read them.
+    """
+    names = {f"{PREFIX}{name.upper()}" for name in (*known, *NOT_SETTINGS)}
+    unknown = sorted(
+        name for name in os.environ if name.startswith(PREFIX) and name not in names and name[-4:] != "_URL"
+    )
+    return {name: next(iter(difflib.get_close_matches(name, names, 1, 0.8)), None) for name in unknown}

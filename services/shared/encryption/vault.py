@@ -61,13 +61,15 @@ _LIBMONGOCRYPT: Final = 6
 _READABLE: Final = CodecOptions(document_class=dict, tz_aware=True)
 
 
-def _of_the_right_length(keys: dict[str, bytes]) -> dict[str, bytes]:
+def _usable(keys: dict[str, bytes]) -> dict[str, bytes]:
     if not keys or any(len(key) != MASTER_KEY_BYTES for key in keys.values()):
         raise ValueError(f"must name at least one key, each of {MASTER_KEY_BYTES} bytes")
+    if len({_provider(name) for name in keys}) < len(keys):
+        raise ValueError("names of master keys must differ in letters or digits")
     return keys
 
 
-MasterKeys = Annotated[dict[str, Base64Bytes], AfterValidator(_of_the_right_length), Field(repr=False)]
+MasterKeys = Annotated[dict[str, Base64Bytes], AfterValidator(_usable), Field(repr=False)]
 """Master keys as a setting: `{"<name>": "<base64 of 96 bytes>", ...}`. The first is current; the others only
 open older data keys."""
 
@@ -77,14 +79,10 @@ class Vault:
 
     `master_keys` maps names to 96 secret bytes each. The first is current; the others only open the data keys
     they sealed. Every method raises `pymongo.errors.PyMongoError` when a key collection cannot be read.
-
-    Raises: `ValueError` when two names differ only in punctuation.
     """
 
     def __init__(self, client: Client, database: Database, master_keys: Mapping[str, bytes]) -> None:
         providers = {_provider(name): {"key": key} for name, key in master_keys.items()}
-        if len(providers) < len(master_keys):
-            raise ValueError("names of master keys must differ in letters or digits")
         self._master = next(iter(providers))
         # libmongocrypt reads with majority concern: it would report a key still being written by another
         # process as missing.

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, TypeVar
 
+import structlog
 import uvicorn
 from prometheus_client import disable_created_metrics
 
-from services.shared.config.settings import ServiceSettings
+from services.shared.config.settings import ServiceSettings, unknown_variables
 from services.shared.http.draining import GRACEFUL_SECONDS, StopSignals, run
 from services.shared.observability.logs import configure_logs
 from services.shared.observability.tracing import TracingUnavailableError, configure_tracing, stop_tracing
 from services.shared.runtime.composition import Service
+
+log = structlog.get_logger(__name__)
 
 S = TypeVar("S", bound=ServiceSettings)
 
@@ -37,6 +40,8 @@ def serve(settings: S, build: Callable[[S], Service]) -> None:
         level=settings.log_level,
         fmt=settings.log_format,
     )
+    for name, meant in unknown_variables(type(settings).model_fields).items():
+        log.warning("settings.unknown", variable=name, did_you_mean=meant)
     try:
         configure_tracing(settings)
     except TracingUnavailableError as missing:

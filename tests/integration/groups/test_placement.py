@@ -10,6 +10,7 @@ from services.shared.contracts.groups import TOPIC
 from services.shared.contracts.members import MemberJoined, MemberLeft, MemberMoved
 from services.shared.contracts.vocabulary import Gender
 from services.shared.ids import new_id
+from services.shared.messaging import MAX_LEAP
 from tests.fixtures.apps import Running, base_settings, running
 
 UNIT = "BR-SARAN"
@@ -159,3 +160,58 @@ async def test_two_instances_racing_for_the_last_seats_never_exceed_capacity(
             row["group_id"] for row in await groups.runtime.database["placements"].find({}).to_list(None)
         )
         assert set(counted.values()) == {5}
+
+
+async def test_a_leaping_event_moves_nobody_and_freezes_nobody(groups: Running) -> None:
+    await tree(groups, UNIT, "BR-GAYA")
+    first, second = joins(2)
+    await groups.publish(first)
+    away = MemberMoved(member_id=first.member_id, from_unit=UNIT, unit="BR-GAYA")
+    for sequence in (MAX_LEAP + 2, 2**31, 2**53 - 1):
+        await groups.publish(groups.envelope(away, sequence))
+    await groups.publish(groups.envelope(second, MAX_LEAP + 1))
+
+    async def refused() -> bool:
+        return await groups.runtime.database["dead_letters"].count_documents({"reason": "sequence_leap"}) == 4
+
+    await groups.until(refused)
+    assert await seats(groups) == [(1, 1, "open")]
+    assert await seats(groups, "BR-GAYA") == []
+    await groups.publish(groups.envelope(away, 2), groups.envelope(second, 1))
+    await placed(groups, 2)
+    assert await seats(groups, "BR-GAYA") == [(1, 1, "open")]
+
+
+async def test_a_repair_forgets_how_far_a_member_is_known_and_nothing_else(groups: Running) -> None:
+    await tree(groups, UNIT, "BR-GAYA")
+    [member] = joins(1)
+    id_ = member.member_id
+    await groups.publish(member)
+    await placed(groups, 1)
+    away = MemberMoved(member_id=id_, from_unit=UNIT, unit="BR-GAYA")
+    await groups.publish(groups.envelope(away, 500_000))
+    await groups.until(lambda: _sequence_is(groups, id_, 500_000))
+
+    async def repair(**body: object) -> list[dict[str, object]]:
+        answer = await groups.http.post("/v1/ops/repairs", json={"subjects": [id_, new_id()], **body})
+        assert answer.status_code == 200, answer.text
+        return list(answer.json()["items"])
+
+    known = {"subject": id_, "kind": "placements", "sequence": 500_000}
+    assert await repair(dry_run=True) == [known]
+    assert await repair() == [known]
+    assert await repair() == [{**known, "sequence": 0}], "safe to repeat"
+    assert await seats(groups, "BR-GAYA") == [(1, 1, "open")], "effects stay"
+    back = MemberMoved(member_id=id_, from_unit="BR-GAYA", unit=UNIT)
+    await groups.publish(groups.envelope(back, 3))
+    await groups.until(lambda: _sequence_is(groups, id_, 3))
+    assert await seats(groups, "BR-GAYA") == [(1, 0, "open")]
+    answer = await groups.http.post(
+        "/v1/ops/repairs", json={"subjects": [id_]}, headers=groups.auth("groups:* ops:read")
+    )
+    assert answer.status_code == 403
+
+
+async def _sequence_is(groups: Running, member_id: str, sequence: int) -> bool:
+    query = {"_id": member_id, "member_sequence": sequence}
+    return await groups.runtime.database["placements"].count_documents(query) == 1

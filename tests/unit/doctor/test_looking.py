@@ -247,3 +247,24 @@ async def test_certificates_are_read_and_untrusted_ones_reported(tmp_path):
     async with speaks_tls(cert_file, key_file) as port:
         expired = await certificate(Endpoint("localhost", port, str(cert_file)))
     assert expired.fault == "certificate has expired"
+
+
+def test_what_is_well_of_some_says_of_how_many_and_who_was_not_asked():
+    """A frozen service says nothing; those that answer cannot speak for it."""
+    full = EXPECTED.partitions("groups")
+    metrics = {"sangathan_consumer_assigned_partitions": [({}, float(full))]}
+    groups = Process("groups", "http://g", version="0.1.0", metrics=metrics)
+    members = Process("members", "http://m", version="0.1.0", metrics=Unseen("http://m/metrics: 404", "x"))
+    analytics = Process("analytics", "http://a", fault="ReadTimeout")
+    said = {f.area: f.said for f in services_findings([groups, members, analytics]) if f.verdict == "well"}
+    assert said["readiness"] == (
+        "all processes that answer are ready, of 2 of 4; not asked: analytics at http://a, notifications"
+    )
+    assert said["partitions"] == (
+        "every partition has a reader, of 1 of 4; "
+        "not asked: analytics at http://a, members at http://m, notifications"
+    )
+    everyone = [
+        Process(name, f"http://{name}", version="0.1.0", metrics=metrics) for name in EXPECTED.services
+    ]
+    assert not [f for f in services_findings(everyone) if "not asked" in f.said]

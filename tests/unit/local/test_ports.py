@@ -33,3 +33,12 @@ def test_free_ports_are_out_of_reach_of_outgoing_connections():
         lowest_ephemeral = int(file.read().split()[0])
     ports = Ports()
     assert all(ports.take() < lowest_ephemeral for _ in range(50))
+
+
+def test_a_taken_port_is_told_with_the_one_instead(caplog):
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        taken = holder.getsockname()[1]
+        given = Ports().take(taken, "members")
+    assert [r.getMessage() for r in caplog.records] == [f"port {taken} of members is taken; it gets {given}"]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import socket
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,7 +16,7 @@ import time_machine
 from typer.testing import CliRunner
 
 from services.shared.operations.cli import app as command
-from services.shared.operations.cli import show
+from services.shared.operations.cli import client, options, repair, show
 from services.shared.operations.cli.ages import age
 from services.shared.operations.cli.client import Client
 from services.shared.operations.cli.target import OpsError, Target, find
@@ -41,6 +43,8 @@ class Service:
         self._status = status
 
     def __call__(self, request: httpx2.Request) -> httpx2.Response:
+        if request.url.path == "/livez":
+            return httpx2.Response(200)
         self.calls.append(request)
         return httpx2.Response(self._status, json=self._answers.pop(0))
 
@@ -58,9 +62,11 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
 
     def invoke(service: Service, *arguments: str, stdin: str = "") -> Any:
         transport = httpx2.MockTransport(service)
-        monkeypatch.setattr(command, "Client", lambda target: Client(target, transport))
+        for module in (options, repair):
+            monkeypatch.setattr(module, "Client", lambda target: Client(target, transport))
+        named = () if "--service" in arguments else ("--service", "groups")
         with time_machine.travel(NOW, tick=False):
-            return CliRunner().invoke(command.app, [*arguments, "--service", "groups"], input=stdin)
+            return CliRunner().invoke(command.app, [*arguments, *named], input=stdin)
 
     return invoke
 
@@ -194,3 +200,103 @@ def test_where_the_address_and_the_token_come_from(tmp_path: Path, monkeypatch: 
     assert find("groups", "http://option", tmp_path) == Target(
         "groups", "http://option", "of the environment"
     )
+
+
+@pytest.mark.parametrize("name", ["members", "group", "Groups", "http://groups"])
+def test_a_wrong_service_is_told_the_names(run: Any, name: str) -> None:
+    service = Service()
+    result = run(service, "fuse", "show", "--service", name)
+    assert result.exit_code == 2
+    assert result.stderr.count("\n") == 1
+    assert result.stderr.endswith("--service is groups, notifications or analytics\n")
+    assert not service.calls
+
+
+KINDS = [
+    {"count": 2, "type": "member.left", "reason": "handler_error", "oldest": "x", "newest": "x"},
+    {"count": 1, "type": None, "reason": "not_a_cloudevent", "oldest": "x", "newest": "x"},
+]
+NOTHING = {"total": 0, "items": []}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "answers", "told"),
+    [
+        (("list", "--reason", "nope"), [{"items": [], "next": None}], "reason 'nope'; there are: handler_er"),
+        (("summary", "--type", "nope"), [NOTHING], "type 'nope'; there are: -, member.left"),
+        (("replay", "--reason", "nope"), [answer(0)], "reason 'nope'; there are: handler_error, not_a_cl"),
+        (("replay", "--type", "member", "--dry-run"), [NOTHING], "type 'member'; there are: -, member.left"),
+        (("discard", "--type", "x", "--why", "a test"), [NOTHING], "type 'x'; there are: -, member.left"),
+    ],
+)
+def test_a_filter_that_selects_nothing_is_told_what_exists(
+    run: Any, arguments: tuple[str, ...], answers: list[Any], told: str
+) -> None:
+    kinds = {"total": 3, "items": KINDS}
+    result = run(Service(*answers, kinds, {"discarded": 0, "remaining": 0}), "dead-letters", *arguments)
+    assert result.exit_code == 0
+    assert f"no letter has the {told}" in result.stderr
+
+
+def test_a_service_that_never_answers_is_given_up_within_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a frozen one: the kernel accepts the connection, and nobody reads it."""
+    monkeypatch.setattr(client, "FIRST_SECONDS", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        began = time.monotonic()
+        with (
+            Client(Target("groups", address, "t")) as frozen,
+            pytest.raises(OpsError, match=r"does not answer.*restart it if it hangs"),
+        ):
+            frozen.fuse()
+        assert time.monotonic() - began < 2
+
+
+@pytest.fixture
+def owners(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MEMBERS", "NOTIFICATIONS"):
+        monkeypatch.setenv(f"SANGATHAN_{name}_URL", f"http://{name.lower()}")
+
+
+def rows(*subjects: str, kind: str = "member.snapshot", sequence: int = 2) -> dict[str, Any]:
+    return {"items": [{"subject": each, "kind": kind, "sequence": sequence} for each in subjects]}
+
+
+@pytest.mark.usefixtures("owners")
+def test_a_repair_forgets_what_its_owners_have_and_publishes_it_again(run: Any) -> None:
+    known = rows("m1", "m2", kind="placements", sequence=500_000)
+    service = Service(rows("m1", "m2"), known, rows("m1", "m2"))
+    result = run(service, "repair", "--subject", "m1", "--subject", "m2", "--subject", "m1", "--json")
+    assert result.exit_code == 0, result.output
+    calls = [(call.url.host, call.url.path, json.loads(call.content)) for call in service.calls]
+    assert calls == [
+        ("members", "/v1/ops/snapshots", {"subjects": ["m1", "m2"], "dry_run": True}),
+        ("groups", "/v1/ops/repairs", {"subjects": ["m1", "m2"], "dry_run": False}),
+        ("members", "/v1/ops/snapshots", {"subjects": ["m1", "m2"], "dry_run": False}),
+    ]
+    shown = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [(row["service"], row["subject"], row["sequence"]) for row in shown] == [
+        ("groups", "m1", 500_000),
+        ("groups", "m2", 500_000),
+        ("members", "m1", 2),
+        ("members", "m2", 2),
+    ]
+
+
+@pytest.mark.usefixtures("owners")
+def test_a_dry_run_of_a_repair_forgets_and_publishes_nothing(run: Any) -> None:
+    service = Service(rows("m1"), rows("m1", kind="placements"))
+    result = run(service, "repair", "--subject", "m1", "--dry-run")
+    assert "1 subjects would be learnt again" in result.stdout
+    assert all(json.loads(call.content)["dry_run"] for call in service.calls)
+
+
+@pytest.mark.usefixtures("owners")
+def test_what_no_owner_has_is_not_forgotten(run: Any) -> None:
+    service = Service(rows("m1"))
+    result = run(service, "repair", "--subject", "m1", "--subject", "ghost")
+    assert (result.exit_code, result.stderr) == (
+        1,
+        "error: nothing was changed: members do not have ghost\n",
+    )
+    assert service.paths == ["POST /snapshots"]

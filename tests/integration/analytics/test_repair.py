@@ -1,0 +1,79 @@
+"""Forged sequences: a leap is refused, and a frozen subject is counted right after a repair."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx2
+import pytest
+
+from services.shared.clock import SystemClock
+from services.shared.contracts.base import Envelope, Event
+from services.shared.contracts.members import MemberJoined, MemberMoved, MemberSnapshot
+from services.shared.contracts.vocabulary import Gender
+from services.shared.ids import new_id
+from services.shared.messaging import MAX_LEAP, encode
+from tests.fixtures.apps import TRACEPARENT
+from tests.integration.analytics.conftest import Analytics
+
+
+def said(event: Event, sequence: int) -> Envelope[Event]:
+    return Envelope(new_id(), sequence, SystemClock().now(), "test", TRACEPARENT, event)
+
+
+def joins(member: str, unit: str = "BR-A") -> MemberJoined:
+    return MemberJoined(
+        member_id=member, unit=unit, gender=Gender.FEMALE, language="hi", joined_at=SystemClock().now()
+    )
+
+
+def moves(member: str, unit: str) -> MemberMoved:
+    return MemberMoved(member_id=member, from_unit="BR-A", unit=unit)
+
+
+async def members(analytics: Analytics, unit: str) -> int:
+    answer = await analytics.get("/v1/overview", unit=unit)
+    return int(answer.json()["members"]["total"]) if answer.status_code == 200 else 0
+
+
+async def repair(analytics: Analytics, *subjects: str) -> list[dict[str, Any]]:
+    token = analytics._keys.mint("ops:*", "*", iat=0, nbf=0)
+    transport = httpx2.ASGITransport(analytics.service.app)
+    async with httpx2.AsyncClient(transport=transport, base_url="http://analytics") as client:
+        answer = await client.post(
+            "/v1/ops/repairs",
+            json={"subjects": list(subjects)},
+            headers={"Authorization": f"Bearer {token}"},
+        )
+    assert answer.status_code == 200, answer.text
+    return list(answer.json()["items"])
+
+
+@pytest.mark.parametrize("sequence", [MAX_LEAP + 2, 2**31, 2**53 - 1])
+async def test_a_leap_is_not_counted(analytics: Analytics, sequence: int) -> None:
+    member = new_id()
+    forged = analytics._record(encode(said(moves(member, "BR-B"), sequence)))
+    honest = analytics._record(encode(said(joins(member), 1)))
+    await analytics.applier.apply([honest, forged])
+    [letter] = await analytics.runtime.database["dead_letters"].find({}).to_list(None)
+    assert letter["reason"] == "sequence_leap"
+    assert (await members(analytics, "BR-A"), await members(analytics, "BR-B")) == (1, 0)
+
+
+async def test_a_frozen_member_is_counted_right_after_a_repair(analytics: Analytics) -> None:
+    member, other = new_id(), new_id()
+    await analytics.feed(
+        [said(joins(member), 1), said(joins(other), 1), said(moves(member, "BR-B"), 500_000)]
+    )
+    await analytics.feed([said(moves(member, "BR-C"), 2)])
+    assert (await members(analytics, "BR-B"), await members(analytics, "BR-C")) == (1, 0), "frozen"
+    known = await repair(analytics, member)
+    assert known == [{"subject": member, "kind": "members", "sequence": 500_000}]
+    snapshot = MemberSnapshot(**joins(member, "BR-C").model_dump(), status="active")
+    await analytics.feed([said(snapshot, 2)])
+    assert (await members(analytics, "BR-B"), await members(analytics, "BR-C")) == (0, 1)
+    await analytics.feed([said(moves(member, "BR-D"), 3)])
+    assert (await members(analytics, "BR-C"), await members(analytics, "BR-D")) == (0, 1)
+    assert await members(analytics, "BR") == 2
+    days = (await analytics.ok("/v1/timeseries", unit="BR", metric="members.joined"))["points"]
+    assert sum(point["value"] for point in days) == 2, "nobody joined twice"
