@@ -54,12 +54,8 @@ class Settings(BaseSettings):
             return cls(_secrets_dir=_secrets_dir(), **values)
         except ValidationError as refused:
             said = _in_words(refused)
-        except (
-            SettingsError
-        ) as refused:  # of a setting that is JSON; its text names the setting, not the value
+        except SettingsError as refused:  # not JSON, not UTF-8; its text names the setting, not the value
             said = str(refused)
-        except UnicodeError:  # its text quotes the value
-            said = "a variable or a file of SANGATHAN_SECRETS_DIR is not UTF-8"
         except OSError as refused:
             said = f"{refused.filename}: {refused.strerror}"
         raise SystemExit(f"error: settings: {said}") from None

@@ -10,8 +10,9 @@ import pytest
 from services.shared.contracts.base import Envelope
 from services.shared.errors import PermanentError
 from services.shared.messaging import MAX_LEAP, Filter, UnitOfWork, newer
-from tests.integration.messaging.conftest import Bench, joined
+from tests.integration.messaging.conftest import Bench, joined, on_the_real_things_alone
 
+pytestmark = on_the_real_things_alone
 ABSURD = [MAX_LEAP + 1, 2**31, 2**53 - 1]
 
 

@@ -1,4 +1,4 @@
-"""What a person may get wrong about the local stack is told in one line, without a traceback, before it starts."""
+"""What a person may get wrong about the local stack is told in one line, before anything starts."""
 
 from __future__ import annotations
 

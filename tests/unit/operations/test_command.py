@@ -150,9 +150,9 @@ def test_a_bulk_discard_asks_first(run: Any) -> None:
     refused = Service({"total": 2, "items": []})
     assert run(refused, *discard, stdin="n\n").exit_code == 1
     assert refused.paths == ["GET /dead-letters/summary"]
-    for stdin, options in (("y\n", ()), ("", ("--yes",))):
+    for stdin, given in (("y\n", ()), ("", ("--yes",))):
         service = Service({"total": 2, "items": []}, {"discarded": 2, "remaining": 1})
-        result = run(service, *discard, *options, stdin=stdin)
+        result = run(service, *discard, *given, stdin=stdin)
         assert (result.exit_code, "2 discarded" in result.stdout) == (0, True)
         assert json.loads(service.calls[1].content) == {"reason": "a test"}
 
