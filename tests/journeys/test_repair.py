@@ -100,9 +100,9 @@ async def join(api: Api, unit: str, phone: str) -> Member:
 async def test_a_frozen_subject_is_learnt_again_by_every_consumer(stack: LocalStack) -> None:
     async with Api(stack.urls, stack.token, connections=4) as api:
         await load_tree(api)
-        for code in ("BR-RONE", "BR-RTWO", "BR-RTHREE"):
-            body = {"level": "district", "name": {"en": code, "hi": "जिला"}}
-            await api.send("PUT", "groups", f"/v1/units/{code}", json=body)
+        for unit in ("BR-RONE", "BR-RTWO", "BR-RTHREE"):
+            body = {"level": "district", "name": {"en": unit, "hi": "जिला"}}
+            await api.send("PUT", "groups", f"/v1/units/{unit}", json=body)
         member = await join(api, "BR-RONE", "+919876500001")
         await until(lambda: member.placed_in("BR-RONE"))
         [group] = (await api.get("groups", "/v1/groups", unit="BR-RONE"))["items"]

@@ -26,7 +26,7 @@ from services.shared.operations.cli.target import OpsError
 from services.shared.operations.doctor import expected, looking, over_http
 from services.shared.operations.doctor.access import Access, find
 from services.shared.operations.doctor.examination import examination
-from services.shared.operations.doctor.facts import Process, Store
+from services.shared.operations.doctor.facts import Process, Sample, Store
 from services.shared.operations.doctor.findings import Finding, Unseen, Verdict, exit_code
 from services.shared.operations.doctor.over_tls import Endpoint, certificate
 from services.shared.operations.doctor.stores import judged
@@ -252,7 +252,7 @@ async def test_certificates_are_read_and_untrusted_ones_reported(tmp_path):
 def test_what_is_well_of_some_says_of_how_many_and_who_was_not_asked():
     """A frozen service says nothing; those that answer cannot speak for it."""
     full = EXPECTED.partitions("groups")
-    metrics = {"sangathan_consumer_assigned_partitions": [({}, float(full))]}
+    metrics: dict[str, list[Sample]] = {"sangathan_consumer_assigned_partitions": [({}, float(full))]}
     groups = Process("groups", "http://g", version="0.1.0", metrics=metrics)
     members = Process("members", "http://m", version="0.1.0", metrics=Unseen("http://m/metrics: 404", "x"))
     analytics = Process("analytics", "http://a", fault="ReadTimeout")
