@@ -17,6 +17,7 @@ from infra.local.stack import LocalStack
 
 _COLOURS = {State.READY: "green", State.STARTING: "yellow", State.STOPPING: "yellow"}
 """Any other state is red."""
+_NO_FLOWS: Mapping[str, str] = {}
 
 
 async def watch(stack: LocalStack, console: Console) -> None:
@@ -36,8 +37,10 @@ async def _show_live(stack: LocalStack, console: Console) -> None:
         with Live(_table(stack, states, counts), console=console, refresh_per_second=2) as live:
             try:
                 while True:
-                    states, counts = await asyncio.gather(look(stack), _counts(stack, client))
-                    live.update(_table(stack, states, counts))
+                    states, flows, counts = await asyncio.gather(
+                        look(stack), _flows(stack, client), _counts(stack, client)
+                    )
+                    live.update(_table(stack, states, counts, flows))
                     await asyncio.sleep(1)
             finally:  # the last frame stays on the terminal while the stack stops
                 live.update(_table(stack, dict.fromkeys(states, State.STOPPING), counts))
@@ -70,13 +73,14 @@ def describe(stack: LocalStack) -> list[str]:
     ]
 
 
-def _table(stack: LocalStack, states: Mapping[str, State], counts: str) -> RenderableType:
+def _table(
+    stack: LocalStack, states: Mapping[str, State], counts: str, flows: Mapping[str, str] = _NO_FLOWS
+) -> RenderableType:
     addresses = {"kafka": stack.kafka, "mongo": stack.mongo, **stack.urls}
-    table = Table("", "state", "up", "restarts", "address", box=None, pad_edge=False)
+    table = Table("", "state", "up", "restarts", "address", "events", box=None, pad_edge=False)
     for name, child in stack.processes.items():
-        table.add_row(
-            name, _state(states[name]), _uptime(child), str(child.restarts), addresses.get(name, "")
-        )
+        row = name, _state(states[name]), _uptime(child), str(child.restarts), addresses.get(name, "")
+        table.add_row(*row, flows.get(name, ""))
     return Group(
         table, Text(f"{counts}{stack.directory}/stack.json has all of this; Ctrl-C stops", style="dim")
     )
@@ -88,6 +92,20 @@ def _state(state: State) -> Text:
 
 def _uptime(child: Child) -> str:
     return str(timedelta(seconds=int(child.uptime)))
+
+
+async def _flows(stack: LocalStack, client: httpx2.AsyncClient) -> dict[str, str]:
+    """Whether events flow through each process of a service, or what stops them; "" without an answer."""
+    flows = await asyncio.gather(*(_flow(client, url) for url in stack.urls.values()))
+    return dict(zip(stack.urls, flows, strict=True))
+
+
+async def _flow(client: httpx2.AsyncClient, url: str) -> str:
+    try:
+        status = (await client.get(f"{url}/v1/ops/status")).raise_for_status().json()
+        return "flow" if status["flowing"] else "; ".join(map(str, status["reasons"].values()))
+    except (httpx2.HTTPError, KeyError, ValueError):
+        return ""
 
 
 async def _counts(stack: LocalStack, client: httpx2.AsyncClient) -> str:

@@ -92,6 +92,8 @@ KEY = base64.b64encode(bytes(96)).decode()
             "group_capacity: Input should be less than or equal to 100000",
         ),
         ("WAITING_ROOM_SECONDS", "0", "waiting_room_seconds: Input should be greater than or equal to 0.01"),
+        ("STOP_SECONDS", "inf", "stop_seconds: Input should be a finite number"),
+        ("WAITING_ROOM_SECONDS", "nan", "waiting_room_seconds: Input should be a finite number"),
         ("HTTP_PORT", "99999", "http_port: Input should be less than or equal to 65535"),
         ("CONSUMER_MAX_BATCH", "0", "consumer_max_batch: Input should be greater than or equal to 1"),
         ("SECRETS_DIR", "/nowhere", "/nowhere: SANGATHAN_SECRETS_DIR names no directory"),

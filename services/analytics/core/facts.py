@@ -14,6 +14,9 @@ from typing import Any, Final, TypeAlias
 Statement: TypeAlias = Mapping[str, Any]
 """Field -> value, as one event states them."""
 
+MOST_BEYOND: Final = 1000
+"""Sequences kept after a gap: forged ones with a gap after each must not make a fact grow without end."""
+
 _WORD: Final = re.compile(r"[a-z0-9_]{1,32}")
 
 
@@ -99,8 +102,9 @@ def _stated(fact: Fact, sequence: int, statement: Statement) -> tuple[Mapping[st
 
 
 def _closed(upto: int, later: set[int]) -> tuple[int, tuple[int, ...]]:
-    """`upto` moved over those of `later` that follow it without a gap, and the rest."""
-    while upto + 1 in later:
-        upto += 1
+    """`upto` moved over those of `later` that follow it without a gap, and the rest. With too many of them,
+    the first gaps count as lost."""
+    while upto + 1 in later or len(later) > MOST_BEYOND:
+        upto = min(later)
         later.remove(upto)
     return upto, tuple(sorted(later))

@@ -23,8 +23,8 @@ NOT_SETTINGS: Final = frozenset({"SECRETS_DIR", "TOKEN", "TOKEN_FILE", "LOCAL_BR
 """Variables that are no setting of a service: of this module, of commands, of the local stack."""
 
 AtLeastOne = Annotated[int, Field(ge=1)]
-Seconds = Annotated[float, Field(ge=0)]
-Period = Annotated[float, Field(ge=0.01)]
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Period = Annotated[float, Field(ge=0.01, allow_inf_nan=False)]
 """Seconds between two turns of a loop: 0 would turn it without a pause."""
 
 

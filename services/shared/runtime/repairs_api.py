@@ -33,7 +33,7 @@ async def nothing_known(subjects: Sequence[str], session: Session) -> Mapping[st
 
 @dataclass(frozen=True)
 class Learnt:
-    """What a feature has learnt of other services' subjects, so that it can be learnt anew.
+    """A feature's knowledge of other services' subjects, so that it can be learnt anew.
 
     `known` answers the highest sequence known, by subject. `forget` sets the sequences of the given subjects
     back in the session's transaction, so that their next snapshot is news; effects stay.

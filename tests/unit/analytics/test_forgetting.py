@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.analytics.core.facts import Fact, forget, learn, learn_whole
+from services.analytics.core.facts import MOST_BEYOND, Fact, forget, learn, learn_whole
 
 PROFILE = {"unit": "BR-A", "joined": True}
 
@@ -51,3 +51,11 @@ def test_a_forged_snapshot_of_an_unknown_subject_is_taken_back() -> None:
 def test_to_forget_twice_is_to_forget_once_and_a_beginning_not_heard_is_not_invented() -> None:
     assert forget(forget(known(1, 2))) == forget(known(1, 2))
     assert forget(known(5)).unheard
+
+
+def test_a_fact_does_not_grow_with_gaps() -> None:
+    fact = known(1, 2, *range(10, 10 + 3 * MOST_BEYOND, 2))
+    assert len(fact.beyond) == MOST_BEYOND
+    assert (fact.beyond[-1], fact["unit"]) == (8 + 3 * MOST_BEYOND, "BR-A")
+    assert learn(fact, 3, PROFILE) is None, "given up"
+    assert learn(fact, fact.beyond[-1] - 1, PROFILE) is not None

@@ -1,4 +1,4 @@
-"""What a person may get wrong about the local stack is told in one line, before anything starts."""
+"""Mistakes around the local stack are told in one line, before anything starts."""
 
 from __future__ import annotations
 

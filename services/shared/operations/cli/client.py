@@ -88,7 +88,7 @@ class Client:
         return self._send("POST", "/fuse/reset")
 
     def forget(self, subjects: Sequence[str], *, dry_run: bool) -> list[dict[str, Any]]:
-        """What this consumer knew of the subjects, before it forgot their sequences."""
+        """Forget the sequences of the subjects; the answer has those known before."""
         body = {"subjects": list(subjects), "dry_run": dry_run}
         return list(self._send("POST", "/repairs", body=body)["items"])
 

@@ -61,7 +61,8 @@ def repair(
 def _repair(
     service: str, reader: Client, owners: dict[str, Client], subjects: Sequence[str], *, dry_run: bool
 ) -> list[dict[str, Any]]:
-    """What the consumer knew and what the owners have. Nothing is forgotten that no owner can tell again."""
+    """Repair a batch: the sequences that the consumer knew and that the owners have. Nothing is forgotten
+    that no owner can tell again."""
     found = _snapshots(owners, subjects, dry_run=True)
     if unknown := [each for each in subjects if each not in {row["subject"] for row in found}]:
         names = " and ".join(owners)

@@ -51,7 +51,7 @@ def _processes(found: Seen[Processes], expected: Expected, release: str, now: da
 
 
 def _partly(findings: Iterable[Finding], asked: int, silent: Sequence[str]) -> Iterator[Finding]:
-    """What is well of those that were asked says nothing of the others: name them."""
+    """Name those that were not asked beside what is well: it says nothing of them."""
     for finding in findings:
         if silent and finding.verdict is Verdict.WELL:
             who = f"of {asked} of {asked + len(silent)}; not asked: {', '.join(silent)}"
