@@ -140,6 +140,8 @@ def env(directory: Directory = DEFAULT_DIRECTORY) -> None:
         facts = json.loads((directory / "stack.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise SystemExit(f"error: nothing is running in {directory}; start it with `make up`") from None
+    except (OSError, ValueError):
+        raise SystemExit(f"error: {directory / 'stack.json'} cannot be read") from None
     for service, url in facts["services"].items():
         print(f"export {service.upper()}_URL={url}")
     print(f"export KAFKA_BOOTSTRAP={facts['kafka']}", end=" ")

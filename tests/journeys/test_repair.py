@@ -150,6 +150,13 @@ async def test_a_frozen_subject_is_learnt_again_by_every_consumer(stack: LocalSt
         assert code == 0, said
         await until(lambda: _is(_state(member), "sent"))
 
+        welcome = (await member.welcome())["id"]
+        code, said = await ops(stack, "repair", "-s", "analytics", "--subject", welcome, "--json")
+        assert [json.loads(line)["kind"] for line in said.splitlines()] == [
+            "notifications",
+            "notification.snapshot",
+        ]
+
 
 @pytest.mark.timeout(60)
 async def test_a_subject_that_no_owner_has_is_not_forgotten(stack: LocalStack) -> None:

@@ -7,8 +7,16 @@ from typing import Any
 import httpx2
 import pytest
 
+from services.analytics.projections.catalogue import PROJECTIONS
 from services.shared.clock import SystemClock
 from services.shared.contracts.base import Envelope, Event
+from services.shared.contracts.groups import (
+    GroupCreated,
+    GroupMemberWaiting,
+    GroupSnapshot,
+    PlacementSnapshot,
+    UnitUpserted,
+)
 from services.shared.contracts.members import MemberJoined, MemberMoved, MemberSnapshot
 from services.shared.contracts.vocabulary import Gender
 from services.shared.ids import new_id
@@ -77,3 +85,35 @@ async def test_a_frozen_member_is_counted_right_after_a_repair(analytics: Analyt
     assert await members(analytics, "BR") == 2
     days = (await analytics.ok("/v1/timeseries", unit="BR", metric="members.joined"))["points"]
     assert sum(point["value"] for point in days) == 2, "nobody joined twice"
+
+
+UNIT, ID = "BR-SARAN", new_id()
+SHAPE: dict[str, Any] = {"unit": UNIT, "kind": "general", "ordinal": 1}
+ABOUT: dict[str, tuple[Event, Event]] = {
+    "placements": (
+        GroupMemberWaiting(member_id=ID, unit=UNIT, reason="waiting_unit"),
+        PlacementSnapshot(member_id=ID, state="left", since=SystemClock().now(), **SHAPE),
+    ),
+    "groups": (
+        GroupCreated(group_id=ID, capacity=5, **SHAPE),
+        GroupSnapshot(group_id=ID, capacity=7, invite_ready=True, **SHAPE),
+    ),
+    "units": (
+        UnitUpserted(unit=UNIT, level="booth"),
+        UnitUpserted(unit=UNIT, level="district", women_target=0.5),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", ABOUT)
+async def test_every_kind_of_subject_is_repaired(analytics: Analytics, kind: str) -> None:
+    forged, snapshot = ABOUT[kind]
+    await analytics.feed([said(forged, 500_000), said(snapshot, 2)])
+    [known] = await repair(analytics, forged.subject)
+    assert known == {"subject": forged.subject, "kind": kind, "sequence": 500_000}
+    await analytics.feed([said(snapshot, 2)])
+    fact = await analytics.runtime.database[kind].find_one({"_id": forged.subject})
+    assert fact is not None
+    stated = next(mapping for p in PROJECTIONS for e, mapping in p.mappings.items() if e is type(snapshot))
+    wanted = stated.states(snapshot)
+    assert (fact["upto"], fact["beyond"], {name: fact[name] for name in wanted}) == (2, [], wanted)

@@ -300,3 +300,52 @@ def test_what_no_owner_has_is_not_forgotten(run: Any) -> None:
         "error: nothing was changed: members do not have ghost\n",
     )
     assert service.paths == ["POST /snapshots"]
+
+
+@pytest.mark.usefixtures("owners")
+def test_an_owner_that_fails_after_the_consumer_forgot_is_told_with_what_to_do(run: Any) -> None:
+    class Failing(Service):
+        def __call__(self, request: httpx2.Request) -> httpx2.Response:
+            if len(self.calls) == 2 and request.url.path != "/livez":
+                return httpx2.Response(503, json={"title": "Service unavailable"})
+            return super().__call__(request)
+
+    result = run(Failing(rows("m1"), rows("m1", kind="placements")), "repair", "--subject", "m1")
+    assert result.exit_code == 1
+    assert result.stderr.endswith("unavailable; groups waits to learn: run the command again\n")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "told"),
+    [
+        ("TOKEN", "a\u0928b", "the token is not a line of ASCII"),
+        ("TOKEN", "a\nb", "the token is not a line of ASCII"),
+        ("TOKEN_FILE", b"\xff", "the token file cannot be read: it is not UTF-8"),
+        ("TOKEN_FILE", None, "the token file cannot be read: No such file"),
+        ("GROUPS_URL", "http://groups:port", "http://groups:port is no address of groups"),
+        ("GROUPS_URL", "groups:8000", "groups at groups:8000 does not answer"),
+    ],
+)
+def test_a_malformed_token_or_address_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str | bytes | None, told: str
+) -> None:
+    monkeypatch.setenv("SANGATHAN_GROUPS_URL", "http://127.0.0.1:1")
+    if variable == "TOKEN_FILE":
+        monkeypatch.delenv("SANGATHAN_TOKEN", raising=False)
+        if isinstance(value, bytes):
+            (tmp_path / "token").write_bytes(value)
+        monkeypatch.setenv("SANGATHAN_TOKEN_FILE", str(tmp_path / "token"))
+    else:
+        monkeypatch.setenv("SANGATHAN_TOKEN", "t")
+        monkeypatch.setenv(f"SANGATHAN_{variable}", str(value))
+    result = CliRunner().invoke(command.app, ["fuse", "show", "--service", "groups", "--dir", str(tmp_path)])
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"error: {told}")
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("content", ["", "[", "7", '["a"]'])
+def test_a_malformed_stack_file_is_one_line(tmp_path: Path, content: str) -> None:
+    (tmp_path / "stack.json").write_text(content)
+    with pytest.raises(OpsError, match="cannot be read"):
+        find("groups", None, tmp_path)

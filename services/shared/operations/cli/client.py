@@ -27,13 +27,16 @@ class Client:
     def __init__(self, target: Target, transport: httpx2.BaseTransport | None = None) -> None:
         self._target = target
         self._lives = False
-        self._http = httpx2.Client(
-            base_url=f"{target.url}/v1/ops",
-            headers={"Authorization": f"Bearer {target.token}"},
-            timeout=httpx2.Timeout(SECONDS, connect=FIRST_SECONDS),
-            trust_env=False,
-            transport=transport,
-        )
+        try:
+            self._http = httpx2.Client(
+                base_url=f"{target.url}/v1/ops",
+                headers={"Authorization": f"Bearer {target.token}"},
+                timeout=httpx2.Timeout(SECONDS, connect=FIRST_SECONDS),
+                trust_env=False,
+                transport=transport,
+            )
+        except httpx2.InvalidURL as error:
+            raise OpsError(f"{target.url} is no address of {target.service}: {error}") from None
 
     def __enter__(self) -> Self:
         return self

@@ -68,7 +68,12 @@ def _repair(
         names = " and ".join(owners)
         raise OpsError(f"nothing was changed: {names} do not have {', '.join(unknown)}")
     known = [{**row, "service": service} for row in reader.forget(subjects, dry_run=dry_run)]
-    return known + (found if dry_run else _snapshots(owners, subjects, dry_run=False))
+    if dry_run:
+        return known + found
+    try:
+        return known + _snapshots(owners, subjects, dry_run=False)
+    except OpsError as error:
+        raise OpsError(f"{error}; {service} waits to learn: run the command again") from None
 
 
 def _snapshots(owners: dict[str, Client], subjects: Sequence[str], *, dry_run: bool) -> list[dict[str, Any]]:

@@ -37,6 +37,8 @@ def find(service: str, url: str | None, directory: Path) -> Target:
     token = _token() or stack.get("token")
     if token is None:
         raise OpsError("no token: set SANGATHAN_TOKEN or SANGATHAN_TOKEN_FILE")
+    if not (token.isascii() and token.isprintable()):
+        raise OpsError("the token is not a line of ASCII: SANGATHAN_TOKEN or its file holds something else")
     return Target(service, address.rstrip("/"), token)
 
 
@@ -48,8 +50,9 @@ def _token() -> str | None:
         return None
     try:
         return Path(file).read_text(encoding="utf-8").strip()
-    except OSError as error:
-        raise OpsError(f"the token file cannot be read: {error.strerror}") from None
+    except (OSError, UnicodeError) as error:
+        why = getattr(error, "strerror", "it is not UTF-8")
+        raise OpsError(f"the token file cannot be read: {why}") from None
 
 
 def read_stack(directory: Path) -> dict[str, Any]:
@@ -58,9 +61,8 @@ def read_stack(directory: Path) -> dict[str, Any]:
     Raises: `OpsError` when the file cannot be read.
     """
     try:
-        facts: dict[str, Any] = json.loads((directory / "stack.json").read_text(encoding="utf-8"))
+        return dict(json.loads((directory / "stack.json").read_text(encoding="utf-8")))
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError):
+    except (OSError, ValueError, TypeError):
         raise OpsError(f"{directory / 'stack.json'} cannot be read") from None
-    return facts
