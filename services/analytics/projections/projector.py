@@ -30,8 +30,7 @@ class Projector:
             changes = Changes()
             new_facts: list[Fact] = []
             grown_facts: list[Fact] = []
-            heard = {subject: fact.newest for subject, fact in known.items()}
-            for event in without_leaps(events, heard, work):
+            for event in without_leaps(events, lambda id_: known[id_].newest if id_ in known else 0, work):
                 old = known.get(event.subject)
                 before = old or Fact(event.subject)
                 after = rule(before, event.sequence, mapping.states(event.data))

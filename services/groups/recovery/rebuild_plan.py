@@ -48,14 +48,14 @@ class RestoreHandlers:
 
     async def units(self, events: Sequence[Envelope[UnitUpserted]], work: UnitOfWork) -> None:
         known = await self._store.units([e.subject for e in events], work.session)
-        news = newer(events, {code: unit.version for code, unit in known.items()}, work)
+        news = newer(events, lambda code: known[code].version if code in known else 0, work)
         units = [restored_unit(e, known.get(e.subject)) for e in news]
         await self._store.save_units(units, known, work.session)
 
     async def groups(self, events: Sequence[Envelope[GroupEvent]], work: UnitOfWork) -> None:
         """Raises: `PermanentError` for a group whose beginning is missing."""
         known = await self._store.groups([e.subject for e in events], work.session)
-        news = newer(events, {id_: group.version for id_, group in known.items()}, work)
+        news = newer(events, lambda id_: known[id_].version if id_ in known else 0, work)
         try:
             groups = [restored_group(e, known.get(e.subject)) for e in news]
         except UnknownGroupError:
@@ -64,7 +64,7 @@ class RestoreHandlers:
 
     async def placements(self, events: Sequence[Envelope[PlacementEvent]], work: UnitOfWork) -> None:
         known = await self._store.placements([e.subject for e in events], work.session)
-        news = newer(events, {id_: placement.sequence for id_, placement in known.items()}, work)
+        news = newer(events, lambda id_: known[id_].sequence if id_ in known else 0, work)
         placements = [restored_placement(e, known.get(e.subject)) for e in news]
         await self._store.save_placements(placements, known, work.session)
         answered = [e.causation_id for e in events if e.causation_id and completes_answer(e.data)]

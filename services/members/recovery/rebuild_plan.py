@@ -39,7 +39,7 @@ class MemberRebuild:
         subjects = [event.subject for event in events]
         known = await self._store.versions(subjects, work.session)
         lost = await self._store.lost_sequences(subjects, work.session)
-        news = newer(events, {**lost, **known}, work)
+        news = newer(events, lambda id_: known.get(id_, lost.get(id_, 0)), work)
         changed = [e for e in news if e.subject in known]
         await self._store.change({e.subject: _changes(e) for e in changed}, work.session)
         await self._store.mark_contacts_lost(

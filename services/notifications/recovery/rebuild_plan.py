@@ -45,7 +45,7 @@ class Restorer:
 
     async def restore(self, events: Sequence[Envelope[Stated]], work: UnitOfWork) -> None:
         known = await self._notifications.by_id([e.subject for e in events], work.session)
-        fresh = newer(events, {id_: known[id_].sequence for id_ in known}, work)
+        fresh = newer(events, lambda id_: known[id_].sequence if id_ in known else 0, work)
         restored = [_restored(e, known.get(e.subject)) for e in fresh]
         await self._notifications.add([n for n in restored if n.id not in known], work.session)
         await self._notifications.save([n for n in restored if n.id in known], work.session)

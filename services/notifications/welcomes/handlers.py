@@ -32,8 +32,8 @@ class WelcomeHandlers:
         """Any event whose subject is a member."""
         known = await self._recipients.by_id([event.subject for event in events], work.session)
         learnt: dict[str, Recipient] = {}
-        heard = {id_: recipient.heard(events[0].data.topic) for id_, recipient in known.items()}
-        for event in without_leaps(events, heard, work):
+        topic = events[0].data.topic
+        for event in without_leaps(events, lambda id_: known[id_].heard(topic) if id_ in known else 0, work):
             before = known.get(event.subject, Recipient(event.subject))
             if (after := learn(before, event.data, event.sequence)) != before:
                 learnt[event.subject] = after
@@ -48,7 +48,7 @@ class WelcomeHandlers:
     ) -> None:
         """Release what waits for a link that is there now; hold what would go with a withdrawn link."""
         known = await self._invites.sequences([event.subject for event in events], work.session)
-        fresh = newer(events, known, work)
+        fresh = newer(events, lambda id_: known.get(id_, 0), work)
         if not fresh:
             return
         await self._invites.save(

@@ -24,7 +24,7 @@ class Remembering:
 
     async def __call__(self, events: Sequence[Envelope[Any]], work: UnitOfWork) -> None:
         self.runs += 1
-        if fresh := newer(events, self.known, work):
+        if fresh := newer(events, lambda id_: self.known.get(id_, 0), work):
             await self.bench.record_effects(fresh, work)
 
 

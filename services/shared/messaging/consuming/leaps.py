@@ -6,7 +6,7 @@ forged leap below the bound freezes its subject too, until `ops repair` makes th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
 from services.shared.contracts.base import Envelope, Event
@@ -36,19 +36,21 @@ def leap_error() -> PermanentError:
 
 
 def without_leaps(
-    events: Sequence[Envelope[E]], known: Mapping[str, int], work: UnitOfWork
-) -> list[Envelope[E]]:
-    """The events that do not leap; the others are refused, each alone. `known`: the last sequences by
-    subject."""
+    events: Sequence[Envelope[E]], known: Callable[[str], int], work: UnitOfWork
+) -> Sequence[Envelope[E]]:
+    """The events that do not leap; the others are refused, each alone. `known` answers the last sequence
+    known of a subject, or 0."""
+    if all(event.sequence <= MAX_LEAP for event in events):
+        return events  # nearly always: whatever is known, none of them can leap
     credible = []
     for event in events:
-        if is_leap(event.sequence, known.get(event.subject, 0)):
+        if is_leap(event.sequence, known(event.subject)):
             work.refuse(event.id, leap_error())
         else:
             credible.append(event)
     return credible
 
 
-def newer(events: Sequence[Envelope[E]], known: Mapping[str, int], work: UnitOfWork) -> list[Envelope[E]]:
+def newer(events: Sequence[Envelope[E]], known: Callable[[str], int], work: UnitOfWork) -> list[Envelope[E]]:
     """The events that are newer than what is known, without those that leap."""
-    return [e for e in without_leaps(events, known, work) if e.sequence > known.get(e.subject, 0)]
+    return [e for e in without_leaps(events, known, work) if e.sequence > known(e.subject)]
