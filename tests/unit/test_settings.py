@@ -5,6 +5,9 @@ from __future__ import annotations
 import base64
 import json
 import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +19,7 @@ from services.members.settings import MembersSettings
 from services.shared.config.kafka_security import Security
 from services.shared.config.settings import ServiceSettings, unknown_variables
 
+ROOT = Path(__file__).parents[2]
 PASSWORD = {"kafka_sasl_username": "groups", "kafka_sasl_password": "hunter2-hunter2"}
 
 
@@ -147,3 +151,16 @@ def test_a_mistyped_variable_is_told_with_the_one_it_resembles(monkeypatch):
         "SANGATHAN_FOO": None,
         "SANGATHAN_GROUP_CAPACTY": "SANGATHAN_GROUP_CAPACITY",
     }
+
+
+def test_a_service_logs_a_mistyped_variable_when_it_starts():
+    environment = {"PATH": os.environ["PATH"], "SANGATHAN_GROUP_CAPACTY": "7", "SANGATHAN_HTTP_PORT": "0"}
+    command = [sys.executable, "-m", "services.groups"]
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as service:
+        try:
+            assert service.stdout
+            said = json.loads(service.stdout.readline())
+        finally:
+            service.kill()
+    assert (said["event"], said["level"]) == ("settings.unknown", "warning")
+    assert (said["variable"], said["did_you_mean"]) == ("SANGATHAN_GROUP_CAPACTY", "SANGATHAN_GROUP_CAPACITY")

@@ -47,11 +47,16 @@ def groups(metric: str = "", *values: float, **facts: object) -> list[Process]:
     return [Process("groups", f"http://g{n}", metrics={metric: [({}, v)]}) for n, v in enumerate(values)]
 
 
+def labelled(metric: str, value: float, **labels: str) -> list[Process]:
+    return groups(metrics={metric: [(labels, value)]})
+
+
 def versions(*found: str) -> list[Process]:
     return [Process("groups", "http://g", version=version) for version in found]
 
 
 TOKENS = partial(services.service_tokens, now=NOW.timestamp())
+SILENCES = partial(services.broker_silences, now=NOW.timestamp())
 ASSIGNED = partial(services.assignments, expected=EXPECTED)
 OF_RELEASE = partial(services.versions, release="0.2.0")
 
@@ -72,6 +77,14 @@ OF_RELEASE = partial(services.versions, release="0.2.0")
         (ASSIGNED, groups(services.ASSIGNED, 2, 4, 0)),
         (services.key_sets, groups(services.UNREADABLE, 0)),
         (TOKENS, groups(services.EXPIRY, (NOW + 8 * DAY).timestamp())),
+        (services.pending_placements, groups(services.WAITING_AGE, 3599)),
+        (services.unpublishable, labelled(services.UNPUBLISHABLE, 0, topic="t", reason="denied")),
+        (services.set_aside, groups(services.SET_ASIDE, 0)),
+        (services.stopped_partitions, labelled(services.STOPPED, 0, topic="t", reason="codec")),
+        (services.log_gaps, groups()),
+        (SILENCES, labelled(services.BROKER_ANSWER, NOW.timestamp() - 59, call="fetch")),
+        (SILENCES, labelled(services.BROKER_ANSWER, 0, call="produce")),
+        (services.database_clocks, groups(services.SKEW, 2, -2)),
     ],
 )
 def test_healthy_services_have_no_faults(check, processes):
@@ -104,6 +117,25 @@ def test_healthy_services_have_no_faults(check, processes):
         (TOKENS, groups(services.EXPIRY, (NOW + DAY).timestamp()), "calls other services expires in 24 h"),
         (services.key_sets, groups(services.UNREADABLE, 1), "groups cannot read the key set"),
         (TOKENS, groups(services.EXPIRY, float("nan")), "calls other services cannot be read"),
+        (services.pending_placements, groups(services.WAITING_AGE, 7300), "do not exist, one for 2 h"),
+        (
+            services.unpublishable,
+            labelled(services.UNPUBLISHABLE, 3, topic="groups.dlq", reason="missing"),
+            "3 events of groups cannot be published to groups.dlq: missing",
+        ),
+        (services.set_aside, groups(services.SET_ASIDE, 4, 4), "groups has set aside 4 events"),
+        (
+            services.stopped_partitions,
+            labelled(services.STOPPED, 2, topic="t", reason="codec"),
+            "groups cannot read on in 2 partitions of t: codec",
+        ),
+        (services.log_gaps, labelled(services.GAP, 9, topic="t"), "t lost 9 records before groups read them"),
+        (
+            SILENCES,
+            labelled(services.BROKER_ANSWER, NOW.timestamp() - 540, call="fetch"),
+            "no broker has answered a fetch of groups at http://g for 540 s",
+        ),
+        (services.database_clocks, groups(services.SKEW, -61), "is 61 s behind MongoDB's"),
     ],
 )
 def test_faults_of_services_are_named(check, processes, expected):

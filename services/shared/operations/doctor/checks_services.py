@@ -13,6 +13,9 @@ SKEW_SECONDS = 5.0
 OUTBOX_SECONDS = 30.0
 LAG_SECONDS = 60.0
 TOKEN_SECONDS = 7 * 86400.0
+UNIT_SECONDS = 3600.0
+SILENCE_SECONDS = 60.0
+DATABASE_SKEW_SECONDS = 2.0
 
 OUTBOX_AGE = "sangathan_outbox_oldest_age_seconds"
 LEADER = "sangathan_relay_leader"
@@ -22,6 +25,14 @@ LAG = "sangathan_consumer_lag_seconds"
 ASSIGNED = "sangathan_consumer_assigned_partitions"
 UNREADABLE = "sangathan_auth_keys_unreadable"
 EXPIRY = "sangathan_service_token_expiry_timestamp_seconds"
+WAITING = "sangathan_members_waiting_for_unit"
+WAITING_AGE = "sangathan_members_waiting_for_unit_oldest_age_seconds"
+UNPUBLISHABLE = "sangathan_relay_set_aside_rows"
+SET_ASIDE = "sangathan_set_aside_open"
+STOPPED = "sangathan_consumer_stopped_partitions"
+GAP = "sangathan_log_gap_records_total"
+BROKER_ANSWER = "sangathan_broker_last_answer_timestamp_seconds"
+SKEW = "sangathan_clock_skew_seconds"
 
 Processes = Sequence[Process]
 _READY = {
@@ -169,6 +180,84 @@ def service_tokens(processes: Processes, now: float) -> Iterator[Fault]:
                 yield Fault(f"{whose} cannot be read", cure)
             elif left < TOKEN_SECONDS:
                 yield Fault(f"{whose} expires in {left / 3600:.0f} h", cure)
+
+
+def pending_placements(processes: Processes) -> Iterator[Fault]:
+    waiting = _worst(processes, WAITING)
+    for service, age in _worst(processes, WAITING_AGE).items():
+        if age > UNIT_SECONDS:
+            count = waiting.get(service, 0)
+            cure = (
+                "list them (`GET /v1/placements?state=waiting_unit`): load the units that are missing, "
+                "or move members whose unit is mistyped"
+            )
+            yield Fault(
+                f"{count:.0f} members wait for units that do not exist, one for {age / 3600:.0f} h", cure
+            )
+
+
+def unpublishable(processes: Processes) -> Iterator[Fault]:
+    """Rows that the relay has set aside; each process counts the same rows."""
+    cure = (
+        "cure the reason (runbook, OutboxSetAside): a topic that is missing or denied, or an event too large"
+    )
+    for (service, topic, reason), count in _by_labels(processes, UNPUBLISHABLE, "topic", "reason", most=True):
+        yield Fault(f"{count:.0f} events of {service} cannot be published to {topic}: {reason}", cure)
+
+
+def set_aside(processes: Processes) -> Iterator[Fault]:
+    for service, count in _worst(processes, SET_ASIDE).items():
+        if count:
+            cure = (
+                "finish the roll-out of the release that knows them; it applies them by itself "
+                f"(`ops dead-letters list -s {service} --state set_aside`)"
+            )
+            yield Fault(f"{service} has set aside {count:.0f} events of types that it does not know", cure)
+
+
+def stopped_partitions(processes: Processes) -> Iterator[Fault]:
+    cure = "see the chapter of the runbook for the reason; the process tries again by itself"
+    for (service, topic, reason), count in _by_labels(processes, STOPPED, "topic", "reason"):
+        yield Fault(f"{service} cannot read on in {count:.0f} partitions of {topic}: {reason}", cure)
+
+
+def log_gaps(processes: Processes) -> Iterator[Fault]:
+    cure = (
+        "publish the state of the topic's service again (`republish`, runbook), and set the topic's "
+        "retention to -1; a restart of the process clears this line"
+    )
+    for (service, topic), count in _by_labels(processes, GAP, "topic"):
+        yield Fault(f"{topic} lost {count:.0f} records before {service} read them", cure)
+
+
+def broker_silences(processes: Processes, now: float) -> Iterator[Fault]:
+    for process in processes:
+        for labels, at in process.values(BROKER_ANSWER):
+            if at and now - at > SILENCE_SECONDS:
+                cure = "check the brokers and the network; the process connects again by itself"
+                call = labels.get("call", "call")
+                yield Fault(f"no broker has answered a {call} of {process.name} for {now - at:.0f} s", cure)
+
+
+def database_clocks(processes: Processes) -> Iterator[Fault]:
+    for process in processes:
+        for _, skew in process.values(SKEW):
+            if abs(skew) > DATABASE_SKEW_SECONDS:
+                way = "ahead of" if skew > 0 else "behind"
+                cure = "synchronise the machines of both by NTP (chronyc tracking)"
+                yield Fault(f"the clock of {process.name} is {abs(skew):.0f} s {way} MongoDB's", cure)
+
+
+def _by_labels(
+    processes: Processes, metric: str, *names: str, most: bool = False
+) -> Iterator[tuple[tuple[str, ...], float]]:
+    """The positive sums of a metric by service and labels; with `most`, the maxima."""
+    found: dict[tuple[str, ...], float] = {}
+    for process in processes:
+        for labels, value in process.values(metric):
+            key = (process.service, *(labels.get(name, "") for name in names))
+            found[key] = max(found.get(key, 0), value) if most else found.get(key, 0) + value
+    yield from ((key, value) for key, value in sorted(found.items()) if value > 0)
 
 
 def _worst(processes: Processes, metric: str) -> Mapping[str, float]:

@@ -89,6 +89,8 @@ def _metric_checks(expected: Expected, now: datetime) -> Mapping[str, MetricChec
     """The checks of metrics, by area."""
     assignments = partial(services.assignments, expected=expected)
     tokens = partial(services.service_tokens, now=now.timestamp())
+    silences = partial(services.broker_silences, now=now.timestamp())
+    silence = f"{services.SILENCE_SECONDS:.0f} s"
     waits, behind = f"{services.OUTBOX_SECONDS:.0f} s", f"{services.LAG_SECONDS:.0f} s"
     return {
         "outbox": (services.OUTBOX_AGE, services.outboxes, f"no event waits longer than {waits}"),
@@ -99,6 +101,18 @@ def _metric_checks(expected: Expected, now: datetime) -> Mapping[str, MetricChec
         "partitions": (services.ASSIGNED, assignments, "every partition has a reader"),
         "token keys": (services.UNREADABLE, services.key_sets, "the services can read their key set"),
         "service token": (services.EXPIRY, tokens, "valid for at least a week"),
+        "waiting members": (
+            services.WAITING_AGE,
+            services.pending_placements,
+            f"no member waits for a unit for more than {services.UNIT_SECONDS / 3600:.0f} h",
+        ),
+        # These three have no samples while all is well: another metric tells that the processes were asked.
+        "set-aside rows": (services.LEADER, services.unpublishable, "the relays set none aside"),
+        "stopped partitions": (services.ASSIGNED, services.stopped_partitions, "none"),
+        "log gaps": (services.ASSIGNED, services.log_gaps, "no record was deleted unread"),
+        "set-aside events": (services.SET_ASIDE, services.set_aside, "every type is known"),
+        "broker": (services.BROKER_ANSWER, silences, f"answers every process within {silence}"),
+        "database clock": (services.SKEW, services.database_clocks, "agrees with every process's clock"),
     }
 
 
