@@ -50,10 +50,9 @@ class Recipient:
         return self.joined or self.found
 
     def heard(self, topic: str) -> int:
-        """The highest sequence known from the topic's events about this member."""
-        if topic == MEMBERS:
-            return max(self.unit_sequence, self.language_sequence, self.contact_sequence)
-        return self.placement_sequence
+        """The highest sequence known from the topic's events about this member. No field of the members topic is
+        newer than the unit, because every event that states one states the unit too."""
+        return self.unit_sequence if topic == MEMBERS else self.placement_sequence
 
 
 def learn(known: Recipient, event: Event, sequence: int) -> Recipient:

@@ -7,9 +7,9 @@ from services.notifications.core.core import Core
 from services.notifications.sending.dispatcher import Dispatcher
 from services.notifications.sending.handlers import ContactHandlers
 from services.notifications.sending.held_gauges import HeldGauges
-from services.notifications.sending.store import CONTACTS, MIGRATIONS, ContactStore
+from services.notifications.sending.store import MIGRATIONS
 from services.shared.contracts.members import MemberLeft, MemberUpdated
-from services.shared.runtime import Feature, Learnt
+from services.shared.runtime import Feature
 
 
 def sending(core: Core, sender: Sender) -> Feature:
@@ -18,6 +18,4 @@ def sending(core: Core, sender: Sender) -> Feature:
         subscriptions={MemberUpdated: handlers.contact_changed, MemberLeft: handlers.contact_changed},
         loops={"dispatcher": Dispatcher(core, sender).run, "held-gauges": HeldGauges(core).run},
         migrations=MIGRATIONS,
-        # A repair sets back the versions that cached contacts are matched by.
-        learnt=[Learnt(CONTACTS, ContactStore(core.runtime.database).delete)],
     )

@@ -26,11 +26,6 @@ Subject = Annotated[str, Field(min_length=1, max_length=64)]
 MAX_SUBJECTS = 500
 
 
-async def nothing_known(subjects: Sequence[str], session: Session) -> Mapping[str, int]:
-    """For what is only kept, and has no sequence."""
-    return {}
-
-
 @dataclass(frozen=True)
 class Learnt:
     """A feature's knowledge of other services' subjects, so that it can be learnt anew.
@@ -41,7 +36,7 @@ class Learnt:
 
     kind: str
     forget: Callable[[Sequence[str], Session], Awaitable[None]]
-    known: Callable[[Sequence[str], Session], Awaitable[Mapping[str, int]]] = nothing_known
+    known: Callable[[Sequence[str], Session], Awaitable[Mapping[str, int]]]
 
 
 class SubjectsIn(Body):
