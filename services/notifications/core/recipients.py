@@ -50,8 +50,8 @@ class Recipient:
         return self.joined or self.found
 
     def heard(self, topic: str) -> int:
-        """The highest sequence known from the topic's events about this member. No field of the members topic is
-        newer than the unit, because every event that states one states the unit too."""
+        """The highest sequence known from the topic's events about this member. The unit's is the newest of
+        the members topic: every event with a sequence states it."""
         return self.unit_sequence if topic == MEMBERS else self.placement_sequence
 
 
