@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
+import structlog
 from fastapi import APIRouter, Depends, Response
 from pydantic import BaseModel, Field
 
@@ -20,6 +21,8 @@ from services.shared.http.body import JSON, Body, Route
 from services.shared.identity import Identity
 from services.shared.messaging import Origin, Outbox, UnitOfWork
 from services.shared.runtime.snapshots import Source, snapshots_of
+
+log = structlog.get_logger(__name__)
 
 Operator = Annotated[Identity, Depends(require("ops:write"))]
 Subject = Annotated[str, Field(min_length=1, max_length=64)]
@@ -63,7 +66,7 @@ def forget_router(learnt: Sequence[Learnt], outbox: Outbox) -> APIRouter:
     router = APIRouter(prefix="/v1/ops", route_class=Route)
 
     @router.post("/repairs", response_model=RepairOut)
-    async def forget_sequences(body: SubjectsIn, _: Operator) -> Response:
+    async def forget_sequences(body: SubjectsIn, operator: Operator) -> Response:
         """Forget the sequences of these subjects; the answer has those known before. Publish the subjects
         again afterwards (`POST /v1/ops/snapshots` of their services)."""
 
@@ -76,7 +79,10 @@ def forget_router(learnt: Sequence[Learnt], outbox: Outbox) -> APIRouter:
                     await each.forget(body.subjects, work.session)
             return items
 
-        return JSON({"items": await outbox.transact(forget)})
+        items = await outbox.transact(forget)
+        if not body.dry_run:
+            log.info("repair.forgotten", subjects=len(body.subjects), by=operator.subject)
+        return JSON({"items": items})
 
     return router
 
@@ -86,7 +92,7 @@ def snapshots_router(sources: Sequence[Source], database: Database, outbox: Outb
     router = APIRouter(prefix="/v1/ops", route_class=Route)
 
     @router.post("/snapshots", response_model=RepairOut)
-    async def publish_snapshots(body: SubjectsIn, _: Operator) -> Response:
+    async def publish_snapshots(body: SubjectsIn, operator: Operator) -> Response:
         """Publish the present state of these subjects again, each under the sequence that it has. Subjects
         that this service does not have are missing in the answer."""
 
@@ -96,7 +102,10 @@ def snapshots_router(sources: Sequence[Source], database: Database, outbox: Outb
                 work.stage_all(found, Origin.here())
             return [_item(event.subject, event.event_type, sequence) for event, sequence in found]
 
-        return JSON({"items": await outbox.transact(publish)})
+        items = await outbox.transact(publish)
+        if not body.dry_run:
+            log.info("repair.published", snapshots=len(items), by=operator.subject)
+        return JSON({"items": items})
 
     return router
 
