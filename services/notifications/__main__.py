@@ -3,21 +3,36 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+import math
+from typing import Any, Final
+
+import structlog
 
 from services.notifications.app import build
+from services.notifications.core.clients.service import ServiceToken
 from services.notifications.recovery.rebuild_plan import plan
 from services.notifications.recovery.snapshots import SOURCES
 from services.notifications.settings import NotificationsSettings
 from services.shared.operations.commands import commands
 from services.shared.operations.rotation import Sealed, rotate_keys
+from services.shared.runtime import Service
+
+log = structlog.get_logger(__name__)
 
 SEALED: Final = (
     Sealed("contacts", "sealed", "contacts"),
     Sealed("recorded_messages", "sealed", "messages"),
 )
 
-cli = commands(NotificationsSettings.load, build, plan=plan, sources=SOURCES)
+
+def checked(settings: NotificationsSettings, **options: Any) -> Service:
+    """The service. A token that cannot be used is told at once; its file may still come, so it is no error."""
+    if math.isnan(ServiceToken(settings.service_token_file).expires_at()):
+        log.warning("service_token.unreadable", file=str(settings.service_token_file))
+    return build(settings, **options)
+
+
+cli = commands(NotificationsSettings.load, checked, plan=plan, sources=SOURCES)
 
 
 @cli.command("rotate-keys")

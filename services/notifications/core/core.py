@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
-
-import structlog
 
 from services.notifications.core.clients.groups import GroupsClient
 from services.notifications.core.clients.members import MembersClient
@@ -16,8 +13,6 @@ from services.notifications.core.texts import Texts
 from services.notifications.settings import NotificationsSettings
 from services.shared.encryption import Vault
 from services.shared.runtime import Feature, Learnt, Runtime, vault_key
-
-log = structlog.get_logger(__name__)
 
 
 class Core:
@@ -35,8 +30,6 @@ class Core:
         """Set when this process may have made a notification due; the dispatcher waits for it."""
         token = ServiceToken(settings.service_token_file)
         self.metrics.watch_token(token.expires_at)
-        if math.isnan(token.expires_at()):
-            log.warning("service_token.unreadable", file=str(settings.service_token_file))
         self.members = MembersClient(ServiceClient("members", settings.members_url, token, self.metrics))
         self.groups = GroupsClient(ServiceClient("groups", settings.groups_url, token, self.metrics))
 

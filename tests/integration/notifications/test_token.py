@@ -8,7 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from infra.local.keys import Keys
-from services.notifications.app import build
+from services.notifications.__main__ import checked
 from services.notifications.settings import NotificationsSettings
 
 
@@ -18,7 +18,7 @@ def test_a_malformed_token_is_a_line_in_the_log(
 ) -> None:
     token_file.unlink() if content is None else token_file.write_bytes(content)
     with capture_logs() as said:
-        build(settings).runtime.close()
+        checked(settings).runtime.close()
     [line] = [each for each in said if each["event"] == "service_token.unreadable"]
     assert (line["log_level"], line["file"]) == ("warning", str(token_file))
     assert "hunter2" not in str(said)
@@ -27,5 +27,5 @@ def test_a_malformed_token_is_a_line_in_the_log(
 def test_a_good_token_is_not_told(settings: NotificationsSettings, token_file: Path, keys: Keys) -> None:
     token_file.write_text(keys.mint("contacts:read"))
     with capture_logs() as said:
-        build(settings).runtime.close()
+        checked(settings).runtime.close()
     assert not [each for each in said if each["event"] == "service_token.unreadable"]

@@ -8,7 +8,7 @@ import signal
 import sys
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import cast
 
 import pytest
 from rich.console import Console
@@ -54,6 +54,14 @@ async def test_a_frozen_child_is_not_ready_although_its_port_still_accepts(tmp_p
     assert await one.look() is State.STOPPED
 
 
+async def until_shown(screen: io.StringIO, text: str) -> None:
+    for _ in range(400):
+        if text in screen.getvalue():
+            return
+        await asyncio.sleep(0.05)
+    raise AssertionError(screen.getvalue())
+
+
 @pytest.mark.parametrize("terminal", [True, False])
 async def test_the_last_frame_says_stopping_and_a_silent_child_is_told(
     tmp_path: Path, terminal: bool
@@ -64,17 +72,15 @@ async def test_the_last_frame_says_stopping_and_a_silent_child_is_told(
     console = Console(file=screen, force_terminal=terminal, width=100)
     watching = asyncio.create_task(status.watch(stack_of(one), console))
     try:
-        await asyncio.sleep(0.3)
+        await until_shown(screen, "stack.json")
         one.signal(signal.SIGSTOP)
-        await asyncio.sleep(1.5)
+        await until_shown(screen, "not answering" if terminal else "groups does not answer")
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)
     finally:
         one.signal(signal.SIGCONT)
         await one.stop(1)
-    shown: Any = screen.getvalue()
-    assert ("not answering" if terminal else "groups does not answer") in shown
     if terminal:
-        last = shown.rpartition("not answering")[2]
+        last = screen.getvalue().rpartition("not answering")[2]
         assert "stopping" in last
         assert "ready" not in last
