@@ -26,7 +26,7 @@ SEALED: Final = (
 
 
 def checked(settings: NotificationsSettings, **options: Any) -> Service:
-    """The service. A token that cannot be used is told at once; its file may still come, so it is no error."""
+    """Build the service. An unusable token is only told: its file may still come."""
     if math.isnan(ServiceToken(settings.service_token_file).expires_at()):
         log.warning("service_token.unreadable", file=str(settings.service_token_file))
     return build(settings, **options)
