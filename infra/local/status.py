@@ -37,10 +37,10 @@ async def _show_live(stack: LocalStack, console: Console) -> None:
         with Live(_table(stack, states, counts), console=console, refresh_per_second=2) as live:
             try:
                 while True:
-                    states, flows, counts = await asyncio.gather(
-                        look(stack), _flows(stack, client), _counts(stack, client)
+                    states, flowing, counts = await asyncio.gather(
+                        look(stack), flows(stack, client), _counts(stack, client)
                     )
-                    live.update(_table(stack, states, counts, flows))
+                    live.update(_table(stack, states, counts, flowing))
                     await asyncio.sleep(1)
             finally:  # the last frame stays on the terminal while the stack stops
                 live.update(_table(stack, dict.fromkeys(states, State.STOPPING), counts))
@@ -74,13 +74,13 @@ def describe(stack: LocalStack) -> list[str]:
 
 
 def _table(
-    stack: LocalStack, states: Mapping[str, State], counts: str, flows: Mapping[str, str] = _NO_FLOWS
+    stack: LocalStack, states: Mapping[str, State], counts: str, flowing: Mapping[str, str] = _NO_FLOWS
 ) -> RenderableType:
     addresses = {"kafka": stack.kafka, "mongo": stack.mongo, **stack.urls}
     table = Table("", "state", "up", "restarts", "address", "events", box=None, pad_edge=False)
     for name, child in stack.processes.items():
         row = name, _state(states[name]), _uptime(child), str(child.restarts), addresses.get(name, "")
-        table.add_row(*row, flows.get(name, ""))
+        table.add_row(*row, flowing.get(name, ""))
     return Group(
         table, Text(f"{counts}{stack.directory}/stack.json has all of this; Ctrl-C stops", style="dim")
     )
@@ -94,10 +94,10 @@ def _uptime(child: Child) -> str:
     return str(timedelta(seconds=int(child.uptime)))
 
 
-async def _flows(stack: LocalStack, client: httpx2.AsyncClient) -> dict[str, str]:
+async def flows(stack: LocalStack, client: httpx2.AsyncClient) -> dict[str, str]:
     """Whether events flow through each process of a service, or what stops them; "" without an answer."""
-    flows = await asyncio.gather(*(_flow(client, url) for url in stack.urls.values()))
-    return dict(zip(stack.urls, flows, strict=True))
+    found = await asyncio.gather(*(_flow(client, url) for url in stack.urls.values()))
+    return dict(zip(stack.urls, found, strict=True))
 
 
 async def _flow(client: httpx2.AsyncClient, url: str) -> str:

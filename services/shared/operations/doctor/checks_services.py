@@ -37,7 +37,6 @@ SKEW = "sangathan_clock_skew_seconds"
 Processes = Sequence[Process]
 _READY = {
     "mongodb": "start MongoDB, or restore its primary; the process then recovers by itself",
-    "consumer": "check the fuse and the broker; the process's log has the reason (events consumer.*)",
 }
 
 
