@@ -137,7 +137,6 @@ async def test_every_fault_is_named_with_its_cure(tmp_path: Path) -> None:
         # On a slow machine the consumer behind the fuse also lags by then.
         assert visit.areas("wrong") - {"lag"} == {
             "services",
-            "readiness",
             "outbox",
             "relay",
             "fuse",
