@@ -13,7 +13,7 @@ from services.shared.operations.commands import commands
 from services.shared.operations.rotation import Sealed, rotate_keys
 
 SEALED: Final = (
-    Sealed("contacts", "sealed", "contacts"),
+    Sealed("contacts", "sealed", "contacts"),  # cached by processes of release 0.1.0
     Sealed("recorded_messages", "sealed", "messages"),
 )
 
@@ -22,7 +22,7 @@ cli = commands(NotificationsSettings.load, build, plan=plan, sources=SOURCES)
 
 @cli.command("rotate-keys")
 def rotate() -> None:
-    """Rotate the keys of cached contacts and recorded messages."""
+    """Rotate the keys of recorded messages."""
     settings = NotificationsSettings.load()
     migrations = build(settings).migrations
     asyncio.run(rotate_keys(settings, settings.master_keys, migrations, SEALED, print))

@@ -14,7 +14,7 @@ from services.shared.encryption import MasterKeys
 class NotificationsSettings(ServiceSettings):
     service: str = "notifications"
     master_keys: MasterKeys
-    """Seal cached contacts and recorded messages. Not the keys of members."""
+    """Seal recorded messages. Not the keys of members."""
     members_url: str
     """Base URL of the members service, which resolves names and addresses."""
     groups_url: str
@@ -32,5 +32,3 @@ class NotificationsSettings(ServiceSettings):
     """Tries in all before a message that may go through later counts as failed."""
     send_retry_seconds: float = 30.0
     """Pause after the first try that may go through later; doubles each time, up to an hour."""
-    contact_seconds: Annotated[float, Field(ge=0, le=3600)] = 3600.0
-    """How long a contact fetched from members is used; the cache itself keeps none longer than an hour."""

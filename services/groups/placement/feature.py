@@ -7,7 +7,7 @@ from services.groups.placement.api import placement_router
 from services.groups.placement.handlers import subscriptions
 from services.groups.placement.pending import LOOP, PendingPlacements
 from services.groups.placement.service import PlacementService
-from services.groups.placement.store import PlacementStore
+from services.groups.placement.store import MIGRATIONS, PlacementStore
 from services.shared.runtime import Feature
 
 
@@ -18,4 +18,5 @@ def placement(core: Core) -> Feature:
         routers=[placement_router(service)],
         subscriptions=subscriptions(service),
         loops={LOOP: PendingPlacements(core, store, service).run},
+        migrations=MIGRATIONS,
     )
