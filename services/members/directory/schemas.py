@@ -59,7 +59,7 @@ class ConsentGiven(BaseModel):
 
 
 class ContactShown(BaseModel):
-    """Whoever writes to a member goes by these `status`, `unit` and `consents`, not by events."""
+    """A member to write to, by the `status`, `unit` and `consents` here and not by those of events."""
 
     id: str
     name: str

@@ -48,7 +48,7 @@ class SendFacts:
 
 @dataclass(frozen=True, slots=True)
 class Authority:
-    """What the members service says about a member now, which may be ahead of the events heard so far."""
+    """The facts that the members service owns, as it tells them now; the events heard may lag behind."""
 
     active: bool
     consented: frozenset[str]
@@ -56,7 +56,7 @@ class Authority:
 
 
 def facts_heard(recipient: Recipient, *, invited: bool) -> SendFacts:
-    """What the events say: enough to hold or suppress a message, never to send it."""
+    """The facts as the events tell them: enough to hold or suppress a message, never to send it."""
     return SendFacts(
         active=recipient.active,
         consented=recipient.channels,
@@ -67,7 +67,7 @@ def facts_heard(recipient: Recipient, *, invited: bool) -> SendFacts:
 
 
 def facts_asked(recipient: Recipient, said: Authority, *, invited: bool) -> SendFacts:
-    """What the members service says, in place of what the events do; whoever left by either, left."""
+    """The facts as the members service tells them; a member who left by it or by the events, left."""
     return SendFacts(
         active=recipient.active and said.active,
         consented=said.consented,

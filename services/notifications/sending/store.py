@@ -106,8 +106,9 @@ async def _contacts_for_an_hour(database: Database) -> None:
 
 
 async def _contacts_go(database: Database) -> None:
-    """Nothing is cached any more. Processes of release 0.1.0 still do: their entries live for a minute."""
-    ttl = {"keyPattern": {"at": 1}, "expireAfterSeconds": 0}
+    """Only processes of release 0.1.0 still cache: their entries live for a minute at most, the period of
+    MongoDB's TTL monitor."""
+    ttl = {"keyPattern": {"at": 1}, "expireAfterSeconds": 1}
     await database.command("collMod", CONTACTS, index=ttl)
 
 
