@@ -27,7 +27,8 @@ class NotificationsSettings(ServiceSettings):
     dispatch_batch: Annotated[int, Field(ge=1, le=500)] = 200
     """Notifications claimed at once; members and groups resolve at most 500 ids in a call."""
     claim_seconds: Annotated[float, Field(ge=0.1)] = 60.0
-    """How long a batch belongs to the process that claimed it. Half of it is the deadline for sending."""
+    """How long a batch belongs to the process that claimed it. Half of it is the deadline for sending; with
+    less than 40 s, there may be no time to find an id about which members or groups does not answer."""
     send_tries: Annotated[int, Field(ge=1)] = 6
     """Tries in all before a message that may go through later counts as failed."""
     send_retry_seconds: float = 30.0
