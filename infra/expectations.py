@@ -65,6 +65,13 @@ class _Recorder:
     async def create_collection(self, name: str, **_: Any) -> None:
         self.made[name] = {}
 
+    async def command(self, _: str, collection: str, *, index: dict[str, Any]) -> None:
+        """`collMod` of an index: how long documents live."""
+        keys = [[name, direction] for name, direction in index["keyPattern"].items()]
+        for made in self.made[collection].values():
+            if made["key"] == keys:
+                made["expireAfterSeconds"] = index["expireAfterSeconds"]
+
     def __getitem__(self, name: str) -> _RecordedCollection:
         return _RecordedCollection(self.made[name])
 

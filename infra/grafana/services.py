@@ -190,6 +190,11 @@ def _process(mine: str, name: str) -> Rows:
                 ),
                 about="Absent where the service may not read the oplog.",
             ),
+            lines(
+                "Clock ahead of MongoDB's",
+                "s",
+                Query(f"max by (instance) (sangathan_clock_skew_seconds{{{mine}}})", "{{instance}}"),
+            ),
         ],
         "Process": [
             lines(
@@ -257,6 +262,11 @@ OWN: Mapping[str, Rows] = {
                 "short",
                 Query("max(sangathan_members_waiting_for_unit)", "waiting"),
             ),
+            lines(
+                "The first of them has waited",
+                "s",
+                Query("max(sangathan_members_waiting_for_unit_oldest_age_seconds)", "for"),
+            ),
         ]
     },
     "notifications": {
@@ -292,9 +302,9 @@ OWN: Mapping[str, Rows] = {
                 "Postponed", "ops", Query(rate("sangathan_dispatch_postponed_total", "cause"), "{{cause}}")
             ),
             lines(
-                "Contact lookups, and failed calls",
+                "Kept back alone, and failed calls",
                 "ops",
-                Query(rate("sangathan_contact_lookups_total", "source"), "{{source}}"),
+                Query(rate("sangathan_notifications_isolated_total", "reason"), "{{reason}}"),
                 Query(rate("sangathan_peer_errors_total", "peer"), "{{peer}} did not answer"),
             ),
             figure(

@@ -20,7 +20,7 @@ from services.shared.runtime import Service
 log = structlog.get_logger(__name__)
 
 SEALED: Final = (
-    Sealed("contacts", "sealed", "contacts"),
+    Sealed("contacts", "sealed", "contacts"),  # cached by processes of release 0.1.0
     Sealed("recorded_messages", "sealed", "messages"),
 )
 
@@ -37,7 +37,7 @@ cli = commands(NotificationsSettings.load, checked, plan=plan, sources=SOURCES)
 
 @cli.command("rotate-keys")
 def rotate() -> None:
-    """Rotate the keys of cached contacts and recorded messages."""
+    """Rotate the keys of recorded messages."""
     settings = NotificationsSettings.load()
     migrations = build(settings).migrations
     asyncio.run(rotate_keys(settings, settings.master_keys, migrations, SEALED, print))

@@ -14,7 +14,7 @@ from services.shared.encryption import MasterKeys
 class NotificationsSettings(ServiceSettings):
     service: str = "notifications"
     master_keys: MasterKeys
-    """Seal cached contacts and recorded messages. Not the keys of members."""
+    """Seal recorded messages. Not the keys of members."""
     members_url: str
     """Base URL of the members service, which resolves names and addresses."""
     groups_url: str
@@ -27,10 +27,9 @@ class NotificationsSettings(ServiceSettings):
     dispatch_batch: Annotated[int, Field(ge=1, le=500)] = 200
     """Notifications claimed at once; members and groups resolve at most 500 ids in a call."""
     claim_seconds: Annotated[float, Field(ge=0.1)] = 60.0
-    """How long a batch belongs to the process that claimed it. Half of it is the deadline for sending."""
+    """How long a batch belongs to the process that claimed it. Half of it is the deadline for sending; with
+    less than 40 s, there may be no time to find an id about which members or groups does not answer."""
     send_tries: Annotated[int, Field(ge=1)] = 6
     """Tries in all before a message that may go through later counts as failed."""
     send_retry_seconds: Seconds = 30.0
     """Pause after the first try that may go through later; doubles each time, up to an hour."""
-    contact_seconds: Annotated[float, Field(ge=0, le=3600)] = 3600.0
-    """How long a contact fetched from members is used; the cache itself keeps none longer than an hour."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 
@@ -22,3 +24,12 @@ class GroupsMetrics:
             "Members whose unit is not known yet.",
             registry=registry,
         )
+        self.waiting_age = Gauge(
+            "sangathan_members_waiting_for_unit_oldest_age_seconds",
+            "For how long the first of those has waited; 0 if there is none.",
+            registry=registry,
+        )
+
+    def show_waiting(self, count: int, oldest: datetime | None, now: datetime) -> None:
+        self.waiting.set(count)
+        self.waiting_age.set(max(0.0, (now - oldest).total_seconds()) if oldest else 0)

@@ -7,7 +7,7 @@ from services.groups.placement.api import placement_router
 from services.groups.placement.handlers import subscriptions
 from services.groups.placement.pending import LOOP, PendingPlacements
 from services.groups.placement.service import PlacementService
-from services.groups.placement.store import PlacementStore
+from services.groups.placement.store import MIGRATIONS, PlacementStore
 from services.shared.runtime import Feature, Learnt
 
 
@@ -19,4 +19,5 @@ def placement(core: Core) -> Feature:
         subscriptions=subscriptions(service),
         loops={LOOP: PendingPlacements(core, store, service).run},
         learnt=[Learnt("placements", store.forget_heard, store.heard)],
+        migrations=MIGRATIONS,
     )

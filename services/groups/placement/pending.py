@@ -34,7 +34,8 @@ class PendingPlacements:
     async def _turn(self) -> Turn:
         if await self.place_batch():
             return Turn.MORE
-        self._core.metrics.waiting.set(await self._store.count_waiting())
+        count, oldest = await self._store.count_waiting()
+        self._core.metrics.show_waiting(count, oldest, self._core.runtime.clock.now())
         return Turn.NOTHING
 
     async def place_batch(self) -> int:

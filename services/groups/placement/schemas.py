@@ -25,5 +25,18 @@ class PlacementsOut(BaseModel):
     items: list[PlacementOut]
 
 
+class WaitingOut(BaseModel):
+    """A member who waits, `since` when, for `unit`, which does not exist."""
+
+    member_id: str
+    unit: str
+    state: PlacementState
+    since: datetime
+
+
+def waiting_out(placement: Placement) -> dict[str, Any]:
+    return {name: getattr(placement, name) for name in WaitingOut.model_fields}
+
+
 def placement_out(placement: Placement) -> dict[str, Any]:
     return {name: getattr(placement, name) for name in PlacementOut.model_fields}

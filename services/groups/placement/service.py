@@ -91,6 +91,15 @@ class PlacementService:
             raise NotFoundError
         return placement
 
+    async def waiting(
+        self, caller: Identity, unit: str | None, after: tuple[str, str] | None, limit: int
+    ) -> list[Placement]:
+        """Placements that wait for a unit of this subtree, in the order of (unit, member id).
+
+        Raises: `NotFoundError` for a unit outside the caller's.
+        """
+        return await self._store.waiting(caller.accessible_root(unit), after, limit)
+
     def _count(self, seating: Seating) -> None:
         metrics = self._core.metrics
         metrics.groups_created.inc(len(seating.created))

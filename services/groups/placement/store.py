@@ -8,13 +8,13 @@ from datetime import datetime
 from operator import itemgetter
 from typing import Any, Final
 
-from pymongo import UpdateOne
+from pymongo import ASCENDING, IndexModel, UpdateOne
 
 from services.groups.core.domain import GroupState, Placement, PlacementState
 from services.groups.core.store import PLACEMENTS, Write, save_group, write
 from services.groups.placement.domain import GroupSeats, Seating
-from services.shared.contracts.vocabulary import GroupKind
-from services.shared.database import Database, Document, Session
+from services.shared.contracts.vocabulary import GroupKind, subtree
+from services.shared.database import Database, Document, Migration, Session
 
 _SEAT_FIELDS: Final = ("_id", "unit", "kind", "ordinal", "capacity", "taken", "version")
 _seat_fields: Callable[[Document], tuple[Any, ...]] = itemgetter(*_SEAT_FIELDS)
@@ -93,8 +93,32 @@ class PlacementStore:
         query = {"_id": {"$in": list(member_ids)}}
         await self._placements.update_many(query, {"$set": {"member_sequence": 0}}, session=session)
 
-    async def count_waiting(self) -> int:
-        return await self._placements.count_documents(_WAITING)
+    async def waiting(self, root: str | None, after: tuple[str, str] | None, limit: int) -> list[Placement]:
+        """In the order of (unit, member id): one index serves the subtree of `root` and the cursor."""
+        query = dict(_WAITING)
+        if root is not None:
+            query["unit"] = subtree(root)
+        if after is not None:
+            query["$or"] = [{"unit": {"$gt": after[0]}}, {"unit": after[0], "_id": {"$gt": after[1]}}]
+        rows = self._placements.find(query).sort([("unit", ASCENDING), ("_id", ASCENDING)]).limit(limit)
+        return [PLACEMENTS.decode(row) async for row in rows]
+
+    async def count_waiting(self) -> tuple[int, datetime | None]:
+        """How many members wait for a unit, and since when the first of them does."""
+        totals: Document = {"_id": None, "count": {"$sum": 1}, "oldest": {"$min": "$since"}}
+        pipeline: list[Document] = [{"$match": _WAITING}, {"$group": totals}]
+        async for row in self._placements.aggregate(pipeline):
+            return row["count"], row["oldest"]
+        return 0, None
+
+
+async def _waiting_index(database: Database) -> None:
+    """For `PlacementStore.waiting`; the index of `core-0001` on the same documents lacks the member's id."""
+    in_order = IndexModel([("state", 1), ("unit", 1), ("_id", 1)], partialFilterExpression=_WAITING)
+    await database["placements"].create_indexes([in_order])
+
+
+MIGRATIONS: Final = (Migration("placement-0001", "index of members who wait for a unit", _waiting_index),)
 
 
 def _seats(row: Document) -> GroupSeats:

@@ -6,15 +6,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import structlog
+
 from services.members.core.contacts import Contacts
 from services.members.core.domain import Contact, Member
 from services.members.core.metrics import MembersMetrics
 from services.members.core.store import MemberStore, Record
 from services.shared.clock import Clock
 from services.shared.errors import NotFoundError
+from services.shared.faults import FaultFamily, classify
 from services.shared.identity import Identity
 from services.shared.ids import new_id
+from services.shared.messaging import bisect
 from services.shared.observability.correlation import current_context
+
+log = structlog.get_logger(__name__)
 
 CONTACTS_SCOPE: Final = "contacts:read"
 
@@ -53,6 +59,27 @@ class MemberReader:
         """The contacts in order, for a caller with `contacts:read`; records who read them first."""
         if not records:
             return []
+        await self._record(caller, records, via)
+        return await self._contacts.open(records)
+
+    async def open_each(self, caller: Identity, records: Sequence[Record], via: str) -> dict[str, Contact]:
+        """As `open_contacts`, by member id; whoever's contact cannot be opened is missing, and logged."""
+        if not records:
+            return {}
+        await self._record(caller, records, via)
+        opened: dict[str, Contact] = {}
+
+        async def open_(part: Sequence[Record]) -> None:
+            contacts = await self._contacts.open(part)
+            opened.update((r.member.id, c) for r, c in zip(part, contacts, strict=True))
+
+        async def skip(record: Record, error: Exception) -> None:
+            log.error("contact.unreadable", member=record.member.id, error=type(error).__name__)
+
+        await bisect(records, open_, skip, splits=_concerns_the_contact)
+        return opened
+
+    async def _record(self, caller: Identity, records: Sequence[Record], via: str) -> None:
         context = current_context()
         # Before the contacts are opened: a read that cannot be recorded does not happen.
         await self._store.record_read(
@@ -66,4 +93,7 @@ class MemberReader:
             }
         )
         self._metrics.contacts_shown.labels(via).inc(len(records))
-        return await self._contacts.open(records)
+
+
+def _concerns_the_contact(error: Exception) -> bool:
+    return classify(error) is FaultFamily.PERMANENT

@@ -51,7 +51,16 @@ class SearchParams(BaseModel):
         )
 
 
+class ConsentGiven(BaseModel):
+    """A purpose for which the member may be written to now, and the channel."""
+
+    purpose: str
+    channel: str
+
+
 class ContactShown(BaseModel):
+    """A member to write to, by the `status`, `unit` and `consents` here and not by those of events."""
+
     id: str
     name: str
     phone: str
@@ -59,10 +68,11 @@ class ContactShown(BaseModel):
     language: str
     status: str
     unit: str
+    consents: list[ConsentGiven]
 
 
 class Resolved(BaseModel):
-    """`missing` are the ids that belong to nobody in the caller's subtree."""
+    """`missing` are ids of nobody in the caller's subtree, or of members whose contact cannot be opened."""
 
     items: list[ContactShown]
     missing: list[str]
@@ -78,4 +88,7 @@ def contact_view(member: Member, contact: Contact) -> dict[str, Any]:
         "language": member.language,
         "status": member.status,
         "unit": member.unit,
+        "consents": [
+            {"purpose": c.purpose, "channel": c.channel} for c in member.consents if c.state == "given"
+        ],
     }

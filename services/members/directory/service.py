@@ -35,7 +35,10 @@ class Directory:
     async def resolve(
         self, caller: Identity, ids: Sequence[str]
     ) -> tuple[list[tuple[Member, Contact]], list[str]]:
-        """The members with their contacts, once each in the order of `ids`; and the ids not found."""
+        """The members with their contacts, once each in the order of `ids`; and the ids not found.
+
+        A member whose contact cannot be opened counts as not found, so that the others can be written to.
+        """
         found = {
             record.member.id: record
             for record in await self._store.find_many(ids)
@@ -43,6 +46,6 @@ class Directory:
         }
         asked = list(dict.fromkeys(ids))
         records = [found[each] for each in asked if each in found]
-        contacts = await self._reader.open_contacts(caller, records, "resolve")
-        pairs = [(record.member, contact) for record, contact in zip(records, contacts, strict=True)]
-        return pairs, [each for each in asked if each not in found]
+        contacts = await self._reader.open_each(caller, records, "resolve")
+        pairs = [(found[each].member, contacts[each]) for each in asked if each in contacts]
+        return pairs, [each for each in asked if each not in contacts]

@@ -22,6 +22,7 @@ class Message:
     member_id: str
     channel: str
     language: str
+    unit: str
     address: str = field(repr=False)
     text: str = field(repr=False)
 

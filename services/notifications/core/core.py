@@ -19,7 +19,8 @@ class Core:
     def __init__(self, runtime: Runtime, settings: NotificationsSettings) -> None:
         self.runtime = runtime
         self.settings = settings
-        self.clock = runtime.clock
+        self.clock = runtime.server_clock
+        """For all times of notifications: their due times are compared with those of other processes."""
         self.metrics = NotificationMetrics(runtime.registry)
         self.recipients = RecipientStore(runtime.database)
         self.invites = InviteStore(runtime.database)

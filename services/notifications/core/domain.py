@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Final, TypeAlias
 
 from services.notifications.core.recipients import Recipient
-from services.notifications.core.send_policy import Ruling, Verdict, judge, send_facts
+from services.notifications.core.send_policy import Ruling, Verdict, facts_heard, judge
 from services.shared.contracts.base import Event, Numbered, Step
 from services.shared.contracts.notifications import (
     NotificationFailed,
@@ -24,6 +24,8 @@ from services.shared.contracts.vocabulary import Purpose
 
 WELCOME: Final = Purpose.WELCOME.value
 TRIES_EXHAUSTED: Final = "tries_exhausted"
+UNRECORDABLE: Final = "unrecordable"
+"""The result of a try, or the event that tells of it, cannot be written."""
 
 
 class State(StrEnum):
@@ -108,7 +110,7 @@ def queue_welcome(
     id_: str, recipient: Recipient, *, invited: bool, language: str, cause: Cause, now: datetime
 ) -> Step[Notification]:
     """The one welcome of a member who joined. `invited`: the member's group has an invite link."""
-    verdict = judge(send_facts(recipient, invited=invited))
+    verdict = judge(facts_heard(recipient, invited=invited))
     made = Notification(
         id=id_,
         member_id=recipient.member_id,
@@ -142,7 +144,7 @@ def follow(
     followed = replace(current, unit=recipient.unit)
     step = Step(followed)
     if current.state.is_open:
-        verdict = judge(send_facts(recipient, invited=invited))
+        verdict = judge(facts_heard(recipient, invited=invited))
         followed = replace(followed, language=language, channel=verdict.channel, group_id=recipient.group_id)
         step = _apply_verdict(followed, verdict, now)
     if step.state == current:
@@ -186,14 +188,28 @@ class Attempted:
     sender: str
     channel: str
     language: str
+    unit: str
+    """The member's unit as the members service says now; so in `Suppressed`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unanswered:
+    """Another service, `peer`, gave no answer about this one, while it answers about others.
+
+    Counts as a try, so that it does not go on for ever; the last one fails with `reason`.
+    """
+
+    peer: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Suppressed:
-    """The send policy forbids it for good."""
+    """The send policy forbids it for good. `unit` is None if the members service has not been asked."""
 
     reason: str
     channel: str | None
+    unit: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +219,7 @@ class Deferred:
     until: datetime
 
 
-DispatchResult: TypeAlias = Attempted | Suppressed | Deferred
+DispatchResult: TypeAlias = Attempted | Unanswered | Suppressed | Deferred
 
 
 def conclude(
@@ -211,38 +227,45 @@ def conclude(
 ) -> Step[Notification]:
     """The notification after the dispatcher handled it."""
     match result:
-        case Attempted():
-            return _attempted(claimed, result, policy, now)
-        case Suppressed(reason, channel):
-            return _suppressed(replace(claimed, channel=channel), reason, now)
+        case Attempted(outcome, sender, channel, language, unit):
+            current = replace(claimed, channel=channel, language=language, unit=unit)
+            return _tried(current, outcome, sender, policy, now)
+        case Unanswered(peer, reason):
+            outcome = SendOutcome(OutcomeClass.TRANSIENT, reason)
+            return _tried(claimed, outcome, peer, policy, now, exhausted=reason)
+        case Suppressed(reason, channel, unit):
+            return _suppressed(replace(claimed, channel=channel, unit=unit or claimed.unit), reason, now)
         case Deferred(until):
             return _queued_again(claimed, until, now)
 
 
-def _attempted(
-    claimed: Notification, result: Attempted, policy: RetryPolicy, now: datetime
+def _tried(
+    claimed: Notification,
+    outcome: SendOutcome,
+    sender: str,
+    policy: RetryPolicy,
+    now: datetime,
+    *,
+    exhausted: str = TRIES_EXHAUSTED,
 ) -> Step[Notification]:
-    outcome = result.outcome
-    attempt = Attempt(now, result.sender, outcome.kind, outcome.error_class)
-    attempts = (*claimed.attempts, attempt)
-    current = replace(claimed, attempts=attempts, channel=result.channel, language=result.language)
+    """`exhausted` is why it fails when this was the last try."""
+    attempts = (*claimed.attempts, Attempt(now, sender, outcome.kind, outcome.error_class))
+    current = replace(claimed, attempts=attempts)
     if outcome.kind is OutcomeClass.SENT:
         sent = _closed(current, State.SENT, None, now)
         return _published(
             sent,
-            NotificationSent(
-                **_common(sent), channel=sent.channel, sender=result.sender, attempts=len(attempts)
-            ),
+            NotificationSent(**_common(sent), channel=sent.channel, sender=sender, attempts=len(attempts)),
         )
     if outcome.kind is OutcomeClass.TRANSIENT and len(attempts) < policy.tries:
         return _queued_again(current, policy.next_try(len(attempts), now), now)
     permanent = outcome.kind is OutcomeClass.PERMANENT
-    error_class = (outcome.error_class or "refused") if permanent else TRIES_EXHAUSTED
+    error_class = (outcome.error_class or "refused") if permanent else exhausted
     failed = _closed(current, State.FAILED, error_class, now)
     event = NotificationFailed(
         **_common(failed),
         channel=failed.channel,
-        sender=result.sender,
+        sender=sender,
         attempts=len(attempts),
         error_class=error_class,
     )

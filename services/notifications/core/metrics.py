@@ -11,7 +11,11 @@ from services.notifications.core.domain import Notification
 from services.shared.messaging import SIZES
 
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
-HELD_FOR = ("no_group", "no_invite")
+HELD_FOR = ("no_group", "no_invite", "nothing")
+ISOLATED = (
+    *("peer_refused", "peer_timeout", "peer_answer", "unknown_member"),
+    *("sender_error", "unrecordable"),
+)
 
 
 class NotificationMetrics:
@@ -27,13 +31,13 @@ class NotificationMetrics:
         )
         self.held = Gauge(
             "sangathan_notifications_held",
-            "Queued notifications that wait for an event, by what is missing.",
+            "Unfinished notifications by the event that is missing (nothing: they are due, or tried again).",
             ["reason"],
             registry=registry,
         )
         self.held_age = Gauge(
             "sangathan_notifications_held_oldest_age_seconds",
-            "Time since the oldest of those was queued.",
+            "Time since the oldest of those was queued; 0 if there is none.",
             ["reason"],
             registry=registry,
         )
@@ -66,12 +70,15 @@ class NotificationMetrics:
             ["cause"],
             registry=registry,
         )
-        self.contacts = Counter(
-            "sangathan_contact_lookups",
-            "Contacts needed, by where they came from (cache, members, nowhere).",
-            ["source"],
+        self.isolated = Counter(
+            "sangathan_notifications_isolated",
+            "Notifications with a fault of their own, which their batch went on without, by reason "
+            f"({', '.join(ISOLATED)}).",
+            ["reason"],
             registry=registry,
         )
+        for reason in ISOLATED:  # 0 from the start: `increase` does not see a series begin
+            self.isolated.labels(reason)
         self.peer_errors = Counter(
             "sangathan_peer_errors",
             "Calls to another service given up, by service.",

@@ -38,9 +38,8 @@ class Recipient:
     unit_sequence: int = 0
     language: str = ""
     language_sequence: int = 0
-    contact_sequence: int = 0
-    """The version of name, phone and e-mail: a contact cached under another version is stale."""
     channels: tuple[str, ...] = ()
+    """The channels that the events say were consented to: without one, no message is made."""
     group_id: str | None = None
     placement_sequence: int = 0
 
@@ -63,8 +62,7 @@ def learn(known: Recipient, event: Event, sequence: int) -> Recipient:
             # A member joins once: a second `member.joined` is a mistake and takes back no consent.
             after = heard if known.joined else replace(heard, joined=True, channels=event.channels)
         case MemberUpdated():
-            heard = _in_unit(_speaking(known, event.language, sequence), event.unit, sequence)
-            after = _with_contact(heard, sequence) if event.contact_changed else heard
+            after = _in_unit(_speaking(known, event.language, sequence), event.unit, sequence)
         case MemberMoved():
             after = _in_unit(known, event.unit, sequence)
         case MemberLeft():
@@ -98,10 +96,6 @@ def _speaking(known: Recipient, language: str, sequence: int) -> Recipient:
     if sequence <= known.language_sequence:
         return known
     return replace(known, language=language, language_sequence=sequence)
-
-
-def _with_contact(known: Recipient, sequence: int) -> Recipient:
-    return replace(known, contact_sequence=max(sequence, known.contact_sequence))
 
 
 def _placed(known: Recipient, group_id: str | None, sequence: int) -> Recipient:

@@ -1,11 +1,13 @@
 """The send policy: decides whether a message may go, on which channel, and explains it by rules. Pure.
 
-It judges twice: when a welcome is queued, before the address is looked up, and again just before it is sent.
+It judges twice: when a welcome is queued, by what the events say, and again just before it is sent, by what
+the members service says. An event is a claim: it can make a message be held or suppressed early, but only the
+members service, which owns consents, makes one go.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -36,7 +38,7 @@ class SendFacts:
     """The input of the policy. `consented` and `addressable` are channels."""
 
     active: bool
-    consented: tuple[str, ...]
+    consented: Collection[str]
     addressable: frozenset[str] | None
     """None while the address has not been looked up."""
     group_id: str | None
@@ -44,18 +46,32 @@ class SendFacts:
     """Whether the group has an invite link."""
 
 
-def send_facts(
-    recipient: Recipient,
-    *,
-    invited: bool,
-    addressable: frozenset[str] | None = None,
-    contact_active: bool = True,
-) -> SendFacts:
-    """`contact_active` is what the members service says now; it may be ahead of the events heard so far."""
+@dataclass(frozen=True, slots=True)
+class Authority:
+    """The facts that the members service owns, as it tells them now; the events heard may lag behind."""
+
+    active: bool
+    consented: frozenset[str]
+    addressable: frozenset[str]
+
+
+def facts_heard(recipient: Recipient, *, invited: bool) -> SendFacts:
+    """The facts as the events tell them: enough to hold or suppress a message, never to send it."""
     return SendFacts(
-        active=recipient.active and contact_active,
+        active=recipient.active,
         consented=recipient.channels,
-        addressable=addressable,
+        addressable=None,
+        group_id=recipient.group_id,
+        invited=invited,
+    )
+
+
+def facts_asked(recipient: Recipient, said: Authority, *, invited: bool) -> SendFacts:
+    """The facts as the members service tells them; a member who left by it or by the events, left."""
+    return SendFacts(
+        active=recipient.active and said.active,
+        consented=said.consented,
+        addressable=said.addressable,
         group_id=recipient.group_id,
         invited=invited,
     )

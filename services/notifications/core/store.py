@@ -184,20 +184,18 @@ _WHOLE: Final[Document] = {"bsonType": ["int", "long"], "minimum": 0}
 _FLAG: Final[Document] = {"bsonType": "bool"}
 
 
+_OF_A_RECIPIENT: Final[Document] = {
+    "joined": _FLAG,
+    "active": _FLAG,
+    "unit_sequence": _WHOLE,
+    "language_sequence": _WHOLE,
+    "placement_sequence": _WHOLE,
+    "channels": {"bsonType": "array"},
+}
+
+
 async def _collections(database: Database) -> None:
-    await create(
-        database,
-        "recipients",
-        required={
-            "joined": _FLAG,
-            "active": _FLAG,
-            "unit_sequence": _WHOLE,
-            "language_sequence": _WHOLE,
-            "contact_sequence": _WHOLE,
-            "placement_sequence": _WHOLE,
-            "channels": {"bsonType": "array"},
-        },
-    )
+    await create(database, "recipients", required={**_OF_A_RECIPIENT, "contact_sequence": _WHOLE})
     await create(database, "group_invites", required={"ready": _FLAG, "sequence": _WHOLE})
     await create(
         database,
@@ -241,4 +239,12 @@ def _notification_indexes() -> list[IndexModel]:
     ]
 
 
-MIGRATIONS: Final = (Migration("core-0001", "recipients, invites, notifications, keys", _collections),)
+async def _recipients_without_contact(database: Database) -> None:
+    """`contact_sequence` was the version of a cached contact."""
+    await create(database, "recipients", required=_OF_A_RECIPIENT)
+
+
+MIGRATIONS: Final = (
+    Migration("core-0001", "recipients, invites, notifications, keys", _collections),
+    Migration("core-0002", "recipients without contact_sequence", _recipients_without_contact),
+)

@@ -59,7 +59,7 @@ def plan(runtime: Runtime) -> Plan:
         by_state = ", ".join(f"{n} {state}" for state, n in sorted(states.items()))
         return [
             f"{await recipients.count()} recipients; notifications: {by_state or 'none'}",
-            "Tries before the last one, recorded messages and cached contacts are not in the log.",
+            "Tries before the last one and recorded messages are not in the log.",
         ]
 
     return Plan(summary=summary, restores=dict.fromkeys(RESTORED, Restorer(notifications).restore))

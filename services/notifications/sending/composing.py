@@ -8,6 +8,7 @@ from typing import Final
 from services.notifications.core.channel import Message
 from services.notifications.core.clients.groups import Group
 from services.notifications.core.clients.members import Contact
+from services.notifications.core.clients.service import NOT_ASKED
 from services.notifications.core.domain import (
     Attempted,
     Deferred,
@@ -16,13 +17,23 @@ from services.notifications.core.domain import (
     OutcomeClass,
     SendOutcome,
     Suppressed,
+    Unanswered,
 )
 from services.notifications.core.recipients import Recipient
-from services.notifications.core.send_policy import Ruling, Verdict, judge, send_facts
+from services.notifications.core.send_policy import (
+    Authority,
+    Ruling,
+    Verdict,
+    facts_asked,
+    facts_heard,
+    judge,
+)
 from services.notifications.core.texts import Texts, UnrenderableError, in_language
 
 LOOK_AGAIN: Final = timedelta(seconds=30)
 """The pause when another service's answer contradicts the events: the one that explains it is on its way."""
+UNKNOWN_MEMBER: Final = "unknown_member"
+"""Members commits before it publishes, so a member whom it does not know was made up, or has been lost."""
 
 
 class Composer:
@@ -33,8 +44,12 @@ class Composer:
         self._sender = sender
 
     def check(self, notification: Notification, recipient: Recipient, now: datetime) -> DispatchResult | None:
-        """Apply the send policy before any address is looked up; None when it lets the notification pass."""
-        return _unless_allowed(judge(send_facts(recipient, invited=notification.held_for is None)), now)
+        """Apply the send policy to what the events say; None when the members service has to be asked."""
+        return _unless_allowed(judge(facts_heard(recipient, invited=notification.held_for is None)), now)
+
+    def unanswered(self, peer: str, reason: str, now: datetime) -> DispatchResult:
+        """`reason` is one of `Answers.failed`."""
+        return Deferred(now + LOOK_AGAIN) if reason == NOT_ASKED else Unanswered(peer, reason)
 
     def compose(
         self,
@@ -44,16 +59,15 @@ class Composer:
         group: Group | None,
         now: datetime,
     ) -> Message | DispatchResult:
+        """The message, or the reason why there is none, by what the owners of the facts say now."""
         if contact is None:
+            return Unanswered("members", UNKNOWN_MEMBER)
+        if contact.consents is None:
             return Deferred(now + LOOK_AGAIN)
-        facts = send_facts(
-            recipient,
-            invited=group is not None and group.invite_link is not None,
-            addressable=contact.channels,
-            contact_active=contact.active,
-        )
-        verdict = judge(facts)
-        if stopped := _unless_allowed(verdict, now):
+        said = Authority(contact.active, contact.consented(notification.purpose), contact.channels)
+        invited = group is not None and group.invite_link is not None
+        verdict = judge(facts_asked(recipient, said, invited=invited))
+        if stopped := _unless_allowed(verdict, now, contact.unit):
             return stopped
         return self._message(notification, recipient, contact, group, verdict.channel)
 
@@ -81,15 +95,17 @@ class Composer:
             text = self._texts.render(notification.template, language, values)
         except UnrenderableError:
             outcome = SendOutcome(OutcomeClass.PERMANENT, "template_error")
-            return Attempted(outcome, self._sender, channel, language)
-        return Message(notification.id, notification.member_id, channel, language, address, text)
+            return Attempted(outcome, self._sender, channel, language, contact.unit)
+        return Message(
+            notification.id, notification.member_id, channel, language, contact.unit, address, text
+        )
 
 
-def _unless_allowed(verdict: Verdict, now: datetime) -> DispatchResult | None:
+def _unless_allowed(verdict: Verdict, now: datetime, unit: str | None = None) -> DispatchResult | None:
     match verdict.ruling:
         case Ruling.ALLOW:
             return None
         case Ruling.HOLD:
             return Deferred(now + LOOK_AGAIN)
         case Ruling.SUPPRESS:
-            return Suppressed(verdict.reason or "unknown", verdict.channel)
+            return Suppressed(verdict.reason or "unknown", verdict.channel, unit)

@@ -3,6 +3,9 @@
 It uses claims, not a lease, so that replicas work side by side. Sending cannot share a transaction with
 recording: a process that dies between the two leaves its claim to run out, and the batch is sent again under
 the same ids.
+
+A notification with a fault of its own fails alone, with a reason; a fault of everything (another service is
+down, MongoDB does not answer) puts the batch back and counts as no try.
 """
 
 from __future__ import annotations
@@ -11,7 +14,6 @@ import asyncio
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import timedelta
 from typing import Final
 
 import structlog
@@ -19,20 +21,24 @@ import structlog
 from services.notifications.core.channel import Message, Sender
 from services.notifications.core.core import Core
 from services.notifications.core.domain import (
+    UNRECORDABLE,
     Attempted,
     Deferred,
     DispatchResult,
     Notification,
+    OutcomeClass,
     RetryPolicy,
+    SendOutcome,
+    Unanswered,
     conclude,
 )
 from services.notifications.core.recipients import Recipient
-from services.notifications.sending.composing import Composer
-from services.notifications.sending.contacts import ContactCache
+from services.notifications.sending.composing import LOOK_AGAIN, Composer
 from services.notifications.sending.store import QueueStore
 from services.shared.contracts.base import Step
+from services.shared.faults import FaultFamily, classify
 from services.shared.loops import Backoff, Pace, Turn, poll_loop
-from services.shared.messaging import Origin, UnitOfWork
+from services.shared.messaging import Origin, UnitOfWork, bisect
 from services.shared.observability import tracing
 from services.shared.observability.correlation import RequestContext, working_for
 from services.shared.observability.tracing import Span, SpanKind, Spans
@@ -42,6 +48,7 @@ log = structlog.get_logger(__name__)
 PACE: Final = Pace(shortest=0.02, longest=1.0)
 """An idle dispatcher notices a due retry, or what another process made due, at most a second late."""
 BACKOFF: Final = Backoff(first=0.25, longest=30.0)
+SENDER_ERROR: Final = "sender_error"
 
 
 class Dispatcher:
@@ -50,7 +57,7 @@ class Dispatcher:
         self._queue = QueueStore(core.runtime.database)
         self._recipients = core.recipients
         self._notifications = core.notifications
-        self._contacts = ContactCache(core)
+        self._members = core.members
         self._groups = core.groups
         self._composer = Composer(core.texts, sender.name)
         self._sender = sender
@@ -77,9 +84,7 @@ class Dispatcher:
 
         Raises: `TransientError`, `TimeoutError` or `pymongo.errors.PyMongoError`; the claim is then put back.
         """
-        now = self._clock.now()
-        until = now + timedelta(seconds=self._claim_seconds)
-        claim, batch, found = await self._queue.claim(now, until, self._max_batch)
+        claim, batch, found = await self._queue.claim(self._clock.now(), self._claim_seconds, self._max_batch)
         if not batch:
             return found
         began = time.perf_counter()
@@ -106,7 +111,10 @@ class Dispatcher:
         results: dict[str, DispatchResult] = {}
         passed: list[tuple[Notification, Recipient]] = []
         for notification in batch:
-            recipient = recipients[notification.member_id]
+            recipient = recipients.get(notification.member_id)
+            if recipient is None:  # a rebuild has not come that far
+                results[notification.id] = Deferred(self._clock.now() + LOOK_AGAIN)
+                continue
             stopped = self._composer.check(notification, recipient, self._clock.now())
             if stopped is None:
                 passed.append((notification, recipient))
@@ -117,16 +125,24 @@ class Dispatcher:
         return results
 
     async def _send(self, passed: Sequence[tuple[Notification, Recipient]]) -> dict[str, DispatchResult]:
-        recipients = [recipient for _, recipient in passed]
-        group_ids = sorted({r.group_id for r in recipients if r.group_id is not None})
+        # Those that were tried before come last: if one of them spoils an answer, it is among few.
+        passed = sorted(passed, key=lambda each: len(each[0].attempts))
+        group_ids = sorted({r.group_id for _, r in passed if r.group_id is not None})
         contacts, groups = await asyncio.gather(
-            self._contacts.contacts(recipients), self._groups.groups(group_ids)
+            self._members.contacts([r.member_id for _, r in passed]), self._groups.groups(group_ids)
         )
         results: dict[str, DispatchResult] = {}
         messages: list[Message] = []
         for notification, recipient in passed:
-            contact, group = contacts.get(recipient.member_id), groups.get(recipient.group_id or "")
-            made = self._composer.compose(notification, recipient, contact, group, self._clock.now())
+            member_id, group_id, now = recipient.member_id, recipient.group_id or "", self._clock.now()
+            made: Message | DispatchResult
+            if reason := contacts.failed.get(member_id):
+                made = self._composer.unanswered("members", reason, now)
+            elif reason := groups.failed.get(group_id):
+                made = self._composer.unanswered("groups", reason, now)
+            else:
+                contact, group = contacts.found.get(member_id), groups.found.get(group_id)
+                made = self._composer.compose(notification, recipient, contact, group, now)
             if isinstance(made, Message):
                 messages.append(made)
             else:
@@ -134,13 +150,26 @@ class Dispatcher:
         return results | await self._hand_over(messages)
 
     async def _hand_over(self, messages: Sequence[Message]) -> dict[str, DispatchResult]:
-        if not messages:
-            return {}
-        outcomes = await self._sender.send(messages)
-        return {
-            message.id: Attempted(outcome, self._sender.name, message.channel, message.language)
-            for message, outcome in zip(messages, outcomes, strict=True)
-        }
+        """Raises: a fault of the sender that passes. One that does not is found by bisection and fails its
+        message alone; the others may be handed over again, under the same ids."""
+        results: dict[str, DispatchResult] = {}
+
+        async def send(part: Sequence[Message]) -> None:
+            outcomes = await self._sender.send(part)
+            results.update((m.id, self._attempted(m, o)) for m, o in zip(part, outcomes, strict=True))
+
+        async def fail(message: Message, error: Exception) -> None:
+            log.error("dispatch.sender_failed", notification=message.id, error=type(error).__name__)
+            self._metrics.isolated.labels(SENDER_ERROR).inc()
+            outcome = SendOutcome(OutcomeClass.TRANSIENT, SENDER_ERROR)
+            results[message.id] = self._attempted(message, outcome)
+
+        if messages:
+            await bisect(messages, send, fail, splits=_does_not_pass)
+        return results
+
+    def _attempted(self, message: Message, outcome: SendOutcome) -> Attempted:
+        return Attempted(outcome, self._sender.name, message.channel, message.language, message.unit)
 
     async def _put_back(self, claim: str, batch: Sequence[Notification]) -> None:
         """Give up the claim at once, so that nobody waits for its end. If even that fails, it runs out."""
@@ -155,9 +184,24 @@ class Dispatcher:
     ) -> None:
         """Write each result and stage the events that publish it, in one transaction.
 
-        `cause` is a label of the metric: the send policy (`gate`) or another service (`peer`) deferred them.
+        A result that cannot be written is found by bisection and set aside: put back, it would be sent again
+        and again. `cause` is a label of the metric: the send policy (`gate`) or another service (`peer`)
+        deferred them.
         """
 
+        async def record(ids: Sequence[str]) -> None:
+            await self._record_together(claim, {id_: results[id_] for id_ in ids}, spans, cause)
+
+        async def set_aside(id_: str, error: Exception) -> None:
+            log.error("dispatch.unrecordable", notification=id_, error=type(error).__name__)
+            await self._queue.set_aside(id_, claim, UNRECORDABLE, self._clock.now())
+            self._metrics.isolated.labels(UNRECORDABLE).inc()
+
+        await bisect(list(results), record, set_aside, splits=_does_not_pass)
+
+    async def _record_together(
+        self, claim: str, results: Mapping[str, DispatchResult], spans: Spans, cause: str
+    ) -> None:
         async def body(work: UnitOfWork) -> list[Step[Notification]]:
             ours = await self._queue.claimed(results.keys(), claim, work.session)
             now = self._clock.now()
@@ -177,8 +221,14 @@ class Dispatcher:
     def _count(self, result: DispatchResult, cause: str) -> None:
         if isinstance(result, Attempted):
             self._metrics.attempts.labels(result.sender, result.outcome.kind.value).inc()
+        elif isinstance(result, Unanswered):
+            self._metrics.isolated.labels(result.reason).inc()
         elif isinstance(result, Deferred):
             self._metrics.postponed.labels(cause).inc()
+
+
+def _does_not_pass(error: Exception) -> bool:
+    return classify(error) is FaultFamily.PERMANENT
 
 
 def _begun(batch: Sequence[Notification]) -> Iterator[tuple[str, Span]]:

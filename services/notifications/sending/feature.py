@@ -1,21 +1,17 @@
-"""Sending: the dispatcher, and the cache of contacts that it sends to."""
+"""Sending: the dispatcher."""
 
 from __future__ import annotations
 
 from services.notifications.core.channel import Sender
 from services.notifications.core.core import Core
 from services.notifications.sending.dispatcher import Dispatcher
-from services.notifications.sending.handlers import ContactHandlers
 from services.notifications.sending.held_gauges import HeldGauges
 from services.notifications.sending.store import MIGRATIONS
-from services.shared.contracts.members import MemberLeft, MemberUpdated
 from services.shared.runtime import Feature
 
 
 def sending(core: Core, sender: Sender) -> Feature:
-    handlers = ContactHandlers(core)
     return Feature(
-        subscriptions={MemberUpdated: handlers.contact_changed, MemberLeft: handlers.contact_changed},
         loops={"dispatcher": Dispatcher(core, sender).run, "held-gauges": HeldGauges(core).run},
         migrations=MIGRATIONS,
     )

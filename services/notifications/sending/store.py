@@ -1,26 +1,26 @@
-"""The dispatcher's queries: the queue of due notifications, and the sealed cache of contacts.
-
-`contacts {_id: member id, version, sealed, at}`
-"""
+"""The dispatcher's queries: the queue of due notifications."""
 
 from __future__ import annotations
 
 from collections.abc import Collection as Many
-from collections.abc import Mapping
 from datetime import datetime
 from typing import Final
 
-from pymongo import IndexModel, ReplaceOne
+import structlog
+from pymongo import IndexModel
+from pymongo.errors import OperationFailure
 
 from services.notifications.core.domain import Notification, State
 from services.notifications.core.store import NOTIFICATIONS, notification_of
 from services.shared.database import Collection, Database, Document, Migration, Session, create
-from services.shared.encryption import Ciphertext
 from services.shared.ids import new_id
 
+log = structlog.get_logger(__name__)
+
 CONTACTS: Final = "contacts"
-CONTACTS_LIVE_SECONDS: Final = 3600
-"""Contacts are cached for an hour at most. MongoDB removes them within a minute after that (TTL monitor)."""
+"""The cache of release 0.1.0; its processes may run beside this one."""
+_OTHER_OPTIONS: Final = 85
+"""IndexOptionsConflict (MongoDB, error_codes.yml)."""
 
 
 class QueueStore:
@@ -29,61 +29,70 @@ class QueueStore:
     def __init__(self, database: Database) -> None:
         self._notifications: Collection = database[NOTIFICATIONS]
 
-    async def claim(self, now: datetime, until: datetime, limit: int) -> tuple[str, list[Notification], int]:
-        """Take up to `limit` due notifications: the claim's id, what was taken, and how many were found due.
+    async def claim(self, now: datetime, seconds: float, limit: int) -> tuple[str, list[Notification], int]:
+        """Take up to `limit` notifications that are due at `now`: the claim's id, what was taken, and how
+        many were found.
 
-        Each document's own update is atomic and checks again whether it is due, so two replicas never get the
-        same one. A claim that was not concluded by `until` makes its notifications due again.
+        Each document's own update is atomic and checks by MongoDB's clock whether it is due, so two replicas
+        never get the same one, whatever `now` each of them believes in. A claim that was not concluded after
+        `seconds`, by the same clock, makes its notifications due again.
         """
         due: Document = {"due_at": {"$lte": now}}
         rows = await self._notifications.find(due, {"_id": 1}).sort("due_at", 1).limit(limit).to_list(limit)
         claim, ids = new_id(), [row["_id"] for row in rows]
         if not ids:
             return claim, [], 0
-        taken = {"state": State.SENDING.value, "claim": claim, "due_at": until, "updated_at": now}
-        await self._notifications.update_many({"_id": {"$in": ids}, **due}, {"$set": taken})
+        still_due = {"_id": {"$in": ids}, **due, "$expr": {"$lte": ["$due_at", "$$NOW"]}}
+        until = {"$add": ["$$NOW", int(seconds * 1000)]}
+        taken = {"state": State.SENDING.value, "claim": claim, "due_at": until, "updated_at": "$$NOW"}
+        await self._notifications.update_many(still_due, [{"$set": taken}])
         mine = self._notifications.find({"_id": {"$in": ids}, "claim": claim})
-        return claim, [notification_of(row) async for row in mine], len(ids)
+        return claim, _readable([row async for row in mine]), len(ids)
 
     async def claimed(self, ids: Many[str], claim: str, session: Session) -> list[Notification]:
         """Find those that `claim` still holds: after it ran out, another process may have claimed them."""
         found = self._notifications.find({"_id": {"$in": list(ids)}, "claim": claim}, session=session)
         return [notification_of(row) async for row in found]
 
+    async def set_aside(self, id_: str, claim: str, reason: str, now: datetime) -> None:
+        """End a notification whose result cannot be recorded, without the event that would tell of it."""
+        ended = {"state": State.FAILED.value, "reason": reason, "updated_at": now}
+        gone = dict.fromkeys(("claim", "due_at", "held_for", "stop", "open"), "")
+        await self._notifications.update_one({"_id": id_, "claim": claim}, {"$set": ended, "$unset": gone})
+
     async def held(self) -> dict[str, tuple[int, datetime]]:
-        """Unfinished notifications by what holds them: how many, and when the oldest was queued."""
+        """Unfinished notifications by what holds them (or `nothing`): how many, and when the oldest was
+        queued."""
+        held_for = {"$ifNull": ["$held_for", "nothing"]}
         pipeline: list[Document] = [
-            {"$match": {"open": True, "held_for": {"$gt": ""}}},
-            {"$group": {"_id": "$held_for", "count": {"$sum": 1}, "oldest": {"$min": "$created_at"}}},
+            {"$match": {"open": True}},
+            {"$group": {"_id": held_for, "count": {"$sum": 1}, "oldest": {"$min": "$created_at"}}},
         ]
         return {
             row["_id"]: (row["count"], row["oldest"]) async for row in self._notifications.aggregate(pipeline)
         }
 
 
-class ContactStore:
-    def __init__(self, database: Database) -> None:
-        self._contacts: Collection = database[CONTACTS]
-
-    async def find(self, versions: Mapping[str, int], since: datetime) -> dict[str, Ciphertext]:
-        """Sealed contacts by member id: those of the given versions that are newer than `since`."""
-        found = self._contacts.find({"_id": {"$in": list(versions)}, "at": {"$gt": since}})
-        return {row["_id"]: row["sealed"] async for row in found if row["version"] == versions[row["_id"]]}
-
-    async def save(
-        self, sealed: Mapping[str, Ciphertext], versions: Mapping[str, int], now: datetime
-    ) -> None:
-        writes = [
-            ReplaceOne({"_id": id_}, {"version": versions[id_], "sealed": secret, "at": now}, upsert=True)
-            for id_, secret in sealed.items()
-        ]
-        await self._contacts.bulk_write(writes, ordered=False)
-
-    async def delete(self, member_ids: Many[str], session: Session) -> None:
-        await self._contacts.delete_many({"_id": {"$in": list(member_ids)}}, session=session)
+def _readable(rows: list[Document]) -> list[Notification]:
+    """One that cannot be read keeps no other waiting: its claim runs out, and it is looked at again."""
+    readable: list[Notification] = []
+    for row in rows:
+        try:
+            readable.append(notification_of(row))
+        except (ValueError, KeyError, TypeError) as error:
+            log.error("dispatch.unreadable", notification=row["_id"], error=type(error).__name__)
+    return readable
 
 
 async def _contacts(database: Database) -> None:
+    try:
+        await _contacts_for_an_hour(database)
+    except OperationFailure as error:
+        if error.code != _OTHER_OPTIONS:  # else `sending-0002` has run already
+            raise
+
+
+async def _contacts_for_an_hour(database: Database) -> None:
     await create(
         database,
         CONTACTS,
@@ -92,8 +101,18 @@ async def _contacts(database: Database) -> None:
             "sealed": {"bsonType": "binData"},
             "at": {"bsonType": "date"},
         },
-        indexes=[IndexModel("at", expireAfterSeconds=CONTACTS_LIVE_SECONDS)],
+        indexes=[IndexModel("at", expireAfterSeconds=3600)],
     )
 
 
-MIGRATIONS: Final = (Migration("sending-0001", "cached contacts", _contacts),)
+async def _contacts_go(database: Database) -> None:
+    """Only processes of release 0.1.0 still cache: their entries live for a minute at most, the period of
+    MongoDB's TTL monitor."""
+    ttl = {"keyPattern": {"at": 1}, "expireAfterSeconds": 1}
+    await database.command("collMod", CONTACTS, index=ttl)
+
+
+MIGRATIONS: Final = (
+    Migration("sending-0001", "cached contacts", _contacts),
+    Migration("sending-0002", "contacts are cached no longer", _contacts_go),
+)

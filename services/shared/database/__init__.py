@@ -22,6 +22,7 @@ from services.shared.database.mongo import (
     oplog_window,
     transact,
 )
+from services.shared.database.server_clock import ServerClock
 
 __all__ = [
     "Bucket",
@@ -33,6 +34,7 @@ __all__ = [
     "Lease",
     "Migration",
     "MongoMetrics",
+    "ServerClock",
     "Session",
     "as_dict",
     "blocking",

@@ -33,7 +33,7 @@ class JobEndedError(ConflictError):
 
 
 class Jobs:
-    """The jobs of one database."""
+    """The jobs of one database. `clock` is MongoDB's, because processes must agree on what is due."""
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self.rows: Collection = database["jobs"]

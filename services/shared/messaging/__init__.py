@@ -7,6 +7,7 @@ applier, inbox, waves, sub-batches, fuse, lag), `dead_letters` (store, replay) a
 
 from __future__ import annotations
 
+from services.shared.messaging.bisection import bisect
 from services.shared.messaging.broker import (
     Broker,
     Consumer,
@@ -68,6 +69,7 @@ __all__ = [
     "TopicSpec",
     "TopicState",
     "UnitOfWork",
+    "bisect",
     "create_topics",
     "decode",
     "describe_topics",

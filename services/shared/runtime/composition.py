@@ -43,7 +43,7 @@ from services.shared.runtime.feature import Feature, Hook
 from services.shared.runtime.jobs_api import jobs_router
 from services.shared.runtime.repairs_api import forget_router, snapshots_router
 from services.shared.runtime.runtime import Runtime
-from services.shared.runtime.slow_gauges import SlowGauges, oplog
+from services.shared.runtime.slow_gauges import SlowGauges, clock_skew, oplog
 from services.shared.runtime.status_api import status_router
 from services.shared.runtime.supervisor import Supervisor
 
@@ -123,8 +123,10 @@ class Service:
         )
 
     async def migrate(self) -> None:
-        """Bring the database to the newest version: the platform's collections, then the service's."""
+        """Bring the database to the newest version: the platform's collections, then the service's. Learn
+        its time."""
         await migrate(self.runtime.database, self.migrations, self.runtime.clock)
+        await self.runtime.server_clock.read()
 
     def _replayer(self, subscriptions: Subscriptions) -> Replayer:
         runtime = self.runtime
@@ -153,7 +155,8 @@ class Service:
             runtime.outbox, runtime.broker, lease, runtime.metrics, max_batch=runtime.settings.relay_max_batch
         )
         readings = [reading for feature in self.features for reading in feature.slow_gauges]
-        gauges = SlowGauges([oplog(runtime.client, runtime.registry), *readings])
+        skew = clock_skew(runtime.server_clock, runtime.registry)
+        gauges = SlowGauges([skew, oplog(runtime.client, runtime.registry), *readings])
         loops: dict[str, Loop] = {
             "relay": relay.run,
             "outbox-gauges": relay.watch,

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from services.shared.clock import Clock, SystemClock
 from services.shared.config.settings import ServiceSettings
-from services.shared.database import MongoMetrics, connect, database
+from services.shared.database import MongoMetrics, ServerClock, connect, database
 from services.shared.jobs import Jobs
 from services.shared.messaging import Broker, DeadLetters, Fuse, KafkaBroker, MessagingMetrics, Outbox
 from services.shared.observability.metrics import describe_process
@@ -40,10 +40,11 @@ class Runtime:
         mongo = MongoMetrics(self.registry)
         self.client = connect(settings.mongo_uri, app_name=f"sangathan-{name}", listeners=[mongo])
         self.database = database(self.client, settings.database)
+        self.server_clock = ServerClock(self.client, self.clock)
         self.outbox = Outbox(self.client, self.database, self.clock, on_retry=mongo.transaction_retries.inc)
         self.dead_letters = DeadLetters(self.database, self.clock, name, self.metrics)
         self.fuse = Fuse(self.database, self.clock)
-        self.jobs = Jobs(self.database, self.clock)
+        self.jobs = Jobs(self.database, self.server_clock)
 
     def close(self) -> None:
         self.client.close()

@@ -9,7 +9,7 @@ from typing import Final
 import structlog
 from prometheus_client import CollectorRegistry, Gauge
 
-from services.shared.database import Client, oplog_window
+from services.shared.database import Client, ServerClock, oplog_window
 from services.shared.encryption import Vault
 from services.shared.faults import FaultFamily, classify
 from services.shared.loops import Pace, Turn, poll_loop
@@ -42,6 +42,20 @@ class SlowGauges:
                     raise
                 log.warning("slow_gauges.unread", reading=reading.__qualname__, error=type(error).__name__)
         return Turn.NOTHING
+
+
+def clock_skew(clock: ServerClock, registry: CollectorRegistry) -> Reading:
+    gauge = Gauge(
+        "sangathan_clock_skew_seconds",
+        "Seconds by which this process's clock is ahead of MongoDB's (negative: behind), at least: "
+        "0 within a round trip.",
+        registry=registry,
+    )
+
+    async def read() -> None:
+        gauge.set(await clock.read())
+
+    return read
 
 
 def oplog(client: Client, registry: CollectorRegistry) -> Reading:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from bson import Binary
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -137,7 +138,11 @@ async def test_contacts_are_shown_by_scope_and_each_reading_is_recorded(service:
 async def test_resolve(service: Service) -> None:
     there = await service.register(unit="BR-GAYA")
     gone = await service.register(name="B")
-    here = await service.register(name="A", email="a@example.org", language="mai")
+    agreed = [
+        {"purpose": "welcome", "channel": "whatsapp", "notice": "2025-1", "language": "hi"},
+        {"purpose": "broadcast", "channel": "sms", "notice": "2025-1", "language": "hi"},
+    ]
+    here = await service.register(name="A", email="a@example.org", language="mai", consents=agreed)
     await service.http.delete(f"{PATH}/{gone['id']}")
     nobody = new_id()
     headers = service.app.auth("contacts:read", "BR-SARAN", sub="notifications")
@@ -145,10 +150,11 @@ async def test_resolve(service: Service) -> None:
     answer = await service.http.post(f"{PATH}/resolve", json={"ids": ids}, headers=headers)
     assert answer.status_code == 200
     shown = ("id", "name", "phone", "email", "language", "unit")
+    given = [{"purpose": each["purpose"], "channel": each["channel"]} for each in agreed]
     assert answer.json() == {
         "items": [
-            {name: here[name] for name in shown} | {"status": "active"},
-            {name: gone[name] for name in shown} | {"status": "left"},
+            {name: here[name] for name in shown} | {"status": "active", "consents": given},
+            {name: gone[name] for name in shown} | {"status": "left", "consents": []},
         ],
         "missing": [nobody, there["id"]],
     }
@@ -158,6 +164,35 @@ async def test_resolve(service: Service) -> None:
         [here["id"], gone["id"]],
         "resolve",
     )
+
+
+async def test_resolve_tells_only_of_consents_that_are_given(service: Service) -> None:
+    consents = [
+        {"purpose": "welcome", "channel": channel, "notice": "2025-1", "language": "hi"}
+        for channel in ("whatsapp", "sms")
+    ]
+    member = await service.register(consents=consents)
+    withdrawn = {"$set": {"consents.0.state": "withdrawn"}}
+    await service.db["members"].update_one({"_id": member["id"]}, withdrawn)
+    answer = await service.http.post(f"{PATH}/resolve", json={"ids": [member["id"]]})
+    [item] = answer.json()["items"]
+    assert item["consents"] == [{"purpose": "welcome", "channel": "sms"}]
+
+
+@pytest.mark.parametrize("contact", ["another's", "cut", "empty"])
+async def test_resolve_goes_on_without_a_contact_that_cannot_be_opened(
+    service: Service, contact: str
+) -> None:
+    members = [await service.register() for _ in range(5)]
+    ids = [member["id"] for member in members]
+    rows = {row["_id"]: row["contact"] async for row in service.db["members"].find({"_id": {"$in": ids}})}
+    broken = {"another's": rows[ids[0]], "cut": rows[ids[1]][:-1], "empty": b""}[contact]
+    sealed = Binary(broken, rows[ids[0]].subtype)
+    await service.db["members"].update_one({"_id": ids[1]}, {"$set": {"contact": sealed}})
+    answer = await service.http.post(f"{PATH}/resolve", json={"ids": ids})
+    assert answer.status_code == 200
+    assert [item["id"] for item in answer.json()["items"]] == [ids[0], *ids[2:]]
+    assert answer.json()["missing"] == [ids[1]]
 
 
 async def test_resolve_of_nobody_is_no_reading(empty: Service) -> None:

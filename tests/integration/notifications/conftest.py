@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
-from datetime import UTC, datetime
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 import pytest_asyncio
@@ -39,7 +39,10 @@ MASTER_KEYS = {"test": "A" * 128}
 
 
 class Bench:
-    """One replica. `deliver` applies records as its consumer does; `dispatch` is a turn of its dispatcher."""
+    """One replica. `deliver` applies records as its consumer does; `dispatch` is a turn of its dispatcher.
+
+    Its own clock is wrong by more than a year: what is due is due by MongoDB's. `passes` lets time pass.
+    """
 
     def __init__(
         self, settings: NotificationsSettings, clock: ManualClock, sender: Sender | None = None
@@ -57,10 +60,19 @@ class Bench:
 
     async def deliver(self, *events: Envelope[Event]) -> None:
         assert self.service.consumer is not None
+        await self.runtime.server_clock.read()
         await self.service.consumer.applier.apply([self._record(encode(event)) for event in events])
 
     async def dispatch(self) -> int:
+        await self.runtime.server_clock.read()
         return await self.dispatcher.dispatch()
+
+    async def passes(self, time: timedelta) -> None:
+        """Everything that is stored about notifications is so much older."""
+        ms = time / timedelta(milliseconds=1)
+        older = {name: {"$subtract": [f"${name}", ms]} for name in ("created_at", "due_at")}
+        older["due_at"] = {"$ifNull": [older["due_at"], "$$REMOVE"]}
+        await self.database["notifications"].update_many({}, [{"$set": older}])
 
     async def welcome(self, member_id: str) -> Notification:
         """The member's only notification."""
@@ -174,8 +186,7 @@ def token_file(tmp_path: Path) -> Path:
 def settings(
     mongo_uri: str, database_name: str, keys: Keys, peers: Peers, token_file: Path
 ) -> NotificationsSettings:
-    peers.down.clear()
-    peers.calls.clear()
+    peers.calm()
     return NotificationsSettings(
         **base_settings(mongo_uri, "127.0.0.1:1", database_name, keys),
         master_keys=MASTER_KEYS,
@@ -199,16 +210,18 @@ async def bench(settings: NotificationsSettings, clock: ManualClock) -> AsyncIte
     made.runtime.client.close()
 
 
-Replica = Callable[[Sender], Bench]
-"""Makes another process of the service, with a sender of its own."""
+class Replica(Protocol):
+    """Makes another process of the service, with a sender and maybe a clock of its own."""
+
+    def __call__(self, sender: Sender, clock: ManualClock | None = None) -> Bench: ...
 
 
 @pytest.fixture
 def replica(bench: Bench) -> Iterator[Replica]:
     made: list[Bench] = []
 
-    def make(sender: Sender) -> Bench:
-        made.append(Bench(bench.settings, bench.clock, sender))
+    def make(sender: Sender, clock: ManualClock | None = None) -> Bench:
+        made.append(Bench(bench.settings, clock or bench.clock, sender))
         return made[-1]
 
     yield make

@@ -48,7 +48,7 @@ async def subject(request: pytest.FixtureRequest, bench: Bench, clock: ManualClo
 
 
 def message(text: str = "नमस्ते", address: str = PHONE) -> Message:
-    return Message(new_id(), new_id(), "whatsapp", "hi", address, text)
+    return Message(new_id(), new_id(), "whatsapp", "hi", "BR-SARAN", address, text)
 
 
 async def test_gives_one_outcome_for_each_message_in_order(subject: Subject):
@@ -89,7 +89,7 @@ async def test_recording_keeps_the_first_of_a_repeat_and_seals_the_text(bench: B
     vault = Vault(bench.runtime.client, bench.database, bench.settings.master_keys)
     sender = RecordingSender(bench.database, vault, clock)
     first = message("first")
-    again = Message(first.id, first.member_id, "sms", "en", PHONE, "again")
+    again = Message(first.id, first.member_id, "sms", "en", "BR-SARAN", PHONE, "again")
     await sender.send([first])
     await sender.send([again, again])
     await vault.close()

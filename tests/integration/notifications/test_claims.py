@@ -41,11 +41,10 @@ class Late:
 
 async def test_a_claim_that_ran_out_is_taken_up_again(bench: Bench, peers: Peers):
     member, _ = await queued(bench, peers)
-    now = bench.clock.now()
-    claim, batch, _ = await bench.queue.claim(now, now + timedelta(seconds=60), 200)
+    claim, batch, _ = await bench.queue.claim(bench.core.clock.now(), 60, 200)
     assert [n.member_id for n in batch] == [member]
     assert await bench.dispatch() == 0
-    bench.clock.advance(timedelta(seconds=61))
+    await bench.passes(timedelta(seconds=61))
     assert await bench.dispatch() == 1
     n = await bench.welcome(member)
     assert (n.state, n.claim, n.claim != claim) == (State.SENT, None, True)
@@ -67,7 +66,7 @@ async def test_a_process_that_died_between_sending_and_recording_doubles_nothing
     assert n.state is State.SENDING
     before = await bench.database["recorded_messages"].find_one({"_id": n.id})
     assert before is not None
-    bench.clock.advance(timedelta(seconds=61))
+    await bench.passes(timedelta(seconds=61))
     await bench.dispatch()
     assert (await bench.welcome(member)).state is State.SENT
     assert await bench.database["recorded_messages"].find({}).to_list(None) == [before]
@@ -81,7 +80,7 @@ async def test_who_comes_back_after_the_claim_ran_out_records_nothing(
     slow.gate = asyncio.Event()
     zombie = asyncio.create_task(replica(slow).dispatch())
     await slow.reached.wait()
-    bench.clock.advance(timedelta(seconds=61))
+    await bench.passes(timedelta(seconds=61))
     await replica(quick).dispatch()
     slow.gate.set()
     await zombie
@@ -93,11 +92,10 @@ async def test_who_comes_back_after_the_claim_ran_out_records_nothing(
 async def test_a_replica_that_comes_too_late_claims_nothing(bench: Bench, peers: Peers):
     """Both found the same notifications due; the other one stamped them first."""
     await queued(bench, peers)
-    now = bench.clock.now()
-    until = now + timedelta(seconds=60)
+    now = bench.core.clock.now()
     late = QueueStore(bench.database)
-    late._notifications = Late(late._notifications, lambda: bench.queue.claim(now, until, 200))  # type: ignore[assignment]
-    _, batch, found = await late.claim(now, until, 200)
+    late._notifications = Late(late._notifications, lambda: bench.queue.claim(now, 60, 200))  # type: ignore[assignment]
+    _, batch, found = await late.claim(now, 60, 200)
     assert (batch, found) == ([], 1)
 
 

@@ -144,7 +144,8 @@ async def test_one_welcome_in_the_right_state(
     bench: Bench, peers: Peers, script: tuple[Case, list[list[Envelope[Event]] | str]]
 ) -> None:
     case, steps = script
-    peers.add_member(case.member)
+    peers.add_member(case.member, unit="BR-GAYA")
+    peers.consents(case.member, *case.channels)
     for group, has_link in case.links.items():
         peers.add_group(group, link=link_of(group) if has_link else None)
     for step in steps:
@@ -152,7 +153,7 @@ async def test_one_welcome_in_the_right_state(
             await bench.dispatch()
         else:
             await bench.deliver(*step)
-    bench.clock.advance(timedelta(minutes=1))
+    await bench.passes(timedelta(minutes=1))
     await bench.dispatch()
 
     await _check_end(bench, case, sent_early=DISPATCH in steps)

@@ -101,6 +101,7 @@ async def test_a_move_while_held_sends_the_new_groups_link(bench: Bench, peers: 
     member, old, new = peers.add_member(), peers.add_group(), peers.add_group()
     await bench.deliver(joined(member), assigned(member, old), moved(member, 2), removed(member, old, 2))
     await bench.deliver(assigned(member, new, 3), invite(old, 1))
+    peers.add_member(member, unit="BR-GAYA")
     assert await bench.dispatch() == 0
     await bench.deliver(invite(new, 1))
     await bench.dispatch()

@@ -18,6 +18,7 @@ from services.notifications.core.domain import (
     SendOutcome,
     State,
     Suppressed,
+    Unanswered,
     conclude,
     follow,
     queue_welcome,
@@ -48,7 +49,7 @@ def event_of(step: Step[Notification]) -> Event:
 
 
 def tried(kind: OutcomeClass, error_class: str | None = None) -> Attempted:
-    return Attempted(SendOutcome(kind, error_class), "recording", "sms", "en")
+    return Attempted(SendOutcome(kind, error_class), "recording", "sms", "en", "BR-Z")
 
 
 def test_a_welcome_is_due_at_once_when_nothing_is_missing():
@@ -142,6 +143,7 @@ def test_sent():
     n = step.state
     assert (n.state, n.channel, n.language, n.due_at, n.claim) == (State.SENT, "sms", "en", None, None)
     assert event_of(step).model_dump()["attempts"] == 1
+    assert (n.unit, event_of(step).model_dump()["unit"]) == ("BR-Z", "BR-Z")  # as members says, not the log
 
 
 def test_a_transient_failure_is_tried_again_with_a_doubling_pause_and_then_given_up():
@@ -166,6 +168,22 @@ def test_the_pause_ends_growing_at_an_hour():
 def test_a_permanent_failure_ends_it_at_once():
     step = conclude(sending(), tried(OutcomeClass.PERMANENT, "blocked"), policy=POLICY, now=NOW)
     assert (step.state.state, step.state.reason) == (State.FAILED, "blocked")
+
+
+def test_what_gets_no_answer_is_tried_again_and_fails_with_that_reason_in_the_end():
+    n = sending()
+    for tries in range(1, POLICY.tries):
+        step = conclude(n, Unanswered("members", "peer_refused"), policy=POLICY, now=NOW)
+        assert (step.state.state, len(step.state.attempts), step.events) == (State.QUEUED, tries, ())
+        n = replace(step.state, state=State.SENDING, claim="x")
+    step = conclude(n, Unanswered("members", "peer_refused"), policy=POLICY, now=NOW)
+    told = event_of(step).model_dump()
+    assert (step.state.state, told["error_class"], told["sender"], told["unit"]) == (
+        State.FAILED,
+        "peer_refused",
+        "members",
+        "BR-A",
+    )
 
 
 def test_refused_by_the_gate():

@@ -84,7 +84,6 @@ def test_any_order_and_any_repetition_end_the_same(order, again):
         unit_sequence=4,
         language="ur",
         language_sequence=3,
-        contact_sequence=3,
         channels=("sms",),
         group_id="two",
         placement_sequence=3,
@@ -143,9 +142,7 @@ def test_after_a_loss_the_last_snapshots_say_all_but_that_they_joined(data):
     last = [SNAPSHOTS[3], SNAPSHOTS[6]]
     known = told(data.draw(st.permutations([*last, *last])))
     alone = told(HISTORY)
-    assert replace(known, found=False) == without_versions(
-        replace(alone, joined=False, contact_sequence=0), known
-    )
+    assert replace(known, found=False) == without_versions(replace(alone, joined=False), known)
     assert known.introduced
 
 

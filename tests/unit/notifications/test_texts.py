@@ -66,6 +66,6 @@ def test_a_masked_address_cannot_be_used(address):
 
 
 def test_a_message_does_not_show_its_text_or_address():
-    shown = repr(Message("n", "m", "sms", "hi", "+919876543210", "नमस्ते"))
+    shown = repr(Message("n", "m", "sms", "hi", "BR-A", "+919876543210", "नमस्ते"))
     assert "9876" not in shown
     assert "नमस्ते" not in shown

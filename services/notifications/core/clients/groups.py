@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Annotated
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
-from services.notifications.core.clients.service import ServiceClient
+from services.notifications.core.clients.service import Answers, ServiceClient
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,13 +20,11 @@ class Group:
 
 
 class _Group(BaseModel):
+    """Bounded well above what groups accepts, so that no answer makes a message of any size."""
+
     id: str
-    name: dict[str, str]
-    invite_link: str | None = None
-
-
-class _Groups(BaseModel):
-    items: list[_Group]
+    name: Annotated[dict[str, Annotated[str, Field(max_length=1000)]], Field(max_length=50)]
+    invite_link: Annotated[str | None, Field(max_length=2000)] = None
 
 
 class GroupsClient:
@@ -33,7 +32,9 @@ class GroupsClient:
         self._service = service
         self.close = service.close
 
-    async def groups(self, group_ids: Sequence[str]) -> dict[str, Group]:
-        """By group id; unknown groups are missing. At most 500 ids. Raises: `TransientError`."""
-        found = await self._service.post("/v1/groups/resolve", group_ids, _Groups)
-        return {g.id: Group(g.name, g.invite_link) for g in found.items}
+    async def groups(self, group_ids: Sequence[str]) -> Answers[Group]:
+        """At most 500 ids. Raises: `TransientError`."""
+        answers = await self._service.resolve("/v1/groups/resolve", group_ids, _Group)
+        return Answers(
+            {id_: Group(g.name, g.invite_link) for id_, g in answers.found.items()}, answers.failed
+        )
