@@ -8,6 +8,8 @@ applier, inbox, waves, sub-batches, fuse, lag), `dead_letters` (store, replay) a
 from __future__ import annotations
 
 from services.shared.messaging.broker import (
+    PUBLISH_SECONDS,
+    Backlog,
     Broker,
     Consumer,
     Message,
@@ -15,6 +17,7 @@ from services.shared.messaging.broker import (
     Producer,
     RebalancedError,
     Record,
+    Refusal,
     TopicSpec,
     TopicState,
 )
@@ -28,7 +31,7 @@ from services.shared.messaging.dead_letters.replay import Replayer
 from services.shared.messaging.dead_letters.store import DeadLetters, Filter, Place, letter_id, place_of
 from services.shared.messaging.kafka.admin import create_topics, describe_topics
 from services.shared.messaging.kafka.client import KafkaBroker
-from services.shared.messaging.metrics import SECONDS, SIZES, MessagingMetrics
+from services.shared.messaging.metrics import SECONDS, SIZES, BrokerMetrics, MessagingMetrics
 from services.shared.messaging.migrations import MIGRATIONS
 from services.shared.messaging.publishing.group_commit import GroupCommit
 from services.shared.messaging.publishing.outbox import Origin, Outbox, UnitOfWork
@@ -36,12 +39,15 @@ from services.shared.messaging.publishing.relay import Relay
 
 __all__ = [
     "MIGRATIONS",
+    "PUBLISH_SECONDS",
     "SECONDS",
     "SIZES",
     "Affinity",
     "Applier",
+    "Backlog",
     "BatchConsumer",
     "Broker",
+    "BrokerMetrics",
     "Consumer",
     "DeadLetters",
     "Filter",
@@ -59,6 +65,7 @@ __all__ = [
     "Producer",
     "RebalancedError",
     "Record",
+    "Refusal",
     "Relay",
     "Replayer",
     "Splitter",
