@@ -196,12 +196,14 @@ class KafkaConsumer:
     # -- stopped partitions ----------------------------------------------------------------------------------
 
     def _stop(self, tp: TopicPartition, reason: str) -> None:
-        before = self._stopped.get(tp)
-        pause = min(PAUSES[1], before.pause * 2) if before else PAUSES[0]
+        before, now = self._stopped.get(tp), asyncio.get_running_loop().time()
         self._limits.pop(tp, None)
+        if before and now < before.until:
+            return
+        pause = min(PAUSES[1], before.pause * 2) if before else PAUSES[0]
         with contextlib.suppress(IllegalStateError):
             self._raw.pause(tp)
-            until = asyncio.get_running_loop().time() + pause
+            until = now + pause
             self._stopped[tp] = _Stopped(reason, pause, until)
             if before is None or before.reason != reason:
                 offset = patches.positions(self._raw).get(tp)

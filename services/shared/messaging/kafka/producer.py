@@ -219,7 +219,7 @@ class _Lane:
     def __init__(self, at: Partition, topic: str) -> None:
         self.at = at
         self.fault = Refusal.UNANSWERED
-        self.broken = True
+        self.broken = False
         """Whether the aiokafka client may have sent something that was not acknowledged."""
         self._topic = topic
         self._batches: list[tuple[Any, list[int]]] = []
@@ -232,23 +232,19 @@ class _Lane:
         self._batches[-1][1].append(index)
 
     async def send(self, raw: Any) -> None:
-        sent: list[asyncio.Future[Any]] = []
+        """Send one batch after another. While one is unanswered, none follows: after a refused batch, the broker
+        may accept the next, whose records would overtake those that are sent again."""
         try:
             for batch, _ in self._batches:
                 if batch.size() > MAX_RECORD_BYTES:  # a batch that is too large is a single record
                     self.fault = Refusal.TOO_LARGE
                     break
-                sent.append(await raw.send_batch(batch, self._topic, partition=self.at.number))
-            self.broken = bool(sent)
-            for acknowledgement in sent:
-                await acknowledgement
+                self.broken = True
+                await (await raw.send_batch(batch, self._topic, partition=self.at.number))
+                self.broken = False
                 self._acknowledged += 1
-            self.broken = False
         except (KafkaError, OSError) as error:
             self.fault = refusal_of(error)
-        finally:
-            for acknowledgement in sent[self._acknowledged :]:
-                acknowledgement.cancel()  # nobody will look at its error
 
     def left(self) -> list[int]:
         """The messages that are not acknowledged."""
