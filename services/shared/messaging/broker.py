@@ -151,7 +151,10 @@ class Consumer(Protocol):
 
     async def backlog(self) -> dict[Partition, Backlog]:
         """What the group has not consumed of each assigned partition, as the broker says now. Partitions for
-        which it gives no answer within seconds are left out."""
+        which it gives no answer within seconds are left out.
+
+        Raises: `TransientError` when it gives no answer at all.
+        """
         ...
 
     async def positions(self) -> dict[Partition, int]:

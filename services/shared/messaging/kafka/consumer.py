@@ -257,14 +257,23 @@ class KafkaConsumer:
     async def backlog(self) -> dict[Partition, Backlog]:
         by_topic = groupby(sorted(self._raw.assignment()), key=lambda tp: tp.topic)
         asked = [self._backlog_of(list(tps)) for _, tps in by_topic]
-        answers = await asyncio.gather(*asked, return_exceptions=True)
+        answers = await asyncio.gather(*asked or [self._sign_of_life()], return_exceptions=True)
         found: dict[Partition, Backlog] = {}
         for answer in answers:
             if isinstance(answer, dict):
                 found |= answer
             elif not isinstance(answer, KafkaError | OSError | TimeoutError):
                 raise answer
+        if not any(isinstance(answer, dict) for answer in answers):
+            raise TransientError("the broker does not answer")
         return found
+
+    async def _sign_of_life(self) -> dict[Partition, Backlog]:
+        """A member without partitions cannot know whether others have them, or the broker is silent."""
+        async with asyncio.timeout(ANSWER_SECONDS):
+            if not await self._raw._client.force_metadata_update():
+                raise TimeoutError
+        return {}
 
     async def _backlog_of(self, tps: Sequence[TopicPartition]) -> dict[Partition, Backlog]:
         """The backlog of partitions of one topic: if it is gone, the others have their answer all the

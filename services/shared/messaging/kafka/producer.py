@@ -232,8 +232,8 @@ class _Lane:
         self._batches[-1][1].append(index)
 
     async def send(self, raw: Any) -> None:
-        """Send one batch after another. While one is unanswered, none follows: after a refused batch, the broker
-        may accept the next, whose records would overtake those that are sent again."""
+        """Send one batch after another. While one is unanswered, none follows: after a refused batch, the
+        broker may accept the next, whose records would overtake those that are sent again."""
         try:
             for batch, _ in self._batches:
                 if batch.size() > MAX_RECORD_BYTES:  # a batch that is too large is a single record
