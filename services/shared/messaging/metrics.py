@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -90,6 +92,13 @@ class BrokerMetrics:
         """From now on the broker should answer this call; later calls of this method change nothing."""
         if call not in self._expected:
             self.answered(call)
+
+    def reads(self, topics: Iterable[str]) -> None:
+        """Begin the series of these topics at 0, because `increase` misses a series' first value."""
+        for topic in topics:
+            self.gap.labels(topic)
+            for reason in FETCH_FAULTS[1:]:  # a broker that is away stops no partition
+                self.stopped.labels(topic, reason)
 
     def failed(self, call: str) -> None:
         self.errors.labels(call).inc()

@@ -71,6 +71,7 @@ class KafkaBroker:
 
     async def consumer(self, group: str, topics: Sequence[str]) -> KafkaConsumer:
         self._metrics.expect("fetch")
+        self._metrics.reads(topics)
         raw = self._raw_consumer(
             group_id=self._prefix + group,
             group_instance_id=self._group_instance_id,
