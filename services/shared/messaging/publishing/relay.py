@@ -97,13 +97,12 @@ class Relay:
 
         Raises: `TransientError` when the broker left some rows unanswered; they stay.
         """
-        leading = await self._lease.hold()
-        self._metrics.leader.set(leading)
-        if not leading:
-            self._aside.forget()
+        if not await self._leads():
             return 0
         if self._aside.due:
             await self._retry()
+            if not await self._leads():
+                return 0
         rows = await self._next_rows()
         if not rows:
             self._empty_at = time.monotonic()
@@ -113,6 +112,13 @@ class Relay:
             await self._aside.add(free, refused)
             _check_answered(refused)
         return len(rows)
+
+    async def _leads(self) -> bool:
+        leading = await self._lease.hold()
+        self._metrics.leader.set(leading)
+        if not leading:
+            self._aside.forget()
+        return leading
 
     async def _retry(self) -> None:
         """Try the set-aside rows again, or rather the first of each subject and topic."""

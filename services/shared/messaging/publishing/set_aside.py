@@ -124,12 +124,12 @@ class SetAside:
 
     async def heads(self) -> list[Document]:
         """The rows to try again: one of each refused topic, and the oldest refused records."""
+        records = self._rows.find({"stuck": _any_of(OF_A_RECORD)}).sort("_id", 1).limit(TRIED_AT_ONCE)
+        heads = await records.to_list(None)
         await self._free_orphans()
         topics = await self._rows.distinct("topic", {"stuck": _any_of(OF_A_TOPIC)})
         self._topics = {topic: why for topic, why in self._topics.items() if topic in topics}
-        heads = [row for topic in topics if (row := await self._first_of(topic))]
-        records = self._rows.find({"stuck": _any_of(OF_A_RECORD)}).sort("_id", 1).limit(TRIED_AT_ONCE)
-        heads += await records.to_list(None)
+        heads += [row for topic in topics if (row := await self._first_of(topic))]
         self.any = bool(heads)
         return heads
 
