@@ -150,8 +150,8 @@ class Consumer(Protocol):
         ...
 
     async def backlog(self) -> dict[Partition, Backlog]:
-        """What the group has not consumed of each assigned partition, as the broker says now. Partitions for
-        which it gives no answer within seconds are left out.
+        """The part that the group has not consumed of each assigned partition, as the broker says now.
+        Partitions for which it gives no answer within seconds are left out.
 
         Raises: `TransientError` when it gives no answer at all.
         """

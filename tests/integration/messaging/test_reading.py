@@ -1,4 +1,4 @@
-"""What cannot be read stops its own partition, aloud; a gap in the log and a silent broker are noticed."""
+"""A batch that cannot be read stops its own partition, aloud; gaps in the log and a silent broker are noticed."""
 
 from __future__ import annotations
 
@@ -98,11 +98,13 @@ async def test_an_unreadable_batch_stops_its_partition_and_no_other(
     bench: Bench,
     kafka_bootstrap: str,
     monkeypatch: Patch,
+    capsys: pytest.CaptureFixture[str],
     harm: Callable[[Patch], None],
     codec: str | None,
     reason: str,
 ) -> None:
     monkeypatch.setattr(consumer, "PAUSES", (0.3, 0.3))
+    monkeypatch.setattr(consumer, "FRESH_SECONDS", 0.1)
     before, others = [b"before %d" % n for n in range(20)], [b"other %d" % n for n in range(50)]
     await send(kafka_bootstrap, bench.topic, 0, before, None)
     await send(kafka_bootstrap, bench.topic, 0, [b"unreadable"], codec)
@@ -121,10 +123,15 @@ async def test_an_unreadable_batch_stops_its_partition_and_no_other(
         stopped = {"topic": bench.topic, "reason": reason}
         assert count(bench, "consumer_stopped_partitions", **stopped) == 1
         assert count(bench, "consumer_fetch_errors_total", reason=reason) > 0
+        stops = [line for line in capsys.readouterr().out.splitlines() if "partition_stopped" in line]
+        assert len(stops) == 1
+        assert "offset=20" in stops[0], "it stops at the record itself"
+        await send(kafka_bootstrap, bench.topic, 0, [b"more"], None)
+        await asyncio.sleep(0.2)
         backlog = (await member.backlog())[Partition(bench.topic, 0)]
-        assert (backlog.committed, backlog.end) == (0, 22)
-    rest = await take(member, lambda r: len(r) >= 2)
-    assert values(rest, 0) == [b"unreadable", b"after"]
+        assert (backlog.committed, backlog.end) == (0, 23)
+    rest = await take(member, lambda r: len(r) >= 3)
+    assert values(rest, 0) == [b"unreadable", b"after", b"more"]
     assert count(bench, "consumer_stopped_partitions", **stopped) == 0
     await member.stop()
 

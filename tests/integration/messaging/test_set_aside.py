@@ -1,5 +1,5 @@
-"""What cannot be published is set aside with its subject or its topic; everything else flows, and nothing is
-lost."""
+"""A row that cannot be published is set aside with its subject or its topic; everything else flows, and
+nothing is lost."""
 
 from __future__ import annotations
 
@@ -178,12 +178,13 @@ async def test_another_process_goes_on_with_what_the_first_set_aside(bench: Benc
 async def test_deleting_a_refused_row_frees_those_behind_it(bench: Bench, gate: Gatekeeper) -> None:
     subject = new_id()
     gate.refuse = lambda m: Refusal.INVALID if dict(m.headers)["ce_sequence"] == b"1" else None
-    await bench.stage((joined(subject), 1), (joined(subject), 2))
+    await bench.stage((joined(subject), 1), (joined(subject), 2), (joined(), 1))
     relay = bench.relay()
     await drain(relay)
-    await bench.outbox.rows.delete_many({"sequence": 1})
+    await bench.outbox.rows.delete_one({"subject": subject, "sequence": 1})
     await drain(relay)
     assert await sequences(bench, subject, 1) == [2]
+    assert await marked(bench) == [(1, "invalid")]
     await relay._close()
 
 

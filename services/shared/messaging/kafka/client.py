@@ -21,10 +21,13 @@ from services.shared.messaging.broker import Partition, Record
 from services.shared.messaging.kafka import patches
 from services.shared.messaging.kafka.admin import REQUEST_MS, partitions_of
 from services.shared.messaging.kafka.consumer import Gaps, KafkaConsumer, OnGap
-from services.shared.messaging.kafka.producer import MAX_RECORD_BYTES, KafkaProducer
+from services.shared.messaging.kafka.producer import KafkaProducer
 from services.shared.messaging.metrics import BrokerMetrics
 
 SESSION_MS = 10_000
+MAX_RECORD_BYTES = 2 * 1024 * 1024
+"""Records to fetch at once from a partition, in bytes: the largest record that any of our topics takes
+(infra/kafka/topics.yaml)."""
 READ_BYTES = 64 * 1024
 """Fetch size for reading single records, since the records after them are thrown away. A larger record
 arrives all the same (KIP-74)."""
@@ -165,7 +168,6 @@ class KafkaBroker:
             enable_idempotence=True,
             linger_ms=0,
             max_batch_size=256 * 1024,
-            max_request_size=MAX_RECORD_BYTES,
             **self._options(),
         )
         patches.pace_metadata(raw.client)

@@ -1,4 +1,4 @@
-"""What the errors of aiokafka mean: for a message that was not published, and for records that cannot be
+"""The meaning of aiokafka's errors: for a message that was not published, and for records that cannot be
 fetched."""
 
 from __future__ import annotations

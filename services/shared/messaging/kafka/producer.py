@@ -16,8 +16,6 @@ from services.shared.messaging.kafka import patches
 from services.shared.messaging.kafka.faults import refusal_of
 from services.shared.messaging.kafka.partitioning import partition_of
 
-MAX_RECORD_BYTES: Final = 2 * 1024 * 1024
-"""Largest record that is sent: the largest that any of our topics takes (infra/kafka/topics.yaml)."""
 TOPIC_SECONDS: Final = 1.0
 """How long a missing topic is looked for, because a new one is not known everywhere at once; and how long
 nothing may be acknowledged before the topics are looked at."""
@@ -236,9 +234,6 @@ class _Lane:
         broker may accept the next, whose records would overtake those that are sent again."""
         try:
             for batch, _ in self._batches:
-                if batch.size() > MAX_RECORD_BYTES:  # a batch that is too large is a single record
-                    self.fault = Refusal.TOO_LARGE
-                    break
                 self.broken = True
                 await (await raw.send_batch(batch, self._topic, partition=self.at.number))
                 self.broken = False
