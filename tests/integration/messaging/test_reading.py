@@ -1,4 +1,4 @@
-"""A batch that cannot be read stops its own partition, aloud; gaps in the log and a silent broker are noticed."""
+"""A batch that cannot be read stops its own partition, aloud; gaps and a silent broker are noticed."""
 
 from __future__ import annotations
 
