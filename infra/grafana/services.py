@@ -68,7 +68,30 @@ def _publishing(mine: str) -> Rows:
                 Query(rate("sangathan_relay_published_total", "topic", mine), "{{topic}}"),
                 Query(rate("sangathan_relay_errors_total", where=mine), "failed batches"),
             ),
-        ]
+            lines(
+                "Set aside",
+                "short",
+                Query(
+                    f"max by (topic, reason) (sangathan_relay_set_aside_rows{{{mine}}})",
+                    "{{topic}} {{reason}}",
+                ),
+            ),
+        ],
+        "Broker": [
+            lines(
+                "Since its last answer",
+                "s",
+                Query(
+                    f"time() - max by (call) (sangathan_broker_last_answer_timestamp_seconds{{{mine}}})",
+                    "{{call}}",
+                ),
+            ),
+            lines(
+                "Calls repeated",
+                "ops",
+                Query(rate("sangathan_broker_errors_total", "call", mine), "{{call}}"),
+            ),
+        ],
     }
 
 
@@ -130,6 +153,20 @@ def _consuming(mine: str) -> Rows:
                 "short",
                 Query(f"sangathan_consumer_assigned_partitions{{{mine}}}", "{{instance}}"),
                 Query(f"max(sangathan_consumer_topic_partitions{{{mine}}})", "in total"),
+            ),
+            lines(
+                "Partitions stopped",
+                "short",
+                Query(
+                    f"sum by (topic, reason) (sangathan_consumer_stopped_partitions{{{mine}}})",
+                    "{{topic}} {{reason}}",
+                ),
+            ),
+            lines(
+                "Fetches failed, and records lost",
+                "short",
+                Query(rate("sangathan_consumer_fetch_errors_total", "reason", mine), "{{reason}} a second"),
+                Query(f"sum by (topic) (sangathan_log_gap_records_total{{{mine}}})", "{{topic}} lost"),
             ),
         ],
         "Batches": [

@@ -27,7 +27,16 @@ from services.members.settings import MembersSettings
 from services.notifications import app as notifications
 from services.notifications.settings import NotificationsSettings
 from services.shared.errors import TransientError
-from services.shared.messaging import Broker, Consumer, Message, Partition, Producer, Record
+from services.shared.messaging import (
+    PUBLISH_SECONDS,
+    Broker,
+    Consumer,
+    Message,
+    Partition,
+    Producer,
+    Record,
+    Refusal,
+)
 from services.shared.operations.catch_up import ConsumerDecorator
 from services.shared.runtime import broker_of, serve
 
@@ -97,10 +106,16 @@ class StruckProducer:
     def __init__(self, producer: Producer, orders: Orders) -> None:
         self._producer, self._orders = producer, orders
 
-    async def publish(self, messages: Sequence[Message]) -> None:
+    async def publish(
+        self, messages: Sequence[Message], timeout: float = PUBLISH_SECONDS
+    ) -> Mapping[int, Refusal]:
         self._orders.at("produce.before")
-        await self._producer.publish(messages)
+        refused = await self._producer.publish(messages, timeout)
         self._orders.at("produce.after")
+        return refused
+
+    async def probe(self) -> None:
+        await self._producer.probe()
 
     async def stop(self) -> None:
         await self._producer.stop()

@@ -47,12 +47,15 @@ def project(document: Document, fields: Mapping[str, int] | None) -> Document:
 
 
 def updated(document: Document, update: Update, now: datetime) -> Document:
-    """The document after an update: `{"$set": ...}`, `{"$inc": ...}`, or a pipeline of `$set` and
-    `$unset`."""
+    """The document after an update: `{"$set": ...}`, `{"$inc": ...}`, `{"$unset": ...}`, or a pipeline of
+    `$set` and `$unset`."""
     if isinstance(update, Mapping):
         changed = dict(document)
         for name, fields in update.items():
             for field, value in fields.items():
+                if name == "$unset":
+                    changed.pop(_name(field), None)
+                    continue
                 changed[_name(field)] = {"$set": lambda _, v: v, "$inc": operator.add}[name](
                     changed.get(field, 0), value
                 )

@@ -9,7 +9,16 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 
 from services.shared.errors import TransientError
-from services.shared.messaging import Message, Partition, RebalancedError, Record, TopicSpec
+from services.shared.messaging import (
+    PUBLISH_SECONDS,
+    Backlog,
+    Message,
+    Partition,
+    RebalancedError,
+    Record,
+    Refusal,
+    TopicSpec,
+)
 from tests.fakes import Step, unhindered
 
 POLL_SECONDS = 0.005
@@ -99,7 +108,9 @@ class MemoryProducer:
         self._log = log
         self._reach = reach
 
-    async def publish(self, messages: Sequence[Message]) -> None:
+    async def publish(
+        self, messages: Sequence[Message], timeout: float = PUBLISH_SECONDS
+    ) -> dict[int, Refusal]:
         """Publish in three steps: on failure none, the first half, or all messages may be in the log."""
         half = (len(messages) + 1) // 2
         await self._reach("publish")
@@ -109,6 +120,10 @@ class MemoryProducer:
         for message in messages[half:]:
             self._log.append(message)
         await self._reach("publish done")
+        return {}
+
+    async def probe(self) -> None:
+        """The log always answers."""
 
     async def stop(self) -> None:
         pass
@@ -167,6 +182,13 @@ class MemoryConsumer:
 
     async def lag(self) -> dict[Partition, int]:
         return {p: len(self._log.records[p]) - position for p, position in self.next_offsets.items()}
+
+    async def backlog(self) -> dict[Partition, Backlog]:
+        committed = self._log.committed
+        return {
+            p: Backlog(committed.get((self.group, p), 0), len(self._log.records[p]))
+            for p in self.next_offsets
+        }
 
     async def positions(self) -> dict[Partition, int]:
         return dict(self.next_offsets)

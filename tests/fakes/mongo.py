@@ -189,8 +189,8 @@ class MemoryCollection:
     async def estimated_document_count(self) -> int:
         return len(await self._read("count", None, None, None))
 
-    async def distinct(self, field: str) -> list[Any]:
-        return list({row[field] for row in await self._read("distinct", None, None, None)})
+    async def distinct(self, field: str, query: Mapping[str, Any] | None = None) -> list[Any]:
+        return list({row[field] for row in await self._read("distinct", query, None, None)})
 
     async def _read(
         self,

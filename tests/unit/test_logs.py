@@ -6,6 +6,7 @@ import io
 import json
 import logging
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,8 +14,9 @@ import structlog
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from services.shared.observability import logs
 from services.shared.observability.correlation import RequestContext, working_for
-from services.shared.observability.logs import REDACTED, configure_logs, explain, redact
+from services.shared.observability.logs import LINES, REDACTED, RepeatFilter, configure_logs, explain, redact
 
 PERSONAL = [
     "+919812345678",
@@ -215,3 +217,37 @@ JSON = st.recursive(
 def test_redaction_never_fails_and_never_lets_through(event):
     shown = str(redact(None, "", event))
     assert not any(value in shown for value in PERSONAL)
+
+
+@pytest.mark.parametrize("name", ["aiokafka.cluster", "pymongo.topology", "kafka"])
+def test_a_library_that_repeats_itself_is_cut_short_and_says_by_how_much(log, monkeypatch, name):
+    """A missing topic: 700 lines a second."""
+    now = [0.0]
+    monkeypatch.setattr(logs, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    stream = log()
+    for second in range(60):
+        now[0] = float(second)
+        for n in range(10):
+            logging.getLogger(name).error("Topic %s not found in cluster metadata", n)
+    logging.getLogger(name).error("something else")
+    assert len(lines(stream)) == LINES + 1
+    now[0] = 61.0
+    logging.getLogger(name).error("Topic %s not found in cluster metadata", "x")
+    said = lines(stream)[-1]["event"]
+    assert said == "Topic x not found in cluster metadata (597 like it were suppressed)"
+
+
+def test_our_own_lines_are_all_written(log):
+    stream = log()
+    for _ in range(20):
+        structlog.get_logger("services.shared.loops").warning("loop.retrying")
+        logging.getLogger("uvicorn.error").warning("kept")
+    assert len(lines(stream)) == 40
+
+
+def test_templates_that_hold_values_do_not_fill_the_memory(log):
+    log()
+    (repeats,) = (f for f in logging.getLogger().handlers[0].filters if isinstance(f, RepeatFilter))
+    for n in range(5_000):
+        logging.getLogger("aiokafka").error(f"Unable connect to node with id {n}")
+    assert len(repeats._windows) <= 1000

@@ -156,6 +156,10 @@ class ServiceSettings(KafkaSettings, MongoSettings):
     kafka_prefix: str = ""
     """Prefix of every topic and consumer group, for a cluster that several deployments share. Empty: no
     prefix."""
+    on_log_gap: Literal["stop", "continue"] = "stop"
+    """Policy where the log has lost records before this service read them (retention, deletion, a broker
+    or topic replaced): `stop` reading that partition until an operator has looked, or `continue` with the
+    oldest record that is left. Either way it is counted and alerted."""
     jwks: str = "jwks.json"
     """Path or http(s) URL of the JSON Web Key Set that verifies callers' tokens."""
     jwt_issuer: str = "sangathan"

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from services.shared.messaging.bisection import bisect
 from services.shared.messaging.broker import (
+    PUBLISH_SECONDS,
+    Backlog,
     Broker,
     Consumer,
     Message,
@@ -16,6 +18,7 @@ from services.shared.messaging.broker import (
     Producer,
     RebalancedError,
     Record,
+    Refusal,
     TopicSpec,
     TopicState,
 )
@@ -30,7 +33,7 @@ from services.shared.messaging.dead_letters.replay import Replayer
 from services.shared.messaging.dead_letters.store import DeadLetters, Filter, Place, letter_id, place_of
 from services.shared.messaging.kafka.admin import create_topics, describe_topics
 from services.shared.messaging.kafka.client import KafkaBroker
-from services.shared.messaging.metrics import SECONDS, SIZES, MessagingMetrics
+from services.shared.messaging.metrics import SECONDS, SIZES, BrokerMetrics, MessagingMetrics
 from services.shared.messaging.migrations import MIGRATIONS
 from services.shared.messaging.publishing.group_commit import GroupCommit
 from services.shared.messaging.publishing.outbox import Origin, Outbox, UnitOfWork
@@ -39,12 +42,15 @@ from services.shared.messaging.publishing.relay import Relay
 __all__ = [
     "MAX_LEAP",
     "MIGRATIONS",
+    "PUBLISH_SECONDS",
     "SECONDS",
     "SIZES",
     "Affinity",
     "Applier",
+    "Backlog",
     "BatchConsumer",
     "Broker",
+    "BrokerMetrics",
     "Consumer",
     "DeadLetters",
     "Filter",
@@ -62,6 +68,7 @@ __all__ = [
     "Producer",
     "RebalancedError",
     "Record",
+    "Refusal",
     "Relay",
     "Replayer",
     "Splitter",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 
 class Partition(NamedTuple):
@@ -61,17 +62,57 @@ class TopicState:
     behind: int
 
 
+class Refusal(enum.StrEnum):
+    """Why a message was not published."""
+
+    TOO_LARGE = "too_large"
+    INVALID = "invalid"
+    """The broker refuses this record, whatever it is sent with."""
+    TOPIC_MISSING = "topic_missing"
+    TOPIC_DENIED = "topic_denied"
+    TOPIC_UNAVAILABLE = "topic_unavailable"
+    """The broker answers, but does not take records for the topic: no leader, too few replicas in sync."""
+    BEHIND = "behind"
+    """An earlier message with the same topic and key was refused."""
+    UNANSWERED = "unanswered"
+    """Nobody knows whether the message was published: publish it again."""
+
+
+OF_A_RECORD: Final = frozenset({Refusal.TOO_LARGE, Refusal.INVALID})
+OF_A_TOPIC: Final = frozenset({Refusal.TOPIC_MISSING, Refusal.TOPIC_DENIED, Refusal.TOPIC_UNAVAILABLE})
+PUBLISH_SECONDS: Final = 15.0
+
+
+class Backlog(NamedTuple):
+    """The part of a partition that a group has not consumed: offsets from `committed` to before `end`."""
+
+    committed: int
+    end: int
+
+
 class RebalancedError(Exception):
     """The partitions were reassigned to another member. Effects already committed stand; this member must not
     commit the offsets."""
 
 
 class Producer(Protocol):
-    async def publish(self, messages: Sequence[Message]) -> None:
-        """Publish in order. On return, all in-sync replicas have acknowledged all messages.
+    async def publish(
+        self, messages: Sequence[Message], timeout: float = PUBLISH_SECONDS
+    ) -> Mapping[int, Refusal]:
+        """Publish in order, within `timeout` seconds. Messages that can be published are, whatever becomes of
+        the others.
 
-        Raises: `TransientError` when a message was not acknowledged; some may have been published all the
-        same.
+        Returns the messages that were not published, by their index, and why. All in-sync replicas have
+        acknowledged the others.
+
+        Raises: `TransientError` when the broker cannot be reached.
+        """
+        ...
+
+    async def probe(self) -> None:
+        """Ask the broker for a sign of life.
+
+        Raises: `TransientError` when there is none.
         """
         ...
 
@@ -108,8 +149,16 @@ class Consumer(Protocol):
         """Records between the position and the end of each assigned partition, as of the last fetch."""
         ...
 
+    async def backlog(self) -> dict[Partition, Backlog]:
+        """The part that the group has not consumed of each assigned partition, as the broker says now.
+        Partitions for which it gives no answer within seconds are left out.
+
+        Raises: `TransientError` when it gives no answer at all.
+        """
+        ...
+
     async def positions(self) -> dict[Partition, int]:
-        """The next offset to read of each assigned partition."""
+        """The next offset to read of each assigned partition for which it is known."""
         ...
 
     async def stop(self) -> None: ...

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -16,12 +18,19 @@ DEATHS = (
     "unknown_type",
 )
 """The usual reasons of dead letters. They start at 0, because `increase` misses a series' first value."""
+CALLS = ("fetch", "metadata", "other", "produce")
+"""The calls to the broker that are told apart."""
+FETCH_FAULTS = ("broker", "codec", "corrupt", "denied", "log_gap", "too_large")
+"""Why records cannot be fetched: the broker fails or is away; records compressed in a way that this process
+cannot read; a batch that is damaged; a permission; records deleted before they were read; a record above the
+limit."""
 
 
 class MessagingMetrics:
     """The metrics of messaging, a group for each of its parts; create them once per process."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
+        self.broker = BrokerMetrics(registry)
         self.consumer = ConsumerMetrics(registry)
         self.dead_letters = DeadLetterMetrics(registry)
         self.relay = RelayMetrics(registry)
@@ -37,6 +46,66 @@ class MessagingMetrics:
             ["loop"],
             registry=registry,
         )
+
+
+class BrokerMetrics:
+    """Metrics of the connections to the broker."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._answered = Gauge(
+            "sangathan_broker_last_answer_timestamp_seconds",
+            "Time of the broker's last answer to a fetch, and to a publication or probe of the relay.",
+            ["call"],
+            registry=registry,
+        )
+        self.errors = Counter(
+            "sangathan_broker_errors",
+            "Calls to the broker without an answer or with an error, by call; the client repeats them.",
+            ["call"],
+            registry=registry,
+        )
+        self.fetch_errors = Counter(
+            "sangathan_consumer_fetch_errors",
+            "Fetches that failed, by reason.",
+            ["reason"],
+            registry=registry,
+        )
+        self.stopped = Gauge(
+            "sangathan_consumer_stopped_partitions",
+            "Partitions of this member that cannot be read on, by topic and reason; they are tried again.",
+            ["topic", "reason"],
+            registry=registry,
+        )
+        self.gap = Counter(
+            "sangathan_log_gap_records",
+            "Records that the log lost before this service read them, by topic.",
+            ["topic"],
+            registry=registry,
+        )
+        for call in CALLS:
+            self.errors.labels(call)
+        for reason in FETCH_FAULTS:
+            self.fetch_errors.labels(reason)
+        self._expected: set[str] = set()
+
+    def expect(self, call: str) -> None:
+        """From now on the broker should answer this call; later calls of this method change nothing."""
+        if call not in self._expected:
+            self.answered(call)
+
+    def reads(self, topics: Iterable[str]) -> None:
+        """Begin the series of these topics at 0, because `increase` misses a series' first value."""
+        for topic in topics:
+            self.gap.labels(topic)
+            for reason in FETCH_FAULTS[1:]:  # a broker that is away stops no partition
+                self.stopped.labels(topic, reason)
+
+    def failed(self, call: str) -> None:
+        self.errors.labels(call).inc()
+
+    def answered(self, call: str) -> None:
+        self._expected.add(call)
+        self._answered.labels(call).set_to_current_time()
 
 
 class ConsumerMetrics:
@@ -79,13 +148,14 @@ class ConsumerMetrics:
         """Gauges of assigned partitions and of progress."""
         self.lag = Gauge(
             "sangathan_consumer_lag_records",
-            "Records not yet consumed, by topic (this member's partitions).",
+            "Records not yet consumed, by topic (this member's partitions), as the broker counts them.",
             ["topic"],
             registry=registry,
         )
         self.lag_seconds = Gauge(
             "sangathan_consumer_lag_seconds",
-            "Age of the oldest record not yet consumed, by topic (this member's partitions); 0 if caught up.",
+            "Age of the oldest record not yet consumed, by topic (this member's partitions); 0 if caught up. "
+            "While the broker does not answer, at least the time since its last answer.",
             ["topic"],
             registry=registry,
         )
@@ -137,7 +207,9 @@ class RelayMetrics:
             "sangathan_outbox_rows", "Events staged and not yet published.", registry=registry
         )
         self.outbox_age = Gauge(
-            "sangathan_outbox_oldest_age_seconds", "Age of the oldest unpublished event.", registry=registry
+            "sangathan_outbox_oldest_age_seconds",
+            "Age of the oldest unpublished event that is not set aside.",
+            registry=registry,
         )
         self.published = Counter(
             "sangathan_relay_published", "Events published, by topic.", ["topic"], registry=registry
@@ -147,6 +219,13 @@ class RelayMetrics:
         )
         self.errors = Counter(
             "sangathan_relay_errors", "Relay batches that failed and are retried.", registry=registry
+        )
+        self.set_aside = Gauge(
+            "sangathan_relay_set_aside_rows",
+            "Events that cannot be published and wait in the outbox, by topic and reason; the same in every "
+            "process. At 10000 it stops counting.",
+            ["topic", "reason"],
+            registry=registry,
         )
         self.leader = Gauge(
             "sangathan_relay_leader", "1 while this process holds the relay's lease.", registry=registry

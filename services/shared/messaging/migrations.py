@@ -45,4 +45,13 @@ def _letter_indexes() -> list[IndexModel]:
     return [IndexModel(in_order), held]
 
 
-MIGRATIONS: Final = (Migration("messaging-0001", "outbox, inbox, dead letters, fuses, locks", _collections),)
+async def _set_aside(database: Database) -> None:
+    marked = {"stuck": {"$exists": True}}
+    index = IndexModel([("stuck", 1), ("topic", 1)], partialFilterExpression=marked)
+    await database["outbox"].create_indexes([index])
+
+
+MIGRATIONS: Final = (
+    Migration("messaging-0001", "outbox, inbox, dead letters, fuses, locks", _collections),
+    Migration("relay-0001", "set-aside rows of the outbox", _set_aside),
+)

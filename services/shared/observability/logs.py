@@ -11,6 +11,7 @@ import json
 import logging
 import re
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from datetime import date
 from pathlib import PurePath
@@ -61,6 +62,36 @@ _INDIAN_MOBILE = range(6_000_000_000, 10_000_000_000)
 _WITH_COUNTRY_CODE = range(916_000_000_000, 920_000_000_000)
 _MAX_DEPTH = 8
 
+LIMITED = frozenset({"aiokafka", "asyncio", "kafka", "motor", "pymongo"})
+"""Libraries that retry by themselves, as fast as they can, and log each time."""
+LINES = 3
+LINES_SECONDS = 60.0
+_MAX_TEMPLATES = 1000
+
+
+class RepeatFilter(logging.Filter):
+    """Lets `LINES` lines of the same logger and template through in `LINES_SECONDS`; the next one after that
+    says how many were suppressed. Only for the loggers of `LIMITED`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._windows: dict[tuple[str, str], list[float]] = {}
+        """By logger and template: the end of the window (`time.monotonic`), and the lines in it."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.name.partition(".")[0] not in LIMITED:
+            return True
+        now = time.monotonic()
+        if len(self._windows) >= _MAX_TEMPLATES:  # templates that hold values
+            self._windows.clear()
+        window = self._windows.setdefault((record.name, str(record.msg)), [now + LINES_SECONDS, 0])
+        if now >= window[0]:
+            if suppressed := int(window[1]) - LINES if window[1] > LINES else 0:
+                record.msg, record.args = f"{record.getMessage()} ({suppressed} like it were suppressed)", ()
+            window[:] = [now + LINES_SECONDS, 0]
+        window[1] += 1
+        return window[1] <= LINES
+
 
 def configure_logs(
     *,
@@ -97,6 +128,7 @@ def configure_logs(
     if fmt == "console":
         render = [_exception_as_text, structlog.dev.ConsoleRenderer(colors=False)]
     handler = logging.StreamHandler(stream or sys.stdout)
+    handler.addFilter(RepeatFilter())
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
 from services.shared.errors import TransientError
-from services.shared.messaging import Broker, Consumer, Partition, Producer, Record
+from services.shared.messaging import Backlog, Broker, Consumer, Partition, Producer, Record
 
 Noted = Callable[[Mapping[Partition, int]], Awaitable[None]]
 """Called with the first offsets of partitions that are new to the consumer, before it hands on any of their
@@ -104,6 +104,9 @@ class ConsumerDecorator:
 
     async def lag(self) -> dict[Partition, int]:
         return await self._consumer.lag()
+
+    async def backlog(self) -> dict[Partition, Backlog]:
+        return await self._consumer.backlog()
 
     async def positions(self) -> dict[Partition, int]:
         return await self._consumer.positions()

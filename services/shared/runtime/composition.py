@@ -163,7 +163,11 @@ class Service:
             "slow-gauges": gauges.run,
         }
         if self.consumer:
-            loops |= {"dead_letters": runtime.dead_letters.watch, "consumer": self.consumer.run}
+            loops |= {
+                "dead_letters": runtime.dead_letters.watch,
+                "consumer-gauges": self.consumer.watch,
+                "consumer": self.consumer.run,
+            }
         loops |= self._job_loops()
         of_features = [loop for feature in self.features for loop in feature.loops.items()]
         _each_once("loop", [*loops, *(name for name, _ in of_features)])

@@ -7,8 +7,6 @@ starts.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from prometheus_client import CollectorRegistry
 
 from services.shared.clock import Clock, SystemClock
@@ -36,7 +34,7 @@ class Runtime:
         self.registry = registry or CollectorRegistry()
         describe_process(self.registry, name)
         self.metrics = MessagingMetrics(self.registry)
-        self.broker = broker or broker_of(settings, on_assigned=self.metrics.consumer.rebalances.inc)
+        self.broker = broker or broker_of(settings, self.metrics)
         mongo = MongoMetrics(self.registry)
         self.client = connect(settings.mongo_uri, app_name=f"sangathan-{name}", listeners=[mongo])
         self.database = database(self.client, settings.database)
@@ -50,13 +48,15 @@ class Runtime:
         self.client.close()
 
 
-def broker_of(settings: ServiceSettings, *, on_assigned: Callable[[], None] = lambda: None) -> KafkaBroker:
+def broker_of(settings: ServiceSettings, metrics: MessagingMetrics | None = None) -> KafkaBroker:
     """A client of the Kafka cluster that the settings name."""
     return KafkaBroker(
         settings.kafka_bootstrap,
         client_id=settings.instance,
         prefix=settings.kafka_prefix,
         group_instance_id=settings.kafka_group_instance_id,
-        on_assigned=on_assigned,
+        on_assigned=metrics.consumer.rebalances.inc if metrics else lambda: None,
         security=settings.kafka_security,
+        metrics=metrics.broker if metrics else None,
+        on_log_gap=settings.on_log_gap,
     )

@@ -184,7 +184,10 @@ class Bench:
         await relay._close()
 
     def run(self, loop: Any) -> tuple[asyncio.Event, asyncio.Task[None]]:
+        """Run a relay or consumer, and a consumer's gauges too."""
         stop = asyncio.Event()
+        if isinstance(loop, BatchConsumer):
+            self._tasks.append((stop, asyncio.create_task(loop.watch(stop))))
         task = asyncio.create_task(loop.run(stop))
         self._tasks.append((stop, task))
         return stop, task

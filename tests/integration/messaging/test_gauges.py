@@ -9,7 +9,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from services.shared.database import connect
-from services.shared.messaging import Message
+from services.shared.messaging import PUBLISH_SECONDS, Message, Refusal
 from services.shared.messaging.metrics import DEATHS
 from services.shared.runtime.slow_gauges import SlowGauges, oplog
 from tests.fixtures.poison import POISON
@@ -22,8 +22,13 @@ def of(registry: CollectorRegistry, name: str, **labels: str) -> float | None:
 
 async def test_the_outbox_age_grows_while_publishing_hangs(bench: Bench) -> None:
     class Frozen:
-        async def publish(self, messages: Sequence[Message]) -> None:
+        async def publish(
+            self, messages: Sequence[Message], timeout: float = PUBLISH_SECONDS
+        ) -> dict[int, Refusal]:
             await asyncio.sleep(60)
+            return {}
+
+        async def probe(self) -> None: ...
 
         async def stop(self) -> None:
             pass
@@ -53,8 +58,10 @@ async def test_the_outbox_age_grows_while_publishing_hangs(bench: Bench) -> None
 async def test_partitions_without_a_reader_show_in_gauges(bench: Bench) -> None:
     metrics = bench.metrics.consumer
     await bench.publish((joined(), 1))
-    stop, task = bench.run(bench.consumer())
+    consumer = bench.consumer()
+    stop, task = bench.run(consumer)
     await bench.effects_are(1)
+    await consumer._look()
     assert (metrics.assigned._value.get(), metrics.partitions._value.get()) == (3, 3)
     stop.set()
     await task

@@ -1,14 +1,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pytest
 
 from services.shared.database import Lease
 from services.shared.errors import TransientError
 from services.shared.ids import new_id
-from services.shared.messaging import Broker, Consumer, Message, Partition, Record, Relay
+from services.shared.messaging import (
+    PUBLISH_SECONDS,
+    Broker,
+    Consumer,
+    Message,
+    Partition,
+    Record,
+    Refusal,
+    Relay,
+)
 from tests.integration.messaging.conftest import Bench, joined
 
 
@@ -46,8 +55,12 @@ def bench_origin():
 
 async def test_rows_stay_when_the_broker_does_not_acknowledge(bench: Bench) -> None:
     class Deaf:
-        async def publish(self, messages: Sequence[Message]) -> None:
+        async def publish(
+            self, messages: Sequence[Message], timeout: float = PUBLISH_SECONDS
+        ) -> dict[int, Refusal]:
             raise TransientError("no")
+
+        async def probe(self) -> None: ...
 
         async def stop(self) -> None:
             pass
@@ -138,12 +151,18 @@ class Turnstile:
     async def read(self, places: Sequence[tuple[Partition, int]]) -> list[Record]:
         return await self._broker.read(places)
 
-    async def publish(self, messages: Sequence[Message]) -> None:
+    async def probe(self) -> None:
+        await self._producer.probe()
+
+    async def publish(
+        self, messages: Sequence[Message], timeout: float = PUBLISH_SECONDS
+    ) -> Mapping[int, Refusal]:
         self._inside.add(self._name)
         self._crowds.append(set(self._inside))
         try:
-            await self._producer.publish(messages)
+            refused = await self._producer.publish(messages, timeout)
             self.published += len(messages)
+            return refused
         finally:
             self._inside.discard(self._name)
 

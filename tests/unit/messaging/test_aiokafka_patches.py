@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import inspect
 
 import aiokafka
-from aiokafka import AIOKafkaConsumer
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.client import AIOKafkaClient
 from aiokafka.consumer.fetcher import Fetcher
+from aiokafka.consumer.subscription_state import TopicPartitionState
+from aiokafka.errors import KafkaError
 from aiokafka.protocol.fetch import FetchRequest
 
 from services.shared.messaging.kafka import patches
@@ -39,3 +45,73 @@ async def test_requests_go_through_the_client_method_that_we_wrap() -> None:
     assert asked == ["any request"]
     assert "self._client.send(" in inspect.getsource(Fetcher)
     assert FetchRequest is not None
+
+
+class Client:
+    """The part of `AIOKafkaClient` that we wrap."""
+
+    def __init__(self) -> None:
+        self.updates = 0
+        self.error: KafkaError | None = None
+
+    async def send(self, node_id: int, request: object, **options: object) -> object:
+        if self.error:
+            raise self.error
+        return Answer()
+
+    async def _metadata_update(self, cluster: object, topics: object) -> bool:
+        self.updates += 1
+        return self.error is None
+
+
+class Answer:
+    topics = ((b"t", ((0, 0, 5, b""), (1, 3, -1, b""))),)  # the second partition is unknown (error 3)
+
+
+class Calls:
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+
+    def answered(self, call: str) -> None:
+        self.seen.append(f"{call} answered")
+
+    def failed(self, call: str) -> None:
+        self.seen.append(f"{call} failed")
+
+
+async def test_metadata_is_not_asked_for_as_fast_as_the_broker_answers() -> None:
+    client = Client()
+    patches.pace_metadata(client)
+    assert await client._metadata_update(None, None), "the first is answered at once"
+    assert client.updates == 1
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(1.5):
+            while True:
+                await client._metadata_update(None, None)
+    assert 3 <= client.updates <= 6, "without a pause there are a thousand a second"
+
+
+async def test_answers_and_failures_of_the_client_are_told() -> None:
+    client, calls = Client(), Calls()
+    patches.watch_calls(client, calls)
+    fetch = FetchRequest(1000, 1, 1000, 0, [])
+    await client.send(1, fetch)
+    assert calls.seen == ["fetch answered", "fetch failed"]
+    client.error = KafkaError("gone")
+    with pytest.raises(KafkaError):
+        await client.send(1, fetch)
+    assert not await client._metadata_update(None, None)
+    assert calls.seen[2:] == ["fetch failed", "metadata failed"]
+
+
+def test_the_private_parts_that_we_use_are_there() -> None:
+    send = inspect.getsource(AIOKafkaClient.send)
+    assert "def send(self, node_id, request, *, group" in send
+    assert "self._metadata_update(self.cluster, topics)" in inspect.getsource(AIOKafkaClient._md_synchronizer)
+    assert "self._subscription = SubscriptionState" in inspect.getsource(AIOKafkaConsumer)
+    source = inspect.getsource(TopicPartitionState)
+    assert all(
+        name in source for name in ("def has_valid_position", "def position", "highwater", "timestamp")
+    )
+    assert "self._sender.close()" in inspect.getsource(AIOKafkaProducer.stop), "abandon does the same"
+    assert "drained[tp] = records" in inspect.getsource(Fetcher.fetched_records), "bookmark may be needless"

@@ -13,7 +13,7 @@ import structlog
 from services.shared.clock import Clock
 from services.shared.errors import TransientError
 from services.shared.faults import FaultFamily, backoff_seconds, classify
-from services.shared.loops import wait_first
+from services.shared.loops import Pace, Turn, poll_loop, wait_first
 from services.shared.messaging.broker import Broker, Consumer, RebalancedError
 from services.shared.messaging.consuming.applier import Applier, StoppedError
 from services.shared.messaging.consuming.decoding import first_offsets
@@ -30,6 +30,9 @@ MAX_FAILED_FETCHES = 3
 """Consecutive failed fetches before the consumer is restarted. When a restarting broker answers unexpectedly,
 aiokafka stops its coordination for good; from then on every `getmany` raises, whatever the broker does."""
 GAUGE_SECONDS = 1.0
+LOOK_SECONDS = 10.0
+PEEK_SECONDS = 5.0
+"""Records that have waited for so long and were not fetched are looked at, to know since when they wait."""
 
 
 class BatchConsumer:
@@ -54,7 +57,6 @@ class BatchConsumer:
         self._stop = asyncio.Event()
         self._failed_fetches = 0
         self._fuse_read_at = 0.0
-        self._gauged_at = 0.0
 
     async def run(self, stop: asyncio.Event) -> None:
         """Consume until `stop`; then finish the present batch and commit its offsets.
@@ -72,7 +74,6 @@ class BatchConsumer:
             while not stop.is_set():
                 await self._refresh_fuse()
                 if self._fuse.open:
-                    await self._peek(self._consumer)
                     await wait_first(stop, timeout=FUSE_POLL_SECONDS)
                 else:
                     await self._take(self._consumer)
@@ -102,19 +103,6 @@ class BatchConsumer:
             log.warning("consumer.fuse_unread", error=type(error).__name__)
         self._metrics.fuse_open.set(self._fuse.open)
 
-    async def _peek(self, consumer: Consumer) -> None:
-        """Find out how old the waiting records are while the fuse is open, without consuming any: a restart
-        forgets that."""
-        if self._lag.known:
-            return
-        await self._gauge(consumer)
-        lags, positions = await consumer.lag(), await consumer.positions()
-        heads = [(p, positions[p]) for p, lag in lags.items() if lag and p in positions]
-        try:
-            self._lag.fetched(await self._broker.read(heads) if heads else [])
-        except TransientError as error:
-            log.warning("consumer.peek_failed", error=str(error))
-
     async def _take(self, consumer: Consumer) -> None:
         """Fetch one batch, apply it, commit its offsets."""
         try:
@@ -127,7 +115,6 @@ class BatchConsumer:
             await wait_first(self._stop, timeout=backoff_seconds(5))
             return
         self._failed_fetches = 0
-        await self._gauge(consumer)
         if not records:
             return
         began = time.perf_counter()
@@ -150,9 +137,25 @@ class BatchConsumer:
             log.warning("consumer.commit_failed", error=str(error))
         self._metrics.batch_seconds.observe(time.perf_counter() - began, exemplar(self.applier.traced))
 
-    async def _gauge(self, consumer: Consumer) -> None:
-        if time.monotonic() - self._gauged_at < GAUGE_SECONDS:
-            return
-        self._gauged_at = time.monotonic()
-        self._lag.looked(await consumer.lag())
-        self._metrics.partitions.set(consumer.partitions())
+    async def watch(self, stop: asyncio.Event) -> None:
+        """Update the gauges of lag and assignment until `stop`. A separate loop, because a fetch or a batch
+        may hang or fail for long, and an open fuse stops both."""
+        self._lag.begin()
+        await poll_loop("consumer-gauges", self._look, stop, Pace.every(GAUGE_SECONDS))
+
+    async def _look(self) -> Turn:
+        consumer = self._consumer
+        if consumer is None:
+            return Turn.NOTHING
+        try:
+            async with asyncio.timeout(LOOK_SECONDS):
+                backlogs = await consumer.backlog()
+                self._lag.looked(backlogs, consumer.assignment())
+                self._metrics.assigned.set(len(consumer.assignment()) if self._consumer else 0)
+                self._metrics.partitions.set(consumer.partitions())
+                # While the fuse is open, nothing is fetched; a restart forgets since when records wait.
+                if heads := self._lag.unseen(0.0 if self._fuse.open else PEEK_SECONDS):
+                    self._lag.fetched(await self._broker.read(heads))
+        except (TransientError, TimeoutError) as error:
+            log.warning("consumer.lag_unknown", error=str(error))
+        return Turn.NOTHING
