@@ -93,6 +93,9 @@ class KafkaConsumer:
             )
         except ConsumerStoppedError:
             raise
+        except NoOffsetForPartitionError as error:  # of each partition of a new group in turn
+            await self._attend(error)
+            return await self.fetch(max_records, timeout)
         except Exception as error:
             if not await self._attend(error):
                 go_back()
