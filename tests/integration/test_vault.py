@@ -234,11 +234,6 @@ async def test_a_brief_database_outage_is_a_transient_fault(
     client.close()
 
 
-def test_names_of_master_keys_that_libmongocrypt_confuses_are_refused(place: Place) -> None:
-    with pytest.raises(ValueError, match="differ"):
-        place.process({"a-1": secrets.token_bytes(96), "a_1": secrets.token_bytes(96)})
-
-
 async def test_the_age_of_a_data_key_is_that_of_the_newest(place: Place) -> None:
     vault = place.process()
     assert await vault.current_key_at() is None
