@@ -17,7 +17,7 @@ from services.shared.runtime import Source
 from tests.integration.messaging.conftest import Bench, on_the_real_things_alone
 
 pytestmark = on_the_real_things_alone
-IDS = [f"m{n:02d}" for n in range(20)]
+IDS = [f"00000000-0000-7000-8000-{n:012d}" for n in range(20)]
 
 
 def said(row: Document) -> tuple[MemberSnapshot, int]:

@@ -49,7 +49,9 @@ Newer = Annotated[
     timedelta | None,
     typer.Option(parser=_age, metavar="AGE", help="Only letters dead for less than this, such as 30m."),
 ]
-State = Annotated[str | None, typer.Option(help="Only letters in this state: dead, replayed or discarded.")]
+State = Annotated[
+    str | None, typer.Option(help="Only letters in this state: dead, replayed, discarded or set_aside.")
+]
 Letter = Annotated[str | None, typer.Argument(metavar="ID", help="topic:partition:offset")]
 All = Annotated[bool, typer.Option("--all", help="Every dead letter.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only count the letters; change nothing.")]
