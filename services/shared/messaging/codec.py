@@ -120,8 +120,6 @@ def decode(record: Record, now: datetime | None = None) -> Envelope[Event]:
         raise _unknown(record, latest)
     if value is None or len(value) > MAX_VALUE_BYTES:
         raise PermanentError("too_large" if value else "not_a_cloudevent")
-    if record.partition.topic != kind.topic:
-        raise PermanentError("wrong_topic")
     attributes = _claimed(record, value, kind.source, latest)
     # As `model_validate_json` does, which takes a third as long again to get there.
     data: Event = kind.__pydantic_validator__.validate_json(value)
@@ -131,6 +129,8 @@ def decode(record: Record, now: datetime | None = None) -> Envelope[Event]:
     for name in kind.past_fields:
         if getattr(data, name) > latest:
             raise PermanentError("time_ahead", name)
+    if record.partition.topic != kind.topic:
+        raise PermanentError("wrong_topic")
     return Envelope(id_, sequence, time, correlation_id, traceparent, data, causation_id)
 
 

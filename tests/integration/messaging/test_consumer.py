@@ -48,7 +48,7 @@ def message(event: Any = None, **changes: Any) -> Message:
     envelope = Envelope(new_id(), 1, SystemClock().now(), ORIGIN.correlation_id, ORIGIN.traceparent, event)
     plain = encode(envelope)
     headers = {**dict(plain.headers), **changes.pop("headers", {})}
-    kept = tuple((k, None if v is NULL else v) for k, v in headers.items() if v is not None)
+    kept: Any = tuple((k, None if v is NULL else v) for k, v in headers.items() if v is not None)
     return Message(plain.topic, changes.get("key", plain.key), changes.get("value", plain.value), kept)
 
 

@@ -137,7 +137,7 @@ async def test_the_new_release_applies_what_was_set_aside_in_order_and_once(
     await newer.apply(records[2:3])  # fetched again after a rebalance, before the offset was committed
     await asyncio.gather(*(upgrade(bench).turn() for _ in range(3)))
     rows = await bench.effects.find({}).sort("_id", 1).to_list(None)
-    by_offset = [dict(record.headers)["ce_id"].decode() for record in records]  # type: ignore[union-attr]
+    by_offset = [dict(record.headers)["ce_id"].decode() for record in records]
     assert [row["event"] for row in rows] == [by_offset[n] for n in (2, 0, 1, 3, 4)]
     assert {state for state, _, _ in await states(bench)} == {"replayed"}
 

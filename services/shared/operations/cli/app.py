@@ -207,7 +207,8 @@ def _choose(id_: str | None, query: Query, everything: bool) -> None:
 
 
 def _would(client: Client, id_: str | None, query: Query, what: str, json: bool) -> None:
-    total = int(client.letter(id_)["state"] == "dead") if id_ else client.summary(query)["total"]
+    is_open = id_ is not None and client.letter(id_)["state"] in ("dead", "set_aside")
+    total = int(is_open) if id_ else client.summary(query)["total"]
     if not (total or id_):
         _explain_nothing(client, query)
     if json:
