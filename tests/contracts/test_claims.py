@@ -12,6 +12,7 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from services.groups.chat_groups.schemas import GroupChange
+from services.groups.settings import GroupsSettings
 from services.groups.tree.fields import WomenTarget
 from services.shared.contracts.base import Event
 from services.shared.contracts.catalogue import BY_TYPE, EVENTS
@@ -224,8 +225,11 @@ def fits(kind: Any, *values: object) -> bool:
 
 def test_whatever_a_request_may_say_fits_into_an_event() -> None:
     """Otherwise an accepted request would make an event that nobody takes."""
-    schema = GroupChange.model_json_schema()["properties"]["capacity"]
-    assert fits(Seats, schema["minimum"], schema["maximum"])
+    for schema in (
+        GroupChange.model_json_schema()["properties"]["capacity"],
+        GroupsSettings.model_json_schema()["properties"]["group_capacity"],
+    ):
+        assert fits(Seats, schema["minimum"], schema["maximum"])
     assert fits(PlaceNames, {"en": "x" * NAME_LIMIT, "hi": "म" * NAME_LIMIT})
     assert fits(Share, 0.0, 1.0)
     assert TypeAdapter(WomenTarget).json_schema()["anyOf"][0].items() >= {"minimum": 0, "maximum": 1}.items()
@@ -248,6 +252,6 @@ def test_the_whole_catalogue_is_of_the_publisher_of_its_topic() -> None:
 
 
 def test_sums_of_capacities_cannot_overflow_a_counter() -> None:
-    """Of 100,000 groups, each created and changed a thousand times."""
+    """The sums are those of 100,000 groups, each changed a thousand times."""
     most = TypeAdapter(Seats).json_schema()["maximum"]
     assert most * 100_000 * 1000 < 2**63

@@ -16,7 +16,7 @@ from cloudevents.core.v1.event import CloudEvent
 from services.shared.clock import SystemClock
 from services.shared.contracts.base import Envelope, Event
 from services.shared.contracts.catalogue import BY_TYPE, publisher_of
-from services.shared.contracts.vocabulary import EARLIEST, MAX_AHEAD, MAX_SEQUENCE, UUID
+from services.shared.contracts.vocabulary import MAX_AHEAD, MAX_SEQUENCE, UUID
 from services.shared.errors import PermanentError
 from services.shared.messaging.broker import Message, Record
 from services.shared.observability.correlation import new_traceparent, valid
@@ -225,9 +225,6 @@ def by_the_library(headers: tuple[tuple[str, bytes], ...], value: bytes) -> Attr
             raise PermanentError("not_a_cloudevent", "ce_specversion")
     except (CloudEventValidationError, ValueError, AttributeError, OverflowError) as error:
         raise PermanentError("not_a_cloudevent", type(error).__name__) from error
-    time: datetime = event.get_attributes()["time"]
-    if time.tzinfo is None or time < EARLIEST:
-        raise PermanentError("not_a_cloudevent", "ce_time")
     sequence = int(event.get_extension("sequence"))
     if sequence > MAX_SEQUENCE:
         raise PermanentError("not_a_cloudevent", "ce_sequence")
@@ -238,7 +235,7 @@ def by_the_library(headers: tuple[tuple[str, bytes], ...], value: bytes) -> Attr
         id=event.get_id(),
         source=event.get_source(),
         subject=event.get_subject() or "",
-        time=time,
+        time=event.get_attributes()["time"],
         sequence=sequence,
         correlation_id=event.get_extension("correlationid") or event.get_id(),
         traceparent=traceparent or new_traceparent(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -108,11 +109,12 @@ async def test_a_handler_that_fails_half_way_changes_nothing(analytics: Analytic
     assert (await figures(analytics, "BR-A"))["members"]["total"] == 2
 
 
-async def test_as_of_is_the_newest_event_anywhere(analytics: Analytics) -> None:
+async def test_as_of_is_the_newest_event_anywhere_and_no_forged_one(analytics: Analytics) -> None:
     first = join("BR-A")
-    later = Envelope(**{**_fields(join("UP-Z")), "time": BEGIN.replace(year=2027)})
-    await analytics.feed([first, later])
-    assert (await analytics.ok("/v1/overview", unit="BR-A"))["as_of"] == "2027-11-01T12:00:00Z"
+    later = Envelope(**{**_fields(join("UP-Z")), "time": BEGIN + timedelta(days=1)})
+    forged = Envelope(**{**_fields(join("UP-Z")), "time": BEGIN.replace(year=9999)})
+    await analytics.feed([first, later, forged])
+    assert (await analytics.ok("/v1/overview", unit="BR-A"))["as_of"] == "2026-11-02T12:00:00Z"
 
 
 async def test_a_member_who_left_is_counted_out_once(analytics: Analytics) -> None:

@@ -67,7 +67,7 @@ async def test_republish_waits_while_the_outbox_is_full_and_resumes_where_it_sto
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
-    assert work.reached == "people:m07"
+    assert work.reached == f"people:{IDS[7]}"
 
     rest = republish(bench, after=work.reached)
     assert await rest.count() == {"people": 12}

@@ -26,7 +26,7 @@ EVERY_SECONDS: Final = 60.0
 """An old process may set records aside while the new one already runs, so one look at start is not enough."""
 BATCH: Final = 500
 BY: Final = "upgrade"
-"""What a settled record names as its operator."""
+"""The operator that a settled record names."""
 
 
 class SetAside:
