@@ -25,6 +25,8 @@ ROOT = Path(__file__).parents[2]
 JOINED = 7
 UNKNOWN = 2
 FLOOD = 60
+RUN_LENGTH = 50
+"""Failures in a row that open the fuse."""
 """In a row: the fuse opens at 50."""
 
 
@@ -162,9 +164,9 @@ async def test_an_open_fuse_is_seen_and_closed_by_command(tmp_path: Path) -> Non
         assert not fuse["open"], "garbage opened it"
         mend = await broken(stack)
         await Arrivals(api).rush(people(FLOOD, ["BR-GAYA"], 7), 8, lambda: None)
-        await command.until_dead(2 * FLOOD)
+        await command.until_dead(FLOOD + RUN_LENGTH)
         (fuse,) = await command.documents("fuse", "show")
-        assert (fuse["open"], fuse["cause"], fuse["dead"]) == (True, "run", FLOOD)
+        assert (fuse["open"], fuse["cause"], fuse["dead"]) == (True, "run", RUN_LENGTH)
         await mend()
         accepted = await Arrivals(api).rush(people(1, ["BR-GAYA"], 6), 1, lambda: None)
         await asyncio.sleep(2)

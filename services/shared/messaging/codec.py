@@ -56,6 +56,7 @@ _RFC_3339: Final = r"[2-9][0-9]{3}-[0-9]{2}-[0-9]{2}[Tt][0-9:]{8}(\.[0-9]{1,9})?
 _FORMS: Final = {name: re.compile(form) for name, form in {**HEADERS, "ce_time": _RFC_3339}.items()}
 _PARSED: Final = frozenset({"ce_specversion", "content-type", "ce_traceparent"})
 """Headers that may have another form than ours."""
+_TYPE_AT: Final = tuple(HEADERS).index("ce_type")
 _LAYOUTS: Final = {len(names): names for names in (tuple(HEADERS), tuple(HEADERS)[:-1])}
 """The names that `encode` writes, by their number; `ce_causationid` may be missing."""
 _AS_WRITTEN: Final = re.compile(
@@ -165,6 +166,10 @@ def _claimed(record: Record, value: bytes, source: str, latest: datetime) -> Att
 
 def peek_type(record: Record) -> str | None:
     """`ce_type`, without decoding the rest; None when it is missing or empty."""
+    headers = record.headers
+    if len(headers) > _TYPE_AT and headers[_TYPE_AT][0] == "ce_type":
+        value = headers[_TYPE_AT][1]
+        return value.decode("ascii", "replace") if value else None
     return peek(record, "ce_type")
 
 

@@ -11,6 +11,7 @@ SIZES = (1, 2, 5, 10, 25, 50, 100, 250, 500, 1000)
 OURS, FOREIGN = "ours", "foreign"
 DEATHS = (
     ("handler_error", OURS),
+    ("too_slow", OURS),
     *(
         (reason, FOREIGN)
         for reason in (
