@@ -8,6 +8,7 @@ import json
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -163,12 +164,13 @@ async def test_an_open_fuse_is_seen_and_closed_by_command(tmp_path: Path) -> Non
         (fuse,) = await command.documents("fuse", "show")
         assert not fuse["open"], "garbage opened it"
         mend = await broken(stack)
-        await Arrivals(api).rush(people(FLOOD, ["BR-GAYA"], 7), 8, lambda: None)
+        crowd = people(FLOOD + 1, ["BR-GAYA"], 6)
+        await Arrivals(api).rush(islice(crowd, FLOOD), 8, lambda: None)
         await command.until_dead(FLOOD + RUN_LENGTH)
         (fuse,) = await command.documents("fuse", "show")
         assert (fuse["open"], fuse["cause"], fuse["dead"]) == (True, "run", RUN_LENGTH)
         await mend()
-        accepted = await Arrivals(api).rush(people(1, ["BR-GAYA"], 6), 1, lambda: None)
+        accepted = await Arrivals(api).rush(crowd, 1, lambda: None)
         await asyncio.sleep(2)
         assert await placed(api, accepted) == 0, "it consumes with an open fuse"
         (fuse,) = await command.documents("fuse", "reset")
