@@ -19,6 +19,7 @@ DEATHS = (
             "invalid_data",
             "key_mismatch",
             "not_a_cloudevent",
+            "sequence_leap",
             "time_ahead",
             "too_large",
             "undecodable",

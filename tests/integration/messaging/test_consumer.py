@@ -9,7 +9,7 @@ import pytest
 
 from services.shared.contracts.base import Envelope
 from services.shared.database import transact
-from services.shared.errors import TransientError
+from services.shared.errors import PermanentError, TransientError
 from services.shared.ids import new_id
 from services.shared.messaging import (
     Broker,
@@ -378,6 +378,18 @@ async def test_garbage_never_opens_the_fuse_and_is_counted_apart(bench: Bench, g
     buried = bench.metrics.dead_letters.buried
     assert buried.labels(letter["reason"], "foreign")._value.get() == len(flood)
     assert buried.labels("handler_error", "ours")._value.get() == 0
+
+
+async def test_events_that_a_handler_refuses_are_foreign_and_open_no_fuse(bench: Bench) -> None:
+    async def refusing(batch: Sequence[Envelope[Any]], work: UnitOfWork) -> None:
+        for event in batch:
+            work.refuse(event.id, PermanentError("sequence_leap"))
+
+    await raw(bench, *(message() for _ in range(RUN_LENGTH * 3)))
+    await bench.applier(refusing).apply(await bench.read(bench.topic, RUN_LENGTH * 3))
+    assert not bench.fuse.open
+    buried = bench.metrics.dead_letters.buried
+    assert buried.labels("sequence_leap", "foreign")._value.get() == RUN_LENGTH * 3
 
 
 async def test_garbage_between_them_does_not_hide_a_broken_handler_from_the_fuse(bench: Bench) -> None:

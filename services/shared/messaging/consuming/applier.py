@@ -230,9 +230,8 @@ class Applier:
         cause, attempts = error.__cause__ or error, error.attempts
         reason, detail = describe(cause)
         log.error("consumer.dead_letter", letter=letter_id(decoded.record), reason=reason, detail=detail)
-        failed = FailedRecord(
-            decoded.record, reason, detail, attempts, decodable=decoded.envelope is not None
-        )
+        is_event = decoded.envelope is not None
+        failed = FailedRecord(decoded.record, reason, detail, attempts, decodable=is_event, ours=is_event)
 
         async def bury(work: UnitOfWork) -> Sequence[FailedRecord]:
             if not await self._fresh([decoded], work):
@@ -340,8 +339,8 @@ class Applier:
         for failed in buried:
             self._metrics.events.labels("any", "set_aside" if failed.set_aside else "dead").inc()
             if not failed.set_aside:
-                self._buried.labels(failed.reason, OURS if failed.decodable else FOREIGN).inc()
-        ours = sum(failed.decodable for failed in buried)
+                self._buried.labels(failed.reason, OURS if failed.ours else FOREIGN).inc()
+        ours = sum(failed.ours for failed in buried)
         if ours and self._fuse.count(dead=ours):
             await self._fuse.trip()
             raise FuseOpenError

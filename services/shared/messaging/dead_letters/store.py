@@ -52,13 +52,14 @@ IN_ORDER: Final = [("topic", 1), ("partition", 1), ("offset", 1)]
 @dataclass(frozen=True, slots=True)
 class FailedRecord:
     """A record that could not be applied, with the reason. `decodable`: its value matches its contract, so it
-    may be stored. `set_aside`: a later release may apply it."""
+    may be stored. `ours`: our own code failed on it. `set_aside`: a later release may apply it."""
 
     record: Record
     reason: str
     detail: str
     attempts: int = 1
     decodable: bool = False
+    ours: bool = False
     set_aside: bool = False
 
 
