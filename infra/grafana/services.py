@@ -189,6 +189,7 @@ def _consuming(mine: str) -> Rows:
                 "Dead letters",
                 "short",
                 Query(f"max(sangathan_dead_letters_open{{{mine}}})", "open"),
+                Query(f"max(sangathan_set_aside_open{{{mine}}})", "set aside"),
                 Query(rate("sangathan_dead_letters_total", "reason", mine), "{{reason}} a second"),
                 Query(rate("sangathan_dead_letters_settled_total", "how", mine), "{{how}} a second"),
             ),

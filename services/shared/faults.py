@@ -10,9 +10,11 @@ from __future__ import annotations
 import enum
 import math
 import random
+from collections.abc import Sequence
+from functools import cache
 from typing import Final
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pymongo.errors import (
     BulkWriteError,
     ConnectionFailure,
@@ -117,15 +119,32 @@ def _codes(error: PyMongoError) -> set[int]:
 def describe(error: BaseException) -> tuple[str, str]:
     """`(reason, detail)` for a dead letter or a failed job, without the data that caused the error.
 
-    An exception's message may quote data, so only its class is kept, and the field names of a validation
-    error.
+    An exception's message may quote data, so only its class is kept, and the fields of a validation error. A
+    key of the data, which anybody may have chosen, is shown as `*`.
     """
     if isinstance(error, PermanentError):
         return error.reason, error.detail
     if isinstance(error, ValidationError):
-        fields = (f"{'.'.join(map(str, e['loc']))}: {e['type']}" for e in error.errors(include_input=False))
+        fields = (f"{_path(e['loc'])}: {e['type']}" for e in error.errors(include_input=False))
         return "invalid_data", "; ".join(fields)[:500]
     return "handler_error", type(error).__name__
+
+
+def _path(steps: Sequence[int | str]) -> str:
+    known = _field_names()
+    return ".".join([str(step) if isinstance(step, int) or step in known else "*" for step in steps])
+
+
+@cache
+def _field_names() -> frozenset[str]:
+    """The names of all fields of all models: words of ours, which say nothing of anybody."""
+    names: set[str] = set()
+    models: list[type[BaseModel]] = [BaseModel]
+    while models:
+        model = models.pop()
+        names |= model.model_fields.keys()
+        models += model.__subclasses__()
+    return frozenset(names)
 
 
 def backoff_seconds(attempt: int, *, first: float = 0.05, longest: float = 10.0) -> float:

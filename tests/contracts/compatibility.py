@@ -4,6 +4,10 @@ One relation decides: does one schema accept everything that another allows? Dat
 events read by consumers of the last release) must be accepted by the released schema. Data that we accept
 (requests, and events already in the log) must be accepted by today's schema if the released one did. Nothing
 may be removed.
+
+One thing may be added to what we accept: a bound on a field of an event that had none (ADR 27). It must lie
+beyond what an honest publisher writes, which tests/contracts/test_claims.py shows; once released, it may only
+widen.
 """
 
 from __future__ import annotations
@@ -18,9 +22,12 @@ _SAY_NOTHING: Final = frozenset({"title", "description", "default", "examples", 
 _JUDGED: Final = frozenset(
     {"$ref", "anyOf", "type", "enum", "const", "properties", "required", "additionalProperties", "items"}
 )
-_UPPER: Final = ("maximum", "exclusiveMaximum", "maxLength", "maxItems")
+_UPPER: Final = ("maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties")
 _LOWER: Final = ("minimum", "exclusiveMinimum", "minLength", "minItems")
-_SAME: Final = ("pattern", "format")
+_NAMES: Final = "pattern of names"
+"""Our word for the one pattern of `patternProperties`."""
+_SAME: Final = ("pattern", _NAMES, "format")
+_BOUNDS: Final = (*_UPPER, *_LOWER, "pattern", _NAMES)
 
 
 class CannotJudgeError(Exception):
@@ -39,6 +46,10 @@ class Document:
             for part in schema["$ref"].removeprefix("#/").split("/"):
                 found = found[part]
             schema = found
+        if "patternProperties" in schema:
+            [(names, values)] = schema["patternProperties"].items()
+            rest = {word: value for word, value in schema.items() if word != "patternProperties"}
+            schema = {**rest, "additionalProperties": values, _NAMES: names}
         known = _SAY_NOTHING | _JUDGED | set(_UPPER) | set(_LOWER) | set(_SAME)
         if unknown := schema.keys() - known:
             raise CannotJudgeError(f"no rule for {sorted(unknown)}")
@@ -47,11 +58,13 @@ class Document:
 
 @dataclass(frozen=True)
 class Comparison:
-    """`old` is the released document, `new` today's; `sent` gives the direction of values."""
+    """`old` is the released document, `new` today's; `sent` gives the direction of values. `bounding`: what
+    we accept may get bounds where it had none."""
 
     old: Document
     new: Document
     sent: bool
+    bounding: bool = False
 
     def breaks(self, old: Schema, new: Schema, at: str, seen: frozenset[tuple[str, str]]) -> Iterator[str]:
         """The reasons why this schema's change is incompatible, each with its place; none when it is
@@ -65,6 +78,8 @@ class Comparison:
         if "anyOf" in old or "anyOf" in new:
             yield from self._branches(wide, narrow, at, seen)
             return
+        if self.bounding:
+            wide = {word: value for word, value in wide.items() if word not in _BOUNDS or word in narrow}
         yield from _values(wide, narrow, at)
         yield from self._object(old, new, at, seen)
         if "items" in wide:
@@ -144,7 +159,8 @@ def event_breaks(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
         found += [f"{type_}: another {key}" for key in ("topic", "subject") if before[key] != after[key]]
         for key, sent in (("written", True), ("read", False)):
             documents = Document(before[key]), Document(after[key])
-            found += Comparison(*documents, sent).breaks(before[key], after[key], type_, frozenset())
+            comparison = Comparison(*documents, sent, bounding=not sent)
+            found += comparison.breaks(before[key], after[key], type_, frozenset())
     return list(dict.fromkeys(found))
 
 

@@ -26,14 +26,15 @@ from infra.local.errors import LocalError
 from services.shared.messaging import KafkaBroker
 from tests.fixtures.alerting import Watch, alertmanager, watched
 from tests.fixtures.poison import changed
+from tests.journeys.test_operations import broken
 from tests.journeys.test_poison_and_stop import load_tree
 from tests.unit.test_rules import RULES
 
 POISONED = 60
-"""More than the 50 in a row that open a fuse."""
-broken = changed(value=b"{")
+"""More than the 50 in a row that would open a fuse, if they were ours."""
+garbage = changed(value=b"{")
 CONSUMERS = ("groups", "notifications", "analytics")
-crowd = people(50, ["BR-GAYA"], 11)
+crowd = people(50 + POISONED, ["BR-GAYA"], 11)
 
 
 def there_are_programs() -> bool:
@@ -107,21 +108,34 @@ async def test_transactions_that_mongodb_aborts(watch: Watch) -> None:
 
 async def test_records_that_nobody_can_apply(watch: Watch) -> None:
     producer = await KafkaBroker(watch.stack.kafka, client_id="test").producer()
-    await producer.publish([broken() for _ in range(POISONED)])
+    await producer.publish([garbage() for _ in range(POISONED)])
     await producer.stop()
     # Concurrently: DeadLettersArriving fires only for a short time.
     await asyncio.gather(
         watch.fires("DeadLettersArriving", severity="ticket", service="groups", reason="invalid_data"),
         watch.fires("DeadLettersUnsettled", severity="ticket", service="groups"),
-        *(watch.fires("FuseOpen", severity="page", service=service) for service in CONSUMERS),
+        *(watch.fires("ForeignFlood", severity="page", service=service) for service in CONSUMERS),
     )
     for service in CONSUMERS:
         discard = {"reason": "a test"}
-        for path, body in (("dead-letters/discard", discard), ("fuse/reset", None)):
-            answer = await watch.api.send("POST", service, f"/v1/ops/{path}", json=body)
-            assert answer.status_code == 200, answer.text
+        answer = await watch.api.send("POST", service, "/v1/ops/dead-letters/discard", json=discard)
+        assert answer.status_code == 200, answer.text
+    for alert in ("ForeignFlood", "DeadLettersArriving", "DeadLettersUnsettled"):
+        await watch.resolves(alert)
+
+
+async def test_a_service_that_fails_on_every_event(watch: Watch) -> None:
+    mend = await broken(watch.stack)
+    accepted = await Arrivals(watch.api).rush(islice(crowd, POISONED), 8, lambda: None)
+    assert len(accepted) == POISONED
+    await watch.fires("FuseOpen", severity="page", service="groups")
+    await mend()
+    for path in ("fuse/reset", "dead-letters/replay"):
+        answer = await watch.api.send("POST", "groups", f"/v1/ops/{path}")
+        assert answer.status_code == 200, answer.text
     for alert in ("FuseOpen", "DeadLettersArriving", "DeadLettersUnsettled"):
         await watch.resolves(alert)
+    await InviteLinks(watch.api).give()
 
 
 async def test_a_service_that_is_gone(watch: Watch) -> None:

@@ -6,8 +6,9 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ ROOT = Path(__file__).parents[2]
 JOINED = 7
 UNKNOWN = 2
 FLOOD = 60
+RUN_LENGTH = 50
+"""Failures in a row that open the fuse."""
 """In a row: the fuse opens at 50."""
 
 
@@ -77,6 +80,19 @@ async def poison(stack: LocalStack, count: int) -> None:
     await producer.stop()
 
 
+async def broken(stack: LocalStack) -> Callable[[], Awaitable[None]]:
+    """Make MongoDB refuse all that groups writes of placements; returns what ends that."""
+    groups = database(connect(stack.mongo, app_name="test"), "groups")
+    rules = (await groups.command("listCollections", filter={"name": "placements"}))["cursor"]
+    validator = rules["firstBatch"][0]["options"]["validator"]
+    await groups.command("collMod", "placements", validator={"never": {"$exists": True}})
+
+    async def mend() -> None:
+        await groups.command("collMod", "placements", validator=validator)
+
+    return mend
+
+
 async def placed(api: Api, accepted: Sequence[Accepted]) -> int:
     answers = [await api.send("GET", "groups", f"/v1/members/{a.member_id}/groups") for a in accepted]
     return sum(
@@ -89,11 +105,7 @@ async def placed(api: Api, accepted: Sequence[Accepted]) -> int:
 @pytest.mark.timeout(180)
 async def test_letters_are_found_replayed_and_discarded_by_command(tmp_path: Path) -> None:
     async with at_work(tmp_path) as (stack, api, command):
-        groups = database(connect(stack.mongo, app_name="test"), "groups")
-        rules = (await groups.command("listCollections", filter={"name": "placements"}))["cursor"]
-        validator = rules["firstBatch"][0]["options"]["validator"]
-
-        await groups.command("collMod", "placements", validator={"never": {"$exists": True}})
+        mend = await broken(stack)
         accepted = await Arrivals(api).rush(people(JOINED, ["BR-GAYA"], 5), 4, lambda: None)
         await poison(stack, UNKNOWN)
         await command.until_dead(JOINED + UNKNOWN)
@@ -116,7 +128,7 @@ async def test_letters_are_found_replayed_and_discarded_by_command(tmp_path: Pat
         assert code == 1
         assert f"0 replayed, {JOINED} failed, {UNKNOWN} withheld, 0 held" in out
 
-        await groups.command("collMod", "placements", validator=validator)
+        await mend()
         assert await placed(api, accepted) == 0
         (would,) = await command.documents("dead-letters", "replay", "--type", "member.joined", "--dry-run")
         assert would["letters"] == JOINED
@@ -150,8 +162,15 @@ async def test_an_open_fuse_is_seen_and_closed_by_command(tmp_path: Path) -> Non
         await poison(stack, FLOOD)
         await command.until_dead(FLOOD)
         (fuse,) = await command.documents("fuse", "show")
-        assert (fuse["open"], fuse["cause"], fuse["dead"]) == (True, "run", FLOOD)
-        accepted = await Arrivals(api).rush(people(1, ["BR-GAYA"], 6), 1, lambda: None)
+        assert not fuse["open"], "garbage opened it"
+        mend = await broken(stack)
+        crowd = people(FLOOD + 1, ["BR-GAYA"], 6)
+        await Arrivals(api).rush(islice(crowd, FLOOD), 8, lambda: None)
+        await command.until_dead(FLOOD + RUN_LENGTH)
+        (fuse,) = await command.documents("fuse", "show")
+        assert (fuse["open"], fuse["cause"], fuse["dead"]) == (True, "run", RUN_LENGTH)
+        await mend()
+        accepted = await Arrivals(api).rush(crowd, 1, lambda: None)
         await asyncio.sleep(2)
         assert await placed(api, accepted) == 0, "it consumes with an open fuse"
         (fuse,) = await command.documents("fuse", "reset")

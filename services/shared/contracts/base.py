@@ -8,6 +8,8 @@ from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
+from services.shared.contracts.vocabulary import Past
+
 
 class Event(BaseModel):
     """A fact in the past tense.
@@ -25,6 +27,8 @@ class Event(BaseModel):
     topic: ClassVar[str] = ""
     source: ClassVar[str] = ""
     subject_field: ClassVar[str] = ""
+    past_fields: ClassVar[tuple[str, ...]] = ()
+    """The fields that say when something happened."""
 
     def __init_subclass__(cls, *, type: str = "", topic: str = "", subject: str = "", **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -32,6 +36,14 @@ class Event(BaseModel):
         cls.topic = topic
         cls.source = "/" + topic.rpartition(".")[2]
         cls.subject_field = subject
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_: Any) -> None:
+        cls.past_fields = tuple(
+            name
+            for name, field in cls.model_fields.items()
+            if any(isinstance(mark, Past) for mark in field.metadata)
+        )
 
     @property
     def subject(self) -> str:

@@ -29,3 +29,8 @@ EVENTS: tuple[type[Event], ...] = (
 )
 
 BY_TYPE: dict[str, type[Event]] = {event.event_type: event for event in EVENTS}
+
+
+def publisher_of(topic: str) -> str | None:
+    """The source of all events of a topic; None for a topic without events."""
+    return next((event.source for event in EVENTS if event.topic == topic), None)

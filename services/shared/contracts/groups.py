@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Literal
 
 from services.shared.contracts.base import Event
+from services.shared.contracts.vocabulary import (
+    EventUnit,
+    Id,
+    Ordinal,
+    PastTime,
+    PlaceNames,
+    Seats,
+    Sequence,
+    Share,
+    Word,
+)
 
 TOPIC = "sangathan.groups"
 
@@ -14,94 +24,94 @@ class UnitUpserted(Event, type="unit.upserted", topic=TOPIC, subject="unit"):
     """A unit was created or changed; also published again without a change. `women_target` is a share from 0
     to 1; `names` are the place's names by language code."""
 
-    unit: str
-    level: str
-    parent: str | None = None
-    women_target: float | None = None
-    names: dict[str, str] | None = None
+    unit: EventUnit
+    level: Word
+    parent: EventUnit | None = None
+    women_target: Share | None = None
+    names: PlaceNames | None = None
 
 
 class GroupCreated(Event, type="group.created", topic=TOPIC, subject="group_id"):
     """A group was created. `ordinal` counts a unit's groups of one kind from 1; `capacity` is in seats."""
 
-    group_id: str
-    unit: str
-    kind: str
-    ordinal: int
-    capacity: int
+    group_id: Id
+    unit: EventUnit
+    kind: Word
+    ordinal: Ordinal
+    capacity: Seats
 
 
 class GroupUpdated(Event, type="group.updated", topic=TOPIC, subject="group_id"):
     """The capacity or the name changed. The event does not carry the name: read it through the API."""
 
-    group_id: str
-    unit: str
-    kind: str
-    ordinal: int
-    capacity: int
+    group_id: Id
+    unit: EventUnit
+    kind: Word
+    ordinal: Ordinal
+    capacity: Seats
 
 
 class GroupInviteChanged(Event, type="group.invite_changed", topic=TOPIC, subject="group_id"):
     """The invite link was set, replaced or withdrawn. The link admits anyone who has it, so it is not in the
     event."""
 
-    group_id: str
-    unit: str
+    group_id: Id
+    unit: EventUnit
     invite_ready: bool
 
 
 class GroupFilled(Event, type="group.filled", topic=TOPIC, subject="group_id"):
     """The last seat was taken."""
 
-    group_id: str
-    unit: str
-    kind: str
-    ordinal: int
-    capacity: int
+    group_id: Id
+    unit: EventUnit
+    kind: Word
+    ordinal: Ordinal
+    capacity: Seats
 
 
 class GroupMemberAssigned(Event, type="group.member_assigned", topic=TOPIC, subject="member_id"):
     """A seat was reserved for the member. `member_sequence` is the version of the member that this placement
     answers; 0 means not known."""
 
-    member_id: str
-    group_id: str
-    unit: str
-    kind: str
-    ordinal: int
+    member_id: Id
+    group_id: Id
+    unit: EventUnit
+    kind: Word
+    ordinal: Ordinal
     invite_ready: bool
-    member_sequence: int = 0
+    member_sequence: Sequence = 0
 
 
 class GroupMemberWaiting(Event, type="group.member_waiting", topic=TOPIC, subject="member_id"):
     """The member has no seat yet; `reason` says why. `member_sequence` as in `group.member_assigned`."""
 
-    member_id: str
-    unit: str
+    member_id: Id
+    unit: EventUnit
     reason: Literal["waiting_unit", "waiting_seat"]
-    member_sequence: int = 0
+    member_sequence: Sequence = 0
 
 
 class GroupMemberRemoved(Event, type="group.member_removed", topic=TOPIC, subject="member_id"):
     """The member's seat was freed; `reason` says why. `member_sequence` as in `group.member_assigned`."""
 
-    member_id: str
-    group_id: str
-    unit: str
-    kind: str
-    ordinal: int
+    member_id: Id
+    group_id: Id
+    unit: EventUnit
+    kind: Word
+    ordinal: Ordinal
     reason: Literal["moved", "left"]
-    member_sequence: int = 0
+    member_sequence: Sequence = 0
 
 
 class GroupSnapshot(Event, type="group.snapshot", topic=TOPIC, subject="group_id"):
     """The current state of the group, for a consumer that has lost its own state; nothing happened."""
 
-    group_id: str
-    unit: str
-    kind: str
-    ordinal: int
-    capacity: int
+    group_id: Id
+    unit: EventUnit
+    kind: Word
+    ordinal: Ordinal
+    capacity: Seats
     invite_ready: bool
 
 
@@ -109,11 +119,11 @@ class PlacementSnapshot(Event, type="placement.snapshot", topic=TOPIC, subject="
     """The current placement of the member, for a consumer that has lost its own state; nothing happened.
     `group_id` is null while the member waits and after the member has left."""
 
-    member_id: str
-    unit: str
-    state: str
-    group_id: str | None = None
-    kind: str
-    ordinal: int | None = None
-    since: datetime
-    member_sequence: int = 0
+    member_id: Id
+    unit: EventUnit
+    state: Word
+    group_id: Id | None = None
+    kind: Word
+    ordinal: Ordinal | None = None
+    since: PastTime
+    member_sequence: Sequence = 0

@@ -3,11 +3,10 @@ coarse attributes."""
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Literal
 
 from services.shared.contracts.base import Event
-from services.shared.contracts.vocabulary import Gender
+from services.shared.contracts.vocabulary import EventUnit, Gender, Id, LanguageCode, PastTime, Words
 
 TOPIC = "sangathan.members"
 
@@ -16,41 +15,41 @@ class MemberJoined(Event, type="member.joined", topic=TOPIC, subject="member_id"
     """A person was registered as a member. `channels` are the channels consented to for the welcome, in order
     of preference."""
 
-    member_id: str
-    unit: str
+    member_id: Id
+    unit: EventUnit
     gender: Gender
-    language: str
-    platforms: tuple[str, ...] = ()
-    roles: tuple[str, ...] = ()
-    joined_at: datetime
-    inviter_id: str | None = None
-    channels: tuple[str, ...] = ()
+    language: LanguageCode
+    platforms: Words = ()
+    roles: Words = ()
+    joined_at: PastTime
+    inviter_id: Id | None = None
+    channels: Words = ()
 
 
 class MemberUpdated(Event, type="member.updated", topic=TOPIC, subject="member_id"):
     """The member's attributes after a change. `contact_changed` says that a cached contact is stale."""
 
-    member_id: str
-    unit: str
+    member_id: Id
+    unit: EventUnit
     gender: Gender
-    language: str
-    platforms: tuple[str, ...] = ()
+    language: LanguageCode
+    platforms: Words = ()
     contact_changed: bool = False
 
 
 class MemberMoved(Event, type="member.moved", topic=TOPIC, subject="member_id"):
     """The member's unit changed."""
 
-    member_id: str
-    from_unit: str
-    unit: str
+    member_id: Id
+    from_unit: EventUnit
+    unit: EventUnit
 
 
 class MemberLeft(Event, type="member.left", topic=TOPIC, subject="member_id"):
     """The member left; the phone number is free again."""
 
-    member_id: str
-    unit: str
+    member_id: Id
+    unit: EventUnit
     reason: Literal["left"] = "left"
 
 
@@ -58,13 +57,13 @@ class MemberSnapshot(Event, type="member.snapshot", topic=TOPIC, subject="member
     """The current state of the member, for a consumer that has lost its own state; nothing happened.
     `channels` are the channels consented to for the welcome."""
 
-    member_id: str
-    unit: str
+    member_id: Id
+    unit: EventUnit
     gender: Gender
-    language: str
-    platforms: tuple[str, ...] = ()
-    roles: tuple[str, ...] = ()
-    joined_at: datetime
-    inviter_id: str | None = None
-    channels: tuple[str, ...] = ()
+    language: LanguageCode
+    platforms: Words = ()
+    roles: Words = ()
+    joined_at: PastTime
+    inviter_id: Id | None = None
+    channels: Words = ()
     status: Literal["active", "left"]

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
 from services.shared.contracts.base import Event
+from services.shared.contracts.vocabulary import Attempts, EventUnit, Id, LanguageCode, PastTime, Word
 
 TOPIC = "sangathan.notifications"
 
 
 class _Notification(Event):
-    notification_id: str
-    member_id: str
-    unit: str
-    purpose: str
-    template: str
-    language: str
-    channel: str | None = None
+    notification_id: Id
+    member_id: Id
+    unit: EventUnit
+    purpose: Word
+    template: Word
+    language: LanguageCode
+    channel: Word | None = None
 
 
 class NotificationQueued(_Notification, type="notification.queued", topic=TOPIC, subject="notification_id"):
     """The notification will be sent as soon as nothing holds it back. `held_for` says what it waits for, if
     anything."""
 
-    held_for: str | None = None
+    held_for: Word | None = None
 
 
 class NotificationSuppressed(
@@ -31,23 +30,23 @@ class NotificationSuppressed(
 ):
     """The notification will not be sent; `reason` is `no_consent`, `no_address` or `left`."""
 
-    reason: str
+    reason: Word
 
 
 class NotificationSent(_Notification, type="notification.sent", topic=TOPIC, subject="notification_id"):
     """The sender accepted the notification. `attempts` counts tries, from 1."""
 
-    sender: str
-    attempts: int
+    sender: Word
+    attempts: Attempts
 
 
 class NotificationFailed(_Notification, type="notification.failed", topic=TOPIC, subject="notification_id"):
     """The sender refused the notification for good, or the tries ran out. `error_class` is a slug, never a
     provider's text."""
 
-    sender: str
-    attempts: int
-    error_class: str
+    sender: Word
+    attempts: Attempts
+    error_class: Word
 
 
 class NotificationSnapshot(
@@ -57,9 +56,9 @@ class NotificationSnapshot(
     `state` is `queued`, `sent`, `failed` or `suppressed`; `reason` is set for the last two; `sender` is that
     of the last try."""
 
-    state: str
-    reason: str | None = None
-    held_for: str | None = None
-    sender: str | None = None
-    attempts: int = 0
-    created_at: datetime
+    state: Word
+    reason: Word | None = None
+    held_for: Word | None = None
+    sender: Word | None = None
+    attempts: Attempts = 0
+    created_at: PastTime

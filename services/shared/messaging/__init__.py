@@ -30,6 +30,7 @@ from services.shared.messaging.consuming.inbox import Inbox
 from services.shared.messaging.consuming.leaps import MAX_LEAP, is_leap, leap_error, newer, without_leaps
 from services.shared.messaging.consuming.sub_batches import Affinity, Splitter
 from services.shared.messaging.dead_letters.replay import Replayer
+from services.shared.messaging.dead_letters.set_aside import SetAside
 from services.shared.messaging.dead_letters.store import DeadLetters, Filter, Place, letter_id, place_of
 from services.shared.messaging.kafka.admin import create_topics, describe_topics
 from services.shared.messaging.kafka.client import KafkaBroker
@@ -71,6 +72,7 @@ __all__ = [
     "Refusal",
     "Relay",
     "Replayer",
+    "SetAside",
     "Splitter",
     "Subscriptions",
     "TopicSpec",

@@ -8,14 +8,26 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 SIZES = (1, 2, 5, 10, 25, 50, 100, 250, 500, 1000)
+OURS, FOREIGN = "ours", "foreign"
 DEATHS = (
-    "handler_error",
-    "invalid_data",
-    "key_mismatch",
-    "not_a_cloudevent",
-    "too_large",
-    "undecodable",
-    "unknown_type",
+    ("handler_error", OURS),
+    ("too_slow", OURS),
+    *(
+        (reason, FOREIGN)
+        for reason in (
+            "headers_too_large",
+            "invalid_data",
+            "key_mismatch",
+            "not_a_cloudevent",
+            "sequence_leap",
+            "time_ahead",
+            "too_large",
+            "undecodable",
+            "unknown_type",
+            "wrong_source",
+            "wrong_topic",
+        )
+    ),
 )
 """The usual reasons of dead letters. They start at 0, because `increase` misses a series' first value."""
 CALLS = ("fetch", "metadata", "other", "produce")
@@ -114,7 +126,7 @@ class ConsumerMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.events = Counter(
             "sangathan_consumer_events",
-            "Events by type and outcome (applied, duplicate, ignored, dead).",
+            "Events by type and outcome (applied, duplicate, ignored, set_aside, dead).",
             ["type", "outcome"],
             registry=registry,
         )
@@ -182,13 +194,21 @@ class ConsumerMetrics:
 class DeadLetterMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.buried = Counter(
-            "sangathan_dead_letters", "Records dead-lettered, by reason.", ["reason"], registry=registry
+            "sangathan_dead_letters",
+            "Records dead-lettered, by reason and kind (ours: a handler failed; foreign: it did not decode).",
+            ["reason", "kind"],
+            registry=registry,
         )
-        for reason in DEATHS:
-            self.buried.labels(reason)
+        for reason, kind in DEATHS:
+            self.buried.labels(reason, kind)
         self.open = Gauge(
             "sangathan_dead_letters_open",
             "Letters of the service neither replayed nor discarded; the same in every process.",
+            registry=registry,
+        )
+        self.set_aside = Gauge(
+            "sangathan_set_aside_open",
+            "Records of types that only a later release knows; the same in every process.",
             registry=registry,
         )
         self.settled = Counter(

@@ -8,10 +8,10 @@ from typing import Final
 from pymongo import IndexModel
 from pymongo.errors import OperationFailure
 
-from services.shared.database import Database, Migration, create
+from services.shared.database import Database, Document, Migration, create
 from services.shared.messaging.consuming import sub_batches
 from services.shared.messaging.consuming.inbox import RETENTION
-from services.shared.messaging.dead_letters.store import IN_ORDER, STATES
+from services.shared.messaging.dead_letters.store import IN_ORDER
 
 
 async def _collections(database: Database) -> None:
@@ -26,7 +26,7 @@ async def _collections(database: Database) -> None:
     await create(
         database,
         "dead_letters",
-        required={"reason": {"bsonType": "string"}, "state": {"enum": list(STATES)}},
+        required=_letter_fields("dead", "replayed", "discarded"),
         indexes=_letter_indexes(),
     )
     with contextlib.suppress(OperationFailure):  # only databases of the first release have it
@@ -35,6 +35,19 @@ async def _collections(database: Database) -> None:
     # Created before the first lock: a collection created inside a transaction is invisible to others, so its
     # locks would lock nobody out.
     await create(database, sub_batches.COLLECTION)
+
+
+async def _newer_types(database: Database) -> None:
+    await create(
+        database,
+        "dead_letters",
+        required=_letter_fields("dead", "replayed", "discarded", "set_aside"),
+        indexes=_letter_indexes(),
+    )
+
+
+def _letter_fields(*states: str) -> Document:
+    return {"reason": {"bsonType": "string"}, "state": {"enum": list(states)}}
 
 
 def _letter_indexes() -> list[IndexModel]:
@@ -53,5 +66,6 @@ async def _set_aside(database: Database) -> None:
 
 MIGRATIONS: Final = (
     Migration("messaging-0001", "outbox, inbox, dead letters, fuses, locks", _collections),
+    Migration("messaging-0002", "records that are set aside for a later release", _newer_types),
     Migration("relay-0001", "set-aside rows of the outbox", _set_aside),
 )

@@ -34,6 +34,7 @@ from services.shared.messaging import (
     Inbox,
     Relay,
     Replayer,
+    SetAside,
     Splitter,
     Subscriptions,
     UnitOfWork,
@@ -163,8 +164,11 @@ class Service:
             "slow-gauges": gauges.run,
         }
         if self.consumer:
+            assert self.replayer is not None
+            set_aside = SetAside(self.replayer, runtime.dead_letters, runtime.outbox, runtime.metrics)
             loops |= {
                 "dead_letters": runtime.dead_letters.watch,
+                "set-aside": set_aside.run,
                 "consumer-gauges": self.consumer.watch,
                 "consumer": self.consumer.run,
             }

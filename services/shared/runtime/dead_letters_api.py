@@ -21,7 +21,7 @@ from services.shared.messaging import DeadLetters, Filter, Fuse, Place, Replayer
 Reader = Annotated[Identity, Depends(require("ops:read"))]
 Operator = Annotated[Identity, Depends(require("ops:write"))]
 LetterId = Annotated[str, Path(alias="id", max_length=300, description="topic:partition:offset")]
-State = Literal["dead", "replayed", "discarded"]
+State = Literal["dead", "replayed", "discarded", "set_aside"]
 MAX_DISCARDED = 500
 """Most letters that one call discards."""
 
@@ -43,7 +43,8 @@ class DeadLetterOut(BaseModel):
 
     `replayable`: the value was kept. For other letters, a replay reads the record from its topic again, which
     helps once a release can decode it. `settled_at` and `settled_by` (a token's subject) say when and by whom
-    the letter was replayed or discarded.
+    the letter was replayed or discarded. A letter in the state `set_aside` waits for a release that knows its
+    type, which replays it by itself; only a call that asks for that state lists it.
     """
 
     id: str

@@ -48,7 +48,13 @@ def group(code: str, *, live: bool) -> list[Envelope[Any]]:
 
 
 def seat(of: Envelope[Any]) -> Envelope[Any]:
-    place = {"member_id": of.subject, "group_id": "g", "unit": of.data.unit, "kind": "general", "ordinal": 1}
+    place = {
+        "member_id": of.subject,
+        "group_id": new_id(),
+        "unit": of.data.unit,
+        "kind": "general",
+        "ordinal": 1,
+    }
     return envelope(GroupMemberAssigned(**place, invite_ready=True), 1, MONDAY)
 
 
@@ -56,7 +62,7 @@ def notified(code: str, purpose: str = "welcome") -> list[Envelope[Any]]:
     """Queued and sent."""
     common = {
         "notification_id": new_id(),
-        "member_id": "m",
+        "member_id": new_id(),
         "unit": code,
         "purpose": purpose,
         "template": "t",
@@ -214,7 +220,7 @@ class TestTimeseries:
 
     async def test_welcomes_are_not_other_notifications(self, growing: Analytics) -> None:
         sent = {
-            "member_id": "m",
+            "member_id": new_id(),
             "unit": "BR",
             "template": "t",
             "language": "hi",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from services.shared.contracts.members import MemberJoined, MemberLeft, MemberMo
 from services.shared.contracts.vocabulary import Gender
 from services.shared.database import Document
 from services.shared.ids import new_id
+from services.shared.messaging import encode
 from tests.integration.analytics.conftest import Analytics
 from tests.unit.analytics.streams import BEGIN, envelope, recount, streams, units
 
@@ -108,11 +110,13 @@ async def test_a_handler_that_fails_half_way_changes_nothing(analytics: Analytic
     assert (await figures(analytics, "BR-A"))["members"]["total"] == 2
 
 
-async def test_as_of_is_the_newest_event_anywhere(analytics: Analytics) -> None:
+async def test_as_of_is_the_newest_event_anywhere_and_no_forged_one(analytics: Analytics) -> None:
     first = join("BR-A")
-    later = Envelope(**{**_fields(join("UP-Z")), "time": BEGIN.replace(year=2027)})
+    later = Envelope(**{**_fields(join("UP-Z")), "time": BEGIN + timedelta(days=1)})
+    forged = Envelope(**{**_fields(join("UP-Z")), "time": BEGIN.replace(year=9999)})
     await analytics.feed([first, later])
-    assert (await analytics.ok("/v1/overview", unit="BR-A"))["as_of"] == "2027-11-01T12:00:00Z"
+    await analytics.applier.apply([analytics._record(encode(forged))])
+    assert (await analytics.ok("/v1/overview", unit="BR-A"))["as_of"] == "2026-11-02T12:00:00Z"
 
 
 async def test_a_member_who_left_is_counted_out_once(analytics: Analytics) -> None:

@@ -42,8 +42,8 @@ def member_who_stays(a: str, b: str) -> list[Event]:
 
 def placement(a: str, b: str) -> list[Event]:
     id_ = new_id()
-    one = {"member_id": id_, "group_id": "g1", "unit": a, "kind": "general", "ordinal": 1}
-    two = {**one, "group_id": "g2", "unit": b}
+    one = {"member_id": id_, "group_id": new_id(), "unit": a, "kind": "general", "ordinal": 1}
+    two = {**one, "group_id": new_id(), "unit": b}
     return [
         GroupMemberWaiting(member_id=id_, unit=a, reason="waiting_unit"),
         GroupMemberAssigned(**one, invite_ready=True),

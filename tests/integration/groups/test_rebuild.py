@@ -160,7 +160,7 @@ async def test_events_of_before_member_sequence_are_not_answered_again(
         moved = groups.envelope(MemberMoved(member_id=member.member_id, from_unit=UNIT, unit=ELSEWHERE))
         seat = GroupMemberAssigned(
             member_id=member.member_id,
-            group_id="g",
+            group_id=new_id(),
             unit=ELSEWHERE,
             kind="general",
             ordinal=1,

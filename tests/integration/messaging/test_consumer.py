@@ -9,11 +9,12 @@ import pytest
 
 from services.shared.contracts.base import Envelope
 from services.shared.database import transact
-from services.shared.errors import TransientError
+from services.shared.errors import PermanentError, TransientError
 from services.shared.ids import new_id
 from services.shared.messaging import (
     Broker,
     Consumer,
+    Filter,
     Fuse,
     Message,
     Partition,
@@ -22,12 +23,16 @@ from services.shared.messaging import (
     Record,
     UnitOfWork,
     encode,
+    letter_id,
 )
 from services.shared.messaging.consuming.applier import StoppedError
 from services.shared.messaging.consuming.fuse import RUN_LENGTH, FuseOpenError
 from services.shared.messaging.publishing import outbox
 from services.shared.runtime.supervisor import Supervisor
-from tests.integration.messaging.conftest import ORIGIN, Bench, joined
+from tests.integration.messaging.conftest import ORIGIN, Bench, joined, on_the_real_things_alone
+
+NULL: Any = object()
+"""A header that is there and null."""
 
 
 async def raw(bench: Bench, *messages: Message) -> None:
@@ -43,7 +48,7 @@ def message(event: Any = None, **changes: Any) -> Message:
     envelope = Envelope(new_id(), 1, SystemClock().now(), ORIGIN.correlation_id, ORIGIN.traceparent, event)
     plain = encode(envelope)
     headers = {**dict(plain.headers), **changes.pop("headers", {})}
-    kept = tuple((k, v) for k, v in headers.items() if v is not None)
+    kept: Any = tuple((k, None if v is NULL else v) for k, v in headers.items() if v is not None)
     return Message(plain.topic, changes.get("key", plain.key), changes.get("value", plain.value), kept)
 
 
@@ -85,7 +90,12 @@ POISON: dict[str, dict[str, Any]] = {
     "deep_nesting": {"value": b"[" * 100_000},
     "too_large": {"value": b'"' + b"x" * 300_000 + b'"'},
     "wrong_shape": {"value": b'{"member_id": 7, "phone": "+919876543210"}'},
-    "unknown_type": {"headers": {"ce_type": b"member.sang"}},
+    "unknown_type": {"headers": {"ce_type": b"member.sang", "ce_source": b"/groups"}},
+    "wrong_source": {"headers": {"ce_source": b"/groups"}},
+    "id_in_capitals": {"headers": {"ce_id": b"01A20902-0000-7000-8000-000000000000"}},
+    "id_of_a_megabyte": {"headers": {"ce_id": b"1" * 1_000_000}},
+    "time_ahead": {"headers": {"ce_time": b"9999-01-01T00:00:00Z"}},
+    "null_id": {"headers": {"ce_id": NULL}},
     "no_type": {"headers": {"ce_type": None}},
     "no_id": {"headers": {"ce_id": None}},
     "no_sequence": {"headers": {"ce_sequence": None}},
@@ -116,6 +126,9 @@ async def test_poison_is_dead_lettered_once_and_stops_nothing(bench: Bench, pois
         "invalid_data",
         "unknown_type",
         "not_a_cloudevent",
+        "headers_too_large",
+        "wrong_source",
+        "time_ahead",
         "too_large",
         "key_mismatch",
     }
@@ -346,12 +359,85 @@ async def test_an_open_fuse_survives_a_restart(bench: Bench) -> None:
     assert consumer.stopped_by()
 
 
-async def test_a_run_of_undecodable_records_opens_the_fuse(bench: Bench) -> None:
-    await raw(bench, *(message(headers={"ce_type": b"member.sang"}) for _ in range(RUN_LENGTH * 3)))
-    records = await bench.read(bench.topic, RUN_LENGTH * 3)
+FLOOD: dict[str, dict[str, Any]] = {
+    "bytes": {"value": b"\xff\xfe"},
+    "forged": {"headers": {"ce_source": b"/groups"}},
+    "unknown": {"headers": {"ce_type": b"member.sang", "ce_source": b"/groups"}},
+}
+
+
+@pytest.mark.parametrize("garbage", FLOOD)
+async def test_garbage_never_opens_the_fuse_and_is_counted_apart(bench: Bench, garbage: str) -> None:
+    flood = [message(**FLOOD[garbage]) for _ in range(RUN_LENGTH * 3)]
+    await raw(bench, *flood, message())
+    await bench.applier().apply(await bench.read(bench.topic, len(flood) + 1))
+    assert not bench.fuse.open
+    assert await bench.effects.count_documents({}) == 1
+    letter = await bench.dead_letters.letters.find_one({})
+    assert letter is not None
+    buried = bench.metrics.dead_letters.buried
+    assert buried.labels(letter["reason"], "foreign")._value.get() == len(flood)
+    assert buried.labels("handler_error", "ours")._value.get() == 0
+
+
+async def test_events_that_a_handler_refuses_are_foreign_and_open_no_fuse(bench: Bench) -> None:
+    async def refusing(batch: Sequence[Envelope[Any]], work: UnitOfWork) -> None:
+        for event in batch:
+            work.refuse(event.id, PermanentError("sequence_leap"))
+
+    await raw(bench, *(message() for _ in range(RUN_LENGTH * 3)))
+    await bench.applier(refusing).apply(await bench.read(bench.topic, RUN_LENGTH * 3))
+    assert not bench.fuse.open
+    buried = bench.metrics.dead_letters.buried
+    assert buried.labels("sequence_leap", "foreign")._value.get() == RUN_LENGTH * 3
+
+
+async def test_garbage_between_them_does_not_hide_a_broken_handler_from_the_fuse(bench: Bench) -> None:
+    async def broken(batch: Sequence[Envelope[Any]], work: UnitOfWork) -> None:
+        raise ZeroDivisionError
+
+    mixed = [message(**changes) for _ in range(RUN_LENGTH) for changes in ({}, FLOOD["bytes"])]
+    await raw(bench, *mixed)
     with pytest.raises(FuseOpenError):
-        await bench.applier().apply(records)
-    assert bench.metrics.dead_letters.buried.labels("unknown_type")._value.get() == RUN_LENGTH * 3
+        await bench.applier(broken).apply(await bench.read(bench.topic, len(mixed)))
+
+
+HARMLESS: dict[str, dict[str, Any]] = {
+    "null": {"x-foreign": NULL},
+    "not_text": {"x-foreign": b"\xff\xfe"},
+    "of_a_tracer": {"b3": b"1", "uber-trace-id": b"", "ce_dataschema": b"urn:x"},
+    "our_optional_one_is_null": {"ce_correlationid": NULL},
+    "our_optional_ones_are_missing": {"ce_correlationid": None, "ce_traceparent": None},
+}
+
+
+@pytest.mark.parametrize("headers", HARMLESS)
+@on_the_real_things_alone
+async def test_a_header_that_is_not_ours_kills_no_event(bench: Bench, headers: str) -> None:
+    await raw(bench, message(headers=HARMLESS[headers]))
+    await bench.applier().apply(await bench.read(bench.topic, 1))
+    assert await bench.effects.count_documents({}) == 1
+
+
+@on_the_real_things_alone
+async def test_a_discarded_letter_stays_so_when_the_log_is_read_again(bench: Bench) -> None:
+    """Also when the inbox has forgotten it, as after a rewind of more than its retention."""
+
+    async def broken(batch: Sequence[Envelope[Any]], work: UnitOfWork) -> None:
+        raise ZeroDivisionError
+
+    await raw(bench, message(), message(**FLOOD["bytes"]), message(**FLOOD["forged"]))
+    records = await bench.read(bench.topic, 3)
+    await bench.applier(broken).apply(records)
+    ids = [letter_id(record) for record in records]
+    await bench.dead_letters.settle(ids[:2], "discarded", by="ops-1", note="a test")
+    await bench.dead_letters.settle(ids[2:], "replayed", by="ops-1")
+    before = await bench.dead_letters.find(Filter(), after=None, limit=9)
+    await bench.db["inbox"].delete_many({})
+    await bench.applier(broken).apply(records)
+    assert await bench.dead_letters.find(Filter(), after=None, limit=9) == before
+    await bench.publish()
+    assert len(await bench.read(bench.dead_letters.topic, 4, seconds=2)) == 3
 
 
 async def test_half_of_the_window_opens_the_fuse_which_says_so_until_it_is_reset(bench: Bench) -> None:

@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 
 from services.shared.database import connect
 from services.shared.messaging import PUBLISH_SECONDS, Message, Refusal
-from services.shared.messaging.metrics import DEATHS
+from services.shared.messaging.metrics import DEATHS, FOREIGN
 from services.shared.runtime.slow_gauges import SlowGauges, oplog
 from tests.fixtures.poison import POISON
 from tests.integration.messaging.conftest import Bench, joined, on_the_real_things_alone
@@ -69,7 +69,7 @@ async def test_partitions_without_a_reader_show_in_gauges(bench: Bench) -> None:
 
 
 def test_every_reason_of_a_dead_letter_is_a_series_from_the_start() -> None:
-    assert {reason for reason, _ in POISON} <= set(DEATHS)
+    assert {(reason, FOREIGN) for reason, _ in POISON} <= set(DEATHS)
 
 
 @on_the_real_things_alone

@@ -17,7 +17,7 @@ from services.shared.runtime import Source
 from tests.integration.messaging.conftest import Bench, on_the_real_things_alone
 
 pytestmark = on_the_real_things_alone
-IDS = [f"m{n:02d}" for n in range(20)]
+IDS = [f"00000000-0000-7000-8000-{n:012d}" for n in range(20)]
 
 
 def said(row: Document) -> tuple[MemberSnapshot, int]:
@@ -67,7 +67,7 @@ async def test_republish_waits_while_the_outbox_is_full_and_resumes_where_it_sto
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
-    assert work.reached == "people:m07"
+    assert work.reached == f"people:{IDS[7]}"
 
     rest = republish(bench, after=work.reached)
     assert await rest.count() == {"people": 12}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from services.shared.messaging.consuming.sub_batches import SubBatch
 from services.shared.observability.correlation import new_traceparent
 from services.shared.observability.tracing import Span
 from tests.fixtures.collector import Collector, collecting, traced_to
+from tests.fixtures.ids import id_of
 from tests.integration.messaging.conftest import ORIGIN, Bench, joined, on_the_real_things_alone
 
 
@@ -49,14 +51,14 @@ async def publish(bench: Bench) -> None:
 async def test_spans_of_an_event_follow_the_step_that_staged_it(bench: Bench, collector: Collector) -> None:
     async def passes_on(events: Sequence[Envelope[Any]], work: UnitOfWork) -> None:
         for event in events:
-            work.stage(joined(f"after-{event.subject}"), 1, Origin.of(event))
+            work.stage(joined(id_of(event.subject)), 1, Origin.of(event))
 
     with traced_to(collector.url):
         [subject] = await stage(bench, ORIGIN)
         await publish(bench)
         records = await bench.read(bench.topic, 1)
         await bench.applier(passes_on).apply(records)
-    [row] = await bench.outbox.rows.find({"subject": f"after-{subject}"}).to_list(None)
+    [row] = await bench.outbox.rows.find({"subject": id_of(subject)}).to_list(None)
     sent, handled = sorted(collector.spans, key=lambda span: span.name, reverse=True)
     assert (sent.name, handled.name) == ("send member.joined", "process member.joined")
     assert sent.parent == handled.parent == ORIGIN.traceparent[36:52]
@@ -118,7 +120,7 @@ async def test_a_replay_is_a_span_of_the_trace(bench: Bench, collector: Collecto
         if any(event.subject in sick for event in events):
             raise PermanentError("no_such_unit", "9876543210")
         for event in events:
-            work.stage(joined(f"after-{event.subject}"), 1, Origin.of(event))
+            work.stage(joined(id_of(event.subject)), 1, Origin.of(event))
 
     with traced_to(collector.url):
         good, bad = await stage(bench, ORIGIN, ORIGIN)
@@ -149,8 +151,8 @@ async def test_with_tracing_off_nothing_is_done_per_event(
     applied: list[DecodedRecord] = []
     read = applier._decode
 
-    def reading(record: Record) -> DecodedRecord | None:
-        decoded.append(read(record))
+    def reading(record: Record, now: datetime) -> DecodedRecord | None:
+        decoded.append(read(record, now))
         return decoded[-1]
 
     def never(_: Sequence[DecodedRecord]) -> Iterator[tuple[str, Span]]:

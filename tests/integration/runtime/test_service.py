@@ -135,11 +135,13 @@ async def test_two_features_that_subscribe_to_one_event_get_it_in_list_order(
     service = Service(Runtime(settings), [hears("first"), hears("second")], description="")
     assert service.consumer is not None
     await service.migrate()
-    event = Envelope(new_id(), 1, SystemClock().now(), "c", TRACEPARENT, MemberLeft(member_id="m", unit="BR"))
+    event = Envelope(
+        new_id(), 1, SystemClock().now(), "c", TRACEPARENT, MemberLeft(member_id=new_id(), unit="BR")
+    )
     message = encode(event)
     record = Record(Partition(message.topic, 0), 0, message.key, message.value, message.headers, 0)
     await service.consumer.applier.apply([record])
-    assert heard == ["first m", "second m"]
+    assert heard == [f"first {event.subject}", f"second {event.subject}"]
     await service.runtime.client.drop_database(database_name)
     service.runtime.close()
 

@@ -38,6 +38,7 @@ from services.shared.contracts.notifications import (
 )
 from services.shared.contracts.vocabulary import Gender, in_subtree
 from services.shared.ids import new_id
+from tests.fixtures.ids import id_of
 
 BEGIN = datetime(2026, 11, 1, 12, tzinfo=UTC)
 PLATFORMS = ("whatsapp", "facebook", "youtube")
@@ -89,7 +90,7 @@ def placement_history(draw: st.DrawFn, codes: Sequence[str]) -> list[Event]:
     for unit in draw(st.lists(st.sampled_from(codes), max_size=3)):
         if draw(st.booleans()):
             history.append(GroupMemberWaiting(member_id=member, unit=unit, reason="waiting_unit"))
-        place = {"member_id": member, "group_id": "g", "unit": unit, "kind": "general", "ordinal": 1}
+        place = {"member_id": member, "group_id": id_of("g"), "unit": unit, "kind": "general", "ordinal": 1}
         history.append(GroupMemberAssigned(**place, invite_ready=True))
         history.append(GroupMemberRemoved(**place, reason="moved"))
     return history[: draw(st.integers(0, len(history)))]
@@ -111,7 +112,7 @@ def group_history(draw: st.DrawFn, codes: Sequence[str]) -> list[Event]:
 
 @st.composite
 def notification_history(draw: st.DrawFn, codes: Sequence[str]) -> list[Event]:
-    common = {"notification_id": new_id(), "member_id": "m", "unit": draw(st.sampled_from(codes))}
+    common = {"notification_id": new_id(), "member_id": id_of("m"), "unit": draw(st.sampled_from(codes))}
     common |= {"purpose": draw(st.sampled_from(["welcome", "reminder"])), "template": "t", "language": "hi"}
     kinds = draw(st.lists(st.sampled_from(list(NOTIFICATIONS)), min_size=1, max_size=3))
     return [kind(**common, **NOTIFICATIONS[kind]) for kind in kinds]

@@ -16,16 +16,19 @@ from services.analytics.projections.members import MEMBERS
 from services.shared.contracts.base import Envelope, Event
 from services.shared.contracts.members import MemberJoined, MemberLeft, MemberMoved, MemberUpdated
 from services.shared.contracts.vocabulary import Gender
+from tests.fixtures.ids import id_of
 from tests.unit.analytics.streams import BEGIN, envelope
+
+ID = id_of("m")
 
 
 def joined(unit: str = "BR-A", gender: Gender = Gender.FEMALE, **more: Any) -> MemberJoined:
-    return MemberJoined(member_id="m", unit=unit, gender=gender, language="hi", joined_at=BEGIN, **more)
+    return MemberJoined(member_id=ID, unit=unit, gender=gender, language="hi", joined_at=BEGIN, **more)
 
 
 def after(fact: Fact | None, sequence: int, event: Event) -> Fact | None:
     """The fact after an event about member `m`; None when its sequence is known."""
-    return learn(fact or Fact("m"), sequence, MEMBERS.mappings[type(event)].states(event))
+    return learn(fact or Fact(ID), sequence, MEMBERS.mappings[type(event)].states(event))
 
 
 def flows_of(event: Envelope[Any]) -> list[Flow]:
@@ -59,7 +62,7 @@ def test_a_member_counts_in_every_unit_above() -> None:
 def test_a_move_takes_away_where_it_adds() -> None:
     old = after(None, 1, joined("BR-A"))
     assert old is not None
-    new = after(old, 2, MemberMoved(member_id="m", from_unit="BR-A", unit="BR-B"))
+    new = after(old, 2, MemberMoved(member_id=ID, from_unit="BR-A", unit="BR-B"))
     assert new is not None
     changes = Changes()
     changes.note(MEMBERS, old, new)
@@ -69,11 +72,11 @@ def test_a_move_takes_away_where_it_adds() -> None:
 
 def test_a_repeated_or_stale_sequence_says_nothing_new() -> None:
     fact = after(None, 1, joined())
-    assert after(fact, 1, MemberLeft(member_id="m", unit="BR-A")) is None
+    assert after(fact, 1, MemberLeft(member_id=ID, unit="BR-A")) is None
 
 
 def test_a_late_older_statement_does_not_overwrite_a_newer_one() -> None:
-    update = MemberUpdated(member_id="m", unit="BR-B", gender=Gender.OTHER, language="ur")
+    update = MemberUpdated(member_id=ID, unit="BR-B", gender=Gender.OTHER, language="ur")
     fact = after(None, 2, update)
     assert counted(fact) == {}, "not counted before member.joined is known"
     fact = after(fact, 1, joined("BR-A", Gender.FEMALE))
@@ -85,7 +88,7 @@ def test_a_late_older_statement_does_not_overwrite_a_newer_one() -> None:
 
 
 def test_a_member_whose_leaving_came_first_never_counts() -> None:
-    fact = after(None, 5, MemberLeft(member_id="m", unit="BR-A"))
+    fact = after(None, 5, MemberLeft(member_id=ID, unit="BR-A"))
     fact = after(fact, 1, joined())
     assert counted(fact) == {}
     assert fact is not None
@@ -94,7 +97,7 @@ def test_a_member_whose_leaving_came_first_never_counts() -> None:
 
 @given(st.permutations(range(1, 9)), st.integers(0, 8))
 def test_sequences_known_are_exact_and_compact(order: list[int], known: int) -> None:
-    fact = Fact("m")
+    fact = Fact(ID)
     for sequence in order[:known]:
         learnt = learn(fact, sequence, {})
         assert learnt is not None
@@ -114,7 +117,7 @@ def test_joined_counts_on_the_day_of_joining_in_india() -> None:
 
 
 def test_a_move_within_a_unit_is_neither_in_nor_out_of_it() -> None:
-    event = envelope(MemberMoved(member_id="m", from_unit="BR-A-X", unit="BR-A-Y"), 2)
+    event = envelope(MemberMoved(member_id=ID, from_unit="BR-A-X", unit="BR-A-Y"), 2)
     flows = {metric: set(units) for metric, _, units in flows_of(event)}
     assert flows == {"members.moved_in": {"BR-A-Y"}, "members.moved_out": {"BR-A-X"}}
 

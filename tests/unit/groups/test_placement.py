@@ -20,6 +20,7 @@ from services.groups.placement.domain import (
 )
 from services.shared.contracts.base import Event
 from services.shared.contracts.groups import GroupCreated, GroupFilled, GroupMemberAssigned
+from tests.fixtures.ids import id_of
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
 NAMES = {unit: {"en": unit, "hi": unit} for unit in ("BR", "BR-A", "BR-B")}
@@ -53,7 +54,7 @@ class Hall:
             last,
             names,
             capacity=self.capacity,
-            new_id=lambda: f"g{next(self._ids)}",
+            new_id=lambda: id_of(next(self._ids)),
             now=now,
         )
         for created in seating.created:
@@ -73,7 +74,7 @@ def events(seating: Seating) -> list[Event]:
 
 
 def joins(*members: str, unit: str = "BR", sequence: int = 1) -> list[Change]:
-    return [Change(member, sequence, unit) for member in members]
+    return [Change(id_of(member), sequence, unit) for member in members]
 
 
 batches = st.lists(st.lists(st.tuples(st.integers(0, 9), st.sampled_from(["BR", "BR-A", None])), max_size=12))
@@ -87,7 +88,8 @@ def test_seats_taken_are_members_seated_and_never_exceed_capacity(
     hall = Hall(capacity)
     for sequence, batch in enumerate(history, 1):
         changes = {
-            member: Change(str(member), sequence, unit or "BR", leaves=unit is None) for member, unit in batch
+            member: Change(id_of(member), sequence, unit or "BR", leaves=unit is None)
+            for member, unit in batch
         }
         hall.seat(*changes.values())
         seated = Counter(p.group_id for p in hall.placements.values() if p.group_id)
@@ -111,7 +113,7 @@ def test_a_seat_is_that_of_the_lowest_open_ordinal(capacity: int, moves: list[in
                 (g.ordinal for g in hall.groups.values() if g.state is GroupState.OPEN),
                 default=len(hall.groups) + 1,
             )
-            member = f"m{next(ids)}"
+            member = id_of(next(ids))
             hall.seat(Change(member, 1, "BR"))
             assert hall.placements[member].ordinal == lowest_open
             seated.append(member)
@@ -122,7 +124,10 @@ def test_a_seat_is_that_of_the_lowest_open_ordinal(capacity: int, moves: list[in
 def test_units_do_not_share_groups() -> None:
     hall = Hall(2)
     hall.seat(
-        *[Change(m, 1, unit) for m, unit in (("a", "BR-A"), ("b", "BR-B"), ("c", "BR-A"), ("d", "BR-A"))]
+        *[
+            Change(id_of(m), 1, unit)
+            for m, unit in (("a", "BR-A"), ("b", "BR-B"), ("c", "BR-A"), ("d", "BR-A"))
+        ]
     )
     seats = [(p.unit, p.ordinal) for p in hall.placements.values()]
     assert seats == [("BR-A", 1), ("BR-B", 1), ("BR-A", 1), ("BR-A", 2)]
@@ -130,10 +135,10 @@ def test_units_do_not_share_groups() -> None:
 
 def test_a_group_over_capacity_is_full_until_enough_have_left() -> None:
     """Its capacity was lowered by hand in the database: nobody is thrown out, nobody comes in."""
-    hall = Hall(9, [GroupSeats("g1", "BR", "general", 1, capacity=2, taken=4)])
-    sits = Placement("", 1, 1, "BR", "g1", "general", 1, PlacementState.ASSIGNED, NOW)
-    hall.placements = {m: replace(sits, member_id=m) for m in "abcd"}
-    leave = [Change(m, 2, "BR", leaves=True) for m in "abc"]
+    hall = Hall(9, [GroupSeats(id_of("g1"), "BR", "general", 1, capacity=2, taken=4)])
+    sits = Placement("", 1, 1, "BR", id_of("g1"), "general", 1, PlacementState.ASSIGNED, NOW)
+    hall.placements = {m: replace(sits, member_id=m) for m in map(id_of, "abcd")}
+    leave = [Change(id_of(m), 2, "BR", leaves=True) for m in "abc"]
     hall.seat(leave[0], *joins("e"))
     hall.seat(leave[1], *joins("f"))
     assert hall.taken() == [("BR", 1, 2), ("BR", 2, 2)]
@@ -160,13 +165,13 @@ def test_nothing_that_is_given_is_changed() -> None:
     copies = [tuple(group) for group in groups], dict(placements)
     last = {"BR": 2}
     seat_members(
-        [Change("a", 2, "BR-A"), Change("e", 1, "BR"), Change("b", 2, "BR", leaves=True)],
+        [*joins("a", unit="BR-A", sequence=2), *joins("e"), Change(id_of("b"), 2, "BR", leaves=True)],
         placements,
         groups,
         last,
         NAMES,
         capacity=3,
-        new_id=lambda: "new",
+        new_id=lambda: id_of("new"),
         now=NOW,
     )
     assert ([tuple(group) for group in groups], placements, last) == (*copies, {"BR": 2})
@@ -174,12 +179,14 @@ def test_nothing_that_is_given_is_changed() -> None:
 
 def test_a_member_who_stays_is_told_nothing_and_keeps_the_time_since_when() -> None:
     hall, later = Hall(3), NOW + timedelta(days=1)
-    hall.seat(*joins("seated"), Change("waiting", 1, "BR-X"), Change("gone", 1, "BR", leaves=True))
+    hall.seat(
+        *joins("seated"), Change(id_of("waiting"), 1, "BR-X"), Change(id_of("gone"), 1, "BR", leaves=True)
+    )
     before = dict(hall.placements)
     again = hall.seat(
-        Change("seated", 2, "BR"),
-        Change("waiting", 2, "BR-X"),
-        Change("gone", 2, "BR", leaves=True),
+        Change(id_of("seated"), 2, "BR"),
+        Change(id_of("waiting"), 2, "BR-X"),
+        Change(id_of("gone"), 2, "BR", leaves=True),
         now=later,
     )
     assert events(again) == []
@@ -190,10 +197,11 @@ def test_a_member_who_stays_is_told_nothing_and_keeps_the_time_since_when() -> N
 
 def test_a_waiting_member_is_seated_once_the_unit_is_known() -> None:
     hall = Hall(3)
-    hall.seat(Change("m", 1, "BR-A"), names={})
-    waiting = hall.placements["m"]
-    hall.seat(Change("m", 1, "BR-A"))
-    seated = hall.placements["m"]
+    [change] = joins("m", unit="BR-A")
+    hall.seat(change, names={})
+    waiting = hall.placements[change.member_id]
+    hall.seat(change)
+    seated = hall.placements[change.member_id]
     assert (waiting.state, seated.state) == (PlacementState.WAITING_UNIT, PlacementState.ASSIGNED)
 
 

@@ -13,8 +13,10 @@ from services.members.registration.domain import Application, join
 from services.shared.contracts.base import Numbered, Step
 from services.shared.contracts.members import MemberJoined, MemberLeft, MemberMoved, MemberUpdated
 from services.shared.contracts.vocabulary import Gender
+from tests.fixtures.ids import id_of
 
 NOW = datetime(2026, 11, 23, 9, tzinfo=UTC)
+ID = id_of("m")
 LATER = NOW + timedelta(days=1)
 CONTACT = Contact("+919812345678", "a@example.org", {"whatsapp": "asha", "x": "@asha"})
 APPLICATION = Application(
@@ -30,11 +32,11 @@ APPLICATION = Application(
 
 @pytest.fixture
 def member() -> Member:
-    return join(APPLICATION, "m", NOW).state
+    return join(APPLICATION, ID, NOW).state
 
 
 def joined(application: Application) -> MemberJoined:
-    [(event, sequence)] = join(application, "m", NOW).events
+    [(event, sequence)] = join(application, ID, NOW).events
     assert isinstance(event, MemberJoined)
     assert sequence == 1
     return event
@@ -55,7 +57,7 @@ def test_joining(member: Member) -> None:
         ("broadcast", "email", NOW, "registration", "given"),
     ]
     assert (event.member_id, event.unit, event.gender, event.language) == (
-        "m",
+        ID,
         "BR-SARAN",
         Gender.FEMALE,
         "hi",
@@ -122,14 +124,14 @@ def test_an_update_to_the_same_changes_nothing(member: Member, changes: Changes)
 def test_moving(member: Member) -> None:
     moved, events = move(member, "BR-GAYA", LATER)
     assert moved == replace(member, unit="BR-GAYA", version=2, updated_at=LATER)
-    assert events == (Numbered(MemberMoved(member_id="m", from_unit="BR-SARAN", unit="BR-GAYA"), 2),)
+    assert events == (Numbered(MemberMoved(member_id=ID, from_unit="BR-SARAN", unit="BR-GAYA"), 2),)
     assert move(moved, "BR-GAYA", LATER) == Step(moved)
 
 
 def test_leaving_ends_all_changes(member: Member) -> None:
     left, events = leave(member, LATER)
     assert left == replace(member, status="left", version=2, updated_at=LATER)
-    assert events == (Numbered(MemberLeft(member_id="m", unit="BR-SARAN"), 2),)
+    assert events == (Numbered(MemberLeft(member_id=ID, unit="BR-SARAN"), 2),)
     assert leave(left, LATER) == Step(left)
     with pytest.raises(HasLeftError):
         move(left, "BR-GAYA", LATER)

@@ -21,6 +21,7 @@ from services.members.registration.domain import join
 from services.members.registration.schemas import Registration
 from services.members.settings import MembersSettings
 from services.shared.encryption import Ciphertext
+from tests.fixtures.ids import id_of
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
 PERSON: dict[str, Any] = {"name": "Asha", "phone": "9812345678", "unit": "BR"}
@@ -95,7 +96,7 @@ def test_the_documented_answer_is_the_answer() -> None:
     application = Registration.model_validate(
         PERSON | {"consents": [{"purpose": "welcome", "channel": "sms", "notice": "1", "language": "hi"}]}
     ).application()
-    member = join(application, "m", NOW).state
+    member = join(application, id_of("m"), NOW).state
     assert list(member_view(member, application.contact)) == list(MemberShown.model_fields)
     assert set(MemberShown.model_fields) - set(member_view(member, None)) == {"phone", "email"}
 

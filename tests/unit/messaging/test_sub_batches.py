@@ -18,13 +18,14 @@ from services.shared.messaging.consuming.sub_batches import (
 )
 from tests.fakes.mongo import MemoryClient
 from tests.fakes.store import Store
+from tests.fixtures.ids import id_of
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 Batch = list[Envelope[MemberLeft] | None]
 
 
 def event(subject: str, unit: str, n: int) -> Envelope[MemberLeft]:
-    return Envelope(str(n), n, NOW, "c", "t", MemberLeft(member_id=subject, unit=unit))
+    return Envelope(str(n), n, NOW, "c", "t", MemberLeft(member_id=id_of(subject), unit=unit))
 
 
 batches = st.lists(
@@ -105,12 +106,12 @@ def test_a_subject_whose_events_share_a_sub_batch_needs_no_transaction_of_its_ow
     found = splitter_by(lambda e: e.data.unit).split(batch, lambda item: item)
     assert not found.last
     assert ["1", "1000"] in [
-        [e.id for e in part.records if e and e.subject == "m1"] for part in found.concurrent
+        [e.id for e in part.records if e and e.subject == id_of("m1")] for part in found.concurrent
     ]
 
 
 def test_batches_are_under_locks_only_for_a_while_after_contention() -> None:
-    batch: Batch = [event(s, f"BR-{s}", n) for n, s in enumerate("abcdefgh")]
+    batch: Batch = [event(s, f"BR-{s.upper()}", n) for n, s in enumerate("abcdefgh")]
     splitter = splitter_by(lambda e: e.data.unit)
     assert split(splitter, batch) == [SubBatch(batch, splittable=True)]
     splitter.note_contention()

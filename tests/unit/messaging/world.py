@@ -34,6 +34,7 @@ from services.shared.runtime import supervisor
 from tests.fakes.kafka import Log
 from tests.fakes.mongo import client
 from tests.fakes.store import Name, Store
+from tests.fixtures.ids import id_of
 from tests.unit.messaging.process import ACTOR, Actor, Crash, Process
 
 BEGINNING: Final = datetime(2026, 11, 24, tzinfo=UTC)
@@ -114,7 +115,7 @@ class World:
         self._ids += 1
         actor = ACTOR.get(None)
         behind = actor is not None and actor.process.name == "a2"
-        return f"{0 if behind else 1}-{self._ids:06d}"
+        return f"{0 if behind else 1:08x}-0000-7000-8000-{self._ids:012x}"
 
     def database(self, service: str) -> Any:
         return database(self.client, service)
@@ -268,7 +269,7 @@ class World:
         if not process.dead and not self.parked(f"{name}.request"):
             token = f"T{len(self.attempted)}"
             self.attempted[token] = subject
-            event = _event(kind, subject, token)
+            event = _event(kind, id_of(subject), token)
             self._run(self._spawn(process, "request", lambda: self._accept(process, event)))
 
     async def _accept(self, process: Process, event: MemberJoined | MemberUpdated) -> None:

@@ -25,15 +25,17 @@ from services.notifications.core.domain import (
 )
 from services.notifications.core.recipients import Recipient
 from services.shared.contracts.base import Event, Step
+from tests.fixtures.ids import id_of
 
 NOW = datetime(2025, 6, 1, tzinfo=UTC)
 LATER = NOW + timedelta(seconds=60)
 POLICY = RetryPolicy(tries=3, first_seconds=30)
-MEMBER = Recipient("m", joined=True, unit="BR-A", language="hi", channels=("sms", "whatsapp"), group_id="g")
+G, H, M, N = map(id_of, "ghmn")
+MEMBER = Recipient(M, joined=True, unit="BR-A", language="hi", channels=("sms", "whatsapp"), group_id=G)
 
 
 def made(recipient: Recipient = MEMBER, *, invited: bool = True) -> Step[Notification]:
-    return queue_welcome("n", recipient, invited=invited, language="hi", cause=Cause("c", "t"), now=NOW)
+    return queue_welcome(N, recipient, invited=invited, language="hi", cause=Cause("c", "t"), now=NOW)
 
 
 def sending(**changes: Any) -> Notification:
@@ -56,8 +58,8 @@ def test_a_welcome_is_due_at_once_when_nothing_is_missing():
     step = made()
     assert (step.state.state, step.state.due_at) == (State.QUEUED, NOW)
     assert event_of(step).model_dump() == {
-        "notification_id": "n",
-        "member_id": "m",
+        "notification_id": N,
+        "member_id": M,
         "unit": "BR-A",
         "purpose": "welcome",
         "template": "welcome",
@@ -68,7 +70,7 @@ def test_a_welcome_is_due_at_once_when_nothing_is_missing():
     assert step.state.sequence == 1
 
 
-@pytest.mark.parametrize(("group_id", "held_for"), [(None, "no_group"), ("g", "no_invite")])
+@pytest.mark.parametrize(("group_id", "held_for"), [(None, "no_group"), (G, "no_invite")])
 def test_a_welcome_is_held_for_what_is_missing(group_id, held_for):
     step = made(replace(MEMBER, group_id=group_id), invited=False)
     assert (step.state.held_for, step.state.due_at) == (held_for, None)
@@ -94,9 +96,9 @@ def test_a_link_that_arrives_lets_a_held_welcome_go():
 
 def test_a_move_while_held_targets_the_new_group():
     held = made(invited=False).state
-    moved = replace(MEMBER, unit="BR-B", group_id="h")
+    moved = replace(MEMBER, unit="BR-B", group_id=H)
     n = follow(held, moved, invited=True, language="hi", now=LATER).state
-    assert (n.unit, n.group_id, n.held_for) == ("BR-B", "h", None)
+    assert (n.unit, n.group_id, n.held_for) == ("BR-B", H, None)
 
 
 def test_a_retry_keeps_its_time_when_the_member_changes():

@@ -21,9 +21,10 @@ from services.shared.contracts.members import (
     MemberUpdated,
 )
 from services.shared.contracts.vocabulary import Gender
+from tests.fixtures.ids import id_of
 
 NOW = datetime(2025, 6, 1, tzinfo=UTC)
-ID = "m"
+ID, TWO = id_of("m"), id_of("two")
 
 
 def joined(unit: str = "BR-A") -> MemberJoined:
@@ -49,13 +50,13 @@ def updated(language: str, contact_changed: bool = False) -> MemberUpdated:
 
 def assigned(group: str) -> GroupMemberAssigned:
     return GroupMemberAssigned(
-        member_id=ID, group_id=group, unit="BR-A", kind="general", ordinal=1, invite_ready=False
+        member_id=ID, group_id=id_of(group), unit="BR-A", kind="general", ordinal=1, invite_ready=False
     )
 
 
 def removed(group: str) -> GroupMemberRemoved:
     return GroupMemberRemoved(
-        member_id=ID, group_id=group, unit="BR-A", kind="general", ordinal=1, reason="moved"
+        member_id=ID, group_id=id_of(group), unit="BR-A", kind="general", ordinal=1, reason="moved"
     )
 
 
@@ -85,14 +86,14 @@ def test_any_order_and_any_repetition_end_the_same(order, again):
         language="ur",
         language_sequence=3,
         channels=("sms",),
-        group_id="two",
+        group_id=TWO,
         placement_sequence=3,
     )
 
 
 def test_a_removal_reported_after_the_next_assignment_leaves_that_in_place():
     known = learn(learn(Recipient(ID), assigned("new"), 2), removed("old"), 3)
-    assert (known.group_id, known.placement_sequence) == ("new", 3)
+    assert (known.group_id, known.placement_sequence) == (id_of("new"), 3)
 
 
 def test_what_is_of_no_interest_changes_nothing():
@@ -114,7 +115,12 @@ def snapshot(status: Literal["active", "left"], unit: str, language: str) -> Mem
 
 def placed(group: str | None) -> PlacementSnapshot:
     return PlacementSnapshot(
-        member_id=ID, unit="BR-A", state="assigned", group_id=group, kind="general", since=NOW
+        member_id=ID,
+        unit="BR-A",
+        state="assigned",
+        group_id=id_of(group) if group else None,
+        kind="general",
+        since=NOW,
     )
 
 

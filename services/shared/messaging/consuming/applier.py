@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Container, Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any, Final
 
 import structlog
@@ -34,7 +35,7 @@ from services.shared.messaging.consuming.sub_batches import (
 )
 from services.shared.messaging.consuming.waves import waves
 from services.shared.messaging.dead_letters.store import DeadLetters, FailedRecord, letter_id
-from services.shared.messaging.metrics import MessagingMetrics
+from services.shared.messaging.metrics import FOREIGN, OURS, MessagingMetrics
 from services.shared.messaging.publishing.outbox import Outbox, UnitOfWork
 from services.shared.messaging.spans import processing
 from services.shared.observability import tracing
@@ -118,8 +119,9 @@ class Applier:
         """
         self.traced = None
         decoded = []
+        now = self._clock.now()
         for record in records:
-            one = self._decode(record)
+            one = self._decode(record, now)
             if one is not None:
                 decoded.append(one)
         if decoded:
@@ -136,10 +138,10 @@ class Applier:
             if decoded.envelope and (span := processing(self.group, decoded.record, decoded.envelope)):
                 yield letter_id(decoded.record), span
 
-    def _decode(self, record: Record) -> DecodedRecord | None:
+    def _decode(self, record: Record, now: datetime) -> DecodedRecord | None:
         """The decoded record; None when this service ignores its type."""
         if (ignored := ignored_type(record, self._handlers)) is None:
-            return decode_record(record)
+            return decode_record(record, now)
         self._metrics.events.labels(ignored, "ignored").inc()
         return None
 
@@ -228,23 +230,21 @@ class Applier:
         cause, attempts = error.__cause__ or error, error.attempts
         reason, detail = describe(cause)
         log.error("consumer.dead_letter", letter=letter_id(decoded.record), reason=reason, detail=detail)
-        failed = FailedRecord(
-            decoded.record, reason, detail, attempts, decodable=decoded.envelope is not None
-        )
+        is_event = decoded.envelope is not None
+        failed = FailedRecord(decoded.record, reason, detail, attempts, decodable=is_event, ours=is_event)
 
-        async def bury(work: UnitOfWork) -> bool:
+        async def bury(work: UnitOfWork) -> Sequence[FailedRecord]:
             if not await self._fresh([decoded], work):
-                return False
+                return ()
             await self._inbox.add([decoded.inbox_id], self._clock.now(), work.session)
-            await self._dead_letters.bury(work, [failed])
-            return True
+            return await self._dead_letters.bury(work, [failed])
 
         while True:
             try:
-                if await self._outbox.transact(bury):
-                    if decoded.span:
-                        decoded.span.end(error=reason)
-                    await self._count_dead([reason])
+                buried = await self._outbox.transact(bury)
+                if decoded.span:
+                    decoded.span.end(error=reason)
+                await self._count_dead(buried)
                 return
             except FuseOpenError:
                 raise
@@ -262,7 +262,7 @@ class Applier:
 
         runs = 0
 
-        async def body(work: UnitOfWork) -> list[DecodedRecord]:
+        async def body(work: UnitOfWork) -> tuple[list[DecodedRecord], Sequence[FailedRecord]]:
             nonlocal runs
             runs += 1
             if runs > 1 and sub_batch.splittable:
@@ -277,18 +277,19 @@ class Applier:
                 fresh = [decoded.judged(work.refused) for decoded in fresh]
             await self._inbox.add([d.inbox_id for d in fresh], self._clock.now(), work.session)
             dead = [
-                FailedRecord(d.record, d.reason, d.detail, decodable=d.envelope is not None)
+                FailedRecord(
+                    d.record, d.reason, d.detail, decodable=d.envelope is not None, set_aside=d.set_aside
+                )
                 for d in fresh
                 if d.is_dead
             ]
-            await self._dead_letters.bury(work, dead)
-            return fresh
+            return fresh, await self._dead_letters.bury(work, dead)
 
-        fresh = await self._outbox.transact(body)
+        fresh, buried = await self._outbox.transact(body)
         if runs > 1:
             self._splitter.note_contention()
         self._count(sub_batch.records, fresh)
-        await self._count_dead([decoded.reason for decoded in fresh if decoded.is_dead])
+        await self._count_dead(buried)
 
     async def _fresh(self, records: Sequence[DecodedRecord], work: UnitOfWork) -> list[DecodedRecord]:
         """The records that are not applied yet, each once."""
@@ -330,10 +331,16 @@ class Applier:
             self._metrics.delay.observe(max(0.0, (self._clock.now() - oldest).total_seconds()))
             self._fuse.count(alive=len(applied))
 
-    async def _count_dead(self, reasons: Sequence[str]) -> None:
-        for reason in reasons:
-            self._buried.labels(reason).inc()
-            self._metrics.events.labels("any", "dead").inc()
-        if reasons and self._fuse.count(dead=len(reasons)):
+    async def _count_dead(self, buried: Sequence[FailedRecord]) -> None:
+        """Count new letters. Only events on which our own code failed count for the fuse.
+
+        Raises: `FuseOpenError`.
+        """
+        for failed in buried:
+            self._metrics.events.labels("any", "set_aside" if failed.set_aside else "dead").inc()
+            if not failed.set_aside:
+                self._buried.labels(failed.reason, OURS if failed.ours else FOREIGN).inc()
+        ours = sum(failed.ours for failed in buried)
+        if ours and self._fuse.count(dead=ours):
             await self._fuse.trip()
             raise FuseOpenError

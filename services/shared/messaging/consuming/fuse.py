@@ -1,5 +1,8 @@
-"""The fuse: stops the consumer after too many dead letters, because then the service is broken, not the
-records.
+"""The fuse: stops the consumer after our own code has failed on too many events, because then the service is
+broken, not the events.
+
+It counts events that decoded and whose handler failed. What does not decode is another party's and never
+opens it (ADR 27): its letter can be read from the topic again, so nothing is drained.
 
 Its state is in MongoDB, so a restart does not resume draining the topic; `reset` (API or command) closes it.
 """
@@ -20,8 +23,8 @@ class FuseOpenError(Exception):
 
 
 class Fuse:
-    """Opens after `run_length` dead letters in a row, or when more than `ratio` of the last `window` records
-    died."""
+    """Opens after `run_length` failed events in a row, or when more than `ratio` of the last `window`
+    failed."""
 
     def __init__(
         self,

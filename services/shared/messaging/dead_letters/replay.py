@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 import structlog
 
@@ -28,6 +29,7 @@ from services.shared.messaging.consuming.decoding import DecodedRecord
 from services.shared.messaging.consuming.inbox import Inbox
 from services.shared.messaging.consuming.waves import waves
 from services.shared.messaging.dead_letters.store import (
+    OPEN,
     DeadLetters,
     Filter,
     letter_id,
@@ -41,6 +43,8 @@ from services.shared.observability import tracing
 from services.shared.observability.tracing import Span
 
 log = structlog.get_logger(__name__)
+
+NOT_SUBSCRIBED: Final = "not_subscribed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,13 +141,13 @@ class Replayer:
 
     async def replay_one(self, letter_id_: str, *, by: str) -> None:
         """Apply one letter, even if an earlier letter of its subject failed. Does nothing if the letter is
-        not dead (any more).
+        not open (any more).
 
         Raises: `PermanentError` with the reason when it fails again or has no readable value;
         `TransientError`.
         """
         letter = await self._dead_letters.get(letter_id_)
-        if letter is None or letter["state"] != "dead":
+        if letter is None or letter["state"] not in OPEN:
             return
         run = _Replay(by, set())
         await self._handle(await self._read([letter], run), run)
@@ -172,9 +176,9 @@ class Replayer:
         return candidates
 
     def _decode(self, record: Record) -> Envelope[Event]:
-        event = decode(record)
+        event = decode(record, self._clock.now())
         if type(event.data) not in self._handlers:
-            raise PermanentError("not_subscribed", "this service does not handle the type")
+            raise PermanentError(NOT_SUBSCRIBED, "this service does not handle the type")
         return event
 
     async def _read_again(self, letters: Sequence[Document]) -> dict[str, Record]:
@@ -219,7 +223,7 @@ class Replayer:
         await self._dead_letters.failed_again(failure.id)
 
     async def _transact(self, batch: Sequence[_Candidate], by: str) -> int:
-        """Apply a batch in one transaction. Returns how many letters were still dead.
+        """Apply a batch in one transaction. Returns how many letters were still open.
 
         Raises: `TransientError`; a handler's error, with nothing written.
         """
@@ -239,9 +243,9 @@ class Replayer:
         raise PermanentError("duplicate_key", "conflicted with another writer at every attempt")
 
     async def _effects(self, batch: Sequence[_Candidate], by: str, work: UnitOfWork) -> int:
-        dead = await self._dead_letters.still_dead([c.id for c in batch], work.session)
-        mine = [c for c in batch if c.id in dead]
-        await self._dead_letters.settle(list(dead), "replayed", by=by, work=work)
+        open_ = await self._dead_letters.still_open([c.id for c in batch], work.session)
+        mine = [c for c in batch if c.id in open_]
+        await self._dead_letters.settle(list(open_), "replayed", by=by, work=work)
         # A letter with a kept value put its event's id into the inbox itself: forget it. Any other id is
         # there because the event was applied.
         await self._inbox.forget([c.event.id for c in mine if c.letter["key"] is not None], work.session)

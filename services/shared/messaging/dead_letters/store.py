@@ -4,7 +4,11 @@ discard them.
 A letter is written in the transaction that marks its record as done, and reaches the topic `<group>.dlq`
 through the outbox. So it exists exactly once, and before its offset is committed. A value that does not match
 its contract may hold anything, even personal data, so it is not copied: the letter holds the record's place,
-size and SHA-256.
+size and SHA-256. A letter that exists is never written again, so a settled one stays settled when the log is
+read again.
+
+A record is *set aside* when only a later release knows its type: kept here in that state, and not dead.
+`set_aside` replays it.
 
 Letters are in the order of the log: topic, partition, offset.
 """
@@ -20,33 +24,22 @@ from functools import partial
 from typing import Final, TypeAlias
 
 from bson.binary import Binary
-from pymongo import ReplaceOne
 
 from services.shared.clock import Clock
 from services.shared.database import Collection, Database, Document, Session
 from services.shared.ids import new_id
 from services.shared.loops import Pace, Turn, poll_loop
 from services.shared.messaging.broker import Message, Partition, Record
-from services.shared.messaging.codec import peek
+from services.shared.messaging.codec import kept_headers
 from services.shared.messaging.metrics import MessagingMetrics
 from services.shared.messaging.publishing.outbox import UnitOfWork
 
-KEPT_HEADERS = (
-    "ce_specversion",
-    "ce_id",
-    "ce_source",
-    "ce_type",
-    "ce_subject",
-    "ce_time",
-    "ce_sequence",
-    "ce_correlationid",
-    "ce_causationid",
-    "ce_traceparent",
-    "content-type",
-)
-HEADER_CHARACTERS = 128
 COUNT_SECONDS = 10.0
-STATES: Final = ("dead", "replayed", "discarded")
+LISTED: Final = ("dead", "replayed", "discarded")
+"""The states of dead letters, which a listing without a state shows."""
+OPEN: Final = ("dead", "set_aside")
+"""The states that end by a replay or a discard."""
+STATES: Final = (*LISTED, "set_aside")
 MAX_KINDS: Final = 500
 """Most pairs of type and reason in a summary. A type comes from a header, so the number of types has no
 bound."""
@@ -59,13 +52,15 @@ IN_ORDER: Final = [("topic", 1), ("partition", 1), ("offset", 1)]
 @dataclass(frozen=True, slots=True)
 class FailedRecord:
     """A record that could not be applied, with the reason. `decodable`: its value matches its contract, so it
-    may be stored."""
+    may be stored. `ours`: our own code failed on it. `set_aside`: a later release may apply it."""
 
     record: Record
     reason: str
     detail: str
     attempts: int = 1
     decodable: bool = False
+    ours: bool = False
+    set_aside: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +74,8 @@ class Filter:
     until: datetime | None = None
 
     def query(self, after: Place | None = None) -> Document:
-        # Without a state, list all states, so that one index serves every listing.
-        query: Document = {"state": self.state or {"$in": list(STATES)}}
+        # Without a state, name all states of dead letters, so that one index serves every listing.
+        query: Document = {"state": self.state or {"$in": list(LISTED)}}
         query |= {k: v for k, v in (("type", self.type), ("reason", self.reason)) if v is not None}
         age = {k: v for k, v in (("$gte", self.since), ("$lt", self.until)) if v is not None}
         if age:
@@ -124,17 +119,49 @@ class DeadLetters:
 
     async def _gauge(self) -> Turn:
         self._metrics.open.set(await self.count(Filter(state="dead")))
+        self._metrics.set_aside.set(await self.count(Filter(state="set_aside")))
         return Turn.NOTHING
 
-    async def bury(self, work: UnitOfWork, failures: Sequence[FailedRecord]) -> None:
-        """Store the records with their reasons, and stage copies for the dead-letter topic."""
-        letters = [self._letter(failure) for failure in failures]
-        if not letters:
-            return
-        writes = [ReplaceOne({"_id": letter["_id"]}, letter, upsert=True) for letter in letters]
-        await self.letters.bulk_write(writes, ordered=False, session=work.session)
+    async def bury(self, work: UnitOfWork, failures: Sequence[FailedRecord]) -> Sequence[FailedRecord]:
+        """Store the records with their reasons, and stage copies of dead ones for the dead-letter topic.
+        Returns those that had no letter yet; the others keep theirs.
+
+        Raises: `BulkWriteError` (duplicate key) when another process has stored one of them.
+        """
+        if not failures:
+            return ()
+        by_id = {letter_id(failure.record): failure for failure in failures}
+        found = self.letters.find({"_id": {"$in": list(by_id)}}, {"_id": 1}, session=work.session)
+        for id_ in {row["_id"] async for row in found}:
+            del by_id[id_]
+        if by_id:
+            letters = [self._letter(failure) for failure in by_id.values()]
+            await self.letters.insert_many(letters, session=work.session)
+            self._stage(work, letters)
+        return tuple(by_id.values())
+
+    async def known_set_aside(self, types: Sequence[str], limit: int) -> Sequence[Document]:
+        """Records of these types that were set aside, in order."""
+        found = self.letters.find({"state": "set_aside", "type": {"$in": list(types)}})
+        return await found.sort(IN_ORDER).limit(limit).to_list(None)
+
+    async def declare_dead(self, id_: str, reason: str, detail: str, work: UnitOfWork) -> bool:
+        """Make a dead letter of a record that was set aside; False when it is not (any more)."""
+        change = {"state": "dead", "reason": reason, "detail": detail}
+        result = await self.letters.update_many(
+            {"_id": id_, "state": "set_aside"}, {"$set": change}, session=work.session
+        )
+        if not result.modified_count:
+            return False
+        letter = await self.letters.find_one({"_id": id_}, session=work.session)
+        assert letter is not None
+        self._stage(work, [letter])
+        return True
+
+    def _stage(self, work: UnitOfWork, letters: Sequence[Document]) -> None:
         for letter in letters:
-            work.stage_message(self._message(letter), new_id(), 0, letter["at"])
+            if letter["state"] == "dead":
+                work.stage_message(self._message(letter), new_id(), 0, letter["at"])
 
     async def find(self, wanted: Filter, *, after: Place | None, limit: int) -> Sequence[Document]:
         """Letters in order, without their values."""
@@ -167,8 +194,10 @@ class DeadLetters:
         found = self.letters.find({"_id": {"$in": list(ids)}, "value": {"$ne": None}}, {"value": 1})
         return {row["_id"]: bytes(row["value"]) async for row in found}
 
-    async def still_dead(self, ids: Sequence[str], session: Session) -> set[str]:
-        found = self.letters.find({"_id": {"$in": list(ids)}, "state": "dead"}, {"_id": 1}, session=session)
+    async def still_open(self, ids: Sequence[str], session: Session) -> set[str]:
+        """The letters among `ids` that nobody has replayed or discarded."""
+        query = {"_id": {"$in": list(ids)}, "state": {"$in": list(OPEN)}}
+        found = self.letters.find(query, {"_id": 1}, session=session)
         return {row["_id"] async for row in found}
 
     async def stuck(self, wanted: Filter, before: Place, subjects: Sequence[str]) -> set[tuple[str, str]]:
@@ -195,11 +224,11 @@ class DeadLetters:
         note: str | None = None,
         work: UnitOfWork | None = None,
     ) -> int:
-        """Mark letters that are still dead as `replayed` or `discarded` by `by`, inside `work` if given.
+        """Mark letters that are still open as `replayed` or `discarded` by `by`, inside `work` if given.
         Returns how many."""
         fields = {"state": state, "settled_at": self._clock.now(), "settled_by": by, "note": note}
         result = await self.letters.update_many(
-            {"_id": {"$in": list(ids)}, "state": "dead"},
+            {"_id": {"$in": list(ids)}, "state": {"$in": list(OPEN)}},
             {"$set": fields},
             session=work.session if work else None,
         )
@@ -215,8 +244,7 @@ class DeadLetters:
 
     def _letter(self, failure: FailedRecord) -> Document:
         record, value = failure.record, failure.record.value or b""
-        # Headers of an undecodable record may hold anything: keep only known ones, shortened and printable.
-        headers = {h: _printable(text) for h in KEPT_HEADERS if (text := peek(record, h)) is not None}
+        headers = kept_headers(record)
         return {
             "_id": letter_id(record),
             "event_id": headers.get("ce_id"),
@@ -233,7 +261,7 @@ class DeadLetters:
             "value": Binary(value) if failure.decodable else None,
             "bytes": len(value),
             "sha256": hashlib.sha256(value).hexdigest(),
-            "state": "dead",
+            "state": "set_aside" if failure.set_aside else "dead",
             "at": self._clock.now(),
         }
 
@@ -259,10 +287,3 @@ def record_of(letter: Document, value: bytes) -> Record:
         tuple((name, value.encode()) for name, value in letter["headers"].items()),
         letter["timestamp"],
     )
-
-
-def _printable(text: str) -> str:
-    cut = text[:HEADER_CHARACTERS]
-    if cut.isascii() and cut.isprintable():
-        return cut
-    return "".join(c if c.isascii() and c.isprintable() else "?" for c in cut)

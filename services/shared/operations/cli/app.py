@@ -49,7 +49,9 @@ Newer = Annotated[
     timedelta | None,
     typer.Option(parser=_age, metavar="AGE", help="Only letters dead for less than this, such as 30m."),
 ]
-State = Annotated[str | None, typer.Option(help="Only letters in this state: dead, replayed or discarded.")]
+State = Annotated[
+    str | None, typer.Option(help="Only letters in this state: dead, replayed, discarded or set_aside.")
+]
 Letter = Annotated[str | None, typer.Argument(metavar="ID", help="topic:partition:offset")]
 All = Annotated[bool, typer.Option("--all", help="Every dead letter.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only count the letters; change nothing.")]
@@ -205,7 +207,8 @@ def _choose(id_: str | None, query: Query, everything: bool) -> None:
 
 
 def _would(client: Client, id_: str | None, query: Query, what: str, json: bool) -> None:
-    total = int(client.letter(id_)["state"] == "dead") if id_ else client.summary(query)["total"]
+    is_open = id_ is not None and client.letter(id_)["state"] in ("dead", "set_aside")
+    total = int(is_open) if id_ else client.summary(query)["total"]
     if not (total or id_):
         _explain_nothing(client, query)
     if json:
