@@ -39,7 +39,9 @@ class Runtime:
         self.client = connect(settings.mongo_uri, app_name=f"sangathan-{name}", listeners=[mongo])
         self.database = database(self.client, settings.database)
         self.server_clock = ServerClock(self.client, self.clock)
-        self.outbox = Outbox(self.client, self.database, self.server_clock, on_retry=mongo.transaction_retries.inc)
+        self.outbox = Outbox(
+            self.client, self.database, self.server_clock, on_retry=mongo.transaction_retries.inc
+        )
         self.dead_letters = DeadLetters(self.database, self.clock, name, self.metrics)
         self.fuse = Fuse(self.database, self.clock)
         self.jobs = Jobs(self.database, self.server_clock)
