@@ -10,6 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from services.shared.contracts.members import MemberJoined, MemberUpdated
 from services.shared.messaging import Message
 from services.shared.messaging.codec import REQUIRED_HEADERS
+from tests.unit.messaging.process import RUN_LENGTH
 from tests.unit.messaging.verdict import always, finish
 from tests.unit.messaging.world import PROCESSES, World
 
@@ -168,6 +169,24 @@ class MessagingMachine(RuleBasedStateMachine):
         self.world.ever_bug |= broken
         if reset:
             self.world.reset_fuse()
+
+    @rule(name=st.sampled_from(["b1", "b2"]), then=st.sampled_from(["restart", "mend"]))
+    def bad_deploy(self, name: str, then: str) -> None:
+        """A handler with a bug meets events in a row that open the fuse, if nothing prevents it. An operator
+        restarts the process, in vain, or mends the handler and resets the fuse."""
+        self.world.bug = self.world.ever_bug = True
+        for _ in range(RUN_LENGTH + 2):  # the last two must not be skipped
+            self.world.request("a1", "x", MemberUpdated)
+            self.world.go("a1.request", 12)
+        self.world.go("a1.relay", 40)
+        self.world.go(f"{name}.consumer", 80)
+        if then == "restart":
+            self.world.crash(name)
+            self.world.start(name)
+        else:
+            self.world.bug = False
+            self.world.reset_fuse()
+            self.world.go(f"{name}.consumer", 40)
 
     @rule(down=st.booleans())
     def peer(self, down: bool) -> None:
