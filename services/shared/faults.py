@@ -73,6 +73,8 @@ class FaultFamily(enum.Enum):
     PERMANENT = "permanent"
 
 
+MAX_NAMED: Final = 20
+"""Invalid fields that a dead letter names."""
 MAX_RACES: Final = 8
 MAX_RETRIES: Final = {
     FaultFamily.TRANSIENT: math.inf,
@@ -125,6 +127,8 @@ def describe(error: BaseException) -> tuple[str, str]:
     if isinstance(error, PermanentError):
         return error.reason, error.detail
     if isinstance(error, ValidationError):
+        if error.error_count() > MAX_NAMED:  # naming a field costs more than finding its fault
+            return "invalid_data", f"{error.error_count()} fields"
         fields = (f"{_path(e['loc'])}: {e['type']}" for e in error.errors(include_input=False))
         return "invalid_data", "; ".join(fields)[:500]
     return "handler_error", type(error).__name__

@@ -66,7 +66,7 @@ class PlacementService:
         seats = await self._store.seats(units, left, session)
         last_ordinals = await self._store.last_ordinals(units_short_of_seats(changes, seats), session)
         unit_names = await self._store.unit_names(units, session)
-        now = core.runtime.clock.now()
+        now = core.runtime.server_clock.now()
         seating = seat_members(
             changes,
             placements,

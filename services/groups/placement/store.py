@@ -77,9 +77,12 @@ class PlacementStore:
         codes: list[str] = await self._placements.distinct("unit", _WAITING)
         return codes
 
-    async def waiting_members(self, units: Iterable[str], limit: int, session: Session) -> list[Placement]:
-        query = {**_WAITING, "unit": {"$in": list(units)}}
-        rows = self._placements.find(query, session=session).limit(limit)
+    async def waiting_members(
+        self, units: Iterable[str], limit: int, passing: Iterable[str]
+    ) -> list[Placement]:
+        """Members who wait for one of `units`, without those in `passing`."""
+        query = {**_WAITING, "unit": {"$in": list(units)}, "_id": {"$nin": list(passing)}}
+        rows = self._placements.find(query).limit(limit)
         return [PLACEMENTS.decode(row) async for row in rows]
 
     async def heard(self, member_ids: Many[str], session: Session) -> dict[str, int]:

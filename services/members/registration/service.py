@@ -89,7 +89,7 @@ class _NotAllAcceptedError(Exception):
 class Registrar:
     def __init__(self, core: Core, answers: AnswerStore) -> None:
         self._outbox = core.runtime.outbox
-        self._clock = core.runtime.clock
+        self._clock = core.runtime.server_clock
         self._store = core.store
         self._contacts = core.contacts
         self._metrics = core.metrics

@@ -228,7 +228,8 @@ class Dispatcher:
 
 
 def _does_not_pass(error: Exception) -> bool:
-    return classify(error) is FaultFamily.PERMANENT
+    # An unknown error counts too: a batch that was sent and is not recorded would be sent again.
+    return classify(error) in (FaultFamily.PERMANENT, FaultFamily.UNKNOWN)
 
 
 def _begun(batch: Sequence[Notification]) -> Iterator[tuple[str, Span]]:

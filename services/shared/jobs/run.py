@@ -105,7 +105,12 @@ class Run:
         return "stopped"
 
     async def _congested(self) -> bool:
-        return await self._outbox.rows.estimated_document_count() > MAX_OUTBOX_ROWS
+        rows = self._outbox.rows
+        if await rows.estimated_document_count() <= MAX_OUTBOX_ROWS:
+            return False
+        # Rows that were set aside do not count: they wait for an operator, and jobs need not.
+        most = MAX_OUTBOX_ROWS + 1
+        return await rows.count_documents({"stuck": None}, limit=most) == most
 
     async def _step(self) -> Job:
         """Take one step; the job after it."""

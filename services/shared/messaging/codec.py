@@ -22,7 +22,7 @@ from services.shared.messaging.broker import Message, Record
 from services.shared.observability.correlation import new_traceparent, valid
 
 CONTENT_TYPE: Final = b"application/json"
-MAX_VALUE_BYTES: Final = 256 * 1024
+MAX_VALUE_BYTES: Final = 64 * 1024
 """Largest value that is parsed. No event of this project comes near it; a larger value is a mistake."""
 MAX_HEADERS: Final = 32
 MAX_HEADER_BYTES: Final = 4096

@@ -66,7 +66,7 @@ class BrokerMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self._answered = Gauge(
             "sangathan_broker_last_answer_timestamp_seconds",
-            "Time of the broker's last answer to a fetch, and to a publication or probe of the relay.",
+            "Time of the broker's last answer to the consumer (fetch) and to the relay (produce).",
             ["call"],
             registry=registry,
         )

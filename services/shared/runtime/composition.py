@@ -112,7 +112,7 @@ class Service:
                 inbox=Inbox(runtime.database),
                 dead_letters=runtime.dead_letters,
                 fuse=runtime.fuse,
-                clock=runtime.clock,
+                clock=runtime.server_clock,
                 metrics=runtime.metrics,
                 splitter=Splitter(runtime.database, affinity),
             ),
@@ -138,7 +138,7 @@ class Service:
             outbox=runtime.outbox,
             inbox=Inbox(runtime.database),
             dead_letters=runtime.dead_letters,
-            clock=runtime.clock,
+            clock=runtime.server_clock,
         )
 
     def _repair_routers(self) -> Iterable[APIRouter]:

@@ -42,7 +42,7 @@ class Runtime:
         self.outbox = Outbox(
             self.client, self.database, self.server_clock, on_retry=mongo.transaction_retries.inc
         )
-        self.dead_letters = DeadLetters(self.database, self.clock, name, self.metrics)
+        self.dead_letters = DeadLetters(self.database, self.server_clock, name, self.metrics)
         self.fuse = Fuse(self.database, self.clock)
         self.jobs = Jobs(self.database, self.server_clock)
 

@@ -8,14 +8,16 @@ import inspect
 
 import aiokafka
 import pytest
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, codec
 from aiokafka.client import AIOKafkaClient
 from aiokafka.consumer.fetcher import Fetcher
 from aiokafka.consumer.subscription_state import TopicPartitionState
-from aiokafka.errors import KafkaError
+from aiokafka.errors import CorruptRecordException, KafkaError
 from aiokafka.protocol.fetch import FetchRequest
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
+from aiokafka.record.memory_records import MemoryRecords
 
-from services.shared.messaging.kafka import patches
+from services.shared.messaging.kafka import decompression, patches
 
 
 def test_the_version_that_the_patches_were_written_for() -> None:
@@ -93,7 +95,7 @@ async def test_metadata_is_not_asked_for_as_fast_as_the_broker_answers() -> None
 
 async def test_answers_and_failures_of_the_client_are_told() -> None:
     client, calls = Client(), Calls()
-    patches.watch_calls(client, calls)
+    patches.watch_calls(client, calls, "fetch")
     fetch = FetchRequest(1000, 1, 1000, 0, [])
     await client.send(1, fetch)
     assert calls.seen == ["fetch answered", "fetch failed"]
@@ -115,3 +117,37 @@ def test_the_private_parts_that_we_use_are_there() -> None:
     )
     assert "self._sender.close()" in inspect.getsource(AIOKafkaProducer.stop), "abandon does the same"
     assert "drained[tp] = records" in inspect.getsource(Fetcher.fetched_records), "bookmark may be needless"
+
+
+def batch(codec_: int, value: bytes) -> bytes:
+    """The records of a fetch, as a producer with this codec (1 gzip, 2 snappy, 3 lz4, 4 zstd) would send
+    them."""
+    builder = DefaultRecordBatchBuilder(2, codec_, False, -1, -1, -1, 2**30)
+    builder.append(0, 0, b"key", value, [])
+    return bytes(builder.build())
+
+
+def read(records: bytes) -> list[bytes]:
+    batch = MemoryRecords(records).next_batch()
+    assert batch is not None
+    return [record.value for record in batch]
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 4], ids=["gzip", "snappy", "lz4", "zstd"])
+def test_a_batch_that_expands_without_end_is_refused_and_others_are_read(number: int) -> None:
+    honest = b'{"unit": "BR-GAYA"}' * 5000
+    assert read(batch(number, honest)) == [honest]
+    bomb = batch(number, bytes(decompression.MAX_BATCH_BYTES + 1))
+    with pytest.raises(CorruptRecordException):
+        read(bomb)
+
+
+@pytest.mark.parametrize("name", decompression.BOUNDED)
+def test_decompression_answers_as_aiokafka_does(name: str) -> None:
+    for data in (b"x", b"ab" * 100_000, bytes(range(256)) * 40):
+        packed = getattr(codec, name.replace("decode", "encode"))(data)
+        assert decompression.BOUNDED[name](packed) == getattr(codec, name)(packed) == data
+    raw = codec.snappy_encode(b"ab" * 1000, xerial_compatible=False)
+    assert decompression.snappy(raw) == codec.snappy_decode(raw)
+    twice = codec.gzip_encode(b"one") + codec.gzip_encode(b"two")
+    assert decompression.gzip(twice) == codec.gzip_decode(twice)

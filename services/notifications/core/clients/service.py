@@ -45,8 +45,9 @@ HALVING_SECONDS: Final = 12.0
 claim."""
 MAX_ANSWER_BYTES: Final = 4 * 1024 * 1024
 """Four times what 500 members with the longest names and addresses take."""
-_RETRIED: Final = frozenset({408, 429, 500, 502, 503, 504})
-_ABOUT_THE_IDS: Final = frozenset({400, 404, 409, 413, 414, 422})
+_RETRIED: Final = frozenset({408, 429, 502, 503, 504})
+_ABOUT_THE_IDS: Final = frozenset({400, 404, 409, 413, 414, 422, 500})
+"""Also a bug of the service, which one of the ids may meet."""
 
 REFUSED: Final = "peer_refused"
 TIMEOUT: Final = "peer_timeout"

@@ -8,12 +8,14 @@ record that causes it is dead-lettered.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Container, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
 import structlog
+from pymongo.errors import ExecutionTimeout
 
 from services.shared.clock import Clock
 from services.shared.contracts.base import Envelope, Event
@@ -51,6 +53,8 @@ Subscriptions = Mapping[type[Event], Handler]
 MAX_TIMEOUTS: Final = 3
 """How often a single event may exceed the deadline while the database is quick, before it is to blame."""
 PROBE_SECONDS: Final = 1.0
+TURN_SECONDS: Final = 0.02
+"""How long decoding may keep the event loop."""
 
 
 class StoppedError(Exception):
@@ -118,13 +122,7 @@ class Applier:
         Raises: `FuseOpenError`, `StoppedError`, `RebalancedError`; the offsets must then not be committed.
         """
         self.traced = None
-        decoded = []
-        now = self._clock.now()
-        for record in records:
-            one = self._decode(record, now)
-            if one is not None:
-                decoded.append(one)
-        if decoded:
+        if decoded := await self._decode_all(records):
             with tracing.spans(self._begin_spans(decoded)) as spans:
                 self.traced = next((span.trace_id for span in spans.values()), None)
                 begun = [d.under(spans.get(letter_id(d.record))) for d in decoded] if spans else decoded
@@ -137,6 +135,18 @@ class Applier:
         for decoded in records:
             if decoded.envelope and (span := processing(self.group, decoded.record, decoded.envelope)):
                 yield letter_id(decoded.record), span
+
+    async def _decode_all(self, records: Sequence[Record]) -> list[DecodedRecord]:
+        """Decode, and let the event loop turn in between: what others wrote may take long to refuse."""
+        decoded, now, began = [], self._clock.now(), time.perf_counter()
+        for record in records:
+            one = self._decode(record, now)
+            if one is not None:
+                decoded.append(one)
+            if time.perf_counter() - began > TURN_SECONDS:
+                await asyncio.sleep(0)
+                began = time.perf_counter()
+        return decoded
 
     def _decode(self, record: Record, now: datetime) -> DecodedRecord | None:
         """The decoded record; None when this service ignores its type."""
@@ -210,7 +220,7 @@ class Applier:
                 attempt = failures.total()
                 if failures[family] > MAX_RETRIES[family]:
                     raise _FailedError(attempt) from error
-                late = isinstance(error, TimeoutError)
+                late = isinstance(error, TimeoutError | ExecutionTimeout)
                 self._metrics.retries.labels(family.value).inc()
                 log.warning(
                     "consumer.retrying", family=family.value, error=type(error).__name__, attempt=attempt

@@ -44,6 +44,9 @@ from services.shared.observability.tracing import Span
 
 log = structlog.get_logger(__name__)
 
+PROBE_SECONDS: Final = 1.0
+"""A database that commits a small transaction in this time is not to blame for one that took too long."""
+
 NOT_SUBSCRIBED: Final = "not_subscribed"
 
 
@@ -236,6 +239,8 @@ class Replayer:
                 return await self._outbox.transact(body)
             except Exception as error:
                 verdict = classify(error)
+                if isinstance(error, TimeoutError) and await self._outbox.commits_within(PROBE_SECONDS):
+                    raise PermanentError("too_slow") from error
                 if verdict is FaultFamily.TRANSIENT:
                     raise TransientError("replay") from error
                 if verdict is not FaultFamily.RACE:

@@ -18,11 +18,13 @@ from prometheus_client import CollectorRegistry
 from services.shared.config.kafka_security import UNSECURED, Security
 from services.shared.errors import TransientError
 from services.shared.messaging.broker import Partition, Record
-from services.shared.messaging.kafka import patches
+from services.shared.messaging.kafka import decompression, patches
 from services.shared.messaging.kafka.admin import REQUEST_MS, partitions_of
 from services.shared.messaging.kafka.consumer import Gaps, KafkaConsumer, OnGap
 from services.shared.messaging.kafka.producer import KafkaProducer
 from services.shared.messaging.metrics import BrokerMetrics
+
+decompression.bound()
 
 SESSION_MS = 10_000
 MAX_RECORD_BYTES = 2 * 1024 * 1024
@@ -96,7 +98,7 @@ class KafkaBroker:
             self._on_assigned()
 
         raw.subscribe([self._prefix + topic for topic in topics], listener=_Assignments(assigned))
-        patches.watch_calls(raw._client, self._metrics)
+        patches.watch_calls(raw._client, self._metrics, "fetch")
         await _started(raw)
         patches.keep_prefetching(raw)
         return consumer
@@ -171,7 +173,7 @@ class KafkaBroker:
             **self._options(),
         )
         patches.pace_metadata(raw.client)
-        patches.watch_calls(raw.client, self._metrics)
+        patches.watch_calls(raw.client, self._metrics, "produce")
         await _started(raw)
         return raw
 

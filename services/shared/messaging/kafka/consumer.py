@@ -142,7 +142,7 @@ class KafkaConsumer:
         """
         reason = fetch_reason(error)
         if isinstance(error, NoOffsetForPartitionError):  # a new group, or one whose offsets have expired
-            await self._answered(self._raw.seek_to_beginning(error.args[0]))
+            await self._begin(error.args[0])
             return True
         self._metrics.fetch_errors.labels(reason).inc()
         if isinstance(error, OffsetOutOfRangeError):
@@ -161,6 +161,16 @@ class KafkaConsumer:
             raise TransientError(f"fetch failed: {type(error).__name__}") from error
         return True
 
+    async def _begin(self, tp: TopicPartition) -> None:
+        """Begin at the start of the log.
+
+        What was deleted before is told, and stops nothing: a new service may well begin with a log that is no
+        longer whole.
+        """
+        await self._answered(self._raw.seek_to_beginning(tp))
+        if start := (await self._answered(self._raw.beginning_offsets([tp])))[tp]:
+            self._tell_gap(tp, 0, start, start, start)
+
     async def _meet_gap(self, tp: TopicPartition, offset: int) -> None:
         """The log does not have the offset to read next: records were deleted before they were read, or the
         log is shorter than it was, because the topic or the broker was replaced."""
@@ -170,25 +180,31 @@ class KafkaConsumer:
             return
         lost = start - offset if offset < start else offset - end
         partition = self._partition(tp)
-        if (tp, offset) not in self._gaps:
-            self._gaps.add((tp, offset))
-            self._metrics.gap.labels(partition.topic).inc(lost)
-            log.error(
-                "consumer.log_gap",
-                topic=partition.topic,
-                partition=partition.number,
-                committed=offset,
-                start=start,
-                end=end,
-                records=lost,
-                on_log_gap=self._on_gap,
-            )
+        self._tell_gap(tp, offset, start, end, lost)
         if self._on_gap == "stop":
             self._stop(tp, "log_gap")
             return
         self._raw.seek(tp, start)  # also behind the end: the inbox drops what was applied already
         with contextlib.suppress(RebalancedError):
             await self.commit({partition: start})
+
+    def _tell_gap(self, tp: TopicPartition, offset: int, start: int, end: int, lost: int) -> None:
+        """Count and log a gap, once."""
+        if (tp, offset) in self._gaps:
+            return
+        self._gaps.add((tp, offset))
+        partition = self._partition(tp)
+        self._metrics.gap.labels(partition.topic).inc(lost)
+        log.error(
+            "consumer.log_gap",
+            topic=partition.topic,
+            partition=partition.number,
+            committed=offset,
+            start=start,
+            end=end,
+            records=lost,
+            on_log_gap=self._on_gap,
+        )
 
     async def _answered(self, asked: Any) -> Any:
         try:

@@ -17,13 +17,14 @@ from aiokafka.errors import (
     RecordListTooLargeError,
     RecordTooLargeError,
     TopicAuthorizationFailedError,
+    UnknownProducerId,
     UnknownTopicOrPartitionError,
     UnsupportedCodecError,
 )
 
 from services.shared.messaging.broker import Refusal
 
-PASSING: Final = (OutOfOrderSequenceNumber,)
+PASSING: Final = (OutOfOrderSequenceNumber, UnknownProducerId)
 """Answers that say nothing about the message, although aiokafka does not repeat it: a new producer cures
 them."""
 

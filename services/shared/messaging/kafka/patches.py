@@ -34,7 +34,7 @@ STOP_SECONDS: Final = 1.0
 
 
 class Calls(Protocol):
-    """Is told how the broker answers: `call` is fetch, produce, metadata or other."""
+    """Is told how the broker answers: `call` is fetch, produce, or for failures also metadata or other."""
 
     def answered(self, call: str) -> None: ...
 
@@ -73,9 +73,13 @@ def wait_for_records(consumer: Any, fetch_wait_ms: int) -> None:
     consumer._client.send = patient
 
 
-def watch_calls(client: Any, calls: Calls) -> None:
+def watch_calls(client: Any, calls: Calls, life: str) -> None:
     """Report answers and failures of an `AIOKafkaClient`, which repeats failed calls by itself and says
-    nothing, and log calls without an answer."""
+    nothing, and log calls without an answer.
+
+    Any answer is a sign of life, reported as the call `life`: a consumer that has enough records at hand, or
+    whose partitions are stopped, fetches nothing, and its heartbeats are answered.
+    """
     send, update = client.send, client._metadata_update
 
     async def watched_send(node_id: int, request: Any, **options: Any) -> Any:
@@ -86,10 +90,9 @@ def watch_calls(client: Any, calls: Calls) -> None:
         except KafkaError:
             calls.failed(call)
             raise
-        if call in ("fetch", "produce"):
-            calls.answered(call)
-            if _has_errors(response):
-                calls.failed(call)
+        calls.answered(life)
+        if call in ("fetch", "produce") and _has_errors(response):
+            calls.failed(call)
         return response
 
     async def watched_update(*arguments: Any) -> bool:

@@ -123,8 +123,9 @@ class SetAside:
     # -- another try -----------------------------------------------------------------------------------------
 
     async def heads(self) -> list[Document]:
-        """The rows to try again: one of each refused topic, and the oldest refused records."""
-        records = self._rows.find({"stuck": _any_of(OF_A_RECORD)}).sort("_id", 1).limit(TRIED_AT_ONCE)
+        """The rows to try again: one of each refused topic, and the refused records that were
+        tried longest ago."""
+        records = self._rows.find({"stuck": _any_of(OF_A_RECORD)}).sort("stuck_at", 1).limit(TRIED_AT_ONCE)
         heads = await records.to_list(None)
         await self._free_orphans()
         topics = await self._rows.distinct("topic", {"stuck": _any_of(OF_A_TOPIC)})
