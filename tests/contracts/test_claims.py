@@ -255,3 +255,23 @@ def test_sums_of_capacities_cannot_overflow_a_counter() -> None:
     """The sums are those of 100,000 groups, each changed a thousand times."""
     most = TypeAdapter(Seats).json_schema()["maximum"]
     assert most * 100_000 * 1000 < 2**63
+
+
+@pytest.mark.parametrize("field", ["roles", "platforms", "channels"])
+def test_a_list_is_refused_at_its_first_bad_word(field: str) -> None:
+    assert refusal(claim(JOINED, **{field: ["A"] * 9000})) == (
+        "invalid_data",
+        f"{field}.0: string_pattern_mismatch",
+    )
+
+
+def test_a_refusal_does_not_name_thousands_of_fields() -> None:
+    reason, detail = refusal(claim(UNIT, names={f"x{n}": 1 for n in range(4000)}))
+    assert (reason, detail.split()[1]) == ("invalid_data", "fields")
+    assert int(detail.split()[0]) >= 4000
+
+
+def test_a_value_larger_than_any_honest_one_is_not_parsed() -> None:
+    assert refusal(claim(JOINED, roles=["a"] * 20_000))[0] == "too_large"
+    names = {f"{a}{b}": "ह" * 200 for a in "abcdefgh" for b in "abcd"}
+    assert decode(claim(UNIT, names=names), NOW)  # the largest that a publisher may write, escaped

@@ -128,6 +128,8 @@ ATTACKS: Sequence[Attack] = (
     Attack("sequences of 10^18", a_join_under(ce_sequence=b"9" * 18)),
     Attack("times in the year 9999", a_join_under(ce_time=b"9999-12-31T23:59:59.999Z")),
     Attack("names as keys of the data", names_as_keys),
+    Attack("lists of 15,000 words", a_join(roles=["A"] * 15_000), count=500),
+    Attack("lists of a megabyte", a_join(platforms=["A"] * 250_000), count=100),
     Attack("ids that are none", lambda n: forged(MEMBERS, "member.joined", f"x{n}", joined(f"x{n}"))),
     Attack("well-formed joins of nobody", a_join(), letters=False),
     Attack("types of a later release", of_the_future, letters=False),

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Final
 
-from pydantic import AwareDatetime, Field, StringConstraints
+from pydantic import AwareDatetime, FailFast, Field, StringConstraints
 
 
 class Gender(StrEnum):
@@ -88,7 +88,7 @@ Id = Annotated[str, StringConstraints(pattern=f"^{UUID}$")]
 
 Word = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_.-]{0,63}$")]
 """A word of an open vocabulary: a kind, a state, a reason, a channel."""
-Words = Annotated[tuple[Word, ...], Field(max_length=32)]
+Words = Annotated[tuple[Word, ...], Field(max_length=32), FailFast()]
 LanguageCode = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]{2,8}){0,3}$")]
 """A language tag (RFC 5646), such as `hi`."""
 PlaceNames = Annotated[

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
+from functools import partial
 from typing import Any
+
+import pytest
 
 from infra.local.keys import Keys
 from services.analytics.app import build
 from services.analytics.settings import AnalyticsSettings
+from services.shared.clock import ManualClock, SystemClock
 from services.shared.contracts.vocabulary import Gender
 from tests.fixtures.apps import base_settings, running
 from tests.integration.analytics.test_api import member, unit
@@ -36,3 +41,21 @@ async def test_events_in_figures_out(
         metrics = (await analytics.http.get("/metrics")).text
         assert 'sangathan_women_share_ratio{unit="BR"} 1.0' in metrics
         assert 'sangathan_consumer_events_total{outcome="duplicate",type="any"} 30.0' in metrics
+
+
+@pytest.mark.parametrize("minutes", [-10, 10])
+async def test_a_process_with_a_wrong_clock_applies_the_events_of_the_others(
+    mongo_uri: str, kafka_bootstrap: str, database_name: str, keys: Keys, minutes: int
+) -> None:
+    """Its own clock is behind or ahead by more than an event may be ahead of its reader."""
+    settings = AnalyticsSettings(**base_settings(mongo_uri, kafka_bootstrap, database_name, keys))
+    clock = ManualClock(SystemClock().now() + timedelta(minutes=minutes))
+    wrong = partial(build, clock=clock)
+    async with running(wrong, settings, keys=keys, admin_scopes=["analytics:read"]) as analytics:
+
+        async def counted() -> bool:
+            return await analytics.runtime.database["inbox"].count_documents({}) == 4
+
+        await analytics.publish(unit("BR"), *(member("BR-A", Gender.FEMALE) for _ in range(3)))
+        await analytics.until(counted, 20)
+        assert await analytics.runtime.database["dead_letters"].count_documents({}) == 0

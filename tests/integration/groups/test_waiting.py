@@ -90,3 +90,18 @@ async def test_the_list_is_read_from_an_index_in_order(groups: Running) -> None:
     plan = str((await found.explain())["queryPlanner"]["winningPlan"])
     assert "IXSCAN" in plan
     assert "SORT" not in plan.replace("SORT_MERGE", "")
+
+
+async def test_one_that_cannot_be_placed_holds_no_other(groups: Running) -> None:
+    """An earlier release took any text for an id; no event of this one can carry it."""
+    waiting = joins(5, "BR-GYA")
+    await groups.publish(*waiting)
+    await placed(groups, 5, "waiting_unit")
+    placements = groups.runtime.database["placements"]
+    row = await placements.find_one({})
+    assert row is not None
+    for id_ in ("x1", "Sunita", "0" * 400):
+        await placements.insert_one({**row, "_id": id_})
+    await tree(groups, "BR-GYA")
+    await placed(groups, 5)
+    assert {member for _, member in await listed(groups)} == {"x1", "Sunita", "0" * 400}

@@ -87,6 +87,7 @@ async def test_a_forged_id_fails_alone(bench: Bench, peers: Peers, id_: str):
         (400, "peer_refused"),
         (404, "peer_refused"),
         (413, "peer_refused"),
+        (500, "peer_refused"),
         ("hangs", "peer_timeout"),
         ("drips", "peer_timeout"),
         ("huge", "peer_answer"),
