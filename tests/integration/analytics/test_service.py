@@ -56,6 +56,7 @@ async def test_a_process_with_a_wrong_clock_applies_the_events_of_the_others(
         async def counted() -> bool:
             return await analytics.runtime.database["inbox"].count_documents({}) == 4
 
-        await analytics.publish(unit("BR"), *(member("BR-A", Gender.FEMALE) for _ in range(3)))
+        people = [member("BR-A", Gender.FEMALE).data for _ in range(3)]
+        await analytics.publish(unit("BR").data, *people)  # at the time of this machine
         await analytics.until(counted, 20)
         assert await analytics.runtime.database["dead_letters"].count_documents({}) == 0
