@@ -6,6 +6,8 @@ from collections.abc import Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from services.shared.messaging.broker import OF_A_RECORD, OF_A_TOPIC, Refusal
+
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 SIZES = (1, 2, 5, 10, 25, 50, 100, 250, 500, 1000)
 OURS, FOREIGN = "ours", "foreign"
@@ -250,3 +252,9 @@ class RelayMetrics:
         self.leader = Gauge(
             "sangathan_relay_leader", "1 while this process holds the relay's lease.", registry=registry
         )
+
+    def publishes(self, topics: Iterable[str]) -> None:
+        """Begin the series of these topics at 0: a query of a series that does not exist answers nothing."""
+        for topic in topics:
+            for reason in (*OF_A_RECORD, *OF_A_TOPIC, Refusal.BEHIND):
+                self.set_aside.labels(topic, reason.value)

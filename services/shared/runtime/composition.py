@@ -18,6 +18,7 @@ from starlette.responses import Response
 
 from services.shared import jobs, messaging
 from services.shared.contracts.base import Envelope, Event
+from services.shared.contracts.catalogue import EVENTS
 from services.shared.database import Lease, Migration, idempotency, migrate, migrations
 from services.shared.errors import TransientError
 from services.shared.faults import FaultFamily, classify
@@ -155,6 +156,8 @@ class Service:
         relay = Relay(
             runtime.outbox, runtime.broker, lease, runtime.metrics, max_batch=runtime.settings.relay_max_batch
         )
+        own = {event.topic for event in EVENTS if event.source == f"/{runtime.settings.service}"}
+        runtime.metrics.relay.publishes({*own, runtime.dead_letters.topic} if self.consumer else own)
         readings = [reading for feature in self.features for reading in feature.slow_gauges]
         skew = clock_skew(runtime.server_clock, runtime.registry)
         gauges = SlowGauges([skew, oplog(runtime.client, runtime.registry), *readings])
