@@ -259,7 +259,8 @@ def test_sums_of_capacities_cannot_overflow_a_counter() -> None:
 
 @pytest.mark.parametrize("field", ["roles", "platforms", "channels"])
 def test_a_list_is_refused_at_its_first_bad_word(field: str) -> None:
-    assert refusal(claim(JOINED, **{field: ["A"] * 9000})) == (
+    data: Any = {field: ["A"] * 9000}
+    assert refusal(claim(JOINED, **data)) == (
         "invalid_data",
         f"{field}.0: string_pattern_mismatch",
     )
