@@ -378,8 +378,9 @@ def admit_doctor(stack: LocalStack, secured: Secured) -> dict[str, str]:
     with MongoClient[dict[str, Any]](secured.mongo_uri()) as client:
         roles.append({"role": "clusterMonitor", "db": "admin"})
         client.admin.command("createUser", "doctor", pwd="well", roles=roles)
+    own = {name: value for name, value in secured.environment("doctor").items() if name != "SECRETS_DIR"}
     return {
-        **secured.environment("doctor"),
+        **own,  # it has no directory of secrets
         "KAFKA_SASL_PASSWORD": "well",
         "MONGO_URI": secured.mongo_uri().replace(f"admin:{secured.mongo_password}@", "doctor:well@"),
     }
