@@ -97,7 +97,8 @@ class Siege:
         producer = await KafkaBroker(self.stack.kafka, client_id="hostile").producer()
         try:
             for at in range(0, len(messages), 50):
-                await producer.publish(messages[at : at + 50])
+                refused = await producer.publish(messages[at : at + 50])
+                assert not refused, "the broker refuses what is to be shown"
         finally:
             await producer.stop()
 
