@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +17,7 @@ import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.consumer import fetcher
+from structlog.testing import capture_logs
 
 from infra.local.broker import BROKERS, DEFAULT_BROKER
 from infra.local.ports import HOST, Ports
@@ -51,6 +52,13 @@ async def take(consumer: Any, enough: Callable[[list[Record]], bool], seconds: f
     while not enough(records) and time.monotonic() < deadline:
         records += await consumer.fetch(500, 0.2)
     return records
+
+
+@pytest.fixture
+def said() -> Iterator[list[Any]]:
+    """The lines that the code logs, whatever other tests have made of the configuration."""
+    with capture_logs() as lines:
+        yield lines
 
 
 def values(records: list[Record], partition: int) -> list[bytes]:
@@ -100,7 +108,7 @@ async def test_an_unreadable_batch_stops_its_partition_and_no_other(
     bench: Bench,
     kafka_bootstrap: str,
     monkeypatch: Patch,
-    capsys: pytest.CaptureFixture[str],
+    said: list[Any],
     harm: Callable[[Patch], None],
     codec: str | None,
     reason: str,
@@ -125,9 +133,8 @@ async def test_an_unreadable_batch_stops_its_partition_and_no_other(
         stopped = {"topic": bench.topic, "reason": reason}
         assert count(bench, "consumer_stopped_partitions", **stopped) == 1
         assert count(bench, "consumer_fetch_errors_total", reason=reason) > 0
-        stops = [line for line in capsys.readouterr().out.splitlines() if "partition_stopped" in line]
-        assert len(stops) == 1
-        assert "offset=20" in stops[0], "it stops at the record itself"
+        stops = [line["offset"] for line in said if line["event"] == "consumer.partition_stopped"]
+        assert stops == [20], "it stops at the record itself, and says so once"
         await send(kafka_bootstrap, bench.topic, 0, [b"more"], None)
         await asyncio.sleep(0.2)
         backlog = (await member.backlog())[Partition(bench.topic, 0)]
@@ -217,7 +224,7 @@ async def test_a_frozen_broker_shows_within_seconds_and_is_forgiven(
     bench: Bench,
     own_broker: tuple[str, int],
     monkeypatch: Patch,
-    capsys: pytest.CaptureFixture[str],
+    said: list[Any],
     traffic: bool,
 ) -> None:
     bootstrap, pid = own_broker
@@ -261,7 +268,7 @@ async def test_a_frozen_broker_shows_within_seconds_and_is_forgiven(
     earlier = count(bench, "consumer_lag_seconds", topic=bench.topic)
     await asyncio.sleep(1)
     assert count(bench, "consumer_lag_seconds", topic=bench.topic) >= earlier + 0.9
-    assert "broker.silent" in capsys.readouterr().out
+    assert "broker.silent" in {line["event"] for line in said}
 
     os.kill(pid, signal.SIGCONT)
     if traffic:
