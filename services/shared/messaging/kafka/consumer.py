@@ -86,21 +86,23 @@ class KafkaConsumer:
         self._try_stopped_again()
         if self._limits:
             return self._records(await self._fetch_each(max_records))
-        go_back = patches.bookmark(self._raw)
-        try:
-            return self._records(
-                await self._raw.getmany(timeout_ms=int(timeout * 1000), max_records=max_records)
-            )
-        except ConsumerStoppedError:
-            raise
-        except NoOffsetForPartitionError as error:  # of each partition of a new group in turn
-            await self._attend(error)
-            return await self.fetch(max_records, timeout)
-        except Exception as error:
-            if not await self._attend(error):
-                go_back()
-                self._limits = dict.fromkeys(self._raw.assignment(), max_records)
-        return []
+        while True:
+            go_back = patches.bookmark(self._raw)
+            try:
+                return self._records(
+                    await self._raw.getmany(timeout_ms=int(timeout * 1000), max_records=max_records)
+                )
+            except ConsumerStoppedError:
+                raise
+            except (
+                NoOffsetForPartitionError
+            ) as error:  # raised for one partition of a new group after another
+                await self._begin(error.args[0])
+            except Exception as error:
+                if not await self._attend(error):
+                    go_back()
+                    self._limits = dict.fromkeys(self._raw.assignment(), max_records)
+                return []
 
     async def _fetch_each(self, max_records: int) -> dict[TopicPartition, list[Any]]:
         """Fetch from each partition by itself. One whose records cannot be decoded hands on fewer and fewer,
