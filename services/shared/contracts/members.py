@@ -11,10 +11,7 @@ from services.shared.contracts.vocabulary import EventUnit, Gender, Id, Language
 TOPIC = "sangathan.members"
 
 
-class MemberJoined(Event, type="member.joined", topic=TOPIC, subject="member_id"):
-    """A person was registered as a member. `channels` are the channels consented to for the welcome, in order
-    of preference."""
-
+class _Member(Event):
     member_id: Id
     unit: EventUnit
     gender: Gender
@@ -24,6 +21,11 @@ class MemberJoined(Event, type="member.joined", topic=TOPIC, subject="member_id"
     joined_at: PastTime
     inviter_id: Id | None = None
     channels: Words = ()
+
+
+class MemberJoined(_Member, type="member.joined", topic=TOPIC, subject="member_id"):
+    """A person was registered as a member. `channels` are the channels consented to for the welcome, in order
+    of preference."""
 
 
 class MemberUpdated(Event, type="member.updated", topic=TOPIC, subject="member_id"):
@@ -53,17 +55,8 @@ class MemberLeft(Event, type="member.left", topic=TOPIC, subject="member_id"):
     reason: Literal["left"] = "left"
 
 
-class MemberSnapshot(Event, type="member.snapshot", topic=TOPIC, subject="member_id"):
+class MemberSnapshot(_Member, type="member.snapshot", topic=TOPIC, subject="member_id"):
     """The current state of the member, for a consumer that has lost its own state; nothing happened.
     `channels` are the channels consented to for the welcome."""
 
-    member_id: Id
-    unit: EventUnit
-    gender: Gender
-    language: LanguageCode
-    platforms: Words = ()
-    roles: Words = ()
-    joined_at: PastTime
-    inviter_id: Id | None = None
-    channels: Words = ()
     status: Literal["active", "left"]
