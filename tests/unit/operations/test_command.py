@@ -43,7 +43,7 @@ class Service:
         self._status = status
 
     def __call__(self, request: httpx2.Request) -> httpx2.Response:
-        if request.url.path == "/livez":
+        if request.url.path == "/readyz":
             return httpx2.Response(200)
         self.calls.append(request)
         return httpx2.Response(self._status, json=self._answers.pop(0))
@@ -306,13 +306,33 @@ def test_what_no_owner_has_is_not_forgotten(run: Any) -> None:
 def test_an_owner_that_fails_after_the_consumer_forgot_is_told_with_what_to_do(run: Any) -> None:
     class Failing(Service):
         def __call__(self, request: httpx2.Request) -> httpx2.Response:
-            if len(self.calls) == 2 and request.url.path != "/livez":
+            if len(self.calls) == 2 and request.url.path != "/readyz":
                 return httpx2.Response(503, json={"title": "Service unavailable"})
             return super().__call__(request)
 
     result = run(Failing(rows("m1"), rows("m1", kind="placements")), "repair", "--subject", "m1")
     assert result.exit_code == 1
     assert result.stderr.endswith("unavailable; groups waits to learn: run the command again\n")
+
+
+@pytest.mark.parametrize(
+    ("reasons", "code"), [({"mongodb": "no answer in 2 s"}, 1), ({"tokens": "no keys yet"}, 0), ({}, 0)]
+)
+def test_a_service_without_its_database_is_told_before_a_long_call(
+    run: Any, reasons: dict[str, str], code: int
+) -> None:
+    class Unready(Service):
+        def __call__(self, request: httpx2.Request) -> httpx2.Response:
+            if request.url.path == "/readyz":
+                return httpx2.Response(503, json={"ready": False, "reasons": reasons})
+            return super().__call__(request)
+
+    closed = {"open": False, "since": None, "cause": None, "dead": None, "of": None}
+    service = Unready(closed)
+    result = run(service, "fuse", "show")
+    assert result.exit_code == code
+    assert bool(service.calls) is (code == 0)
+    assert ("groups at http://groups does not reach MongoDB: no answer in 2 s" in result.stderr) is bool(code)
 
 
 @pytest.mark.parametrize(

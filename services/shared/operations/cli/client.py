@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote
@@ -16,7 +17,10 @@ BATCH = 100
 """Letters per replay call, so that each call answers well within `SECONDS`."""
 SECONDS = 60.0
 FIRST_SECONDS = 5.0
-"""Most that a service may take to say that it lives. Only then it is given `SECONDS` for each call."""
+"""Most that a service may take to say whether it lives and reaches its database.
+
+Only then it is given `SECONDS` for each call.
+"""
 
 Query = Mapping[str, str]
 
@@ -122,10 +126,17 @@ class Client:
         return dict(document)
 
     def _check_lives(self) -> None:
-        """A frozen process accepts connections and never answers: find out before a long call."""
-        if not self._lives:
-            self._http.get(f"{self._target.url}/livez", timeout=FIRST_SECONDS)
-            self._lives = True
+        """A frozen process accepts connections and never answers, and one whose database is frozen answers
+        late: find out before a long call."""
+        if self._lives:
+            return
+        ready = self._http.get(f"{self._target.url}/readyz", timeout=FIRST_SECONDS)
+        if ready.status_code == HTTPStatus.SERVICE_UNAVAILABLE and (why := _database_fault(ready)):
+            raise OpsError(
+                f"{self._target.service} at {self._target.url} does not reach MongoDB: {why} "
+                "(runbook, Losing the MongoDB primary)"
+            )
+        self._lives = True
 
 
 def _path(id_: str) -> str:
@@ -143,3 +154,12 @@ def _reason(status: int, problem: Any) -> str:
     errors = [f"{each['pointer']} {each['detail']}" for each in problem.get("errors", ())]
     said = "; ".join([str(problem.get("detail") or problem.get("title")), *errors])
     return f"{status} {said}"
+
+
+def _database_fault(ready: httpx2.Response) -> str | None:
+    """The reason why the service's database does not answer, if `/readyz` gives one."""
+    try:
+        reason = ready.json()["reasons"].get("mongodb")
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return str(reason)[:100] if reason else None
