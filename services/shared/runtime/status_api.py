@@ -22,8 +22,11 @@ OLD_SECONDS = 60.0
 """Age of an unpublished event from which the outbox counts as standing still."""
 
 
+MAX_COUNTED = 10_000
+
+
 class StatusOut(BaseModel):
-    """Whether events flow; if not, `reasons` says why, by part: `outbox`, `consumer`.
+    """Whether events flow; if not, `reasons` says why, by part: `outbox`, `relay`, `consumer`.
 
     `dead_letters` counts those that wait for an operator; it is null in a service that consumes nothing.
     """
@@ -47,6 +50,10 @@ def status_router(runtime: Runtime, consumer: BatchConsumer | None) -> APIRouter
         reasons = {}
         if oldest > OLD_SECONDS:
             reasons["outbox"] = f"the oldest event has waited for {oldest:.0f} s"
+        if aside := await runtime.outbox.rows.count_documents(
+            {"stuck": {"$exists": True}}, limit=MAX_COUNTED
+        ):
+            reasons["relay"] = f"{aside} events are set aside: the broker refuses them"
         if consumer and (why := consumer.stopped_by()):
             reasons["consumer"] = why
         letters = await runtime.dead_letters.count(Filter(state="dead")) if consumer else None

@@ -145,8 +145,9 @@ class Outbox:
         return result
 
     async def waiting(self) -> tuple[int, float]:
-        """How many events wait for the relay, and the age of the oldest in seconds (0.0 if there is none)."""
-        oldest = await self.rows.find_one({}, {"at": 1}, sort=[("_id", 1)])
+        """How many events wait for the relay, and the age in seconds of the oldest that is not set aside (0.0
+        if there is none)."""
+        oldest = await self.rows.find_one({"stuck": None}, {"at": 1}, sort=[("_id", 1)])
         age = max(0.0, (self.clock.now() - oldest["at"]).total_seconds()) if oldest else 0.0
         return await self.rows.estimated_document_count(), age
 
