@@ -94,6 +94,12 @@ def classify(error: BaseException) -> FaultFamily:
     return FaultFamily.PERMANENT
 
 
+def may_pass(error: BaseException) -> bool:
+    """Whether the same work, unchanged, may succeed later, as after a network fault or a lost race. What is
+    not known to pass is taken for a fault of the work itself."""
+    return classify(error) in (FaultFamily.TRANSIENT, FaultFamily.RACE)
+
+
 def _classify_mongo(error: PyMongoError) -> FaultFamily:
     if isinstance(error, ConnectionFailure | NetworkTimeout | ExecutionTimeout | WTimeoutError):
         return FaultFamily.TRANSIENT

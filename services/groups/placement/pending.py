@@ -17,7 +17,7 @@ from services.groups.core.domain import Placement, PlacementState
 from services.groups.placement.domain import Change
 from services.groups.placement.service import ChangeRequest, PlacementService
 from services.groups.placement.store import PlacementStore
-from services.shared.faults import FaultFamily, classify, describe
+from services.shared.faults import describe, may_pass
 from services.shared.loops import Pace, Turn, poll_loop
 from services.shared.messaging import Origin, UnitOfWork, bisect
 
@@ -56,7 +56,7 @@ class PendingPlacements:
 
         waiting = await self._store.waiting_members(known, BATCH, passing=self._unplaceable)
         if waiting:
-            await bisect(waiting, self._place, self._pass_over, splits=_does_not_pass)
+            await bisect(waiting, self._place, self._pass_over, splits=lambda error: not may_pass(error))
         return len(waiting)
 
     async def _place(self, waiting: Sequence[Placement]) -> None:
@@ -81,7 +81,3 @@ class PendingPlacements:
         reason, detail = describe(error)
         log.error("placement.impossible", member=waiting.member_id, reason=reason, detail=detail)
         self._unplaceable.add(waiting.member_id)
-
-
-def _does_not_pass(error: Exception) -> bool:
-    return classify(error) is FaultFamily.PERMANENT

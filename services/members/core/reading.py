@@ -14,7 +14,7 @@ from services.members.core.metrics import MembersMetrics
 from services.members.core.store import MemberStore, Record
 from services.shared.clock import Clock
 from services.shared.errors import NotFoundError
-from services.shared.faults import FaultFamily, classify
+from services.shared.faults import may_pass
 from services.shared.identity import Identity
 from services.shared.ids import new_id
 from services.shared.messaging import bisect
@@ -76,7 +76,7 @@ class MemberReader:
         async def skip(record: Record, error: Exception) -> None:
             log.error("contact.unreadable", member=record.member.id, error=type(error).__name__)
 
-        await bisect(records, open_, skip, splits=_concerns_the_contact)
+        await bisect(records, open_, skip, splits=lambda error: not may_pass(error))
         return opened
 
     async def _record(self, caller: Identity, records: Sequence[Record], via: str) -> None:
@@ -93,7 +93,3 @@ class MemberReader:
             }
         )
         self._metrics.contacts_shown.labels(via).inc(len(records))
-
-
-def _concerns_the_contact(error: Exception) -> bool:
-    return classify(error) is FaultFamily.PERMANENT

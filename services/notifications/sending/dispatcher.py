@@ -36,7 +36,7 @@ from services.notifications.core.recipients import Recipient
 from services.notifications.sending.composing import LOOK_AGAIN, Composer
 from services.notifications.sending.store import QueueStore
 from services.shared.contracts.base import Step
-from services.shared.faults import FaultFamily, classify
+from services.shared.faults import may_pass
 from services.shared.loops import Backoff, Pace, Turn, poll_loop
 from services.shared.messaging import Origin, UnitOfWork, bisect
 from services.shared.observability import tracing
@@ -165,7 +165,7 @@ class Dispatcher:
             results[message.id] = self._attempted(message, outcome)
 
         if messages:
-            await bisect(messages, send, fail, splits=_does_not_pass)
+            await bisect(messages, send, fail, splits=lambda error: not may_pass(error))
         return results
 
     def _attempted(self, message: Message, outcome: SendOutcome) -> Attempted:
@@ -197,7 +197,7 @@ class Dispatcher:
             await self._queue.set_aside(id_, claim, UNRECORDABLE, self._clock.now())
             self._metrics.isolated.labels(UNRECORDABLE).inc()
 
-        await bisect(list(results), record, set_aside, splits=_does_not_pass)
+        await bisect(list(results), record, set_aside, splits=lambda error: not may_pass(error))
 
     async def _record_together(
         self, claim: str, results: Mapping[str, DispatchResult], spans: Spans, cause: str
@@ -225,11 +225,6 @@ class Dispatcher:
             self._metrics.isolated.labels(result.reason).inc()
         elif isinstance(result, Deferred):
             self._metrics.postponed.labels(cause).inc()
-
-
-def _does_not_pass(error: Exception) -> bool:
-    # An unknown error counts too: a batch that was sent and is not recorded would be sent again.
-    return classify(error) in (FaultFamily.PERMANENT, FaultFamily.UNKNOWN)
 
 
 def _begun(batch: Sequence[Notification]) -> Iterator[tuple[str, Span]]:

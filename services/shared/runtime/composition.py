@@ -21,7 +21,7 @@ from services.shared.contracts.base import Envelope, Event
 from services.shared.contracts.catalogue import EVENTS
 from services.shared.database import Lease, Migration, idempotency, migrate, migrations
 from services.shared.errors import TransientError
-from services.shared.faults import FaultFamily, classify
+from services.shared.faults import may_pass
 from services.shared.http.app import ServiceApp, create_app
 from services.shared.http.auth import Authenticator
 from services.shared.http.problem import Problem, render
@@ -309,7 +309,7 @@ def settle_garbage_collector() -> None:
 
 async def _unavailable(request: Request, error: Exception) -> Response:
     """Answer 503 to a transient fault; any other error becomes the last-resort 500."""
-    if classify(error) in (FaultFamily.UNKNOWN, FaultFamily.PERMANENT):
+    if not may_pass(error):
         raise error
     log.warning("request.unavailable", error=type(error).__name__)
     problem = Problem(503, "unavailable", "Service unavailable", headers={"Retry-After": "1"})
