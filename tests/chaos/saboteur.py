@@ -34,7 +34,7 @@ from services.shared.messaging import (
     Message,
     Partition,
     Producer,
-    Record,
+    Reading,
     Refusal,
 )
 from services.shared.operations.catch_up import ConsumerDecorator
@@ -142,7 +142,7 @@ class StruckBroker:
     async def consumer(self, group: str, topics: Sequence[str]) -> Consumer:
         return StruckConsumer(await self._broker.consumer(group, topics), self._orders)
 
-    async def read(self, places: Sequence[tuple[Partition, int]]) -> list[Record]:
+    async def read(self, places: Sequence[tuple[Partition, int]]) -> Reading:
         return await self._broker.read(places)
 
 

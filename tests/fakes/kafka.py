@@ -14,6 +14,7 @@ from services.shared.messaging import (
     Backlog,
     Message,
     Partition,
+    Reading,
     RebalancedError,
     Record,
     Refusal,
@@ -85,10 +86,10 @@ class MemoryBroker:
     async def producer(self) -> MemoryProducer:
         return MemoryProducer(self.log, self.reach)
 
-    async def read(self, places: Sequence[tuple[Partition, int]]) -> list[Record]:
+    async def read(self, places: Sequence[tuple[Partition, int]]) -> Reading:
         await self.reach("read")
         found = ((self.log.records.get(partition, []), offset) for partition, offset in places)
-        return [records[offset] for records, offset in found if offset < len(records)]
+        return Reading([records[offset] for records, offset in found if offset < len(records)], [])
 
     async def consumer(self, group: str, topics: Sequence[str]) -> MemoryConsumer:
         await self.reach("join")

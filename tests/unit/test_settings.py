@@ -144,12 +144,14 @@ def test_a_mistyped_variable_is_told_with_the_one_it_resembles(monkeypatch):
         "SECRETS_DIR",
         "LOCAL_PORTS",
         "MEMBERS_URL",
+        "MEMBRS_URL",
         "GROUP_CAPACITY",
     ):
         monkeypatch.setenv(f"SANGATHAN_{name}", "1")
     assert unknown_variables(GroupsSettings.model_fields) == {
         "SANGATHAN_FOO": None,
         "SANGATHAN_GROUP_CAPACTY": "SANGATHAN_GROUP_CAPACITY",
+        "SANGATHAN_MEMBRS_URL": "SANGATHAN_MEMBERS_URL",
     }
 
 

@@ -24,6 +24,8 @@ from services.shared.contracts.vocabulary import Purpose
 
 WELCOME: Final = Purpose.WELCOME.value
 TRIES_EXHAUSTED: Final = "tries_exhausted"
+REOPENS_FOR: Final = timedelta(days=1)
+"""How long a welcome that was suppressed by the events alone may still go: nobody is welcomed days later."""
 UNRECORDABLE: Final = "unrecordable"
 """The result of a try, or the event that tells of it, cannot be written."""
 
@@ -93,6 +95,8 @@ class Notification:
     """The reason to wait: an event that has not come yet."""
     stop: str | None = None
     """Why it must not be tried again; learnt while it was being sent."""
+    hearsay: bool | None = None
+    """True if it was suppressed by what the events say, without asking the members service."""
     attempts: tuple[Attempt, ...] = ()
     due_at: datetime | None = None
     """When the dispatcher must look at it: the time of the next try or the end of the running claim.
@@ -126,12 +130,8 @@ def queue_welcome(
         updated_at=now,
     )
     if verdict.ruling is Ruling.SUPPRESS:
-        return _suppressed(made, verdict.reason, now)
-    held_for = verdict.reason
-    queued = replace(made, held_for=held_for, due_at=None if held_for else now)
-    return _published(
-        queued, NotificationQueued(**_common(queued), channel=queued.channel, held_for=held_for)
-    )
+        return _suppressed(made, verdict.reason, now, hearsay=True)
+    return _queued(made, verdict, now)
 
 
 def follow(
@@ -139,14 +139,20 @@ def follow(
 ) -> Step[Notification]:
     """The notification after its member moved, was placed in another group, changed language or left.
 
-    A finished one only follows the member's unit, which decides who may see it.
+    A finished one only follows the member's unit, which decides who may see it. But one that the events alone
+    suppressed is queued again when they no longer do: those may have been forged, and whether it goes is for
+    the members service to say.
     """
     followed = replace(current, unit=recipient.unit)
     step = Step(followed)
-    if current.state.is_open:
+    reopens = bool(current.hearsay) and now - current.created_at < REOPENS_FOR
+    if current.state.is_open or reopens:
         verdict = judge(facts_heard(recipient, invited=invited))
-        followed = replace(followed, language=language, channel=verdict.channel, group_id=recipient.group_id)
-        step = _apply_verdict(followed, verdict, now)
+        changed = replace(followed, language=language, channel=verdict.channel, group_id=recipient.group_id)
+        if current.state.is_open:
+            step = _apply_verdict(changed, verdict, now)
+        elif verdict.ruling is not Ruling.SUPPRESS:
+            step = _queued(replace(changed, reason=None, hearsay=None), verdict, now)
     if step.state == current:
         return Step(current)
     return Step(replace(step.state, updated_at=now), step.events)
@@ -156,14 +162,15 @@ def _apply_verdict(current: Notification, verdict: Verdict, now: datetime) -> St
     queued = current.state is State.QUEUED
     match verdict.ruling:
         case Ruling.SUPPRESS if queued:
-            return _suppressed(current, verdict.reason, now)
+            return _suppressed(current, verdict.reason, now, hearsay=True)
         case Ruling.SUPPRESS:
             return Step(replace(current, stop=verdict.reason))
         case Ruling.HOLD:
             # While it is being sent, `due_at` is the end of the claim.
-            return Step(replace(current, held_for=verdict.reason, due_at=None if queued else current.due_at))
+            due_at = None if queued else current.due_at
+            return Step(replace(current, stop=None, held_for=verdict.reason, due_at=due_at))
         case Ruling.ALLOW:
-            return Step(replace(current, held_for=None, due_at=current.due_at or now))
+            return Step(replace(current, stop=None, held_for=None, due_at=current.due_at or now))
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +241,8 @@ def conclude(
             outcome = SendOutcome(OutcomeClass.TRANSIENT, reason)
             return _tried(claimed, outcome, peer, policy, now, exhausted=reason)
         case Suppressed(reason, channel, unit):
-            return _suppressed(replace(claimed, channel=channel, unit=unit or claimed.unit), reason, now)
+            known = replace(claimed, channel=channel, unit=unit or claimed.unit)
+            return _suppressed(known, reason, now, hearsay=unit is None)
         case Deferred(until):
             return _queued_again(claimed, until, now)
 
@@ -272,16 +280,26 @@ def _tried(
     return _published(failed, event)
 
 
+def _queued(made: Notification, verdict: Verdict, now: datetime) -> Step[Notification]:
+    held_for = verdict.reason
+    queued = replace(made, state=State.QUEUED, held_for=held_for, due_at=None if held_for else now)
+    return _published(
+        queued, NotificationQueued(**_common(queued), channel=queued.channel, held_for=held_for)
+    )
+
+
 def _queued_again(current: Notification, due_at: datetime, now: datetime) -> Step[Notification]:
     if current.stop is not None:
-        return _suppressed(current, current.stop, now)
+        return _suppressed(current, current.stop, now, hearsay=True)
     due = None if current.held_for else due_at
     return Step(replace(current, state=State.QUEUED, claim=None, due_at=due, updated_at=now))
 
 
-def _suppressed(current: Notification, reason: str | None, now: datetime) -> Step[Notification]:
+def _suppressed(
+    current: Notification, reason: str | None, now: datetime, *, hearsay: bool
+) -> Step[Notification]:
     word = reason or "unknown"
-    suppressed = _closed(current, State.SUPPRESSED, word, now)
+    suppressed = replace(_closed(current, State.SUPPRESSED, word, now), hearsay=hearsay or None)
     event = NotificationSuppressed(**_common(suppressed), channel=suppressed.channel, reason=word)
     return _published(suppressed, event)
 

@@ -59,8 +59,10 @@ def learn(known: Recipient, event: Event, sequence: int) -> Recipient:
     match event:
         case MemberJoined():
             heard = _in_unit(_speaking(known, event.language, sequence), event.unit, sequence)
-            # A member joins once: a second `member.joined` is a mistake and takes back no consent.
-            after = heard if known.joined else replace(heard, joined=True, channels=event.channels)
+            # A member joins once, so of two one is a mistake. Neither takes back a consent that the other
+            # tells of: the members service decides about it in the end.
+            told = known.channels if known.joined else ()
+            after = replace(heard, joined=True, channels=told or event.channels)
         case MemberUpdated():
             after = _in_unit(_speaking(known, event.language, sequence), event.unit, sequence)
         case MemberMoved():
@@ -85,7 +87,9 @@ def learn(known: Recipient, event: Event, sequence: int) -> Recipient:
 def _found(known: Recipient, event: MemberSnapshot, sequence: int) -> Recipient:
     heard = _in_unit(_speaking(known, event.language, sequence), event.unit, sequence)
     heard = replace(heard, active=heard.active and event.status == "active")
-    return heard if heard.joined else replace(heard, found=True, channels=event.channels)
+    if heard.joined:
+        return replace(heard, channels=heard.channels or event.channels)
+    return replace(heard, found=True, channels=event.channels)
 
 
 def _in_unit(known: Recipient, unit: str, sequence: int) -> Recipient:

@@ -29,6 +29,7 @@ from services.notifications.core.send_policy import (
     judge,
 )
 from services.notifications.core.texts import Texts, UnrenderableError, in_language
+from services.shared.contracts.vocabulary import in_subtree
 
 LOOK_AGAIN: Final = timedelta(seconds=30)
 """The pause when another service's answer contradicts the events: the one that explains it is on its way."""
@@ -59,13 +60,17 @@ class Composer:
         group: Group | None,
         now: datetime,
     ) -> Message | DispatchResult:
-        """The message, or the reason why there is none, by what the owners of the facts say now."""
+        """The message, or the reason why there is none, by what the owners of the facts say now.
+
+        A link goes only to a member of the group's own unit or of one below it. Otherwise the event of a seat
+        was forged, or the member has moved and the next seat is on its way.
+        """
         if contact is None:
             return Unanswered("members", UNKNOWN_MEMBER)
         if contact.consents is None:
             return Deferred(now + LOOK_AGAIN)
         said = Authority(contact.active, contact.consented(notification.purpose), contact.channels)
-        invited = group is not None and group.invite_link is not None
+        invited = group is not None and group.invite_link is not None and in_subtree(contact.unit, group.unit)
         verdict = judge(facts_asked(recipient, said, invited=invited))
         if stopped := _unless_allowed(verdict, now, contact.unit):
             return stopped

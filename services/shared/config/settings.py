@@ -19,8 +19,12 @@ from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 from services.shared.config.kafka_security import Protocol, Security
 
 PREFIX: Final = "SANGATHAN_"
-NOT_SETTINGS: Final = frozenset({"SECRETS_DIR", "TOKEN", "TOKEN_FILE", "LOCAL_BROKER", "LOCAL_PORTS"})
-"""Variables that are no setting of a service: of this module, of commands, of the local stack."""
+SERVICES: Final = ("members", "groups", "notifications", "analytics")
+NOT_SETTINGS: Final = frozenset(
+    {"SECRETS_DIR", "TOKEN", "TOKEN_FILE", "LOCAL_BROKER", "LOCAL_PORTS", *(f"{s}_URL" for s in SERVICES)}
+)
+"""Variables that are no setting of a service: of this module, of the local stack, and of commands, which read
+`SANGATHAN_<SERVICE>_URL` in the same container."""
 
 AtLeastOne = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -207,12 +211,7 @@ def variable(name: str) -> str | None:
 
 def unknown_variables(known: Iterable[str]) -> dict[str, str | None]:
     """Variables of this deployment that name no field of `known`: a mistyped one has no effect. Each with the
-    variable that it resembles.
-
-    Addresses (`SANGATHAN_<SERVICE>_URL`) count as known: commands in the same container read them.
-    """
+    variable that it resembles."""
     names = {f"{PREFIX}{name.upper()}" for name in (*known, *NOT_SETTINGS)}
-    unknown = sorted(
-        name for name in os.environ if name.startswith(PREFIX) and name not in names and name[-4:] != "_URL"
-    )
+    unknown = sorted(name for name in os.environ if name.startswith(PREFIX) and name not in names)
     return {name: next(iter(difflib.get_close_matches(name, names, 1, 0.8)), None) for name in unknown}

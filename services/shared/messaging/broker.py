@@ -35,6 +35,16 @@ class Record:
     timestamp: int
 
 
+class Reading(NamedTuple):
+    """Single records as read again, in the order in which they were asked for.
+
+    `unanswered` are the places about which the broker has not told whether it still has a record there.
+    """
+
+    records: list[Record]
+    unanswered: list[tuple[Partition, int]]
+
+
 @dataclass(frozen=True, slots=True)
 class TopicSpec:
     name: str
@@ -169,9 +179,12 @@ class Broker(Protocol):
 
     async def consumer(self, group: str, topics: Sequence[str]) -> Consumer: ...
 
-    async def read(self, places: Sequence[tuple[Partition, int]]) -> list[Record]:
-        """The records at these partitions and offsets, in that order; missing records are left out.
+    async def read(self, places: Sequence[tuple[Partition, int]]) -> Reading:
+        """The records at these partitions and offsets. Those that the log no longer has are left out.
 
-        Raises: `TransientError` when the broker does not answer.
+        A topic that is missing or denied, or a partition that cannot be read, leaves its own places
+        unanswered and no others.
+
+        Raises: `TransientError` when the broker cannot be reached.
         """
         ...

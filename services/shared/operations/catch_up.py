@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
 from services.shared.errors import TransientError
-from services.shared.messaging import Backlog, Broker, Consumer, Partition, Producer, Record
+from services.shared.messaging import Backlog, Broker, Consumer, Partition, Producer, Reading, Record
 
 Noted = Callable[[Mapping[Partition, int]], Awaitable[None]]
 """Called with the first offsets of partitions that are new to the consumer, before it hands on any of their
@@ -77,7 +77,7 @@ class CatchUpBroker:
         consumer = await self._broker.consumer(group, topics)
         return CatchUpConsumer(consumer, self.watch) if self.watch else consumer
 
-    async def read(self, places: Sequence[tuple[Partition, int]]) -> list[Record]:
+    async def read(self, places: Sequence[tuple[Partition, int]]) -> Reading:
         return await self._broker.read(places)
 
 

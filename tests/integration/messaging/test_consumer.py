@@ -19,6 +19,7 @@ from services.shared.messaging import (
     Message,
     Partition,
     Producer,
+    Reading,
     RebalancedError,
     Record,
     UnitOfWork,
@@ -303,7 +304,7 @@ class Dying:
     async def producer(self) -> Producer:
         return await self._broker.producer()
 
-    async def read(self, places: Sequence[tuple[Partition, int]]) -> list[Record]:
+    async def read(self, places: Sequence[tuple[Partition, int]]) -> Reading:
         return await self._broker.read(places)
 
     async def consumer(self, group: str, topics: Sequence[str]) -> Consumer:
@@ -436,8 +437,17 @@ async def test_a_discarded_letter_stays_so_when_the_log_is_read_again(bench: Ben
     await bench.db["inbox"].delete_many({})
     await bench.applier(broken).apply(records)
     assert await bench.dead_letters.find(Filter(), after=None, limit=9) == before
+    bench.dead_letters._look_again_at = 0.0
+    await bench.db["inbox"].delete_many({})
+    await bench.applier().apply(records)  # a later release, which could apply the first
+    assert await bench.effects.count_documents({}) == 0
     await bench.publish()
     assert len(await bench.read(bench.dead_letters.topic, 4, seconds=2)) == 3
+
+
+async def test_the_fuse_of_an_older_release_beside_this_one_does_not_stop_it(bench: Bench) -> None:
+    await bench.db["fuses"].insert_one({"_id": "consumer", "open": True, "at": bench.clock.now()})
+    assert not await Fuse(bench.db, bench.clock).refresh()
 
 
 async def test_half_of_the_window_opens_the_fuse_which_says_so_until_it_is_reset(bench: Bench) -> None:

@@ -24,6 +24,8 @@ from services.shared.messaging import (
 )
 from services.shared.messaging.consuming.decoding import DecodedRecord
 from services.shared.messaging.consuming.fuse import RUN_LENGTH
+from services.shared.messaging.dead_letters import set_aside
+from services.shared.messaging.kafka import client
 from tests.integration.messaging.conftest import Bench, joined, on_the_real_things_alone
 from tests.integration.messaging.test_consumer import message, raw
 
@@ -162,10 +164,37 @@ async def test_what_the_new_release_cannot_apply_is_set_aside_no_longer(
 async def test_a_known_type_that_the_service_does_not_handle_is_discarded(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await kept_by_the_old(bench, monkeypatch, message(left()))
+    records = await kept_by_the_old(bench, monkeypatch, message(left()))
     await upgrade(bench, subscribed=False).turn()
     assert await states(bench) == [("discarded", "unknown_type", "not subscribed")]
     assert await bench.effects.count_documents({}) == 0
+    # No operator decided that: a release that handles it, and reads the log from its start, applies it.
+    await bench.db["inbox"].delete_many({})
+    await knowing(bench, bench.consumer()).applier.apply(records)
+    assert await bench.effects.count_documents({}) == 1
+
+
+async def test_what_cannot_be_read_stays_set_aside_and_keeps_no_others_waiting(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its partition is gone: it becomes no dead letter, nor does it take a place at the head of
+    every batch."""
+    await kept_by_the_old(bench, monkeypatch, *(message(left()) for _ in range(3)))
+    template = await bench.dead_letters.letters.find_one({})
+    assert template is not None
+    gone = [
+        {**template, "_id": f"a-topic:99:{n}", "topic": "a-topic", "partition": 99, "offset": n}
+        for n in range(4)
+    ]
+    await bench.dead_letters.letters.insert_many(gone)
+    monkeypatch.setattr(set_aside, "BATCH", 2)
+    monkeypatch.setattr(client, "REQUEST_MS", 1500)
+    upgraded = upgrade(bench)
+    for _ in range(4):
+        await upgraded.turn()
+    assert await bench.effects.count_documents({}) == 3
+    assert await bench.dead_letters.count(SET_ASIDE) == 4
+    assert await bench.dead_letters.count(DEAD) == 0
 
 
 UNSOUND: dict[str, dict[str, Any]] = {

@@ -14,7 +14,7 @@ from services.shared.messaging import (
     Consumer,
     Message,
     Partition,
-    Record,
+    Reading,
     Refusal,
     Relay,
 )
@@ -148,7 +148,7 @@ class Turnstile:
     async def consumer(self, group: str, topics: Sequence[str]) -> Consumer:
         return await self._broker.consumer(group, topics)
 
-    async def read(self, places: Sequence[tuple[Partition, int]]) -> list[Record]:
+    async def read(self, places: Sequence[tuple[Partition, int]]) -> Reading:
         return await self._broker.read(places)
 
     async def probe(self) -> None:

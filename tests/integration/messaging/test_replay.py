@@ -8,6 +8,8 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from aiokafka import AIOKafkaConsumer
+from aiokafka.errors import CorruptRecordException
 
 from services.shared.contracts.base import Envelope
 from services.shared.contracts.members import MemberJoined
@@ -16,6 +18,7 @@ from services.shared.errors import PermanentError, TransientError
 from services.shared.ids import new_id
 from services.shared.messaging import Filter, Partition, UnitOfWork
 from services.shared.messaging.dead_letters.replay import ReplayReport
+from services.shared.messaging.kafka import client, consumer
 from services.shared.messaging.migrations import MIGRATIONS
 from tests.integration.messaging.conftest import Bench, joined, on_the_real_things_alone
 from tests.integration.messaging.test_consumer import message, raw
@@ -198,8 +201,8 @@ async def test_a_withheld_event_that_was_applied_under_another_offset_has_no_sec
 ) -> None:
     """A doubled relay published it twice; the newer release got the second copy."""
     letter = await withheld(bench, known_later=True, monkeypatch=monkeypatch)
-    (record,) = await bench.broker.read([(Partition(letter["topic"], letter["partition"]), letter["offset"])])
-    await bench.applier().apply([record])
+    found = await bench.broker.read([(Partition(letter["topic"], letter["partition"]), letter["offset"])])
+    await bench.applier().apply(found.records)
     (outcome,) = await replay(bench)
     assert outcome.replayed == 1
     assert await bench.effects.count_documents({}) == 1
@@ -232,8 +235,38 @@ async def test_single_records_are_read_by_partition_and_offset(bench: Bench) -> 
     chosen = [records[40], records[3], records[20]]
     beyond = (chosen[0].partition, 10_000)
     found = await bench.broker.read([*((r.partition, r.offset) for r in chosen), beyond])
-    assert found == chosen
-    assert await bench.broker.read([]) == []
+    assert found == (chosen, [])
+    assert await bench.broker.read([]) == ([], [])
+
+
+async def test_what_cannot_be_read_leaves_no_other_place_unanswered(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A partition that is missing, and one whose records do not come or cannot be read."""
+    monkeypatch.setattr(consumer, "READ_SECONDS", 0.5)
+    monkeypatch.setattr(client, "REQUEST_MS", 1500)
+    await bench.publish(*((joined(), 1) for _ in range(50)))
+    records = await bench.read(bench.topic, 50)
+    numbers = sorted({record.partition.number for record in records})
+    places = [(record.partition, record.offset) for record in records]
+    missing = [(Partition("a-topic", 99), 0), (Partition("a-topic", 99), 5)]
+    assert await bench.broker.read([*missing, *places]) == (records, missing)
+
+    whole = AIOKafkaConsumer.getmany
+    for fault in (None, CorruptRecordException()):
+
+        async def spoilt(self: Any, tp: Any, fault: Any = fault, **options: Any) -> Any:
+            if tp.partition != numbers[0]:
+                return await whole(self, tp, **options)
+            if fault:
+                raise fault
+            return {}
+
+        with monkeypatch.context() as patch:
+            patch.setattr(AIOKafkaConsumer, "getmany", spoilt)
+            found = await bench.broker.read(places)
+        assert found.records == [r for r in records if r.partition.number != numbers[0]]
+        assert found.unanswered == [place for place in places if place[0].number == numbers[0]]
 
 
 async def test_a_database_of_an_earlier_release_gets_the_indexes(bench: Bench) -> None:

@@ -17,7 +17,7 @@ from services.shared.messaging import (
     Consumer,
     Message,
     Partition,
-    Record,
+    Reading,
     Refusal,
     Relay,
     TopicSpec,
@@ -45,7 +45,7 @@ class Gatekeeper:
     async def consumer(self, group: str, topics: Sequence[str]) -> Consumer:
         return await self._broker.consumer(group, topics)
 
-    async def read(self, places: Sequence[tuple[Partition, int]]) -> list[Record]:
+    async def read(self, places: Sequence[tuple[Partition, int]]) -> Reading:
         return await self._broker.read(places)
 
     async def publish(

@@ -66,11 +66,11 @@ class Peers:
         self.people[id_] = ContactShown.model_validate(person | changed)
         return id_
 
-    def add_group(self, group_id: str | None = None, *, link: str | None = "") -> str:
+    def add_group(self, group_id: str | None = None, *, link: str | None = "", unit: str = "BR-SARAN") -> str:
         id_ = group_id or new_id()
         group = {
             "id": id_,
-            "unit": "BR-SARAN",
+            "unit": unit,
             "kind": "general",
             "ordinal": 1,
             "name": {"hi": "सारण समूह", "en": "Saran group"},

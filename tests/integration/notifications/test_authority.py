@@ -12,6 +12,7 @@ from services.shared.contracts.base import Envelope, Event
 from services.shared.contracts.members import MemberSnapshot
 from services.shared.contracts.vocabulary import Gender
 from services.shared.errors import TransientError
+from services.shared.messaging import UnitOfWork
 from tests.integration.notifications.conftest import (
     START,
     Bench,
@@ -19,10 +20,11 @@ from tests.integration.notifications.conftest import (
     assigned,
     envelope,
     joined,
+    left,
     moved,
 )
 from tests.integration.notifications.scripted import Scripted, queued
-from tests.integration.notifications.stand_ins import Peers
+from tests.integration.notifications.stand_ins import Peers, link_of
 
 THROTTLED = SendOutcome(OutcomeClass.TRANSIENT, "throttled")
 
@@ -55,6 +57,68 @@ async def test_a_forged_consent_that_comes_first_sends_nothing(bench: Bench, pee
     for member in without:
         n = await bench.welcome(member)
         assert (n.state, n.reason, n.channel) == (State.SUPPRESSED, "no_consent", None)
+
+
+async def test_a_forged_refusal_that_comes_first_keeps_nobody_from_a_welcome(
+    bench: Bench, peers: Peers, replica: Replica
+):
+    """Forged joins without channels, before the genuine ones; members is asked about those who consented."""
+    group, sender = peers.add_group(), Scripted()
+    consented, refused = peers.add_member(), peers.add_member()
+    peers.consents(refused)
+    await bench.deliver(joined(consented, channels=()), joined(refused, channels=()))
+    assert (await bench.welcome(consented)).state is State.SUPPRESSED
+    await bench.deliver(assigned(consented, group, ready=True), assigned(refused, group, ready=True))
+    await bench.deliver(joined(consented), joined(refused))
+    await replica(sender).dispatch()
+    assert [message.member_id for message in sender.sent] == [consented]
+    n = await bench.welcome(refused)
+    assert (n.state, n.reason, n.hearsay) == (State.SUPPRESSED, "no_consent", None)
+    told = [event.data.event_type for event in await bench.events((await bench.welcome(consented)).id)]
+    assert told == ["notification.suppressed", "notification.queued", "notification.sent"]
+    # What members itself refused is not asked again, whatever comes.
+    await bench.deliver(joined(refused, channels=("sms",)), moved(refused, 2, "BR-GAYA"))
+    assert await bench.dispatch() == 0
+
+
+async def test_a_forged_leaving_is_undone_by_the_repair(bench: Bench, peers: Peers, replica: Replica):
+    group, sender = peers.add_group(), Scripted()
+    forged, gone, long_ago = (peers.add_member() for _ in range(3))
+    peers.add_member(gone, status="left")
+    for member in (forged, gone, long_ago):
+        await bench.deliver(joined(member), assigned(member, group, ready=True), left(member, 2))
+        assert (await bench.welcome(member)).reason == "left"
+    old = {"$set": {"created_at": START}}
+    await bench.database["notifications"].update_one({"member_id": long_ago}, old)
+    everyone = [forged, gone, long_ago]
+
+    async def forget(work: UnitOfWork) -> None:
+        await bench.core.recipients.forget_heard(everyone, work.session)
+
+    await bench.runtime.outbox.transact(forget)
+    await bench.deliver(*[snapshot(member, 9) for member in everyone])
+    await replica(sender).dispatch()
+    assert [message.member_id for message in sender.sent] == [forged]
+    assert (await bench.welcome(gone)).state is State.SUPPRESSED  # members says so
+    assert (await bench.welcome(long_ago)).state is State.SUPPRESSED  # nobody is welcomed days later
+
+
+async def test_the_link_of_a_foreign_unit_is_not_sent(bench: Bench, peers: Peers, replica: Replica):
+    """A forged assignment names a group of another district; the genuine one follows."""
+    member, own = peers.add_member(), peers.add_group()
+    foreign, beside, above = (peers.add_group(unit=unit) for unit in ("BR-GAYA", "BR-SARANG", "BR"))
+    sender = Scripted()
+    await bench.deliver(joined(member))
+    for sequence, group in enumerate((foreign, beside, own), 1):
+        await bench.deliver(assigned(member, group, sequence, ready=True))
+        await bench.passes(timedelta(seconds=31))
+        await replica(sender).dispatch()
+        assert len(sender.sent) == (group == own)
+    assert link_of(own) in sender.sent[0].text
+    higher = peers.add_member()
+    await bench.deliver(joined(higher), assigned(higher, above, ready=True))
+    await replica(sender).dispatch()
+    assert link_of(above) in sender.sent[1].text
 
 
 async def test_a_consent_goes_for_its_purpose_and_channel_alone(bench: Bench, peers: Peers, replica: Replica):

@@ -147,7 +147,7 @@ async def test_one_welcome_in_the_right_state(
     peers.add_member(case.member, unit="BR-GAYA")
     peers.consents(case.member, *case.channels)
     for group, has_link in case.links.items():
-        peers.add_group(group, link=link_of(group) if has_link else None)
+        peers.add_group(group, link=link_of(group) if has_link else None, unit="BR")
     for step in steps:
         if isinstance(step, str):
             await bench.dispatch()

@@ -98,7 +98,7 @@ async def test_who_leaves_before_it_is_sent_is_not_welcomed(bench: Bench, peers:
 
 
 async def test_a_move_while_held_sends_the_new_groups_link(bench: Bench, peers: Peers):
-    member, old, new = peers.add_member(), peers.add_group(), peers.add_group()
+    member, old, new = peers.add_member(), peers.add_group(), peers.add_group(unit="BR-GAYA")
     await bench.deliver(joined(member), assigned(member, old), moved(member, 2), removed(member, old, 2))
     await bench.deliver(assigned(member, new, 3), invite(old, 1))
     peers.add_member(member, unit="BR-GAYA")

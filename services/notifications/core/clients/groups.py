@@ -1,4 +1,4 @@
-"""The groups service: a group's names and its invite link."""
+"""The groups service: a group's unit, its names and its invite link."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from services.notifications.core.clients.service import Answers, ServiceClient
 class Group:
     """`names` by language. The link admits its holder, so it is not in the repr."""
 
+    unit: str
     names: Mapping[str, str]
     invite_link: str | None = field(repr=False)
 
@@ -23,6 +24,7 @@ class _Group(BaseModel):
     """Bounded well above what groups accepts, so that no answer makes a message of any size."""
 
     id: str
+    unit: Annotated[str, Field(max_length=200)]
     name: Annotated[dict[str, Annotated[str, Field(max_length=1000)]], Field(max_length=50)]
     invite_link: Annotated[str | None, Field(max_length=2000)] = None
 
@@ -36,5 +38,5 @@ class GroupsClient:
         """At most 500 ids. Raises: `TransientError`."""
         answers = await self._service.resolve("/v1/groups/resolve", group_ids, _Group)
         return Answers(
-            {id_: Group(g.name, g.invite_link) for id_, g in answers.found.items()}, answers.failed
+            {id_: Group(g.unit, g.name, g.invite_link) for id_, g in answers.found.items()}, answers.failed
         )

@@ -302,10 +302,12 @@ class Applier:
         await self._count_dead(buried)
 
     async def _fresh(self, records: Sequence[DecodedRecord], work: UnitOfWork) -> list[DecodedRecord]:
-        """The records that are not applied yet, each once."""
+        """The records that are neither applied yet nor discarded as letters, each once."""
+        discarded = await self._dead_letters.discarded([d.record for d in records], work.session)
         by_id: dict[str, DecodedRecord] = {}
         for decoded in records:
-            by_id.setdefault(decoded.inbox_id, decoded)
+            if not (discarded and letter_id(decoded.record) in discarded):
+                by_id.setdefault(decoded.inbox_id, decoded)
         seen = await self._inbox.seen(list(by_id), work.session)
         return [decoded for id_, decoded in by_id.items() if id_ not in seen]
 

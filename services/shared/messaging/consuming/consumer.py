@@ -155,7 +155,7 @@ class BatchConsumer:
                 self._metrics.partitions.set(consumer.partitions())
                 # While the fuse is open, nothing is fetched; a restart forgets since when records wait.
                 if heads := self._lag.unseen(0.0 if self._fuse.open else PEEK_SECONDS):
-                    self._lag.fetched(await self._broker.read(heads))
+                    self._lag.fetched((await self._broker.read(heads)).records)
         except (TransientError, TimeoutError) as error:
             log.warning("consumer.lag_unknown", error=str(error))
         return Turn.NOTHING

@@ -14,6 +14,9 @@ from collections import deque
 from services.shared.clock import Clock
 from services.shared.database import Database, Document
 
+FUSE = "handlers"
+"""Release 0.1.0 has its own, `consumer`: a process of it that stops, beside new ones, over what only these
+know must not stop them."""
 WINDOW = 400
 RUN_LENGTH = 50
 
@@ -62,7 +65,7 @@ class Fuse:
 
     async def refresh(self) -> bool:
         """Read the shared state; True if the fuse is open."""
-        state = await self._fuses.find_one({"_id": "consumer"})
+        state = await self._fuses.find_one({"_id": FUSE})
         is_open = bool(state and state["open"])
         if self.open and not is_open:
             self._recent.clear()
@@ -73,7 +76,7 @@ class Fuse:
     async def state(self) -> Document:
         """`{open, since, cause, dead, of}`: `dead` of the last `of` records died; the last three are None
         while closed."""
-        state = await self._fuses.find_one({"_id": "consumer"}) or {}
+        state = await self._fuses.find_one({"_id": FUSE}) or {}
         why = {name: state.get(name) for name in ("cause", "dead", "of")}
         return {"open": bool(state.get("open")), "since": state.get("at"), **why}
 
@@ -82,4 +85,4 @@ class Fuse:
         await self.refresh()
 
     async def _write(self, state: Document) -> None:
-        await self._fuses.replace_one({"_id": "consumer"}, {**state, "at": self._clock.now()}, upsert=True)
+        await self._fuses.replace_one({"_id": FUSE}, {**state, "at": self._clock.now()}, upsert=True)

@@ -22,7 +22,7 @@ from services.shared.database import Document
 from services.shared.errors import PermanentError, TransientError
 from services.shared.faults import MAX_RACES, FaultFamily, classify, describe
 from services.shared.messaging.bisection import bisect
-from services.shared.messaging.broker import Broker, Partition, Record
+from services.shared.messaging.broker import Broker, Record
 from services.shared.messaging.codec import MAX_VALUE_BYTES, decode
 from services.shared.messaging.consuming.applier import Subscriptions
 from services.shared.messaging.consuming.decoding import DecodedRecord
@@ -33,6 +33,8 @@ from services.shared.messaging.dead_letters.store import (
     DeadLetters,
     Filter,
     letter_id,
+    partition_of,
+    place_id,
     place_of,
     record_of,
     subject_of,
@@ -48,6 +50,8 @@ PROBE_SECONDS: Final = 1.0
 """A database that commits a small transaction in this time is not to blame for one that took too long."""
 
 NOT_SUBSCRIBED: Final = "not_subscribed"
+NOT_ANSWERED: Final = "not_answered"
+"""The broker has not told whether it still has the record."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,12 +166,14 @@ class Replayer:
     async def _read(self, letters: Sequence[Document], run: _Replay) -> list[_Candidate]:
         """The letters that decode; the others are added to the report."""
         values = await self._dead_letters.values([letter["_id"] for letter in letters])
-        again = await self._read_again([letter for letter in letters if letter["_id"] not in values])
+        again, silent = await self._read_again([x for x in letters if x["_id"] not in values])
         candidates = []
         for letter in letters:
             id_ = letter["_id"]
             record = record_of(letter, values[id_]) if id_ in values else again.get(id_)
             try:
+                if id_ in silent:
+                    raise PermanentError(NOT_ANSWERED, "the broker does not answer about its partition")
                 if record is None:
                     raise PermanentError("not_read_again", "missing, changed, or of an unknown type")
                 candidates.append(_Candidate(letter, DecodedRecord(record, self._decode(record))))
@@ -184,15 +190,18 @@ class Replayer:
             raise PermanentError(NOT_SUBSCRIBED, "this service does not handle the type")
         return event
 
-    async def _read_again(self, letters: Sequence[Document]) -> dict[str, Record]:
-        """Records of letters without a value, if they are unchanged in the topic and may decode now."""
+    async def _read_again(self, letters: Sequence[Document]) -> tuple[dict[str, Record], set[str]]:
+        """Records of letters without a value, if they are unchanged in the topic and may decode now; and the
+        letters about which the broker gave no answer."""
         hopeful = [x for x in letters if x["type"] in BY_TYPE and 0 < x["bytes"] <= MAX_VALUE_BYTES]
         if not hopeful:
-            return {}
-        places = [(Partition(letter["topic"], letter["partition"]), letter["offset"]) for letter in hopeful]
-        found = {letter_id(record): record for record in await self._broker.read(places)}
+            return {}, set()
+        places = [(partition_of(letter), letter["offset"]) for letter in hopeful]
+        records, unanswered = await self._broker.read(places)
         sums = {letter["_id"]: letter["sha256"] for letter in hopeful}
-        return {id_: r for id_, r in found.items() if hashlib.sha256(r.value or b"").hexdigest() == sums[id_]}
+        found = {letter_id(record): record for record in records}
+        same = {id_: r for id_, r in found.items() if hashlib.sha256(r.value or b"").hexdigest() == sums[id_]}
+        return same, {place_id(*place) for place in unanswered}
 
     async def _handle(self, candidates: Sequence[_Candidate], run: _Replay) -> None:
         with tracing.spans(self._begin_spans(candidates)) as spans:

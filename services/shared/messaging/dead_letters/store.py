@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -35,11 +36,14 @@ from services.shared.messaging.metrics import MessagingMetrics
 from services.shared.messaging.publishing.outbox import UnitOfWork
 
 COUNT_SECONDS = 10.0
+DISCARDED_SECONDS: Final = 60.0
 LISTED: Final = ("dead", "replayed", "discarded")
 """The states of dead letters, which a listing without a state shows."""
 OPEN: Final = ("dead", "set_aside")
 """The states that end by a replay or a discard."""
 STATES: Final = (*LISTED, "set_aside")
+UPGRADE: Final = "upgrade"
+"""Named as the operator that settled a record which was set aside for a later release."""
 MAX_KINDS: Final = 500
 """Most pairs of type and reason in a summary. A type comes from a header, so the number of types has no
 bound."""
@@ -47,6 +51,9 @@ bound."""
 Place: TypeAlias = tuple[str, int, int]
 """`(topic, partition, offset)`: the order of letters."""
 IN_ORDER: Final = [("topic", 1), ("partition", 1), ("offset", 1)]
+
+
+_DISCARDED: Final = {"state": "discarded", "settled_by": {"$ne": UPGRADE}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +99,19 @@ class Filter:
 
 def letter_id(record: Record) -> str:
     """`topic:partition:offset`, the only name that every record has."""
-    return f"{record.partition.topic}:{record.partition.number}:{record.offset}"
+    return place_id(record.partition, record.offset)
+
+
+def place_id(partition: Partition, offset: int) -> str:
+    return f"{partition.topic}:{partition.number}:{offset}"
 
 
 def place_of(letter: Document) -> Place:
     return letter["topic"], letter["partition"], letter["offset"]
+
+
+def partition_of(letter: Document) -> Partition:
+    return Partition(letter["topic"], letter["partition"])
 
 
 def subject_of(letter: Document) -> tuple[str, str] | None:
@@ -111,6 +126,8 @@ class DeadLetters:
         self.topic = f"{group}.dlq"
         self._clock = clock
         self._metrics = metrics.dead_letters
+        self._any_discarded = False
+        self._look_again_at = 0.0
 
     async def watch(self, stop: asyncio.Event) -> None:
         """Update the gauge of open letters. Counted in every process, because operators settle letters in any
@@ -121,6 +138,21 @@ class DeadLetters:
         self._metrics.open.set(await self.count(Filter(state="dead")))
         self._metrics.set_aside.set(await self.count(Filter(state="set_aside")))
         return Turn.NOTHING
+
+    async def discarded(self, records: Sequence[Record], session: Session) -> set[str]:
+        """The ids of those letters of these records that an operator discarded.
+
+        Such a record comes again when offsets are set back, perhaps to a release that could apply it. Asks
+        only while there is any discarded letter, as was found at most `DISCARDED_SECONDS` ago.
+        """
+        if time.monotonic() >= self._look_again_at:
+            self._any_discarded = await self.letters.find_one(_DISCARDED) is not None
+            self._look_again_at = time.monotonic() + DISCARDED_SECONDS
+        if not self._any_discarded:
+            return set()
+        ids = {"_id": {"$in": [letter_id(record) for record in records]}}
+        found = self.letters.find({**ids, **_DISCARDED}, {"_id": 1}, session=session)
+        return {row["_id"] async for row in found}
 
     async def bury(self, work: UnitOfWork, failures: Sequence[FailedRecord]) -> Sequence[FailedRecord]:
         """Store the records with their reasons, and stage copies of dead ones for the dead-letter topic.
@@ -140,9 +172,11 @@ class DeadLetters:
             self._stage(work, letters)
         return tuple(by_id.values())
 
-    async def known_set_aside(self, types: Sequence[str], limit: int) -> Sequence[Document]:
+    async def known_set_aside(
+        self, types: Sequence[str], *, after: Place | None, limit: int
+    ) -> Sequence[Document]:
         """Records of these types that were set aside, in order."""
-        found = self.letters.find({"state": "set_aside", "type": {"$in": list(types)}})
+        found = self.letters.find({**Filter(state="set_aside").query(after), "type": {"$in": list(types)}})
         return await found.sort(IN_ORDER).limit(limit).to_list(None)
 
     async def declare_dead(self, id_: str, reason: str, detail: str, work: UnitOfWork) -> bool:
@@ -280,7 +314,7 @@ class DeadLetters:
 def record_of(letter: Document, value: bytes) -> Record:
     """The original record. Only for a letter whose value was kept."""
     return Record(
-        Partition(letter["topic"], letter["partition"]),
+        partition_of(letter),
         letter["offset"],
         bytes(letter["key"]),
         value,

@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry
 
 from services.shared.config.kafka_security import UNSECURED, Security
 from services.shared.errors import TransientError
-from services.shared.messaging.broker import Partition, Record
+from services.shared.messaging.broker import Partition, Reading
 from services.shared.messaging.kafka import decompression, patches
 from services.shared.messaging.kafka.admin import REQUEST_MS, partitions_of
 from services.shared.messaging.kafka.consumer import Gaps, KafkaConsumer, OnGap
@@ -103,7 +103,7 @@ class KafkaBroker:
         patches.keep_prefetching(raw)
         return consumer
 
-    async def read(self, places: Sequence[tuple[Partition, int]]) -> list[Record]:
+    async def read(self, places: Sequence[tuple[Partition, int]]) -> Reading:
         raw = self._raw_consumer(fetch_max_wait_ms=100, max_partition_fetch_bytes=READ_BYTES)
         await _started(raw)
         reader = self._reader(raw)

@@ -24,7 +24,7 @@ from aiokafka.errors import (
 )
 
 from services.shared.errors import TransientError
-from services.shared.messaging.broker import Backlog, Partition, RebalancedError, Record
+from services.shared.messaging.broker import Backlog, Partition, Reading, RebalancedError, Record
 from services.shared.messaging.kafka import patches
 from services.shared.messaging.kafka.faults import fetch_reason
 from services.shared.messaging.metrics import BrokerMetrics
@@ -331,22 +331,52 @@ class KafkaConsumer:
 
     # -- single records --------------------------------------------------------------------------------------
 
-    async def read(self, places: Sequence[tuple[Partition, int]]) -> list[Record]:
+    async def read(self, places: Sequence[tuple[Partition, int]]) -> Reading:
         """See `Broker.read`. Only for a consumer outside any group."""
-        wanted = [(self._topic_partition(partition), offset) for partition, offset in places]
-        try:
-            self._raw.assign({tp for tp, _ in wanted})
-            ends = await self._raw.end_offsets({tp for tp, _ in wanted})
-            found = [await self._at(tp, offset) for tp, offset in wanted if offset < ends[tp]]
-        except (KafkaError, OSError) as error:
-            raise TransientError(f"read failed: {type(error).__name__}") from error
-        return [record for record in found if record is not None]
+        by_partition: dict[TopicPartition, list[int]] = {}
+        for partition, offset in places:
+            by_partition.setdefault(self._topic_partition(partition), []).append(offset)
+        found: dict[tuple[Partition, int], Record] = {}
+        unanswered: list[tuple[Partition, int]] = []
+        for _, of_topic in groupby(by_partition, key=lambda tp: tp.topic):
+            limits = await self._limits_of(list(of_topic))
+            for tp in limits:
+                records, late = await self._read_partition(tp, by_partition[tp], limits[tp])
+                found |= {(record.partition, record.offset): record for record in records}
+                unanswered += [(self._partition(tp), offset) for offset in late]
+        return Reading([found[place] for place in places if place in found], unanswered)
 
-    async def _at(self, tp: TopicPartition, offset: int) -> Record | None:
-        """The record at this offset; waits at most `READ_SECONDS` when the log no longer has it."""
-        self._raw.seek(tp, offset)
-        fetched = await self._raw.getmany(tp, timeout_ms=int(READ_SECONDS * 1000), max_records=1)
-        return next((self._record(tp, r) for r in fetched.get(tp, ()) if r.offset == offset), None)
+    async def _limits_of(self, tps: Sequence[TopicPartition]) -> dict[TopicPartition, range | None]:
+        """The offsets that each of these partitions of one topic has; None if the broker does not say."""
+        self._raw.assign(tps)
+        try:
+            starts = await self._raw.beginning_offsets(tps)
+            ends = await self._raw.end_offsets(tps)
+        except (KafkaError, OSError):
+            return dict.fromkeys(tps)
+        return {tp: range(starts[tp], ends[tp]) for tp in tps}
+
+    async def _read_partition(
+        self, tp: TopicPartition, offsets: Sequence[int], there: range | None
+    ) -> tuple[list[Record], Sequence[int]]:
+        """The records, and the offsets that are still unanswered: the first that gets no answer within
+        `READ_SECONDS`, and all after it."""
+        if there is None:
+            return [], offsets
+        self._raw.assign([tp])
+        found: list[Record] = []
+        for n, offset in enumerate(offsets):
+            if offset not in there:
+                continue
+            self._raw.seek(tp, offset)
+            try:
+                fetched = await self._raw.getmany(tp, timeout_ms=int(READ_SECONDS * 1000), max_records=1)
+            except (KafkaError, OSError):
+                return found, offsets[n:]
+            if not fetched:
+                return found, offsets[n:]
+            found += [self._record(tp, raw) for raw in fetched[tp] if raw.offset == offset]
+        return found, ()
 
     async def stop(self) -> None:
         self.forget()
