@@ -147,7 +147,12 @@ class ServiceSettings(KafkaSettings, MongoSettings):
     http_port: Annotated[int, Field(ge=0, le=65_535)] = 8000
     """TCP port to listen on."""
     max_in_flight: AtLeastOne = 1024
-    """Requests in progress above which the service answers 429 to shed load."""
+    """Requests in progress above which the service answers 429 to shed load. A request whose body is still
+    coming is not in progress."""
+    max_in_flight_per_caller: AtLeastOne = 512
+    """Requests in progress above which a caller (a token's subject) gets 429 while others are answered."""
+    max_connections: AtLeastOne = 4096
+    """Connections above which new ones are refused. One address, such as a load balancer's, may have half."""
 
     mongo_database: str = ""
     """Name of the service's database. Empty: the name of the service."""

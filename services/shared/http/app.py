@@ -14,14 +14,17 @@ from starlette.types import Lifespan
 from services import __version__
 from services.shared.http.auth import Authenticator
 from services.shared.http.body import PROBLEM_SCHEMA, Route
+from services.shared.http.callers import Callers
 from services.shared.http.context import ContextMiddleware
 from services.shared.http.draining import Draining
+from services.shared.http.guard import ConnectionGuard
 from services.shared.http.health import Check, Readiness, health_routes
 from services.shared.http.metrics import HttpMetrics
 from services.shared.http.problem import HANDLERS
 
 MAX_BODY = 1024 * 1024
 MAX_IN_FLIGHT = 1024
+MAX_CONNECTIONS = 4096
 
 _STRING = {"type": "string"}
 _FIELD_ERROR = {
@@ -54,6 +57,8 @@ class ServiceApp(FastAPI):
     draining state."""
 
     authenticator: Authenticator
+    callers: Callers
+    guard: ConnectionGuard
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -77,6 +82,8 @@ def create_app(
     description: str = "",
     max_body: int = MAX_BODY,
     max_in_flight: int = MAX_IN_FLIGHT,
+    max_in_flight_per_caller: int = MAX_IN_FLIGHT // 2,
+    max_connections: int = MAX_CONNECTIONS,
     body_limits: Mapping[str, int] | None = None,
 ) -> ServiceApp:
     """Create the service's application.
@@ -105,11 +112,14 @@ def create_app(
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     app.authenticator = authenticator
-    draining = app.draining
+    draining, metrics = app.draining, HttpMetrics(registry)
+    app.callers = Callers(metrics, max_in_flight_per_caller)
+    app.guard = ConnectionGuard(metrics, max_connections)
     app.add_middleware(
         ContextMiddleware,
-        metrics=HttpMetrics(registry),
+        metrics=metrics,
         draining=draining,
+        callers=app.callers,
         max_in_flight=max_in_flight,
         max_body=max_body,
         body_limits=dict(body_limits or {}),

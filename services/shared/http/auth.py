@@ -226,6 +226,7 @@ class Require(SecurityBase):
         if identity is None:
             identity = await _authenticate(request)
             request.scope[_IDENTITY] = identity
+            request.app.callers.enter(request.scope, identity.subject)
         if not identity.has_scope(self.scope):
             raise _forbidden(self.scope)
         return identity

@@ -11,6 +11,7 @@ import structlog
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from services.shared.http.callers import Callers
 from services.shared.http.draining import Draining
 from services.shared.http.metrics import HttpMetrics, route_template
 from services.shared.http.problem import content_too_large, internal_error, overloaded, render
@@ -55,6 +56,7 @@ class ContextMiddleware:
         *,
         metrics: HttpMetrics,
         draining: Draining,
+        callers: Callers,
         max_in_flight: int,
         max_body: int,
         body_limits: Mapping[str, int],
@@ -62,6 +64,7 @@ class ContextMiddleware:
         self._app = app
         self._metrics = metrics
         self._draining = draining
+        self._callers = callers
         self._max_in_flight = max_in_flight
         self._max_body = max_body
         self._body_limits = body_limits
@@ -86,6 +89,7 @@ class ContextMiddleware:
             _access_log(scope, exchange.status)
         finally:
             self._in_flight -= 1
+            self._callers.leave(scope)
             status = exchange.status or CLIENT_CLOSED_REQUEST  # cancelled before an answer
             self._metrics.observe(scope, status, perf_counter() - started)
             if exchange.span:
@@ -102,10 +106,37 @@ class ContextMiddleware:
             await render(content_too_large(limit), scope)(scope, exchange.receive, exchange.send)
             return
         receive = exchange.receive
-        # The server enforces the Content-Length; only a body without one must be counted.
-        if exchange.content_length < 0 and scope["method"] not in _BODILESS:
-            receive = _counted(receive, limit)
+        if exchange.content_length > 0 or (exchange.content_length < 0 and scope["method"] not in _BODILESS):
+            receive = self._incoming(scope, receive, limit)
         await self._app(scope, receive, exchange.send)
+
+    def _incoming(self, scope: Scope, receive: Receive, limit: int) -> Receive:
+        """Receive a body of at most `limit` bytes. While a piece of it has not come, the request is not in
+        progress, but one of its caller's unfinished bodies."""
+        total = 0
+        complete = False
+
+        async def incoming() -> Message:
+            nonlocal total, complete
+            if complete:
+                return await receive()
+            self._callers.await_body(scope)
+            self._in_flight -= 1
+            try:
+                message = await receive()
+            finally:
+                self._in_flight += 1
+                self._callers.body_came(scope)
+            complete = not message.get("more_body")
+            total += len(message.get("body", b""))
+            if total > limit:
+                raise content_too_large(limit)
+            if self._in_flight > self._max_in_flight:
+                self._metrics.shed()
+                raise overloaded()
+            return message
+
+        return incoming
 
 
 class _Exchange:
@@ -146,20 +177,6 @@ class _Exchange:
             if self._draining.begun:  # so that the client's next request goes to another process
                 message["headers"].append((b"connection", b"close"))
         await self._send(message)
-
-
-def _counted(receive: Receive, limit: int) -> Receive:
-    total = 0
-
-    async def counting() -> Message:
-        nonlocal total
-        message = await receive()
-        total += len(message.get("body", b""))
-        if total > limit:
-            raise content_too_large(limit)
-        return message
-
-    return counting
 
 
 async def _fail(exchange: _Exchange, error: Exception) -> None:

@@ -23,6 +23,8 @@ from typing import Final
 import structlog
 import uvicorn
 
+from services.shared.http.guard import SWEEP_SECONDS, ConnectionGuard
+
 log = structlog.get_logger(__name__)
 
 STARTUP_FAILURE: Final = 3
@@ -67,10 +69,16 @@ class DrainingServer(uvicorn.Server):
     it has started."""
 
     def __init__(
-        self, config: uvicorn.Config, draining: Draining, seconds: float, signals: StopSignals
+        self,
+        config: uvicorn.Config,
+        draining: Draining,
+        guard: ConnectionGuard,
+        seconds: float,
+        signals: StopSignals,
     ) -> None:
         super().__init__(config)
         self._draining = draining
+        self._guard = guard
         self._seconds = seconds
         self._signals = signals
 
@@ -80,6 +88,12 @@ class DrainingServer(uvicorn.Server):
             if self._signals.received is not None:  # before this server took the signals over
                 self.should_exit = True
             yield
+
+    async def on_tick(self, counter: int) -> bool:
+        """Called by uvicorn ten times a second."""
+        if counter % (10 * SWEEP_SECONDS) == 0:
+            self._guard.sweep(self.server_state.connections)
+        return await super().on_tick(counter)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self._signals.heed(sig)
@@ -93,14 +107,20 @@ class DrainingServer(uvicorn.Server):
         loop.call_soon_threadsafe(loop.call_later, self._seconds, stop, sig, frame)
 
 
-def run(config: uvicorn.Config, draining: Draining, seconds: float, signals: StopSignals) -> None:
+def run(
+    config: uvicorn.Config,
+    draining: Draining,
+    guard: ConnectionGuard,
+    seconds: float,
+    signals: StopSignals,
+) -> None:
     """Serve until a signal, the one that came already included.
 
     Raises: `SystemExit` when the server could not start.
     """
     if signals.received is not None:
         return
-    server = DrainingServer(config, draining, seconds, signals)
+    server = DrainingServer(config, draining, guard, seconds, signals)
     server.run()
     if not server.started:
         sys.exit(STARTUP_FAILURE)

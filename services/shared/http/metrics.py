@@ -12,6 +12,18 @@ from services.shared.observability.metrics import exemplar
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 UNMATCHED = "unmatched"
+REFUSALS = (
+    "malformed",
+    "pipelined",
+    "head_too_large",
+    "head_too_slow",
+    "body_too_slow",
+    "unread",
+    "connections",
+    "caller_requests",
+    "caller_bodies",
+)
+"""Why a connection is cut (`guard`), or a request refused because of its caller's others (`callers`)."""
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
@@ -39,6 +51,14 @@ class HttpMetrics:
         self._shed = Counter(
             "sangathan_http_requests_shed", "Requests refused with 429 to shed load.", registry=registry
         )
+        self._refused = Counter(
+            "sangathan_http_refused",
+            "Connections cut and requests refused to protect other callers, by reason.",
+            ["reason"],
+            registry=registry,
+        )
+        for reason in REFUSALS:
+            self._refused.labels(reason)
         self._series: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
 
     def watch_in_flight(self, read: Callable[[], float]) -> None:
@@ -47,6 +67,10 @@ class HttpMetrics:
 
     def shed(self) -> None:
         self._shed.inc()
+
+    def refused(self, reason: str) -> None:
+        """Count a refusal for one of `REFUSALS`."""
+        self._refused.labels(reason).inc()
 
     def observe(self, scope: Scope, status: int, seconds: float) -> None:
         key = (scope["method"], route_template(scope), status // 100)

@@ -220,6 +220,8 @@ class Service:
             readiness={"mongodb": self._mongo_ready},
             lifespan=lifespan,
             max_in_flight=runtime.settings.max_in_flight,
+            max_in_flight_per_caller=runtime.settings.max_in_flight_per_caller,
+            max_connections=runtime.settings.max_connections,
             body_limits=limits,
         )
         for transient in (PyMongoError, TransientError, TimeoutError):

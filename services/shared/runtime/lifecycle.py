@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Callable
 from typing import Final, TypeVar
 
@@ -10,7 +11,9 @@ import uvicorn
 from prometheus_client import disable_created_metrics
 
 from services.shared.config.settings import ServiceSettings, unknown_variables
+from services.shared.http.app import ServiceApp
 from services.shared.http.draining import GRACEFUL_SECONDS, StopSignals, run
+from services.shared.http.guard import guarded_by
 from services.shared.observability.logs import configure_logs
 from services.shared.observability.tracing import TracingUnavailableError, configure_tracing, stop_tracing
 from services.shared.runtime.composition import Service
@@ -22,6 +25,8 @@ S = TypeVar("S", bound=ServiceSettings)
 FLUSH_SECONDS: Final = 1.0
 """Time for exporting the last spans. With `stop_seconds` and the last requests, the exit takes less than 10
 s."""
+OTHER_FILES: Final = 512
+"""Open files besides the callers' connections: those to MongoDB and Kafka, modules, logs."""
 SPARE_SECONDS: Final = 0.5
 """Seconds that the steps of a stop may take beyond their deadlines, before the watchdog ends the process."""
 
@@ -48,12 +53,23 @@ def serve(settings: S, build: Callable[[S], Service]) -> None:
         raise SystemExit(f"error: {missing}") from None
     disable_created_metrics()  # type: ignore[no-untyped-call]  # unused, and they double a scrape
     app = build(settings).app
-    config = uvicorn.Config(
+    allow_open_files(settings.max_connections)
+    try:
+        run(server_config(app, settings), app.draining, app.guard, settings.drain_seconds, signals)
+    finally:
+        stop_tracing(FLUSH_SECONDS)
+
+
+def server_config(app: ServiceApp, settings: ServiceSettings) -> uvicorn.Config:
+    """How every service serves its application."""
+    return uvicorn.Config(
         app,
         host=settings.http_host,
         port=settings.http_port,
         loop="uvloop",
-        http="httptools",
+        http=guarded_by(app.guard),
+        ws="none",
+        proxy_headers=False,  # nothing here depends on what a caller says about its address
         log_config=None,
         access_log=False,
         server_header=False,
@@ -61,7 +77,15 @@ def serve(settings: S, build: Callable[[S], Service]) -> None:
         timeout_keep_alive=30,
         backlog=4096,
     )
-    try:
-        run(config, app.draining, settings.drain_seconds, signals)
-    finally:
-        stop_tracing(FLUSH_SECONDS)
+
+
+def allow_open_files(connections: int) -> None:
+    """Raise the process's limit of open files so that `connections` fit, as far as its hard limit allows:
+    without a free file nothing can be accepted, not even a probe."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + OTHER_FILES
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < allowed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    if allowed < wanted:
+        log.warning("server.few_open_files", wanted=wanted, allowed=allowed)

@@ -1,0 +1,297 @@
+"""Bounds on what a connection may cost before its caller is known: bytes of headers, time, connections.
+
+`GuardedProtocol` is uvicorn's protocol with bounds, written for uvicorn 0.54, whose attributes are not public
+(ADR 0032 says why). tests/unit/http/test_guard.py fails when uvicorn changes them.
+
+A request is read in phases, and each has a bound:
+
+head    64 KiB and 10 s in all
+body    30 s of patience, which bytes earn back at 8 KiB/s: a slow line may send 1 GiB, a drip may not
+rest    what still comes of a body that was answered early is dropped for 5 s, up to 64 MiB, so that a client
+        that sends before it reads sees its answer and not a broken pipe
+
+One sweep a second looks at all connections, so a request starts no timer. It counts its own turns instead of
+reading a clock: a process that was held up blames no client for it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from enum import Enum
+from ipaddress import IPv6Address
+from typing import Any, Final
+
+import orjson
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from services.shared.http.metrics import HttpMetrics
+
+MAX_HEAD_BYTES: Final = 64 * 1024
+"""Request line and headers; also the most bytes of a body's framing (chunk extensions, trailers) at once."""
+MAX_PIPELINED: Final = 16
+"""Requests sent ahead on a connection that still waits for an answer."""
+MAX_REST_BYTES: Final = 64 * 1024 * 1024
+SWEEP_SECONDS: Final = 1
+HEAD_SECONDS: Final = 10.0
+BODY_SECONDS: Final = 30.0
+BODY_BYTES_PER_SECOND: Final = 8 * 1024
+REST_SECONDS: Final = 5.0
+UNREAD_SECONDS: Final = 60.0
+"""How long an answer may wait for a client that takes none of it."""
+ALWAYS_ADMITTED: Final = 16
+"""Connections that each address may have, even when all others are taken: a probe is one of them."""
+
+
+class Refused(Enum):
+    """Why a connection was cut: the label of the metric, and what the client is told."""
+
+    MALFORMED = ("malformed", 400, "bad-request", "Bad Request")
+    PIPELINED = ("pipelined", 400, "bad-request", "Bad Request")
+    HEAD_TOO_LARGE = ("head_too_large", 431, "headers-too-large", "Request Header Fields Too Large")
+    HEAD_TOO_SLOW = ("head_too_slow", 408, "request-timeout", "Request Timeout")
+    BODY_TOO_SLOW = ("body_too_slow", 408, "request-timeout", "Request Timeout")
+    CONNECTIONS = ("connections", 429, "too-many-connections", "Too Many Requests")
+    UNREAD = ("unread", 0, "", "")
+    """The client takes nothing of its answer."""
+
+    def __init__(self, reason: str, status: int, slug: str, title: str) -> None:
+        self.reason = reason
+        content = orjson.dumps(
+            {"type": f"urn:sangathan:problem:{slug}", "title": title, "status": status, "instance": "/"}
+        )
+        self.answer = (
+            f"HTTP/1.1 {status} {title}\r\ncontent-type: application/problem+json\r\n"
+            f"content-length: {len(content)}\r\nconnection: close\r\n\r\n"
+        ).encode() + content
+
+
+class ConnectionGuard:
+    """Counts the connections of a process and admits new ones; shared by the application and its server.
+
+    One address may have half of `max_connections`: behind a load balancer all callers have its address, and
+    half is still more than can be answered at once.
+    """
+
+    def __init__(self, metrics: HttpMetrics, max_connections: int) -> None:
+        self._metrics = metrics
+        self._most = max_connections
+        self._by_address: Counter[str] = Counter()
+        self._open = 0
+
+    def opened(self, address: str) -> bool:
+        """Count a connection; whether it is admitted."""
+        self._open += 1
+        self._by_address[address] += 1
+        own = self._by_address[address]
+        return own <= ALWAYS_ADMITTED or (self._open <= self._most and own <= self._most // 2)
+
+    def closed(self, address: str) -> None:
+        self._open -= 1
+        self._by_address[address] -= 1
+        if not self._by_address[address]:
+            del self._by_address[address]
+
+    def refused(self, why: Refused) -> None:
+        self._metrics.refused(why.reason)
+
+    def sweep(self, connections: Iterable[Any]) -> None:
+        """Take `SWEEP_SECONDS` from the patience with each connection that waits for its client."""
+        for connection in list(connections):
+            connection.sweep()
+
+
+class _Phase(Enum):
+    IDLE = 0
+    HEAD = 1
+    BODY = 2
+    REST = 3
+
+
+_IDLE, _HEAD, _BODY, _REST = _Phase
+
+
+_AT_ONCE: Final = frozenset({Refused.HEAD_TOO_SLOW, Refused.BODY_TOO_SLOW, Refused.CONNECTIONS})
+"""Refusals after which nothing more is read: either nothing comes, or there is no room to wait for it."""
+
+
+class _RefusedError(Exception):
+    """Stops the parser; the protocol knows why."""
+
+
+class _Dropped(list[tuple[bytes, bytes]]):
+    """Takes the trailers of a chunked body, which nobody reads."""
+
+    def append(self, _: object) -> None:
+        pass
+
+
+class _Lingering:
+    """The transport as a request sees it whose body is still coming: its closing waits for that body."""
+
+    def __init__(self, protocol: GuardedProtocol) -> None:
+        self.write = protocol.transport.write
+        self.is_closing = protocol.transport.is_closing
+        self.close = protocol.close_when_read
+
+
+class GuardedProtocol(HttpToolsProtocol):
+    """uvicorn's protocol with bounds. `guarded_by` makes the class that a server uses."""
+
+    guard: ConnectionGuard
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._phase = _HEAD
+        self._patience = HEAD_SECONDS
+        self._fruitless = 0  # bytes since the last request, head or piece of a body was complete
+        self._most_fruitless = MAX_HEAD_BYTES
+        self._earned = 0  # bytes of the body since the last sweep
+        self._unread = 0.0
+        self._unsent = 0
+        self._refusal: Refused | None = None
+        self._close_when_read = False
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._address = _network(self.client[0]) if self.client else ""
+        if not self.guard.opened(self._address):
+            self._refuse(Refused.CONNECTIONS)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.guard.closed(self._address)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        self._fruitless += len(data)
+        if self._refusal is not None:
+            self._unset_keepalive_if_required()
+        else:
+            if self._phase is _IDLE:
+                self._enter(_HEAD, HEAD_SECONDS)
+            super().data_received(data)
+            if self._phase is _BODY and self.cycle.transport is self.transport:
+                self.cycle.transport = _Lingering(self)  # type: ignore[assignment]
+        if self._fruitless > self._most_fruitless:
+            if self._phase is _REST:
+                self.transport.close()
+            else:
+                self._refuse(Refused.HEAD_TOO_LARGE)
+
+    def on_headers_complete(self) -> None:
+        # The bytes include what follows the head in the same read, so an exact count is rarely needed.
+        if self._fruitless > MAX_HEAD_BYTES and self._head_bytes() > MAX_HEAD_BYTES:
+            self._refusal = Refused.HEAD_TOO_LARGE
+        elif len(self.pipeline) >= MAX_PIPELINED:
+            self._refusal = Refused.PIPELINED
+        if self._refusal is not None:
+            raise _RefusedError
+        super().on_headers_complete()
+        self.headers = _Dropped()
+        self._fruitless = self._earned = 0
+        self._enter(_BODY, BODY_SECONDS)
+
+    def on_body(self, body: bytes) -> None:
+        self._earned += len(body)
+        if self._phase is _BODY:
+            self._fruitless = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        self._phase = _IDLE
+        self._fruitless = 0
+        self._most_fruitless = MAX_HEAD_BYTES
+        if self._close_when_read:
+            self.transport.close()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self._phase is _BODY and self.cycle.response_complete:
+            self._drop_the_rest()
+
+    def send_400_response(self, msg: str) -> None:
+        """Called by uvicorn when the parser stops."""
+        self._refuse(self._refusal or Refused.MALFORMED)
+
+    def close_when_read(self) -> None:
+        """Close the connection, but not before the body has come or its time is over."""
+        self.pipeline.clear()
+        if self._phase is _BODY or self._phase is _REST:
+            self._close_when_read = True
+            self._drop_the_rest()
+        else:
+            self.transport.close()
+
+    def sweep(self) -> None:
+        """Take a second from the patience with a client that this connection waits for."""
+        if self.transport.is_closing() or self.flow.write_paused:
+            self._sweep_unread()
+        elif self._phase is not _IDLE and not self.flow.read_paused:
+            if self._phase is _BODY:
+                earned = self._earned / BODY_BYTES_PER_SECOND
+                self._patience, self._earned = min(BODY_SECONDS, self._patience + earned), 0
+            self._patience -= SWEEP_SECONDS
+            if self._patience < 0:
+                self._give_up()
+
+    def _sweep_unread(self) -> None:
+        unsent = self.transport.get_write_buffer_size()
+        self._unread = self._unread + SWEEP_SECONDS if unsent == self._unsent else 0.0
+        self._unsent = unsent
+        if self._unread > UNREAD_SECONDS:
+            self.guard.refused(Refused.UNREAD)
+            self.transport.abort()
+
+    def _give_up(self) -> None:
+        if self._phase is _BODY:
+            self._refuse(Refused.BODY_TOO_SLOW)
+        elif self._phase is _HEAD and self._fruitless:
+            self._refuse(Refused.HEAD_TOO_SLOW)
+        else:
+            self.transport.close()
+
+    def _refuse(self, why: Refused) -> None:
+        """Tell the client why, unless an answer has begun; then read no more requests and close."""
+        self._refusal = why
+        self.guard.refused(why)
+        cycle = self.cycle
+        begun = bool(self.pipeline) or (
+            cycle is not None and cycle.response_started and not cycle.response_complete
+        )
+        if not begun:
+            self.transport.write(why.answer)
+        if cycle is not None and not cycle.response_complete:
+            cycle.disconnected = True
+            cycle.message_event.set()
+        self.pipeline.clear()
+        if begun or why in _AT_ONCE:
+            self.transport.close()
+        else:
+            self.transport.write_eof()
+            self._close_when_read = True
+            self._drop_the_rest()
+
+    def _drop_the_rest(self) -> None:
+        if self._phase is not _REST:
+            self._enter(_REST, REST_SECONDS)
+            self._fruitless, self._most_fruitless = 0, MAX_REST_BYTES
+            self.flow.resume_reading()
+
+    def _enter(self, phase: _Phase, patience: float) -> None:
+        self._phase, self._patience = phase, patience
+
+    def _head_bytes(self) -> int:
+        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+
+
+def guarded_by(guard: ConnectionGuard) -> type[GuardedProtocol]:
+    """The protocol of a server whose connections `guard` counts."""
+    return type("Guarded", (GuardedProtocol,), {"guard": guard})
+
+
+def _network(address: str) -> str:
+    """The address, or for IPv6 the network of 64 bits in which a caller has all addresses."""
+    if ":" not in address:
+        return address
+    return str(int(IPv6Address(address.partition("%")[0])) >> 64)

@@ -1,0 +1,358 @@
+"""The server that every service runs, under clients that send too much, too slowly, or too much at once."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import socket
+import subprocess
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import pytest
+from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
+
+from infra.local.ports import HOST
+from services.shared.config.settings import ServiceSettings
+from services.shared.http import callers, guard
+from services.shared.http.draining import DrainingServer, StopSignals
+from services.shared.runtime.lifecycle import server_config
+
+HEAD = b"POST /v1/things HTTP/1.1\r\nHost: things\r\n"
+MEBIBYTE = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Served:
+    port: int
+    token: str
+    registry: CollectorRegistry
+
+    @property
+    def authorized(self) -> bytes:
+        return HEAD + f"Authorization: Bearer {self.token}\r\nContent-Type: application/json\r\n".encode()
+
+    def refused(self, reason: str) -> float | None:
+        return self.registry.get_sample_value("sangathan_http_refused_total", {"reason": reason})
+
+    def connect(self) -> socket.socket:
+        return socket.create_connection((HOST, self.port), timeout=15)
+
+
+@pytest.fixture
+def serve(make_app: Callable[..., FastAPI], token, registry) -> Iterator[Callable[..., Served]]:
+    """`serve(max_connections=40)`: the application on a port, in a thread with the loop of production."""
+    stops = []
+
+    def start(**options: object) -> Served:
+        app = make_app(**options)
+        settings = ServiceSettings(service="things", http_port=0)
+        server = DrainingServer(server_config(app, settings), app.draining, app.guard, 0, StopSignals(60))
+        thread = threading.Thread(target=server.run, daemon=True)
+        thread.start()
+        stops.append((server, thread))
+        while not server.started:
+            assert thread.is_alive()
+            time.sleep(0.01)
+        return Served(server.servers[0].sockets[0].getsockname()[1], token(), registry)
+
+    yield start
+    for server, thread in stops:
+        server.should_exit = server.force_exit = True
+        thread.join(10)
+
+
+@pytest.fixture
+def served(serve) -> Served:
+    return serve()
+
+
+def answer(connection: socket.socket) -> bytes:
+    """What the server says until it closes; as much of it as came before a reset."""
+    said = b""
+    try:
+        while piece := connection.recv(65536):
+            said += piece
+    except ConnectionResetError:
+        pass
+    return said
+
+
+def endless(connection: socket.socket, start: bytes, piece: bytes, most: int) -> tuple[int, bytes]:
+    """Send `piece` again and again until the server refuses; how much was sent, and the answer."""
+    sent = 0
+    connection.sendall(start)
+    connection.setblocking(False)
+    deadline = time.monotonic() + 10
+    while sent < most and time.monotonic() < deadline:
+        try:
+            sent += connection.send(piece)
+        except BlockingIOError:
+            time.sleep(0.001)
+        except OSError:
+            break
+        try:
+            if said := connection.recv(65536):
+                return sent, said
+        except BlockingIOError:
+            continue
+        except OSError:
+            break
+    return sent, b""
+
+
+@pytest.mark.parametrize(
+    ("start", "piece", "status"),
+    [
+        pytest.param(HEAD, b"X-Filler: " + b"x" * 1000 + b"\r\n", b"431", id="headers"),
+        pytest.param(HEAD + b"X-Filler: ", b"x" * 1000, b"431", id="one_header"),
+        pytest.param(b"", b"GET /" + b"x" * 1000, b"400", id="target"),
+        pytest.param(b"GET /", b"x" * 1000, b"431", id="long_target"),
+        pytest.param(b"", b"\r\n" * 500, b"431", id="empty_lines"),
+    ],
+)
+def test_an_endless_head_is_cut(served: Served, start: bytes, piece: bytes, status: bytes) -> None:
+    with served.connect() as connection:
+        sent, said = endless(connection, start, piece, 8 * MEBIBYTE)
+    assert said.split(b" ")[1] == status
+    assert b"application/problem+json" in said
+    assert sent < 4 * MEBIBYTE  # most of it is in the buffers of the system
+
+
+@pytest.mark.parametrize(
+    ("start", "piece"),
+    [
+        pytest.param(b"1\r\n{\r\n0\r\n", b"X-Trailer: " + b"x" * 1000 + b"\r\n", id="trailers"),
+        pytest.param(b"1\r\n{\r\n0\r\nX-Trailer: ", b"x" * 1000, id="one_trailer"),
+        pytest.param(b"1\r\n{\r\n5;name=", b"x" * 1000, id="chunk_extension"),
+    ],
+)
+def test_endless_framing_of_a_body_is_cut(served: Served, start: bytes, piece: bytes) -> None:
+    with served.connect() as connection:
+        head = served.authorized + b"Transfer-Encoding: chunked\r\n\r\n"
+        sent, said = endless(connection, head + start, piece, 8 * MEBIBYTE)
+    assert said.startswith(b"HTTP/1.1 431 ")
+    assert sent < 4 * MEBIBYTE
+
+
+def test_a_head_of_the_limit_passes_and_trailers_are_dropped(served: Served) -> None:
+    with served.connect() as connection:
+        connection.sendall(
+            b"GET /context HTTP/1.1\r\nHost: things\r\nX-Filler: " + b"x" * 65_000 + b"\r\n\r\n"
+        )
+        assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
+        # A body in the same read as the head is not counted as head.
+        body = b"x" * 200_000
+        connection.sendall(b"POST /imports HTTP/1.1\r\nHost: things\r\nContent-Length: 200000\r\n\r\n" + body)
+        assert b'{"bytes":200000}' in connection.recv(65536)
+        connection.sendall(
+            b"POST /imports HTTP/1.1\r\nHost: things\r\nTransfer-Encoding: chunked\r\n\r\n"
+            b"3\r\nabc\r\n0\r\nX-Trailer: 1\r\n\r\n"
+        )
+        assert b'{"bytes":3}' in connection.recv(65536)
+
+
+def test_more_than_a_few_requests_sent_ahead_are_refused(served: Served) -> None:
+    with served.connect() as connection:
+        connection.sendall(b"GET /context HTTP/1.1\r\nHost: things\r\n\r\n" * 5000)
+        assert answer(connection).count(b"HTTP/1.1 200 ") < 100
+    assert served.refused("pipelined") == 1
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Patience of a second or two instead of ten and thirty."""
+    monkeypatch.setattr(guard, "HEAD_SECONDS", 1.0)
+    monkeypatch.setattr(guard, "BODY_SECONDS", 1.0)
+    monkeypatch.setattr(guard, "REST_SECONDS", 1.0)
+    monkeypatch.setattr(guard, "UNREAD_SECONDS", 1.0)
+
+
+async def drip(served: Served, start: bytes, piece: bytes, seconds: float) -> bytes:
+    """Send `piece` ten times a second until the server says something or closes, or the time is over."""
+    reader, writer = await asyncio.open_connection(HOST, served.port)
+    said = asyncio.create_task(reader.read(65536))
+    writer.write(start)
+    for _ in range(int(seconds * 10)):
+        await asyncio.wait([said], timeout=0.1)
+        if said.done():
+            break
+        writer.write(piece)
+    writer.close()
+    if not said.done():
+        said.cancel()
+        return b"still open"
+    return b"reset" if said.exception() else said.result()
+
+
+async def all_of(served: Served, pieces: Sequence[tuple[bytes, bytes]], seconds: float) -> list[bytes]:
+    return await asyncio.gather(*(drip(served, *each, seconds) for each in pieces))
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_slow_heads_and_bodies_are_closed_and_a_slow_line_is_not(served: Served) -> None:
+    json = served.authorized + b"Content-Length: 100000\r\n\r\n{"
+    chunked = served.authorized + b"Transfer-Encoding: chunked\r\n\r\n"
+    stream = b"POST /imports HTTP/1.1\r\nHost: things\r\nContent-Length: 1000000\r\n\r\n"
+    slow = [
+        (HEAD, b"X: y\r\n"),
+        (b"", b"\r\n"),
+        (HEAD + b"X-Long: ", b"x"),
+        (json, b" "),
+        (json, b""),
+        (chunked, b"1\r\n \r\n"),
+        (chunked + b"1;x=", b"y"),
+        (stream, b"x"),
+    ]
+    # 20 kB a second is above the least rate, however long it takes; and sending nothing at all is no offence:
+    # the connection is closed without a word.
+    *said, fast, silent = await all_of(served, [*slow, (stream, b"x" * 2000), (b"", b"")], 4)
+    assert [each[:13] for each in said] == [b"HTTP/1.1 408 "] * len(slow)
+    assert fast == b"still open"
+    assert silent == b""
+    assert served.refused("head_too_slow") == 3
+    assert served.refused("body_too_slow") == 5
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_client_that_does_not_read_its_answers_is_cut(serve) -> None:
+    from fastapi import APIRouter  # noqa: PLC0415
+    from starlette.responses import StreamingResponse  # noqa: PLC0415
+
+    from services.shared.http.body import Route  # noqa: PLC0415
+
+    router = APIRouter(route_class=Route)
+
+    @router.get("/endless")
+    async def stream() -> StreamingResponse:
+        async def pieces() -> AsyncIterator[bytes]:
+            while True:
+                yield b"x" * 65536
+                await asyncio.sleep(0)
+
+        return StreamingResponse(pieces())
+
+    served = serve(routers=[router])
+    reader, writer = await asyncio.open_connection(HOST, served.port, limit=1024)
+    writer.write(b"GET /endless HTTP/1.1\r\nHost: things\r\n\r\n")
+    async with asyncio.timeout(10):
+        while not served.refused("unread"):
+            await asyncio.sleep(0.1)
+    writer.transport.abort()
+
+
+def test_a_plain_client_sees_why_its_body_is_refused(served: Served) -> None:
+    """Clients that send everything before they read, as most do."""
+    url = f"http://{HOST}:{served.port}"
+    body = b"x" * (16 * MEBIBYTE)
+    for path, headers, status in (
+        ("/v1/things", {}, 413),
+        ("/v1/things", {"Authorization": f"Bearer {served.token}"}, 413),
+        ("/nowhere", {"Connection": "close"}, 413),
+    ):
+        connection = http.client.HTTPConnection(HOST, served.port, timeout=15)
+        connection.request("POST", path, body, headers)
+        assert connection.getresponse().status == status
+        connection.close()
+    with pytest.raises(urllib.error.HTTPError, match="413"):  # urllib sends Connection: close
+        urllib.request.urlopen(f"{url}/v1/things", body, timeout=15)
+    # Below the limit of this path, but the caller is unknown, or the type is wrong.
+    half = b"x" * (MEBIBYTE // 2)
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        urllib.request.urlopen(f"{url}/v1/things", half, timeout=15)
+    curl = subprocess.run(
+        ["curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "-H", "Expect:", "--data-binary", "@-"]
+        + ["-H", f"Authorization: Bearer {served.token}", f"{url}/v1/things"],
+        input=half,
+        capture_output=True,
+        check=False,
+    )
+    assert curl.stdout == b"415", curl.stderr
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_the_rest_of_a_refused_body_is_bounded(serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    served = serve()
+    endless_body = HEAD + b"Content-Length: 1000000000000\r\n\r\n"
+    [said] = await all_of(served, [(endless_body, b"x" * 1000)], 4)
+    assert said == b"reset" or said.startswith(b"HTTP/1.1 413 ")
+    monkeypatch.setattr(guard, "REST_SECONDS", 60.0)
+    monkeypatch.setattr(guard, "MAX_REST_BYTES", MEBIBYTE)
+    with served.connect() as connection:
+        connection.sendall(endless_body)
+        with pytest.raises(OSError):
+            for _ in range(64):
+                connection.sendall(b"x" * MEBIBYTE)
+
+
+async def test_unfinished_bodies_of_one_caller_cost_no_other_a_slot(serve, token, monkeypatch) -> None:
+    monkeypatch.setattr(callers, "MAX_UNFINISHED_BODIES", 8)
+    served = serve(max_in_flight=4)
+    assert post(served) == 201
+    unfinished = served.authorized + b"Content-Length: 100\r\n\r\n{"
+    held = []
+    for _ in range(12):
+        held.append(asyncio.create_task(drip(served, unfinished, b"", 2)))
+        await asyncio.sleep(0.05)
+    # While eight are open, twice as many as may be in progress, other callers are answered.
+    assert (await asyncio.to_thread(post, replace(served, token=token(sub="user-2")))) == 201
+    said = await asyncio.gather(*held)
+    assert said.count(b"still open") == 8
+    assert sum(each.startswith(b"HTTP/1.1 429 ") for each in said) == 4
+    assert served.refused("caller_bodies") == 4
+    assert served.registry.get_sample_value("sangathan_http_requests_shed_total") == 0
+    await asyncio.sleep(0.1)
+    assert served.registry.get_sample_value("sangathan_http_requests_in_flight") == 0
+
+
+def post(served: Served) -> int:
+    connection = http.client.HTTPConnection(HOST, served.port, timeout=15)
+    headers = {"Authorization": f"Bearer {served.token}", "Content-Type": "application/json"}
+    connection.request("POST", "/v1/things", b'{"name": "Asha"}', headers)
+    status = connection.getresponse().status
+    connection.close()
+    return status
+
+
+def test_one_address_does_not_take_every_connection(serve) -> None:
+    served = serve(max_connections=40)
+    held = [served.connect() for _ in range(25)]
+    refused = [each for each in held[20:] if answer(each).startswith(b"HTTP/1.1 429 ")]
+    assert len(refused) == 5
+    assert served.refused("connections") == 5
+    held[0].sendall(b"GET /livez HTTP/1.1\r\nHost: things\r\n\r\n")
+    assert held[0].recv(1000).startswith(b"HTTP/1.1 200 ")
+    for each in held:
+        each.close()
+    assert post(served) == 201
+
+
+def test_an_address_always_has_a_few_connections() -> None:
+    registry = CollectorRegistry()
+    from services.shared.http.metrics import HttpMetrics  # noqa: PLC0415
+
+    door = guard.ConnectionGuard(HttpMetrics(registry), max_connections=100)
+    assert all(door.opened(f"10.0.0.{n % 3}") for n in range(100))
+    assert not door.opened("10.0.0.1")
+    assert all(door.opened("10.0.0.9") for _ in range(guard.ALWAYS_ADMITTED))
+    for n in range(100):
+        door.closed(f"10.0.0.{n % 3}")
+    assert door.opened("10.0.0.2")
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("10.0.0.1", "10.0.0.2", False),
+        ("2001:db8::1", "2001:db8:0:0:ffff::1", True),
+        ("2001:db8::1", "2001:db8:0:1::1", False),
+        ("fe80::1%eth0", "fe80::2%eth0", True),
+    ],
+)
+def test_the_addresses_of_a_caller(one: str, other: str, same: bool) -> None:
+    assert (guard._network(one) == guard._network(other)) is same
