@@ -14,13 +14,16 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import pytest
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from prometheus_client import CollectorRegistry
+from starlette.responses import StreamingResponse
 
 from infra.local.ports import HOST
 from services.shared.config.settings import ServiceSettings
 from services.shared.http import callers, guard
+from services.shared.http.body import Route
 from services.shared.http.draining import DrainingServer, StopSignals
+from services.shared.http.metrics import HttpMetrics
 from services.shared.runtime.lifecycle import server_config
 
 HEAD = b"POST /v1/things HTTP/1.1\r\nHost: things\r\n"
@@ -221,11 +224,6 @@ async def test_slow_heads_and_bodies_are_closed_and_a_slow_line_is_not(served: S
 
 @pytest.mark.usefixtures("impatient")
 async def test_a_client_that_does_not_read_its_answers_is_cut(serve) -> None:
-    from fastapi import APIRouter  # noqa: PLC0415
-    from starlette.responses import StreamingResponse  # noqa: PLC0415
-
-    from services.shared.http.body import Route  # noqa: PLC0415
-
     router = APIRouter(route_class=Route)
 
     @router.get("/endless")
@@ -238,10 +236,10 @@ async def test_a_client_that_does_not_read_its_answers_is_cut(serve) -> None:
         return StreamingResponse(pieces())
 
     served = serve(routers=[router])
-    reader, writer = await asyncio.open_connection(HOST, served.port, limit=1024)
+    _, writer = await asyncio.open_connection(HOST, served.port, limit=1024)
     writer.write(b"GET /endless HTTP/1.1\r\nHost: things\r\n\r\n")
     async with asyncio.timeout(10):
-        while not served.refused("unread"):
+        while not served.refused("unread"):  # noqa: ASYNC110 (counted by another thread)
             await asyncio.sleep(0.1)
     writer.transport.abort()
 
@@ -266,8 +264,10 @@ def test_a_plain_client_sees_why_its_body_is_refused(served: Served) -> None:
     with pytest.raises(urllib.error.HTTPError, match="401"):
         urllib.request.urlopen(f"{url}/v1/things", half, timeout=15)
     curl = subprocess.run(
-        ["curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "-H", "Expect:", "--data-binary", "@-"]
-        + ["-H", f"Authorization: Bearer {served.token}", f"{url}/v1/things"],
+        [
+            *("curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "-H", "Expect:", "--data-binary", "@-"),
+            *("-H", f"Authorization: Bearer {served.token}", f"{url}/v1/things"),
+        ],
         input=half,
         capture_output=True,
         check=False,
@@ -285,9 +285,8 @@ async def test_the_rest_of_a_refused_body_is_bounded(serve, monkeypatch: pytest.
     monkeypatch.setattr(guard, "MAX_REST_BYTES", MEBIBYTE)
     with served.connect() as connection:
         connection.sendall(endless_body)
-        with pytest.raises(OSError):
-            for _ in range(64):
-                connection.sendall(b"x" * MEBIBYTE)
+        with pytest.raises(OSError, match=r"reset|pipe"):
+            connection.sendall(b"x" * 64 * MEBIBYTE)
 
 
 async def test_unfinished_bodies_of_one_caller_cost_no_other_a_slot(serve, token, monkeypatch) -> None:
@@ -334,8 +333,6 @@ def test_one_address_does_not_take_every_connection(serve) -> None:
 
 def test_an_address_always_has_a_few_connections() -> None:
     registry = CollectorRegistry()
-    from services.shared.http.metrics import HttpMetrics  # noqa: PLC0415
-
     door = guard.ConnectionGuard(HttpMetrics(registry), max_connections=100)
     assert all(door.opened(f"10.0.0.{n % 3}") for n in range(100))
     assert not door.opened("10.0.0.1")
