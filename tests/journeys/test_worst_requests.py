@@ -41,6 +41,7 @@ IMPORTS: Mapping[str, Callable[[], Iterator[bytes]]] = {
             b"code,level,name_en,name_hi,women_target\n" + b"\n" * 30 * MEBIBYTE,
             b"code,level,name_en,name_hi,women_target\n" + _units(150_000),
             b"\xff" * 8 * MEBIBYTE,
+            b'{"a":' * 4 * MEBIBYTE,
         )
     )
 }
@@ -217,6 +218,7 @@ async def slowest_livez(port: int, sent: Sent) -> tuple[float, int]:
     return max(probe.slowest, time.monotonic() - began), status
 
 
+@pytest.mark.heavy
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("service", ["members", "groups", "notifications", "analytics"])
 async def test_no_single_request_holds_a_service_up(stack: LocalStack, service: str) -> None:

@@ -60,7 +60,7 @@ def tree_router(tree: TreeService, imports: UnitImportJob) -> APIRouter:
     @router.post(
         "/units/imports",
         response_model=ImportOut,
-        responses={202: {"model": JobOut}, **problems(400, 413, 415, 422)},
+        responses={202: {"model": JobOut}, **problems(400, 404, 413, 415, 422)},
         openapi_extra={
             "requestBody": {"required": True, "content": {"text/csv": {"schema": {"type": "string"}}}}
         },
@@ -77,6 +77,7 @@ def tree_router(tree: TreeService, imports: UnitImportJob) -> APIRouter:
         are loaded at once (200); more become a job (202), whose `result` is what a shorter file is answered
         with. An Idempotency-Key makes a repeated request answer the same job.
         """
+        tree.check_may_import(caller)
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "text/csv":
             raise Problem(415, "unsupported-media-type", "Unsupported media type", "send text/csv")
         if job := await imports.earlier(key):

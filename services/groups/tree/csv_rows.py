@@ -122,7 +122,7 @@ def check_file(
             errors.add([FieldError(pointer, "appears twice")])
         if not can_access(unit.code):
             errors.add([FieldError(pointer, "is outside your units")])
-        if unit.parent in missing_parents:
+        elif unit.parent in missing_parents:
             errors.add([FieldError(pointer, "its parent is neither in this file nor in the tree")])
     return errors
 

@@ -29,6 +29,7 @@ class TreeService:
     def __init__(self, core: Core, store: TreeStore) -> None:
         self._core = core
         self._store = store
+        self._one_file = asyncio.Lock()
 
     async def get(self, caller: Identity, code: str) -> Unit:
         """Raises: `NotFoundError`."""
@@ -77,19 +78,26 @@ class TreeService:
     async def check_import(self, caller: Identity, content: bytes) -> list[Unit]:
         """The units of a CSV file in the order of writing, checked: parents are in the file or in the tree.
 
-        All that grows with the file is done in threads: 5,000 rows take about a tenth of a second.
+        All that grows with the file is done in threads: 5,000 rows take about a tenth of a second. One file
+        is checked at a time, because the threads take processor time from everything else.
 
-        Raises: `UnicodeDecodeError`; `InvalidError` with a pointer `/rows/<line>/<column>` for each bad
-            field.
+        Raises: `NotFoundError` for a caller without a unit; `UnicodeDecodeError`; `InvalidError` with a
+            pointer `/rows/<line>/<column>` for each bad field.
         """
-        units, errors, outside = await asyncio.to_thread(_check_rows, content)
-        if not units and not errors:
-            raise invalid_import([FieldError("/rows", "there are no rows")])
-        missing = await self._unknown(outside)
-        errors.add(await asyncio.to_thread(check_file, units, caller.can_access, missing))
-        if errors:
-            raise invalid_import(errors, errors.total)
-        return await asyncio.to_thread(parents_first, units.values())
+        self.check_may_import(caller)
+        async with self._one_file:
+            units, errors, outside = await asyncio.to_thread(_check_rows, content)
+            if not units and not errors:
+                raise invalid_import([FieldError("/rows", "there are no rows")])
+            missing = await self._unknown(outside)
+            errors.add(await asyncio.to_thread(check_file, units, caller.can_access, missing))
+            if errors:
+                raise invalid_import(errors, errors.total)
+            return await asyncio.to_thread(parents_first, units.values())
+
+    def check_may_import(self, caller: Identity) -> None:
+        """Ask this before the file is read. Raises: `NotFoundError` for a caller without a unit."""
+        caller.accessible_root(None)
 
     async def _unknown(self, codes: set[str]) -> set[str]:
         """The codes that are not in the tree."""

@@ -16,14 +16,19 @@ from pydantic import BaseModel, ConfigDict
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from services.shared.errors import FieldError
 from services.shared.http.auth import Require
 from services.shared.http.direct import solve, split
-from services.shared.http.problem import PROBLEM_JSON, Problem
+from services.shared.http.problem import PROBLEM_JSON, Problem, invalid
 
 _JSON_TYPE = re.compile(r"\s*application/([\w.-]+\+)?json\s*(;.*)?", re.IGNORECASE)
 
 PROBLEM_SCHEMA = "Problem"
 """Name of the schema in `components` that all documented errors refer to; `app` adds it."""
+
+
+MAX_VALUES = 10_000
+"""Most values in a JSON body, counted by its commas; the longest list that a route takes has 500."""
 
 
 class Body(BaseModel):
@@ -93,7 +98,7 @@ class Route(APIRoute):
             if takes_json:
                 _expect_json(request)
                 # Read the body here: FastAPI would turn a 413 raised while reading into a 400.
-                await request.body()
+                _expect_few_values(await request.body())
             if others:
                 await solve(others, request)
             return await handle(request)
@@ -148,6 +153,12 @@ def _expect_json(request: Request) -> None:
     raise Problem(
         415, "unsupported-media-type", "Unsupported media type", "the body must be application/json"
     )
+
+
+def _expect_few_values(body: bytes) -> None:
+    """Refuse a body of so many values that finding each of them wrong would take seconds."""
+    if body.count(b",") >= MAX_VALUES:
+        raise invalid([FieldError("", f"must have fewer than {MAX_VALUES:,} values", "body")])
 
 
 def _has_body(request: Request) -> bool:

@@ -7,7 +7,6 @@ little: a body is read only after the token was.
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Final
 
 from starlette.types import Scope
@@ -27,31 +26,33 @@ class Callers:
     def __init__(self, metrics: HttpMetrics, most: int) -> None:
         self._metrics = metrics
         self._most = most
-        self._requests: Counter[str] = Counter()
-        self._bodies: Counter[str] = Counter()
+        self._requests: dict[str, int] = {}
+        self._bodies: dict[str, int] = {}
 
     def enter(self, scope: Scope, subject: str) -> None:
         """Count the request of `scope`. Raises: `Problem` 429 when its caller has too many."""
-        if self._requests[subject] >= self._most:
+        already = self._requests.get(subject, 0)
+        if already >= self._most:
             raise self._refused("caller_requests")
-        self._requests[subject] += 1
+        self._requests[subject] = already + 1
         scope[_CALLER] = subject
 
     def leave(self, scope: Scope) -> None:
         """Count it no more, if it was counted."""
-        _less(self._requests, scope.get(_CALLER))
+        if (subject := scope.get(_CALLER)) is not None:
+            _less(self._requests, subject)
 
     def await_body(self, scope: Scope) -> None:
         """Count an unfinished body. Raises: `Problem` 429 when its caller has too many."""
-        subject = scope.get(_CALLER)
-        if subject is None:
-            return
-        if self._bodies[subject] >= MAX_UNFINISHED_BODIES:
-            raise self._refused("caller_bodies")
-        self._bodies[subject] += 1
+        if (subject := scope.get(_CALLER)) is not None:
+            already = self._bodies.get(subject, 0)
+            if already >= MAX_UNFINISHED_BODIES:
+                raise self._refused("caller_bodies")
+            self._bodies[subject] = already + 1
 
     def body_came(self, scope: Scope) -> None:
-        _less(self._bodies, scope.get(_CALLER))
+        if (subject := scope.get(_CALLER)) is not None:
+            _less(self._bodies, subject)
 
     def _refused(self, reason: str) -> Problem:
         self._metrics.refused(reason)
@@ -59,10 +60,9 @@ class Callers:
         return Problem(429, "too-many-requests", "Too many requests", detail, headers={"Retry-After": "1"})
 
 
-def _less(counts: Counter[str], subject: str | None) -> None:
-    if subject is None:
-        return
-    if counts[subject] > 1:
-        counts[subject] -= 1
+def _less(counts: dict[str, int], subject: str) -> None:
+    left = counts[subject] - 1
+    if left:
+        counts[subject] = left
     else:
         del counts[subject]

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.shared.http.callers import Callers
 from services.shared.http.draining import Draining
+from services.shared.http.guard import BODY_CAME
 from services.shared.http.metrics import HttpMetrics, route_template
 from services.shared.http.problem import content_too_large, internal_error, overloaded, render
 from services.shared.ids import new_id
@@ -106,7 +107,12 @@ class ContextMiddleware:
             await render(content_too_large(limit), scope)(scope, exchange.receive, exchange.send)
             return
         receive = exchange.receive
-        if exchange.content_length > 0 or (exchange.content_length < 0 and scope["method"] not in _BODILESS):
+        # The server enforces the Content-Length; only a body without one must be counted.
+        if exchange.content_length < 0:
+            incoming = scope["method"] not in _BODILESS
+        else:
+            incoming = exchange.content_length > 0 and BODY_CAME not in scope
+        if incoming:
             receive = self._incoming(scope, receive, limit)
         await self._app(scope, receive, exchange.send)
 

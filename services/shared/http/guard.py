@@ -16,6 +16,7 @@ reading a clock: a process that was held up blames no client for it.
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Iterable
 from enum import Enum
@@ -26,6 +27,9 @@ import orjson
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from services.shared.http.metrics import HttpMetrics
+
+_log = logging.getLogger("uvicorn.error.connections")
+_log.setLevel(logging.ERROR)  # uvicorn warns of each bad request, without a limit: the metric counts them
 
 MAX_HEAD_BYTES: Final = 64 * 1024
 """Request line and headers; also the most bytes of a body's framing (chunk extensions, trailers) at once."""
@@ -41,6 +45,10 @@ UNREAD_SECONDS: Final = 60.0
 """How long an answer may wait for a client that takes none of it."""
 ALWAYS_ADMITTED: Final = 16
 """Connections that each address may have, even when all others are taken: a probe is one of them."""
+
+
+BODY_CAME: Final = "sangathan.body_came"
+"""Key of a request's scope: all of it had come when its application began, as is usual."""
 
 
 class Refused(Enum):
@@ -119,13 +127,6 @@ class _RefusedError(Exception):
     """Stops the parser; the protocol knows why."""
 
 
-class _Dropped(list[tuple[bytes, bytes]]):
-    """Takes the trailers of a chunked body, which nobody reads."""
-
-    def append(self, _: object) -> None:
-        pass
-
-
 class _Lingering:
     """The transport as a request sees it whose body is still coming: its closing waits for that body."""
 
@@ -142,6 +143,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
+        self.logger = _log
         self._phase = _HEAD
         self._patience = HEAD_SECONDS
         self._fruitless = 0  # bytes since the last request, head or piece of a body was complete
@@ -168,7 +170,8 @@ class GuardedProtocol(HttpToolsProtocol):
             self._unset_keepalive_if_required()
         else:
             if self._phase is _IDLE:
-                self._enter(_HEAD, HEAD_SECONDS)
+                self._phase = _HEAD
+                self._patience = HEAD_SECONDS
             super().data_received(data)
             if self._phase is _BODY and self.cycle.transport is self.transport:
                 self.cycle.transport = _Lingering(self)  # type: ignore[assignment]
@@ -187,9 +190,9 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._refusal is not None:
             raise _RefusedError
         super().on_headers_complete()
-        self.headers = _Dropped()
         self._fruitless = self._earned = 0
-        self._enter(_BODY, BODY_SECONDS)
+        self._phase = _BODY
+        self._patience = BODY_SECONDS
 
     def on_body(self, body: bytes) -> None:
         self._earned += len(body)
@@ -199,6 +202,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         super().on_message_complete()
+        self.scope[BODY_CAME] = True  # type: ignore[typeddict-unknown-key]
         self._phase = _IDLE
         self._fruitless = 0
         self._most_fruitless = MAX_HEAD_BYTES
@@ -274,12 +278,10 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _drop_the_rest(self) -> None:
         if self._phase is not _REST:
-            self._enter(_REST, REST_SECONDS)
+            self._phase = _REST
+            self._patience = REST_SECONDS
             self._fruitless, self._most_fruitless = 0, MAX_REST_BYTES
             self.flow.resume_reading()
-
-    def _enter(self, phase: _Phase, patience: float) -> None:
-        self._phase, self._patience = phase, patience
 
     def _head_bytes(self) -> int:
         return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 from services.groups.tree.csv_rows import MAX_IMPORT_ROWS
@@ -80,6 +81,32 @@ async def test_units_outside_the_callers_subtree_are_not_loaded_or_shown(groups:
     assert (await groups.http.get("/v1/units/BR-SARAN-MANJHI", headers=headers)).status_code == 200
     assert (await groups.http.get("/v1/units/BR", headers=headers)).status_code == 404
     assert (await groups.http.get("/v1/groups?unit=BR", headers=headers)).status_code == 404
+
+
+async def test_a_caller_without_a_unit_is_refused_before_the_file_is_read(groups: Running) -> None:
+    sent = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal sent
+        while True:
+            sent += 1
+            yield b"a,,,,\n" * 10_000
+
+    headers = groups.auth("groups:write", None)
+    assert (await load(groups, TREE, headers=headers)).status_code == 404
+    headers |= {"content-type": "text/csv"}
+    refused = await groups.http.post("/v1/units/imports", content=endless(), headers=headers)
+    assert (refused.status_code, sent) == (404, 0)
+
+
+async def test_an_import_does_not_tell_whether_a_foreign_parent_exists(groups: Running) -> None:
+    headers = groups.auth("groups:write", "UP")
+    foreign = HEADER + "BR-SARAN-MANJHI,block,Manjhi,मांझी,\n"
+    before = (await load(groups, foreign, headers=headers)).json()
+    await load(groups, TREE)
+    after = (await load(groups, foreign, headers=headers)).json()
+    assert before["errors"] == after["errors"]
+    assert before["error_count"] == after["error_count"] == 1
 
 
 async def test_a_unit_needs_its_parent_and_the_level_of_its_code(groups: Running) -> None:

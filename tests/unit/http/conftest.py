@@ -18,7 +18,7 @@ from starlette.responses import StreamingResponse
 
 from services.shared.clock import ManualClock
 from services.shared.errors import ConflictError
-from services.shared.http.app import create_app
+from services.shared.http.app import ServiceApp, create_app
 from services.shared.http.auth import Authenticator, require
 from services.shared.http.body import JSON, Body, Route, problems
 from services.shared.http.context import current_context
@@ -176,8 +176,8 @@ def registry() -> CollectorRegistry:
 
 
 @pytest.fixture
-def make_app(authenticator: Authenticator, registry: CollectorRegistry) -> Callable[..., FastAPI]:
-    def make(**options: Any) -> FastAPI:
+def make_app(authenticator: Authenticator, registry: CollectorRegistry) -> Callable[..., ServiceApp]:
+    def make(**options: Any) -> ServiceApp:
         wanted: dict[str, Any] = {
             "routers": [things_router(), odd_router()],
             "readiness": {},

@@ -62,6 +62,19 @@ async def test_json_of_the_wrong_shape(client, content):
     assert_problem(await post(client, content), 422, "invalid-fields")
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'{"name": "Asha", "platforms": [' + b"{}," * 20_000 + b"{}]}",
+        b"[" + b"1," * 20_000 + b"1]",
+        b"{" + b'"a":1,' * 20_000 + b'"name": "Asha"}',
+    ],
+)
+async def test_more_values_than_could_be_refused_one_by_one(client, content):
+    document = assert_problem(await post(client, content), 422, "invalid-fields")
+    assert [error["detail"] for error in document["errors"]] == ["must have fewer than 10,000 values"]
+
+
 async def test_deep_nesting_with_an_idempotency_key(client):
     content = b'{"name": ' + b"[" * 900 + b"]" * 900 + b"}"
     response = await post(client, content, {**JSON_TYPE, "Idempotency-Key": "k"})

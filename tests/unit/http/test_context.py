@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import re
 
+import httpx2
 import pytest
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends
 from prometheus_client import CollectorRegistry
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
+from services.shared.http.auth import require
 from services.shared.http.body import Route
 from services.shared.http.draining import Draining
 from services.shared.http.health import Readiness
@@ -152,6 +154,35 @@ async def test_load_is_shed_but_health_is_not(make_app, registry):
         assert (await first).status_code == 200
         assert (await client.get("/context")).status_code == 200
     assert registry.get_sample_value("sangathan_http_requests_shed_total") == 1
+
+
+async def test_a_caller_gets_429_before_others_are_shed(make_app, registry, token):
+    gate = asyncio.Event()
+    router = APIRouter(route_class=Route)
+
+    @router.get("/slow", dependencies=[Depends(require("things:read"))])
+    async def slow() -> None:
+        await gate.wait()
+
+    async with client_of(make_app(routers=[router], max_in_flight_per_caller=2)) as client:
+
+        def call(subject: str, **claims: object) -> asyncio.Task[httpx2.Response]:
+            headers = {"Authorization": f"Bearer {token(sub=subject, **claims)}"}
+            return asyncio.create_task(client.get("/slow", headers=headers))
+
+        held = [call("one"), call("one"), call("other")]
+        await asyncio.sleep(0.05)
+        # Another token of the same subject is the same caller.
+        refused = await call("one", jti="second")
+        assert_problem(refused, 429, "too-many-requests")
+        assert refused.headers["retry-after"] == "1"
+        held.append(call("other"))
+        await asyncio.sleep(0.05)
+        gate.set()
+        assert [(await each).status_code for each in held] == [200] * 4
+        assert (await call("one")).status_code == 200
+    assert registry.get_sample_value("sangathan_http_refused_total", {"reason": "caller_requests"}) == 1
+    assert registry.get_sample_value("sangathan_http_requests_shed_total") == 0
 
 
 async def test_readiness_names_the_reasons(make_app):

@@ -14,13 +14,14 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import pytest
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter
 from prometheus_client import CollectorRegistry
 from starlette.responses import StreamingResponse
 
 from infra.local.ports import HOST
 from services.shared.config.settings import ServiceSettings
 from services.shared.http import callers, guard
+from services.shared.http.app import ServiceApp
 from services.shared.http.body import Route
 from services.shared.http.draining import DrainingServer, StopSignals
 from services.shared.http.metrics import HttpMetrics
@@ -48,7 +49,7 @@ class Served:
 
 
 @pytest.fixture
-def serve(make_app: Callable[..., FastAPI], token, registry) -> Iterator[Callable[..., Served]]:
+def serve(make_app: Callable[..., ServiceApp], token, registry) -> Iterator[Callable[..., Served]]:
     """`serve(max_connections=40)`: the application on a port, in a thread with the loop of production."""
     stops = []
 
@@ -71,7 +72,7 @@ def serve(make_app: Callable[..., FastAPI], token, registry) -> Iterator[Callabl
 
 
 @pytest.fixture
-def served(serve) -> Served:
+def served(serve: Callable[..., Served]) -> Served:
     return serve()
 
 
@@ -143,7 +144,16 @@ def test_endless_framing_of_a_body_is_cut(served: Served, start: bytes, piece: b
     assert sent < 4 * MEBIBYTE
 
 
-def test_a_head_of_the_limit_passes_and_trailers_are_dropped(served: Served) -> None:
+def test_a_head_above_the_limit_in_one_piece_is_refused(served: Served) -> None:
+    with served.connect() as connection:
+        connection.sendall(
+            b"GET /context HTTP/1.1\r\nHost: things\r\nX-Filler: " + b"x" * 70_000 + b"\r\n\r\n"
+        )
+        assert answer(connection).startswith(b"HTTP/1.1 431 ")
+    assert served.refused("head_too_large") == 1
+
+
+def test_a_head_of_the_limit_passes_whatever_follows(served: Served) -> None:
     with served.connect() as connection:
         connection.sendall(
             b"GET /context HTTP/1.1\r\nHost: things\r\nX-Filler: " + b"x" * 65_000 + b"\r\n\r\n"
@@ -158,6 +168,16 @@ def test_a_head_of_the_limit_passes_and_trailers_are_dropped(served: Served) -> 
             b"3\r\nabc\r\n0\r\nX-Trailer: 1\r\n\r\n"
         )
         assert b'{"bytes":3}' in connection.recv(65536)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_bad_requests_are_counted_and_not_logged(served: Served, caplog: pytest.LogCaptureFixture) -> None:
+    for garbage in (b"\x16\x03\x01\x02", b"GET\r\n\r\n", HEAD + b"Content-Length: -1\r\n\r\n"):
+        with served.connect() as connection:
+            connection.sendall(garbage)
+            assert answer(connection).startswith(b"HTTP/1.1 400 ")
+    assert served.refused("malformed") == 3
+    assert not [each for each in caplog.records if each.levelname == "WARNING"]
 
 
 def test_more_than_a_few_requests_sent_ahead_are_refused(served: Served) -> None:
