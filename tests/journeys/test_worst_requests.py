@@ -63,7 +63,8 @@ class Sent:
     body: bytes = b""
 
     def encoded(self) -> bytes:
-        headers = {"host": HOST, "connection": "close", "content-length": str(len(self.body))} | self.headers
+        length = str(len(self.body))
+        headers = {"host": HOST, "connection": "close", "content-length": length, **self.headers}
         lines = [f"{self.method} {self.target} HTTP/1.1", *(f"{k}: {v}" for k, v in headers.items())]
         return ("\r\n".join(lines) + "\r\n\r\n").encode() + self.body
 

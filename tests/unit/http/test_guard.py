@@ -26,6 +26,7 @@ from services.shared.http.body import Route
 from services.shared.http.draining import DrainingServer, StopSignals
 from services.shared.http.metrics import HttpMetrics
 from services.shared.runtime.lifecycle import server_config
+from tests.unit.http.conftest import things_router
 
 HEAD = b"POST /v1/things HTTP/1.1\r\nHost: things\r\n"
 MEBIBYTE = 1024 * 1024
@@ -85,6 +86,13 @@ def answer(connection: socket.socket) -> bytes:
     except ConnectionResetError:
         pass
     return said
+
+
+def one_answer(connection: socket.socket) -> bytes:
+    """The answer to one request on a connection that stays open."""
+    response = http.client.HTTPResponse(connection)
+    response.begin()
+    return f"HTTP/1.1 {response.status} ".encode() + response.read()
 
 
 def endless(connection: socket.socket, start: bytes, piece: bytes, most: int) -> tuple[int, bytes]:
@@ -158,16 +166,16 @@ def test_a_head_of_the_limit_passes_whatever_follows(served: Served) -> None:
         connection.sendall(
             b"GET /context HTTP/1.1\r\nHost: things\r\nX-Filler: " + b"x" * 65_000 + b"\r\n\r\n"
         )
-        assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
+        assert one_answer(connection).startswith(b"HTTP/1.1 200 ")
         # A body in the same read as the head is not counted as head.
         body = b"x" * 200_000
         connection.sendall(b"POST /imports HTTP/1.1\r\nHost: things\r\nContent-Length: 200000\r\n\r\n" + body)
-        assert b'{"bytes":200000}' in connection.recv(65536)
+        assert b'{"bytes":200000}' in one_answer(connection)
         connection.sendall(
             b"POST /imports HTTP/1.1\r\nHost: things\r\nTransfer-Encoding: chunked\r\n\r\n"
             b"3\r\nabc\r\n0\r\nX-Trailer: 1\r\n\r\n"
         )
-        assert b'{"bytes":3}' in connection.recv(65536)
+        assert b'{"bytes":3}' in one_answer(connection)
 
 
 @pytest.mark.usefixtures("impatient")
@@ -329,6 +337,27 @@ async def test_unfinished_bodies_of_one_caller_cost_no_other_a_slot(serve, token
     assert served.registry.get_sample_value("sangathan_http_requests_in_flight") == 0
 
 
+async def test_a_body_that_comes_when_every_slot_is_taken_is_shed(serve) -> None:
+    router = APIRouter(route_class=Route)
+
+    @router.get("/slow")
+    async def slow() -> None:
+        await asyncio.sleep(0.5)
+
+    served = serve(routers=[router, things_router()], max_in_flight=1)
+    assert post(served) == 201
+    reader, writer = await asyncio.open_connection(HOST, served.port)
+    writer.write(served.authorized + b'Content-Length: 16\r\n\r\n{"name":')
+    await asyncio.sleep(0.1)
+    held = asyncio.create_task(drip(served, b"GET /slow HTTP/1.1\r\nHost: things\r\n\r\n", b"", 2))
+    await asyncio.sleep(0.1)
+    writer.write(b' "Asha"}')
+    assert (await reader.readline()).startswith(b"HTTP/1.1 429 ")
+    assert (await held).startswith(b"HTTP/1.1 200 ")
+    writer.close()
+    assert served.registry.get_sample_value("sangathan_http_requests_shed_total") == 1
+
+
 def post(served: Served) -> int:
     connection = http.client.HTTPConnection(HOST, served.port, timeout=15)
     headers = {"Authorization": f"Bearer {served.token}", "Content-Type": "application/json"}
@@ -345,7 +374,7 @@ def test_one_address_does_not_take_every_connection(serve) -> None:
     assert len(refused) == 5
     assert served.refused("connections") == 5
     held[0].sendall(b"GET /livez HTTP/1.1\r\nHost: things\r\n\r\n")
-    assert held[0].recv(1000).startswith(b"HTTP/1.1 200 ")
+    assert one_answer(held[0]).startswith(b"HTTP/1.1 200 ")
     for each in held:
         each.close()
     assert post(served) == 201
