@@ -269,12 +269,12 @@ class GuardedProtocol(HttpToolsProtocol):
             cycle.disconnected = True
             cycle.message_event.set()
         self.pipeline.clear()
+        self._drop_the_rest()
         if begun or why in _AT_ONCE:
             self.transport.close()
         else:
             self.transport.write_eof()
             self._close_when_read = True
-            self._drop_the_rest()
 
     def _drop_the_rest(self) -> None:
         if self._phase is not _REST:
