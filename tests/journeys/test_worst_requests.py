@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ import pytest
 
 from infra.local.ports import HOST
 from infra.local.stack import LocalStack
+from services.shared.http.body import MAX_VALUES
 
 MOST_SECONDS = 0.25
 RUNS = 3
@@ -31,6 +33,8 @@ LINE = 60_000
 MARKS = "a" + "\u0315\u0300\u05b0\u0327" * 50_000
 """Marks that NFC sorts by their class, one by one."""
 JOINERS = "\u0915\u094d\u200d\u200c" * 50_000
+LIKELY = ("a", "BR", "01900000-0000-7000-8000-000000000000", "+919812345678")
+"""Texts, of which one fits most patterns."""
 IMPORTS: Mapping[str, Callable[[], Iterator[bytes]]] = {
     "text/csv": lambda: iter(
         (
@@ -101,7 +105,8 @@ class Document:
                 return 1
             case "boolean":
                 return True
-        return schema.get("enum", ["a"])[0]
+        fitting = [each for each in LIKELY if re.fullmatch(schema.get("pattern", ".*"), each)]
+        return schema.get("enum", fitting)[0]
 
     def bodies(self, schema: Mapping[str, Any]) -> Iterator[tuple[str, bytes]]:
         """The worst bodies for this schema."""
@@ -109,8 +114,9 @@ class Document:
         whole = self.example(schema)
         yield "deep lists", b"[" * MEBIBYTE
         yield "deep objects", b'{"a":' * (MEBIBYTE // 5)
-        yield "unknown keys", orjson.dumps({f"k{n}": n for n in range(80_000)})
-        yield "repeated keys", b"{" + b'"a":1,' * 170_000 + b'"a":1}'
+        for count in (MAX_VALUES - 1, 80_000):
+            yield f"{count} unknown keys", orjson.dumps({f"k{n}": n for n in range(count)})
+            yield f"{count} repeated keys", b"{" + b'"a":1,' * count + b'"a":1}'
         yield "digits", b'{"a":' + b"1" * (MEBIBYTE - 10) + b"}"
         for name, each in schema.get("properties", {}).items():
             for what, value in self._worst(each):
@@ -121,10 +127,13 @@ class Document:
         yield "marks", MARKS
         if schema.get("type") in ("array", "object"):
             item = self.example(schema["items"]) if "items" in schema else "a"
-            count = MEBIBYTE // (len(orjson.dumps(item)) + 12)
-            yield "many items", [item] * count
-            yield "many wrong items", [{}] * 300_000
-            yield "many keys", {f"k{n}": item for n in range(count)}
+            for count in (schema.get("maxItems", 500), 9_000, 300_000):
+                yield f"{count} items", [item] * min(count, MEBIBYTE // (len(orjson.dumps(item)) + 1))
+                yield f"{count} wrong items", [{}] * count
+            yield "many keys", {f"k{n}": "a" for n in range(9_000)}
+            # Each text just short of the length at which it is refused unread.
+            marked = dict.fromkeys(item, MARKS[:799]) if isinstance(item, dict) else MARKS[:799]
+            yield "marked items", [marked] * 600
         else:
             yield "joiners", JOINERS
             yield "plain", "x" * 1_000_000

@@ -68,8 +68,9 @@ class Refused(Enum):
         content = orjson.dumps(
             {"type": f"urn:sangathan:problem:{slug}", "title": title, "status": status, "instance": "/"}
         )
+        again = "retry-after: 1\r\n" if status == 429 else ""
         self.answer = (
-            f"HTTP/1.1 {status} {title}\r\ncontent-type: application/problem+json\r\n"
+            f"HTTP/1.1 {status} {title}\r\ncontent-type: application/problem+json\r\n{again}"
             f"content-length: {len(content)}\r\nconnection: close\r\n\r\n"
         ).encode() + content
 

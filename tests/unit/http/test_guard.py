@@ -251,6 +251,21 @@ async def test_slow_heads_and_bodies_are_closed_and_a_slow_line_is_not(served: S
 
 
 @pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize(
+    "piece", [b"GET /context HTTP/1.1\r\n", b"\r\n", b"POST /imports HTTP/1.1\r\nHost: "]
+)
+async def test_a_later_request_of_a_connection_has_no_more_time(served: Served, piece: bytes) -> None:
+    reader, writer = await asyncio.open_connection(HOST, served.port)
+    for _ in range(2):
+        writer.write(b"GET /context HTTP/1.1\r\nHost: things\r\n\r\n")
+        assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 200 ")
+    writer.write(piece)
+    async with asyncio.timeout(5):
+        assert (await reader.read()).startswith(b"HTTP/1.1 408 ")
+    writer.close()
+
+
+@pytest.mark.usefixtures("impatient")
 async def test_a_client_that_does_not_read_its_answers_is_cut(serve) -> None:
     router = APIRouter(route_class=Route)
 
