@@ -48,6 +48,7 @@ def _requests(mine: str) -> Rows:
                 "short",
                 Query(f"sum(sangathan_http_requests_in_flight{{{mine}}})", "in flight"),
                 Query(rate("sangathan_http_requests_shed_total", where=mine), "shed"),
+                Query(rate("sangathan_http_refused_total", "reason", mine), "refused: {{reason}}"),
             ),
         ]
     }

@@ -45,7 +45,7 @@ IMPORTS: Mapping[str, Callable[[], Iterator[bytes]]] = {
             b"code,level,name_en,name_hi,women_target\n" + b"\n" * 30 * MEBIBYTE,
             b"code,level,name_en,name_hi,women_target\n" + _units(150_000),
             b"\xff" * 8 * MEBIBYTE,
-            b'{"a":' * 4 * MEBIBYTE,
+            b"[" + b"[]," * 10 * MEBIBYTE + b"[]]",
         )
     )
 }
@@ -168,6 +168,8 @@ class Document:
             else:
                 for n, body in enumerate(IMPORTS[kind]()):
                     yield Sent(f"{kind} {n}", method.upper(), target, typed, body)
+                    keyed = {**typed, "idempotency-key": f"worst-{n}"}
+                    yield Sent(f"{kind} {n} with a key", method.upper(), target, keyed, body)
 
 
 def hostile_tokens() -> Iterator[tuple[str, str]]:

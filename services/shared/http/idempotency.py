@@ -20,6 +20,9 @@ from services.shared.database.idempotency import IdempotentRequest
 from services.shared.http.auth import subject_of
 from services.shared.http.problem import bad_request
 
+MAX_JSON_BYTES = 1024 * 1024
+"""A longer body is the file of an import: to parse it as JSON could take seconds and a gigabyte."""
+
 _KEY = re.compile(r"[!-~]{1,255}")
 
 
@@ -62,7 +65,7 @@ Idempotent = Annotated[IdempotentRequest | None, Depends(idempotent_request)]
 
 async def _canonical_body(request: Request) -> bytes:
     body = await request.body()
-    if not body:
+    if not body or len(body) > MAX_JSON_BYTES:
         return body
     try:
         return orjson.dumps(await request.json(), option=orjson.OPT_SORT_KEYS)

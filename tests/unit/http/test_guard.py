@@ -78,7 +78,7 @@ def served(serve: Callable[..., Served]) -> Served:
 
 
 def answer(connection: socket.socket) -> bytes:
-    """What the server says until it closes; as much of it as came before a reset."""
+    """All that the server says until it closes or resets the connection."""
     said = b""
     try:
         while piece := connection.recv(65536):

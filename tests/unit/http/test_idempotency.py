@@ -31,7 +31,7 @@ async def test_fingerprint_ignores_order_and_space_but_nothing_else():
     from starlette.requests import Request
 
     from services.shared.http.body import JsonRequest
-    from services.shared.http.idempotency import idempotent_request
+    from services.shared.http.idempotency import MAX_JSON_BYTES, idempotent_request
 
     async def fingerprint(body: bytes, query: bytes = b"") -> bytes:
         async def receive():
@@ -56,6 +56,9 @@ async def test_fingerprint_ignores_order_and_space_but_nothing_else():
     assert await fingerprint(b'{"a": 1, "b": [1, 2]}', b"dry_run=true") != base
     assert await fingerprint(b"") != base
     assert await fingerprint(b"not json") != await fingerprint(b"not json!")
+    # The file of an import is not parsed: that took seconds for one that is JSON.
+    file = b"[" + b"1," * MAX_JSON_BYTES + b"1]"
+    assert await fingerprint(file) != await fingerprint(file + b" ")
 
 
 async def test_without_a_key_requests_are_not_idempotent(client):
