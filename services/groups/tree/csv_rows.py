@@ -21,6 +21,7 @@ MAX_IMPORT_ROWS: Final = 200_000
 """Twice the booths of the largest states; their units take about 150 MB of memory."""
 MAX_IMPORT_ERRORS: Final = 100
 """How many errors of a file are kept; the others are only counted."""
+MAX_LINE_CHARS: Final = 65_536
 COLUMNS: Final = ("code", "level", "name_en", "name_hi", "women_target")
 
 
@@ -73,9 +74,9 @@ def read_rows(content: bytes) -> Iterator[CsvRow]:
     """The rows that are not empty, one at a time, so that the text is never in memory as a whole.
 
     Raises: `UnicodeDecodeError`; `InvalidError` when the header is not ours, there are more than
-    `MAX_IMPORT_ROWS` rows, or the text is no CSV.
+    `MAX_IMPORT_ROWS` rows, a line is too long, or the text is no CSV.
     """
-    reader = csv.reader(io.TextIOWrapper(io.BytesIO(content), "utf-8-sig", newline=""), strict=True)
+    reader = csv.reader(_lines(content), strict=True)
     rows = 0
     try:
         header = tuple([name.strip() for name in next(reader, [])])
@@ -90,6 +91,18 @@ def read_rows(content: bytes) -> Iterator[CsvRow]:
                 yield CsvRow(reader.line_num, header, cells)
     except csv.Error as error:
         raise invalid_import([FieldError(f"/rows/{reader.line_num}", f"not CSV: {error}")]) from error
+
+
+def _lines(content: bytes) -> Iterator[str]:
+    """The lines, none of them long: while the parser splits a line, no other thread runs."""
+    text = io.TextIOWrapper(io.BytesIO(content), "utf-8-sig", newline="")
+    number = 0
+    while line := text.readline(MAX_LINE_CHARS):
+        number += 1
+        if len(line) == MAX_LINE_CHARS:
+            detail = f"must have fewer than {MAX_LINE_CHARS:,} characters"
+            raise invalid_import([FieldError(f"/rows/{number}", detail)])
+        yield line
 
 
 def check_rows(rows: Iterable[CsvRow]) -> CheckedRows:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
-from services.groups.tree.csv_rows import MAX_IMPORT_ROWS
+from services.groups.tree.csv_rows import MAX_IMPORT_ROWS, MAX_LINE_CHARS
 from services.groups.tree.service import LOOKUP_CODES
 from services.shared.contracts.groups import TOPIC
 from tests.fixtures.apps import Running
@@ -197,6 +197,9 @@ async def test_a_file_of_too_many_rows_or_errors_is_refused_in_a_few_words(group
     assert (len(bad.json()["errors"]), bad.json()["error_count"]) == (100, 100_000)
     rows = "BR,state,Bihar,बिहार,\n" * (MAX_IMPORT_ROWS + 1)
     long = await load(groups, HEADER + rows)
+    wide = await load(groups, HEADER + "BR,state,Bihar,बिहार,\n" + "," * MAX_LINE_CHARS)
+    assert (wide.status_code, wide.json()["errors"][0]["pointer"]) == (422, "/rows/3")
+    assert "characters" in wide.json()["errors"][0]["detail"]
     assert (long.status_code, long.json()["errors"][0]["pointer"]) == (422, "/rows")
     orphans = "".join(f"BR-D{n}-B,block,B,ख,\n" for n in range(LOOKUP_CODES + 1))
     assert (await load(groups, HEADER + orphans)).json()["error_count"] == LOOKUP_CODES + 1
