@@ -171,7 +171,7 @@ def test_only_validation_messages_without_input_are_passed_on(kind, message, sai
 
 
 async def test_a_body_with_many_faults_gets_a_bounded_answer(client):
-    response = await client.post("/v1/things", json={"name": "Asha", "platforms": [1] * 10_000})
+    response = await client.post("/v1/things", json={"name": "Asha", "platforms": [1] * 9_000})
     assert len(assert_problem(response, 422, "invalid-fields")["errors"]) == 50
 
 
