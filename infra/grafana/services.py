@@ -249,9 +249,22 @@ def _process(mine: str, name: str) -> Rows:
                 Query(rate("sangathan_loop_restarts_total", "loop", mine), "{{loop}}"),
             ),
             lines(
-                "Key set unreadable",
+                "Key set or revoked tokens unreadable",
                 "short",
-                Query(f"sangathan_auth_keys_unreadable{{{mine}}}", "{{instance}}"),
+                Query(f"sangathan_auth_keys_unreadable{{{mine}}}", "{{instance}} keys"),
+                Query(f"sangathan_auth_revocations_unreadable{{{mine}}}", "{{instance}} revoked"),
+            ),
+            lines(
+                "Age of the key set", "s", Query(f"sangathan_auth_keys_age_seconds{{{mine}}}", "{{instance}}")
+            ),
+            lines(
+                "Revoked tokens",
+                "short",
+                Query(f"sangathan_auth_revocations{{{mine}}}", "{{instance}} listed"),
+                Query(
+                    f"increase(sangathan_auth_tokens_revoked_total{{{mine}}}[1h])",
+                    "{{instance}} refused in 1 h",
+                ),
             ),
             figure(
                 "Processes by version",

@@ -2,6 +2,7 @@
 
     secrets/signing.jwk                              Ed25519, private
     secrets/jwks.json                                its public half, with which services verify tokens
+    secrets/revoked/revoked.json                     the list of revoked tokens, empty at first
     secrets/members/sangathan_master_keys            {"dev-1": base64 of 96 bytes}
     secrets/members/sangathan_blind_index_key        base64 of 32 bytes
     secrets/notifications/sangathan_master_keys      a different key
@@ -65,6 +66,14 @@ class Keys:
         return self.directory / "jwks.json"
 
     @property
+    def revoked(self) -> Path:
+        """The list of revoked tokens, for SANGATHAN_REVOKED_TOKENS.
+
+        It has a directory of its own, which containers mount: they would not see a mounted file replaced.
+        """
+        return self.directory / "revoked" / "revoked.json"
+
+    @property
     def service_token(self) -> Path:
         """The file of the token with which notifications calls the other services."""
         return self.directory / "notifications" / "service_token"
@@ -103,6 +112,7 @@ class Keys:
         write_private(self.jwks, json.dumps(KeySet([self.signing]).as_dict(private=False)))
         write_private(self.service_token, self.mint(SERVICE_SCOPES, sub="notifications"))
         for file, secret in {
+            "revoked/revoked.json": '{"revoked": []}',
             "members/sangathan_master_keys": json.dumps({"dev-1": _random(96)}),
             "members/sangathan_blind_index_key": _random(32),
             "notifications/sangathan_master_keys": json.dumps({"dev-1": _random(96)}),

@@ -45,6 +45,7 @@ class Surroundings:
             "MONGO_DATABASE": service,
             "KAFKA_BOOTSTRAP": self.kafka,
             "JWKS": str(self.keys.jwks),
+            "REVOKED_TOKENS": str(self.keys.revoked),
             "JWT_ISSUER": ISSUER,
             "JWT_AUDIENCE": AUDIENCE,
             "INSTANCE": f"{replica}-local",

@@ -171,6 +171,12 @@ class ServiceSettings(KafkaSettings, MongoSettings):
     oldest record that is left. Either way it is counted and alerted."""
     jwks: str = "jwks.json"
     """Path or http(s) URL of the JSON Web Key Set that verifies callers' tokens."""
+    jwks_keep_seconds: Seconds = 86_400.0
+    """Seconds for which keys are used after the key set was last read, while it cannot be read. Afterwards
+    every token is answered 503. A key that the set no longer has is refused at once, whatever this says."""
+    revoked_tokens: FilePath | None = None
+    """JSON file of revoked tokens, `{"revoked": [{"sub": "asha"}, {"jti": "..."}]}`, read again within two
+    seconds of a change (`ops revoke` adds to it). Unset: no single token can be revoked."""
     jwt_issuer: str = "sangathan"
     """Issuer (`iss`) that a token must name."""
     jwt_audience: str = "sangathan"

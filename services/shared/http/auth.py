@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 import warnings
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
@@ -18,9 +19,10 @@ from joserfc.errors import ExpiredTokenError, InvalidClaimError, JoseError, Miss
 from starlette.requests import Request
 
 from services.shared.clock import Clock
-from services.shared.http.keys import KeySource, KeysUnavailable, VerificationKey, key_source
+from services.shared.http.keys import KeysGone, KeySource, KeysUnavailable, VerificationKey, key_source
 from services.shared.http.problem import Problem
-from services.shared.identity import Identity
+from services.shared.http.revocations import CLAIM, POLL_SECONDS, RevocationList
+from services.shared.identity import ALL_UNITS, Identity
 
 # RFC 9864 renames "EdDSA" to "Ed25519"; issuers still write EdDSA, and our keys allow no other curve.
 warnings.filterwarnings("ignore", message="EdDSA is deprecated", category=SecurityWarning)
@@ -33,20 +35,41 @@ REMEMBER_SECONDS = 3600
 """Longest time that a verified token is cached; a longer-lived token is verified again."""
 MAX_REMEMBERED = 4096
 MAX_TOKEN_CHARS = 8192
+KEEP_KEYS_SECONDS = 86_400.0
+"""Seconds for which keys are used after their set was last read."""
+GONE_SECONDS = 5.0
+"""Seconds for which keys outlive the file of their set, which may just be being replaced."""
 
 _UNIT = re.compile(r"\*|[A-Z0-9]{1,12}(-[A-Z0-9]{1,12}){0,3}")
 _IDENTITY = "sangathan.identity"
 _EPOCH = datetime.min.replace(tzinfo=UTC)
+_AGAIN = {"Retry-After": "5"}
 
 
 class Authenticator:
-    """Verifies bearer tokens with a key set from a file or a URL, and keeps the key set up to date."""
+    """Verifies bearer tokens with a key set from a file or a URL, and keeps the key set up to date.
+
+    A set that was read is believed, also an empty one. While it cannot be read, its keys are used for another
+    `keep_keys_seconds`, or for `GONE_SECONDS` when its file is gone. A token in `revoked` is refused.
+    """
 
     def __init__(
-        self, jwks: str, *, issuer: str, audience: str, clock: Clock, source: KeySource | None = None
+        self,
+        jwks: str,
+        *,
+        issuer: str,
+        audience: str,
+        clock: Clock,
+        source: KeySource | None = None,
+        keep_keys_seconds: float = KEEP_KEYS_SECONDS,
+        revoked: RevocationList | None = None,
+        on_revoked: Callable[[], None] = lambda: None,
     ) -> None:
         self._source = source or key_source(jwks)
         self._clock = clock
+        self._keep_keys = timedelta(seconds=keep_keys_seconds)
+        self._revoked = revoked
+        self._on_revoked = on_revoked
         self._claims = jwt.JWTClaimsRegistry(
             now=lambda: int(clock.now().timestamp()),
             leeway=LEEWAY_SECONDS,
@@ -55,10 +78,12 @@ class Authenticator:
             sub={"essential": True},
             exp={"essential": True},
         )
-        self._keys: Mapping[str, VerificationKey] = {}
+        self._keys: Mapping[str, VerificationKey] | None = None
         self._remembered: OrderedDict[str, tuple[Identity, datetime]] = OrderedDict()
         self._fetched_at = _EPOCH
         self._refresh_at = _EPOCH
+        self._read_at = self._trusted_until = _EPOCH
+        self._look_at = _EPOCH
         self._refreshing: asyncio.Task[None] | None = None
         self.keys_unreadable = False
         """Whether the last attempt to read the key set failed."""
@@ -67,11 +92,14 @@ class Authenticator:
         """The identity of a valid token.
 
         Raises:
-            Problem: 401 with the reason, or 503 when no key is available to verify with.
+            Problem: 401 with the reason, or 503 while the key set or the list of revoked tokens has not been
+                read.
         """
         now = self._clock.now()
         if now >= self._refresh_at:
             await self._keep_current(now)
+        if now >= self._look_at:
+            self._look(now)
         known = self._remembered.get(token)
         if known is not None and now < known[1]:
             self._remembered.move_to_end(token)
@@ -79,10 +107,23 @@ class Authenticator:
         return await self._verify(token, now)
 
     async def ready(self) -> str | None:
-        """A readiness check: why no token can be verified, or None."""
+        """A readiness check: why no token can be verified, or None. It keeps the keys of an idle process
+        current."""
+        now = self._clock.now()
         if not self._keys:
             await self._refresh()
+        elif now >= self._refresh_at:
+            await self._keep_current(now)
+        self._look(now)
+        if self._revoked is not None and self._revoked.current is None:
+            return "the list of revoked tokens cannot be read"
         return None if self._keys else "no keys to verify tokens with"
+
+    def keys_age(self) -> float:
+        """Seconds since the key set was last read; infinite before the first time."""
+        if self._read_at is _EPOCH:
+            return math.inf
+        return (self._clock.now() - self._read_at).total_seconds()
 
     async def aclose(self) -> None:
         if self._refreshing is not None:
@@ -92,7 +133,7 @@ class Authenticator:
     async def _keep_current(self, now: datetime) -> None:
         """Refresh the keys. Requests wait for it only when there are no keys, or when the source is cheap to
         read."""
-        if not self._keys or self._source.is_cheap:
+        if not self._keys or self._source.is_cheap or now >= self._trusted_until:
             await self._refresh()
         elif self._refreshing is None:
             self._refresh_at = now + timedelta(seconds=self._source.retry_seconds)
@@ -111,20 +152,36 @@ class Authenticator:
         await asyncio.shield(self._refreshing or self._start_refresh())
 
     async def _fetch(self) -> None:
-        self._fetched_at = self._clock.now()
+        now = self._fetched_at = self._clock.now()
         wait = max(self._source.retry_seconds, 1)
         try:
             keys = await self._source.fetch()
-            wait = self._source.poll_seconds
         except KeysUnavailable as error:
-            _log.warning("keys for tokens could not be read", reason=str(error), kept=len(self._keys))
             self.keys_unreadable = True
+            if isinstance(error, KeysGone):
+                self._trusted_until = min(self._trusted_until, now + timedelta(seconds=GONE_SECONDS))
+            if now >= self._trusted_until:
+                self._use(None)
+            kept = len(self._keys or ())
+            _log.warning("keys for tokens could not be read", reason=str(error), kept=kept)
         else:
             self.keys_unreadable = False
-            if keys is not None:
-                self._keys = keys
-                self._remembered.clear()
-        self._refresh_at = self._fetched_at + timedelta(seconds=wait)
+            self._read_at, self._trusted_until = now, now + self._keep_keys
+            wait = self._source.poll_seconds
+            self._use(keys)
+        self._refresh_at = now + timedelta(seconds=wait)
+
+    def _use(self, keys: Mapping[str, VerificationKey] | None) -> None:
+        """No verified token outlives the key that verified it."""
+        if keys is not self._keys:
+            self._keys = keys
+            self._remembered.clear()
+
+    def _look(self, now: datetime) -> None:
+        """Read the list of revoked tokens again if it has changed."""
+        self._look_at = now + timedelta(seconds=POLL_SECONDS)
+        if self._revoked is not None and self._revoked.refresh():
+            self._remembered.clear()
 
     async def _verify(self, token: str, now: datetime) -> Identity:
         key = await self._key_for(token, now)
@@ -134,6 +191,7 @@ class Authenticator:
         except (JoseError, ValueError, TypeError, RecursionError) as error:
             raise unauthenticated(_reason(error)) from error
         identity = _identity(claims)
+        self._check_not_revoked(claims)
         since = now.timestamp()
         # Compare before subtracting: "exp" may be an integer too large for a float.
         until = min(claims["exp"] + LEEWAY_SECONDS, since + REMEMBER_SECONDS)
@@ -141,6 +199,15 @@ class Authenticator:
         if len(self._remembered) > MAX_REMEMBERED:
             self._remembered.popitem(last=False)
         return identity
+
+    def _check_not_revoked(self, claims: Mapping[str, Any]) -> None:
+        if self._revoked is None:
+            return
+        if self._revoked.current is None:
+            raise Problem(503, "revocations-unavailable", "Revocations unavailable", headers=_AGAIN)
+        if self._revoked.current.cover(claims):
+            self._on_revoked()
+            raise unauthenticated("the token has been revoked")
 
     async def _key_for(self, token: str, now: datetime) -> VerificationKey:
         kid = _key_id(token)
@@ -151,15 +218,16 @@ class Authenticator:
             key = self._find(kid)
         if key is not None:
             return key
-        if not self._keys:
-            raise Problem(503, "keys-unavailable", "Keys unavailable", headers={"Retry-After": "5"})
+        if self._keys is None:
+            raise Problem(503, "keys-unavailable", "Keys unavailable", headers=_AGAIN)
         raise unauthenticated("the token names an unknown key")
 
     def _find(self, kid: object) -> VerificationKey | None:
         """The key with this id. A token may omit the id while the set has only one key."""
-        if kid is None and len(self._keys) == 1:
-            return next(iter(self._keys.values()))
-        return self._keys.get(kid) if isinstance(kid, str) else None
+        keys = self._keys or {}
+        if kid is None and len(keys) == 1:
+            return next(iter(keys.values()))
+        return keys.get(kid) if isinstance(kid, str) else None
 
 
 def unauthenticated(reason: str | None = None) -> Problem:
@@ -182,9 +250,13 @@ def _key_id(token: str) -> object:
     if len(token) > MAX_TOKEN_CHARS:
         raise unauthenticated("the token is too long")
     try:
-        return jws.extract_compact(token.encode()).headers().get("kid")
+        header = jws.extract_compact(token.encode()).headers()
+        critical, kid = "crit" in header, header.get("kid")
     except (JoseError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise unauthenticated("the token is malformed") from error
+    if critical:  # extensions that a verifier must understand (RFC 7515, 4.1.11): we have none
+        raise unauthenticated("the token cannot be verified")
+    return kid
 
 
 def _reason(error: Exception) -> str:
@@ -198,10 +270,12 @@ def _reason(error: Exception) -> str:
 
 
 def _identity(claims: Mapping[str, Any]) -> Identity:
-    scope, unit = claims.get("scope", ""), claims.get("unit")
-    if not isinstance(scope, str) or not (unit is None or (isinstance(unit, str) and _UNIT.fullmatch(unit))):
+    subject, scope, unit = claims["sub"], claims.get("scope", ""), claims.get("unit")
+    named = all(isinstance(name, str) and CLAIM.fullmatch(name) for name in (subject, claims.get("jti", "-")))
+    placed = unit is None or (isinstance(unit, str) and _UNIT.fullmatch(unit))
+    if not (named and placed and isinstance(scope, str)):
         raise unauthenticated("a claim of the token is missing or not acceptable")
-    return Identity(claims["sub"], frozenset(scope.split()), unit)
+    return Identity(subject, frozenset(scope.split()), unit)
 
 
 class Authenticated(Protocol):
@@ -211,13 +285,15 @@ class Authenticated(Protocol):
 
 
 class Require(SecurityBase):
-    """A dependency that returns the caller's identity: 401 without a valid token, 403 without the scope.
+    """A dependency that returns the caller's identity: 401 without a valid token, 403 without all the scopes,
+    or, `everywhere`, without the right to all units.
 
     It is its own OpenAPI security scheme, which saves a nested dependency on each request.
     """
 
-    def __init__(self, scope: str) -> None:
-        self.scope = scope
+    def __init__(self, *scopes: str, everywhere: bool = False) -> None:
+        self.scopes = scopes
+        self.everywhere = everywhere
         self.scheme_name = "bearer"
         self.model = HTTPBearer(bearerFormat="JWT")
 
@@ -227,8 +303,11 @@ class Require(SecurityBase):
             identity = await _authenticate(request)
             request.scope[_IDENTITY] = identity
             request.app.callers.enter(request.scope, identity.subject)
-        if not identity.has_scope(self.scope):
-            raise _forbidden(self.scope)
+        for scope in self.scopes:
+            if not identity.has_scope(scope):
+                raise _forbidden(scope)
+        if self.everywhere and identity.unit != ALL_UNITS:
+            raise Problem(403, "forbidden", "Forbidden", f"a token for all units ({ALL_UNITS}) is required")
         return identity
 
 
@@ -240,9 +319,9 @@ async def _authenticate(request: Request) -> Identity:
     return await app.authenticator.authenticate(token.strip())
 
 
-def require(scope: str) -> Require:
+def require(*scopes: str, everywhere: bool = False) -> Require:
     """A dependency for a route's parameter: `Annotated[Identity, Depends(require("members:write"))]`."""
-    return Require(scope)
+    return Require(*scopes, everywhere=everywhere)
 
 
 def subject_of(request: Request) -> str:

@@ -9,7 +9,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import httpx2
 import orjson
@@ -23,6 +23,8 @@ FETCH_SECONDS = 5.0
 MAX_DOCUMENT_BYTES = 256 * 1024
 MIN_RSA_BITS = 2048
 
+FileVersion: TypeAlias = tuple[int, int, int]
+
 
 @dataclass(frozen=True, slots=True)
 class VerificationKey:
@@ -31,7 +33,11 @@ class VerificationKey:
 
 
 class KeysUnavailable(Exception):
-    """The key set cannot be read now, or has no usable key."""
+    """The key set cannot be read now, or is none. It says nothing about the keys known so far."""
+
+
+class KeysGone(KeysUnavailable):
+    """The file of the key set does not exist: somebody removed it, or is just replacing it."""
 
 
 class KeySource(Protocol):
@@ -45,11 +51,11 @@ class KeySource(Protocol):
     poll_seconds: float
     retry_seconds: float
 
-    async def fetch(self) -> Mapping[str, VerificationKey] | None:
-        """The keys by id; None when nothing changed since the last fetch.
+    async def fetch(self) -> Mapping[str, VerificationKey]:
+        """The keys by id, none if the set is empty; the same object as before when nothing changed.
 
         Raises:
-            KeysUnavailable: the caller should keep its present keys.
+            KeysUnavailable: the caller should keep its present keys, for a time.
         """
         ...
 
@@ -65,20 +71,20 @@ class FileKeys:
 
     def __init__(self, path: str) -> None:
         self._path = Path(path)
-        self._seen: tuple[int, int, int] | None = None
+        self._seen: FileVersion | None = None
+        self._keys: Mapping[str, VerificationKey] = {}
 
-    async def fetch(self) -> Mapping[str, VerificationKey] | None:
+    async def fetch(self) -> Mapping[str, VerificationKey]:
         try:
-            stat = os.stat(self._path)
-            # Compare the inode too: Kubernetes swaps a symbolic link, and the new file may be older.
-            version = (stat.st_mtime_ns, stat.st_ino, stat.st_size)
-            if version == self._seen:
-                return None
-            keys = parse_keys(self._path.read_bytes())
+            version = version_of(self._path)
+            if version != self._seen:
+                self._keys = parse_keys(self._path.read_bytes())
+        except FileNotFoundError as error:
+            raise KeysGone(type(error).__name__) from error
         except OSError as error:
             raise KeysUnavailable(type(error).__name__) from error
         self._seen = version  # only after parsing, so that an invalid file is reported until it is replaced
-        return keys
+        return self._keys
 
     async def aclose(self) -> None:
         """Nothing to close."""
@@ -95,19 +101,19 @@ class UrlKeys:
         self._url = url
         self._client = httpx2.AsyncClient(timeout=FETCH_SECONDS, transport=transport)
         self._seen: bytes | None = None
+        self._keys: Mapping[str, VerificationKey] = {}
 
-    async def fetch(self) -> Mapping[str, VerificationKey] | None:
+    async def fetch(self) -> Mapping[str, VerificationKey]:
         try:
             response = await self._client.get(self._url)
             response.raise_for_status()
         except httpx2.HTTPError as error:
             raise KeysUnavailable(type(error).__name__) from error
         document = response.content
-        if document == self._seen:
-            return None
-        keys = parse_keys(document)
-        self._seen = document
-        return keys
+        if document != self._seen:
+            self._keys = parse_keys(document)
+            self._seen = document
+        return self._keys
 
     async def aclose(self) -> None:
         await self._client.aclose()
@@ -118,22 +124,30 @@ def key_source(jwks: str) -> KeySource:
     return UrlKeys(jwks) if jwks.startswith(("http://", "https://")) else FileKeys(jwks)
 
 
+def version_of(path: Path) -> FileVersion:
+    """Differs when the file has changed. Raises: `OSError`."""
+    stat = os.stat(path)
+    # Compare the inode too: Kubernetes swaps a symbolic link, and the new file may be older.
+    return stat.st_mtime_ns, stat.st_ino, stat.st_size
+
+
 def parse_keys(document: bytes) -> dict[str, VerificationKey]:
     """The signing keys of a key set by key id; other keys (encryption, symmetric, weak) are skipped.
 
+    A set without a usable key is a key set: its issuer accepts no token any more.
+
     Raises:
-        KeysUnavailable: not a key set, or no usable key in it.
+        KeysUnavailable: not a key set.
     """
     if len(document) > MAX_DOCUMENT_BYTES:
         raise KeysUnavailable("the key set is too large")
     try:
         entries = orjson.loads(document)["keys"]
-        keys = dict(filter(None, map(_usable, entries)))
     except (ValueError, TypeError, KeyError) as error:
         raise KeysUnavailable("not a key set") from error
-    if not keys:
-        raise KeysUnavailable("no usable key")
-    return keys
+    if not isinstance(entries, list):
+        raise KeysUnavailable("not a key set")
+    return dict(filter(None, map(_usable, entries)))
 
 
 def _usable(entry: object) -> tuple[str, VerificationKey] | None:

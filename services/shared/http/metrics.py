@@ -8,6 +8,8 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from starlette.types import Scope
 
+from services.shared.http.auth import Authenticator
+from services.shared.http.revocations import RevocationList
 from services.shared.observability.metrics import exemplar
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -89,6 +91,44 @@ class HttpMetrics:
         if label == method:  # a caller can invent methods without limit, so others are not cached
             self._series[method, route, status_class] = series
         return series
+
+
+class AuthMetrics:
+    """The metrics of authentication: keys and revoked tokens. They show no subject and no token id."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._registry = registry
+        self.revoked = Counter(
+            "sangathan_auth_tokens_revoked",
+            "Calls refused because the token is revoked, by its subject or its id.",
+            registry=registry,
+        )
+
+    def watch(self, authenticator: Authenticator, revoked: RevocationList | None) -> None:
+        """Read the gauges at each scrape."""
+        self._gauge(
+            "sangathan_auth_keys_unreadable",
+            "1 while the key set that verifies tokens cannot be read: keys added since are refused.",
+            lambda: authenticator.keys_unreadable,
+        )
+        self._gauge(
+            "sangathan_auth_keys_age_seconds",
+            "Seconds since the key set that verifies tokens was last read; infinite before the first time.",
+            authenticator.keys_age,
+        )
+        self._gauge(
+            "sangathan_auth_revocations",
+            "Subjects and token ids on the list of revoked tokens that is in force; 0 without a list.",
+            lambda: len(revoked) if revoked else 0,
+        )
+        self._gauge(
+            "sangathan_auth_revocations_unreadable",
+            "1 while the list of revoked tokens cannot be read: what was added since is not revoked.",
+            lambda: revoked is not None and revoked.unreadable,
+        )
+
+    def _gauge(self, name: str, documentation: str, read: Callable[[], float]) -> None:
+        Gauge(name, documentation, registry=self._registry).set_function(read)
 
 
 def route_template(scope: Scope) -> str:

@@ -11,7 +11,6 @@ from typing import Any, Final
 
 import structlog
 from fastapi import APIRouter, FastAPI
-from prometheus_client import Gauge
 from pymongo.errors import PyMongoError
 from starlette.requests import Request
 from starlette.responses import Response
@@ -24,7 +23,9 @@ from services.shared.errors import TransientError
 from services.shared.faults import may_pass
 from services.shared.http.app import ServiceApp, create_app
 from services.shared.http.auth import Authenticator
+from services.shared.http.metrics import AuthMetrics
 from services.shared.http.problem import Problem, render
+from services.shared.http.revocations import RevocationList
 from services.shared.jobs import JobGauges, JobMetrics, JobWorker
 from services.shared.loops import Loop
 from services.shared.messaging import (
@@ -286,15 +287,18 @@ def _in_order(handlers: Sequence[Handler]) -> Handler:
 
 
 def _authenticator(runtime: Runtime) -> Authenticator:
-    settings = runtime.settings
+    settings, metrics = runtime.settings, AuthMetrics(runtime.registry)
+    revoked = RevocationList(settings.revoked_tokens) if settings.revoked_tokens else None
     authenticator = Authenticator(
-        settings.jwks, issuer=settings.jwt_issuer, audience=settings.jwt_audience, clock=runtime.clock
+        settings.jwks,
+        issuer=settings.jwt_issuer,
+        audience=settings.jwt_audience,
+        clock=runtime.clock,
+        keep_keys_seconds=settings.jwks_keep_seconds,
+        revoked=revoked,
+        on_revoked=metrics.revoked.inc,
     )
-    Gauge(
-        "sangathan_auth_keys_unreadable",
-        "1 while the key set that verifies tokens cannot be read: keys added since are refused.",
-        registry=runtime.registry,
-    ).set_function(lambda: authenticator.keys_unreadable)
+    metrics.watch(authenticator, revoked)
     return authenticator
 
 

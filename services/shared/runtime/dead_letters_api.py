@@ -18,8 +18,8 @@ from services.shared.http.pagination import Page, PageParams, Paging, Window
 from services.shared.identity import Identity
 from services.shared.messaging import DeadLetters, Filter, Fuse, Place, Replayer, place_of
 
-Reader = Annotated[Identity, Depends(require("ops:read"))]
-Operator = Annotated[Identity, Depends(require("ops:write"))]
+Reader = Annotated[Identity, Depends(require("ops:read", everywhere=True))]
+Operator = Annotated[Identity, Depends(require("ops:write", everywhere=True))]
 LetterId = Annotated[str, Path(alias="id", max_length=300, description="topic:partition:offset")]
 State = Literal["dead", "replayed", "discarded", "set_aside"]
 MAX_DISCARDED = 500

@@ -24,7 +24,7 @@ from services.shared.runtime.snapshots import Source, snapshots_of
 
 log = structlog.get_logger(__name__)
 
-Operator = Annotated[Identity, Depends(require("ops:write"))]
+Operator = Annotated[Identity, Depends(require("ops:write", everywhere=True))]
 Subject = Annotated[str, Field(min_length=1, max_length=64)]
 MAX_SUBJECTS = 500
 

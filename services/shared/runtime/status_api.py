@@ -17,7 +17,7 @@ from services.shared.identity import Identity
 from services.shared.messaging import BatchConsumer, Filter
 from services.shared.runtime.runtime import Runtime
 
-Reader = Annotated[Identity, Depends(require("ops:read"))]
+Reader = Annotated[Identity, Depends(require("ops:read", everywhere=True))]
 OLD_SECONDS = 60.0
 """Age of an unpublished event from which the outbox counts as standing still."""
 

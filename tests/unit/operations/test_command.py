@@ -369,3 +369,35 @@ def test_a_malformed_stack_file_is_one_line(tmp_path: Path, content: str) -> Non
     (tmp_path / "stack.json").write_text(content)
     with pytest.raises(OpsError, match="cannot be read"):
         find("groups", None, tmp_path)
+
+
+def test_revoking_adds_to_the_list_and_replaces_it_at_once(run: Callable[..., Any], tmp_path: Path) -> None:
+    file = tmp_path / "revoked.json"
+
+    def revoke(*arguments: str) -> Any:
+        return CliRunner().invoke(command.app, ["revoke", "--file", str(file), *arguments])
+
+    for arguments, entries in (
+        (("--sub", "asha"), 1),
+        (("--sub", "asha"), 1),
+        (("--jti", 'a"b'), 2),
+        (("--sub", "ravi", "--until-now"), 3),
+    ):
+        with time_machine.travel(NOW, tick=False):
+            assert revoke(*arguments).stdout == f"{entries} entries\n"
+    before = file.read_text()
+    assert json.loads(before)["revoked"][2] == {"sub": "ravi", "issued_before": "2026-11-24T12:00:00+00:00"}
+    for arguments, code in (
+        ((), 2),
+        (("--sub", "a", "--jti", "b"), 2),
+        (("--jti", "b", "--until-now"), 2),
+        (("--sub", "a\n"), 1),
+        (("--sub", ""), 1),
+    ):
+        assert revoke(*arguments).exit_code == code
+    assert file.read_text() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["revoked.json"]
+    file.write_text('{"revoked": [{"sub": "asha"}')
+    refused = revoke("--sub", "ravi")
+    assert (refused.exit_code, file.read_text()) == (1, '{"revoked": [{"sub": "asha"}')
+    assert refused.stderr == f"error: {file}: it is not JSON\n"

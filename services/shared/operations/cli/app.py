@@ -1,4 +1,4 @@
-"""Operate a running deployment: a service's dead letters and fuse, repairs, and the doctor.
+"""Operate a running deployment: a service's dead letters and fuse, repairs, revoked tokens, and the doctor.
 
 Dead letters and the fuse are reached through the service's API, because a replay needs the service's
 handlers. Exit codes: 0 done; 1 it failed, or letters stay dead after a replay; 2 the command was wrong.
@@ -19,6 +19,7 @@ from services.shared.operations.cli.ages import age
 from services.shared.operations.cli.client import Client, Query
 from services.shared.operations.cli.options import LOCAL, Directory, Json, Service, Url, consumer
 from services.shared.operations.cli.repair import repair
+from services.shared.operations.cli.revoke import revoke
 from services.shared.operations.doctor.command import doctor
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
@@ -30,6 +31,7 @@ app.add_typer(letters_app, name="dead-letters")
 app.add_typer(fuse_app, name="fuse")
 app.command()(doctor)
 app.command()(repair)
+app.command()(revoke)
 
 
 def _age(text: str) -> timedelta:

@@ -81,7 +81,7 @@ async def _keys(jwks: str) -> Seen[int]:
         )
     source = key_source(jwks)
     try:
-        return len(await source.fetch() or ())
+        return len(await source.fetch())
     except KeysUnavailable as error:
         cure = "fix the key set: until then, the services accept no new keys"
         return Unseen(f"{jwks}: {error}", cure, Verdict.WRONG)
