@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Base64Bytes, Field
 
-from services.shared.config.settings import ServiceSettings
+from services.shared.config.settings import AtLeastOne, ServiceSettings
 from services.shared.encryption import MasterKeys
 
 
@@ -16,3 +16,8 @@ class MembersSettings(ServiceSettings):
     """`{"<name>": "<base64 of 96 bytes>"}`: the first seals, the others still open what they sealed."""
     blind_index_key: Annotated[Base64Bytes, Field(min_length=32, max_length=32, repr=False)]
     """Base64 of 32 bytes. It cannot be rotated: every fingerprint of a phone depends on it."""
+    taken_phones_burst: AtLeastOne = 100
+    """Times that one caller (a token's subject) may be told at once, by one process, that a phone belongs to
+    an active member. Then it can register nobody for a while (429)."""
+    taken_phones_per_hour: AtLeastOne = 60
+    """Times per hour that such a caller may be told so afterwards."""

@@ -96,6 +96,14 @@ class StaleVersionError(ServiceError):
         super().__init__("stale-version", "the object has changed; read it again")
 
 
+class TooManyError(ServiceError):
+    """The caller has done this too often; it may try again after `retry_seconds`."""
+
+    def __init__(self, reason: str, detail: str, retry_seconds: int) -> None:
+        super().__init__(reason, detail)
+        self.retry_seconds = retry_seconds
+
+
 class KeyReusedError(ServiceError):
     """The idempotency key was used before, for a request with other content."""
 

@@ -28,7 +28,8 @@ from services.shared.identity import Identity
 from services.shared.messaging import Origin
 
 Reader = Annotated[Identity, Depends(require("groups:read"))]
-Writer = Annotated[Identity, Depends(require("groups:write"))]
+Changer = Annotated[Identity, Depends(require("groups:write", "groups:read"))]
+"""Who changes a group is shown it with its invite link, so must have the right to read it."""
 GroupId = Annotated[Id, Path(alias="id")]
 
 
@@ -64,7 +65,9 @@ def chat_groups_router(groups: ChatGroupService) -> APIRouter:
         return JSON(group_out(group), headers={"ETag": etag(group.version)})
 
     @router.patch("/groups/{id}", response_model=GroupOut)
-    async def patch_group(group_id: GroupId, body: GroupChange, version: IfMatch, caller: Writer) -> Response:
+    async def patch_group(
+        group_id: GroupId, body: GroupChange, version: IfMatch, caller: Changer
+    ) -> Response:
         """Change the invite link (null withdraws it), the capacity or the name."""
         patch = cast(GroupPatch, body.model_dump(exclude_unset=True))
         group = await groups.change(caller, group_id, patch, version, Origin.here())

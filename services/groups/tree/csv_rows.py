@@ -133,7 +133,7 @@ def check_file(
         pointer = f"/rows/{line}/code"
         if last_line[unit.code] != line:
             errors.add([FieldError(pointer, "appears twice")])
-        if not can_access(unit.code):
+        if not can_access(unit.code):  # and nothing is told of its parent, which may be outside too
             errors.add([FieldError(pointer, "is outside your units")])
         elif unit.parent in missing_parents:
             errors.add([FieldError(pointer, "its parent is neither in this file nor in the tree")])

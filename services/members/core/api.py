@@ -15,6 +15,8 @@ from services.shared.http.etag import etag
 from services.shared.identity import Identity
 
 Writer = Annotated[Identity, Depends(require("members:write"))]
+Changer = Annotated[Identity, Depends(require("members:write", "members:read"))]
+"""Who changes a member is shown it, so must have the right to read it."""
 Id = Annotated[str, Path(max_length=64)]
 
 

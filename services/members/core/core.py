@@ -7,6 +7,7 @@ from services.members.core.metrics import MembersMetrics
 from services.members.core.phones import BlindIndex
 from services.members.core.reading import MemberReader
 from services.members.core.store import MIGRATIONS, MemberStore
+from services.members.core.taken_phones import AnswerLimit, TakenPhones
 from services.members.settings import MembersSettings
 from services.shared.encryption import Vault
 from services.shared.runtime import Feature, Runtime, vault_key
@@ -20,6 +21,10 @@ class Core:
         self.vault = Vault(runtime.client, runtime.database, settings.master_keys)
         self.contacts = Contacts(self.vault, BlindIndex(settings.blind_index_key))
         self.reader = MemberReader(self.store, self.contacts, runtime.clock, self.metrics)
+        limit = AnswerLimit(
+            runtime.clock, burst=settings.taken_phones_burst, per_hour=settings.taken_phones_per_hour
+        )
+        self.taken_phones = TakenPhones(self.reader, limit, self.metrics)
 
     def feature(self) -> Feature:
         return Feature(

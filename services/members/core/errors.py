@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.shared.errors import ConflictError, FieldError, InvalidError, NotFoundError
+from services.shared.errors import ConflictError, FieldError, InvalidError, NotFoundError, TooManyError
 from services.shared.identity import Identity
 
 
@@ -11,6 +11,11 @@ def phone_already_registered(caller: Identity, member_id: str, unit: str) -> Con
     visible = caller.has_scope("members:read") and caller.can_access(unit)
     extra = {"member_id": member_id} if visible else None
     return ConflictError("phone-already-registered", "an active member has this phone number", extra=extra)
+
+
+def asked_too_often(retry_seconds: int) -> TooManyError:
+    detail = "too many of your requests named a phone number that an active member has; try again later"
+    return TooManyError("too-many-taken-phones", detail, retry_seconds)
 
 
 def member_has_left() -> ConflictError:

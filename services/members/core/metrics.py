@@ -28,3 +28,15 @@ class MembersMetrics:
             ["via"],
             registry=registry,
         )
+        self.phones_confirmed = Counter(
+            "sangathan_members_phones_confirmed",
+            "Callers told that an active member has a phone, each with a record of it, by what asked"
+            " (phone_of_registration, phone_of_change).",
+            ["via"],
+            registry=registry,
+        )
+        self.phones_limited = Counter(
+            "sangathan_members_phones_limited",
+            "Requests refused because their caller had been told of too many taken phones.",
+            registry=registry,
+        )

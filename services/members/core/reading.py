@@ -59,14 +59,14 @@ class MemberReader:
         """The contacts in order, for a caller with `contacts:read`; records who read them first."""
         if not records:
             return []
-        await self._record(caller, records, via)
+        await self._record_opened(caller, records, via)
         return await self._contacts.open(records)
 
     async def open_each(self, caller: Identity, records: Sequence[Record], via: str) -> dict[str, Contact]:
         """As `open_contacts`, by member id; whoever's contact cannot be opened is missing, and logged."""
         if not records:
             return {}
-        await self._record(caller, records, via)
+        await self._record_opened(caller, records, via)
         opened: dict[str, Contact] = {}
 
         async def open_(part: Sequence[Record]) -> None:
@@ -79,17 +79,21 @@ class MemberReader:
         await bisect(records, open_, skip, splits=lambda error: not may_pass(error))
         return opened
 
-    async def _record(self, caller: Identity, records: Sequence[Record], via: str) -> None:
-        context = current_context()
+    async def _record_opened(self, caller: Identity, records: Sequence[Record], via: str) -> None:
         # Before the contacts are opened: a read that cannot be recorded does not happen.
+        await self.record(caller, [record.member.id for record in records], via)
+        self._metrics.contacts_shown.labels(via).inc(len(records))
+
+    async def record(self, caller: Identity, member_ids: Sequence[str], via: str) -> None:
+        """Record that `caller` learns something of the contacts of these members, and by what request."""
+        context = current_context()
         await self._store.record_read(
             {
                 "_id": new_id(),
                 "subject": caller.subject,
-                "ids": [record.member.id for record in records],
+                "ids": list(member_ids),
                 "via": via,
                 "at": self._clock.now(),
                 "request_id": context.request_id if context else "",
             }
         )
-        self._metrics.contacts_shown.labels(via).inc(len(records))

@@ -5,7 +5,7 @@
 keyed fingerprint of the phone, unique among active members), and after a restore `contact_lost`, see
 `recovery`.
 `contact_reads`: `{_id, subject, ids, via, at, request_id}`, one for each time that someone was shown
-contacts.
+contacts, or was told that a phone is that of an active member.
 """
 
 from __future__ import annotations

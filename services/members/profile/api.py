@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Response
 
-from services.members.core.api import Id, Writer, member_answer, members_router
+from services.members.core.api import Changer, Id, Writer, member_answer, members_router
 from services.members.core.reading import MemberReader
 from services.members.core.schemas import MemberShown
 from services.members.core.store import Record
@@ -26,7 +26,7 @@ def profile_router(profiles: Profiles, reader: MemberReader) -> APIRouter:
         return member_answer(shown.member, shown.contact)
 
     @router.patch("/{id}", response_model=MemberShown, responses=problems(409))
-    async def update_member(caller: Writer, id: Id, version: IfMatch, body: Patch) -> Response:
+    async def update_member(caller: Changer, id: Id, version: IfMatch, body: Patch) -> Response:
         """Change what is named in the body; null removes what is optional."""
         return await changed(
             caller, await profiles.update(caller, id, version, body.changes(), Origin.here())
@@ -34,7 +34,7 @@ def profile_router(profiles: Profiles, reader: MemberReader) -> APIRouter:
 
     @router.post("/{id}/move", response_model=MemberShown, responses=problems(400, 409, 412))
     async def move_member(
-        caller: Writer,
+        caller: Changer,
         id: Id,
         body: Move,
         if_match: Annotated[str | None, Header(alias="If-Match", description="Checked when sent.")] = None,

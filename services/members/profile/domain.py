@@ -37,9 +37,21 @@ class Changes:
     handles: Mapping[str, str] | None = None
     removed: frozenset[str] = frozenset()
 
+    @property
+    def name_address(self) -> bool:
+        return bool(self.phone or self.email or "email" in self.removed)
 
-def update(profile: Profile, changes: Changes, now: datetime) -> Step[Profile]:
-    """Raises: `HasLeftError`."""
+    @property
+    def name_contact(self) -> bool:
+        return self.name_address or self.handles is not None
+
+
+def update(profile: Profile, changes: Changes, now: datetime, *, sees_contact: bool) -> Step[Profile]:
+    """A caller who does not see the contact makes a new version by naming any of it, changed or not.
+    Otherwise a guess would be confirmed by nothing having changed.
+
+    Raises: `HasLeftError`.
+    """
     member, contact = profile.member, profile.contact
     _check_active(member)
     new_contact = Contact(
@@ -55,9 +67,14 @@ def update(profile: Profile, changes: Changes, now: datetime) -> Step[Profile]:
         birth_year=None if "birth_year" in changes.removed else changes.birth_year or member.birth_year,
         platforms=tuple(new_contact.handles),
     )
-    if new == member and new_contact == contact:
+    guessed = changes.name_contact and not sees_contact
+    if new == member and new_contact == contact and not guessed:
         return Step(profile)
-    contact_changed = (new.name, new_contact.phone, new_contact.email) != (
+    contact_changed = (changes.name_address and not sees_contact) or (
+        new.name,
+        new_contact.phone,
+        new_contact.email,
+    ) != (
         member.name,
         contact.phone,
         contact.email,

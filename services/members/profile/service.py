@@ -11,9 +11,9 @@ from services.members.core.errors import (
     changed_meanwhile,
     implausible_birth_year,
     member_has_left,
-    phone_already_registered,
     unit_not_found,
 )
+from services.members.core.reading import CONTACTS_SCOPE
 from services.members.core.store import DuplicateError, Record, SealedContact
 from services.members.profile import domain
 from services.members.profile.domain import Changes, HasLeftError, Profile
@@ -34,26 +34,32 @@ class Profiles:
         self._store = core.store
         self._reader = core.reader
         self._contacts = core.contacts
+        self._taken_phones = core.taken_phones
         self._metrics = core.metrics
 
     async def update(
         self, caller: Identity, member_id: str, version: int, changes: Changes, origin: Origin
     ) -> Record:
-        """The member after `changes`, which were based on `version`; unchanged when they change nothing.
+        """The member after `changes`, which were based on `version`; unchanged when they change nothing that
+        the caller sees.
 
-        Raises: `NotFoundError`, `ConflictError` (has left; phone taken), `StaleVersionError`,
-        `InvalidError` (birth year).
+        Raises, in this order: `NotFoundError`, `StaleVersionError`, `TooManyError` (taken phones),
+        `InvalidError` (birth year), `ConflictError` (has left; phone taken).
         """
+        record = await self._find(caller, member_id, version)
+        if changes.phone:
+            self._taken_phones.check_may_ask(caller)
         now = self._clock.now()
         if changes.birth_year is not None and not is_plausible_birth_year(changes.birth_year, now):
             raise implausible_birth_year()
-        record = await self._find(caller, member_id, version)
         [contact] = await self._contacts.open([record])
-        new, events = _decide(domain.update, Profile(record.member, contact), changes, now)
+        sees_contact = caller.has_scope(CONTACTS_SCOPE)
+        profile = Profile(record.member, contact)
+        new, events = _decide(domain.update, profile, changes, now, sees_contact=sees_contact)
         if not events:
             return record
         sealed = None
-        if new.contact != contact:
+        if changes.name_contact:
             [sealed] = await self._contacts.seal([(member_id, new.contact)])
         try:
             saved = await self._save(new.member, events, origin, sealed)
@@ -138,7 +144,9 @@ class Profiles:
         index = self._contacts.phone_index(contact)
         holder = (await self._store.active_by_phone([index])).get(index)
         # The holder may have left between our write and this look.
-        return phone_already_registered(caller, *holder) if holder else changed_meanwhile()
+        if holder is None:
+            return changed_meanwhile()
+        return await self._taken_phones.refuse(caller, *holder, "phone_of_change")
 
 
 def _decide(rule: Callable[P, Step[State]], *args: P.args, **kwargs: P.kwargs) -> Step[State]:

@@ -16,7 +16,6 @@ from services.members.core.core import Core
 from services.members.core.domain import Contact, Member, is_plausible_birth_year
 from services.members.core.errors import (
     implausible_birth_year,
-    phone_already_registered,
     unit_not_found,
     unknown_inviter,
 )
@@ -92,6 +91,7 @@ class Registrar:
         self._clock = core.runtime.server_clock
         self._store = core.store
         self._contacts = core.contacts
+        self._taken_phones = core.taken_phones
         self._metrics = core.metrics
         self._answers = answers
         self._registered = core.metrics.registrations.labels("registered")
@@ -104,11 +104,12 @@ class Registrar:
     ) -> Registered:
         """The new member, or the one that this same request made before; durable with its event on return.
 
-        Raises: `NotFoundError` (unit), `ConflictError` (phone), `InvalidError` (birth year, inviter),
-        `KeyReusedError`.
+        Raises, in this order: `NotFoundError` (unit), `TooManyError` (taken phones), `InvalidError` (birth
+        year), `KeyReusedError`, `InvalidError` (inviter), `ConflictError` (phone).
         """
         if not caller.can_access(application.unit):
             raise unit_not_found()
+        self._taken_phones.check_may_ask(caller)
         year = application.birth_year
         if year is not None and not is_plausible_birth_year(year, self._clock.now()):
             raise implausible_birth_year()
@@ -123,7 +124,7 @@ class Registrar:
                 return await self._replay(repeated, row)
             case _PhoneTaken(member_id, unit):
                 self._metrics.registrations.labels("phone_taken").inc()
-                raise phone_already_registered(caller, member_id, unit)
+                raise await self._taken_phones.refuse(caller, member_id, unit, "phone_of_registration")
             case _UnknownInviter():
                 self._metrics.registrations.labels("unknown_inviter").inc()
                 raise unknown_inviter()
@@ -198,10 +199,11 @@ class Registrar:
             request = draft.submission.request
             if request and (earlier := answered.get(request.id)):
                 outcomes.append(_Answered(request, earlier))
+            elif member.inviter_id is not None and member.inviter_id not in inviters:
+                # Before the phone: a request that can never succeed tells nothing of it.
+                outcomes.append(_UnknownInviter())
             elif phone in taken:
                 outcomes.append(_PhoneTaken(*taken[phone]))
-            elif member.inviter_id is not None and member.inviter_id not in inviters:
-                outcomes.append(_UnknownInviter())
             else:
                 outcomes.append(_Accepted(draft))
                 taken[phone] = (member.id, member.unit)

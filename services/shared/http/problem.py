@@ -28,6 +28,7 @@ from services.shared.errors import (
     NotFoundError,
     ServiceError,
     StaleVersionError,
+    TooManyError,
 )
 from services.shared.observability.correlation import current_context
 from services.shared.validation import field_error, is_malformed_json
@@ -118,6 +119,7 @@ _OF_SERVICES: Final[Mapping[type[ServiceError], tuple[int, str]]] = {
     StaleVersionError: (412, "Precondition failed"),
     InvalidError: (422, "The request has invalid fields"),
     KeyReusedError: (422, "Idempotency key reused"),
+    TooManyError: (429, "Too many requests"),
 }
 
 
@@ -130,6 +132,7 @@ def problem_of(error: ServiceError) -> Problem:
         error.title or title,
         error.detail or None,
         errors=error.fields,
+        headers={"Retry-After": str(error.retry_seconds)} if isinstance(error, TooManyError) else None,
         extra=error.extra,
     )
 

@@ -57,6 +57,19 @@ async def test_a_bad_change_of_a_group_is_refused(groups: Running) -> None:
     assert (await groups.http.get(path)).json() == group
 
 
+async def test_who_may_not_read_groups_is_shown_no_link_by_changing_nothing(groups: Running) -> None:
+    group = await one_group(groups)
+    path = f"/v1/groups/{group['id']}"
+    link = {"invite_link": "https://chat.whatsapp.com/AbCdEfGhIjK"}
+    set_ = await groups.http.patch(path, json=link, headers={"if-match": f'"{group["version"]}"'})
+    for body in ({}, {"name": {"en": "X"}}, {"capacity": group["capacity"]}):
+        headers = groups.auth("groups:write") | {"if-match": set_.headers["etag"]}
+        refused = await groups.http.patch(path, json=body, headers=headers)
+        assert refused.status_code == 403
+        assert "AbCdEf" not in refused.text
+    assert (await groups.http.get(path)).headers["etag"] == set_.headers["etag"]
+
+
 async def test_capacity_fills_and_reopens_a_group(groups: Running) -> None:
     group = await one_group(groups)
     path = f"/v1/groups/{group['id']}"

@@ -92,7 +92,9 @@ def test_the_channels_of_a_welcome(
 
 
 def test_an_update_is_one_version_and_one_event(member: Member) -> None:
-    step = update(Profile(member, CONTACT), Changes(name="Asha Kumari", email="b@example.org"), LATER)
+    step = update(
+        Profile(member, CONTACT), Changes(name="Asha Kumari", email="b@example.org"), LATER, sees_contact=True
+    )
     assert step.state.member == replace(member, name="Asha Kumari", version=2, updated_at=LATER)
     assert step.state.contact == replace(CONTACT, email="b@example.org")
     assert updated(step).contact_changed
@@ -100,14 +102,16 @@ def test_an_update_is_one_version_and_one_event(member: Member) -> None:
 
 def test_removing_optional_fields(member: Member) -> None:
     changes = Changes(handles={}, removed=frozenset({"email", "birth_year"}))
-    step = update(Profile(member, CONTACT), changes, LATER)
+    step = update(Profile(member, CONTACT), changes, LATER, sees_contact=True)
     assert (step.state.member.birth_year, step.state.member.platforms) == (None, ())
     assert step.state.contact == Contact(CONTACT.phone)
     assert updated(step).contact_changed
 
 
 def test_handles_are_not_what_others_cache(member: Member) -> None:
-    event = updated(update(Profile(member, CONTACT), Changes(handles={"x": "@other"}), LATER))
+    event = updated(
+        update(Profile(member, CONTACT), Changes(handles={"x": "@other"}), LATER, sees_contact=True)
+    )
     assert not event.contact_changed
     assert event.platforms == ("x",)
 
@@ -118,7 +122,31 @@ def test_handles_are_not_what_others_cache(member: Member) -> None:
 )
 def test_an_update_to_the_same_changes_nothing(member: Member, changes: Changes) -> None:
     profile = Profile(member, CONTACT)
-    assert update(profile, changes, LATER) == Step(profile)
+    assert update(profile, changes, LATER, sees_contact=True) == Step(profile)
+
+
+@pytest.mark.parametrize(
+    ("changes", "contact_changed"),
+    [
+        (Changes(phone=CONTACT.phone), True),
+        (Changes(email=CONTACT.email), True),
+        (Changes(handles=CONTACT.handles), False),
+        (Changes(removed=frozenset({"email"})), True),
+    ],
+)
+def test_a_guess_of_a_contact_that_is_not_shown_looks_like_a_change(
+    member: Member, changes: Changes, contact_changed: bool
+) -> None:
+    contact = replace(CONTACT, email=None) if changes.removed else CONTACT
+    step = update(Profile(member, contact), changes, LATER, sees_contact=False)
+    assert updated(step).contact_changed is contact_changed
+    assert step.state == Profile(replace(member, version=2, updated_at=LATER), contact)
+
+
+def test_what_is_shown_anyway_can_be_guessed(member: Member) -> None:
+    profile = Profile(member, CONTACT)
+    for changes in (Changes(), Changes(name="Asha"), Changes(gender="female"), Changes(birth_year=1990)):
+        assert update(profile, changes, LATER, sees_contact=False) == Step(profile)
 
 
 def test_moving(member: Member) -> None:
@@ -136,7 +164,7 @@ def test_leaving_ends_all_changes(member: Member) -> None:
     with pytest.raises(HasLeftError):
         move(left, "BR-GAYA", LATER)
     with pytest.raises(HasLeftError):
-        update(Profile(left, CONTACT), Changes(name="B"), LATER)
+        update(Profile(left, CONTACT), Changes(name="B"), LATER, sees_contact=True)
 
 
 @pytest.mark.parametrize(

@@ -387,14 +387,15 @@ def test_revoking_adds_to_the_list_and_replaces_it_at_once(run: Callable[..., An
             assert revoke(*arguments).stdout == f"{entries} entries\n"
     before = file.read_text()
     assert json.loads(before)["revoked"][2] == {"sub": "ravi", "issued_before": "2026-11-24T12:00:00+00:00"}
-    for arguments, code in (
-        ((), 2),
-        (("--sub", "a", "--jti", "b"), 2),
-        (("--jti", "b", "--until-now"), 2),
-        (("--sub", "a\n"), 1),
-        (("--sub", ""), 1),
-    ):
-        assert revoke(*arguments).exit_code == code
+    refusals: dict[tuple[str, ...], int] = {
+        (): 2,
+        ("--sub", "a", "--jti", "b"): 2,
+        ("--jti", "b", "--until-now"): 2,
+        ("--sub", "a\n"): 1,
+        ("--sub", ""): 1,
+    }
+    for wrong, code in refusals.items():
+        assert revoke(*wrong).exit_code == code
     assert file.read_text() == before
     assert [path.name for path in tmp_path.iterdir()] == ["revoked.json"]
     file.write_text('{"revoked": [{"sub": "asha"}')

@@ -1,0 +1,79 @@
+"""The one question about strangers that stays askable: whether a phone belongs to an active member.
+
+Whoever registers people must learn that somebody is registered already, also elsewhere. So that nobody tries
+a list of numbers, each such answer is recorded like a reading of contacts, and a subject that has had too
+many of them can neither register anybody nor change a phone for a while: were only taken phones refused, the
+refusal would be the answer.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from typing import Final, Literal, TypeAlias
+
+from services.members.core.errors import asked_too_often, phone_already_registered
+from services.members.core.metrics import MembersMetrics
+from services.members.core.reading import MemberReader
+from services.shared.clock import Clock
+from services.shared.errors import ConflictError
+from services.shared.identity import Identity
+
+Via: TypeAlias = Literal["phone_of_registration", "phone_of_change"]
+MAX_SUBJECTS: Final = 4096
+"""Subjects that are remembered; of more, the one that asked least recently is forgotten."""
+
+
+class AnswerLimit:
+    """A token bucket for each subject: `burst` answers at once, then `per_hour`.
+
+    An answer is taken when it is given, so requests that run at once may all be answered; the bucket then
+    goes below zero, and the caller waits longer.
+    """
+
+    def __init__(self, clock: Clock, *, burst: int, per_hour: int) -> None:
+        self._clock = clock
+        self._burst = burst
+        self._per_second = per_hour / 3600
+        self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        """Answers left, and when that was so, by subject."""
+
+    def wait_seconds(self, subject: str) -> int:
+        """Seconds until the subject may have another answer; 0 if it may now."""
+        missing = 1 - self._now_left(subject)
+        return 0 if missing <= 0 else math.ceil(missing / self._per_second)
+
+    def take(self, subject: str) -> None:
+        self._left[subject] = (self._now_left(subject) - 1, self._now())
+        self._left.move_to_end(subject)
+        if len(self._left) > MAX_SUBJECTS:
+            self._left.popitem(last=False)
+
+    def _now_left(self, subject: str) -> float:
+        known = self._left.get(subject)
+        if known is None:
+            return self._burst
+        return min(self._burst, known[0] + max(0, self._now() - known[1]) * self._per_second)
+
+    def _now(self) -> float:
+        return self._clock.now().timestamp()
+
+
+class TakenPhones:
+    def __init__(self, reader: MemberReader, limit: AnswerLimit, metrics: MembersMetrics) -> None:
+        self._reader = reader
+        self._limit = limit
+        self._metrics = metrics
+
+    def check_may_ask(self, caller: Identity) -> None:
+        """Before every request that would be told of a taken phone. Raises: `TooManyError`."""
+        if wait := self._limit.wait_seconds(caller.subject):
+            self._metrics.phones_limited.inc()
+            raise asked_too_often(wait)
+
+    async def refuse(self, caller: Identity, member_id: str, unit: str, via: Via) -> ConflictError:
+        """The error that tells `caller` of the member who has the phone; recorded before it is raised."""
+        self._limit.take(caller.subject)
+        await self._reader.record(caller, [member_id], via)
+        self._metrics.phones_confirmed.labels(via).inc()
+        return phone_already_registered(caller, member_id, unit)
