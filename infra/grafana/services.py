@@ -295,6 +295,12 @@ OWN: Mapping[str, Rows] = {
                 Query(rate("sangathan_members_contacts_shown_total", "via"), "{{via}}"),
             ),
             lines(
+                "Callers told of a taken phone",
+                "ops",
+                Query(rate("sangathan_members_phones_confirmed_total", "via"), "{{via}}"),
+                Query(rate("sangathan_members_phones_limited_total"), "refused"),
+            ),
+            lines(
                 "Requests in a transaction",
                 "short",
                 *percentiles("sangathan_group_commit_writes", 'service="members"'),

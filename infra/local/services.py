@@ -57,6 +57,8 @@ class Surroundings:
         if self.secured:
             del values["MONGO_URI"]
             values |= self.secured.environment(service)
+        if service == "members":  # a second run of the demo registers the same phones again
+            values["TAKEN_PHONES_BURST"] = str(10**9)
         if service == "notifications":
             values["SERVICE_TOKEN_FILE"] = str(self.keys.service_token)
             values |= {f"{peer.upper()}_URL": url(self.ports[peer]) for peer in ("members", "groups")}

@@ -1,0 +1,266 @@
+"""Every route of the four running services, and who may ask it: by scope and by unit.
+
+A route without a line here fails, so nobody adds one without saying whom it belongs to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import httpx2
+import pytest
+import pytest_asyncio
+from typer.testing import CliRunner
+
+from infra.local.stack import LocalStack
+from services.shared.operations.cli.app import app as ops
+from tests.journeys.test_front_door import LISTINGS
+
+UNIT: Final = "QA-ASK"
+ELSEWHERE: Final = "QA-ELSE"
+SCOPES: Final = frozenset(
+    f"{service}:{right}" for service in (*LISTINGS, "ops") for right in ("read", "write")
+) | {"contacts:read"}
+
+
+@dataclass(frozen=True)
+class Route:
+    """`scopes`: those that it needs. `everywhere`: only for a token of all units. `send`: a valid request."""
+
+    scopes: str
+    everywhere: bool = False
+    path: str | None = None
+    send: Callable[[], dict[str, Any]] = dict
+
+
+def query(path: str, scopes: str) -> Route:
+    return Route(scopes, path=path)
+
+
+def json(scopes: str, body: object, *, everywhere: bool = False) -> Route:
+    return Route(scopes, everywhere, send=lambda: {"json": body})
+
+
+READ, WRITE = Route("ops:read", everywhere=True), Route("ops:write", everywhere=True)
+STATUS = {"GET /v1/ops/status": READ}
+SUBJECTS = {"subjects": ["00000000-0000-7000-8000-000000000000"], "dry_run": True}
+OF_OWNERS = {"POST /v1/ops/snapshots": json("ops:write", SUBJECTS, everywhere=True)}
+NO_SUCH_TYPE = "?type=no.such.type"
+OF_CONSUMERS = {
+    "GET /v1/ops/dead-letters": READ,
+    "GET /v1/ops/dead-letters/summary": READ,
+    "GET /v1/ops/dead-letters/{id}": READ,
+    "POST /v1/ops/dead-letters/replay": Route(
+        "ops:write", everywhere=True, path=f"/v1/ops/dead-letters/replay{NO_SUCH_TYPE}"
+    ),
+    "POST /v1/ops/dead-letters/discard": Route(
+        "ops:write",
+        everywhere=True,
+        path=f"/v1/ops/dead-letters/discard{NO_SUCH_TYPE}",
+        send=lambda: {"json": {"reason": "a test of ours"}},
+    ),
+    "POST /v1/ops/dead-letters/{id}/replay": WRITE,
+    "POST /v1/ops/dead-letters/{id}/discard": json("ops:write", {"reason": "a test"}, everywhere=True),
+    "GET /v1/ops/fuse": READ,
+    "POST /v1/ops/fuse/reset": WRITE,
+    "POST /v1/ops/repairs": json("ops:write", SUBJECTS, everywhere=True),
+}
+
+
+def jobs(service: str) -> dict[str, Route]:
+    """Of its jobs, a caller sees those whose requester's unit is within its own."""
+    changes = {f"POST /v1/jobs/{{id}}/{what}": Route(f"{service}:write") for what in ("pause", "resume")}
+    reads = {"GET /v1/jobs": Route(f"{service}:read"), "GET /v1/jobs/{id}": Route(f"{service}:read")}
+    return reads | changes | {"POST /v1/jobs/{id}/cancel": Route(f"{service}:write")}
+
+
+PERSON = {"name": "Asha", "phone": "+919876512345", "unit": UNIT}
+CSV = f"code,level,name_en,name_hi\n{UNIT}-B9,block,B,B\n".encode()
+NAMES = {"en": "Ask", "hi": "Ask"}
+TABLE: Final[dict[str, dict[str, Route]]] = {
+    "members": {
+        "POST /v1/members": json("members:write", PERSON),
+        "GET /v1/members": query(f"/v1/members?unit={UNIT}", "members:read"),
+        "GET /v1/members/{id}": Route("members:read"),
+        "POST /v1/members/resolve": json("contacts:read", {"ids": ["{id}"]}),
+        "PATCH /v1/members/{id}": json("members:write members:read", {}),
+        "POST /v1/members/{id}/move": json("members:write members:read", {"unit": UNIT}),
+        "DELETE /v1/members/{id}": Route("members:write"),
+        **jobs("members"),
+        **STATUS,
+        **OF_OWNERS,
+    },
+    "groups": {
+        "PUT /v1/units/{code}": json("groups:write", {"level": "district", "name": NAMES}),
+        "GET /v1/units/{code}": Route("groups:read"),
+        "GET /v1/units/{code}/children": Route("groups:read"),
+        "POST /v1/units/imports": Route(
+            "groups:write", send=lambda: {"content": CSV, "headers": {"content-type": "text/csv"}}
+        ),
+        "GET /v1/groups": query(f"/v1/groups?unit={UNIT}", "groups:read"),
+        "POST /v1/groups/resolve": json("groups:read", {"ids": ["{id}"]}),
+        "GET /v1/groups/{id}": Route("groups:read"),
+        "PATCH /v1/groups/{id}": json("groups:write groups:read", {}),
+        "GET /v1/groups/{id}/members": Route("groups:read"),
+        "GET /v1/placements": query(f"/v1/placements?state=waiting_unit&unit={UNIT}", "groups:read"),
+        "GET /v1/members/{id}/groups": Route("groups:read"),
+        **jobs("groups"),
+        **STATUS,
+        **OF_OWNERS,
+        **OF_CONSUMERS,
+    },
+    "notifications": {
+        "GET /v1/notifications": Route("notifications:read"),
+        "GET /v1/notifications/{id}": Route("notifications:read"),
+        **jobs("notifications"),
+        **STATUS,
+        **OF_OWNERS,
+        **OF_CONSUMERS,
+    },
+    "analytics": {
+        "GET /v1/overview": query(f"/v1/overview?unit={UNIT}", "analytics:read"),
+        "GET /v1/timeseries": query(f"/v1/timeseries?unit={UNIT}&metric=members.joined", "analytics:read"),
+        "GET /v1/coverage": query(f"/v1/coverage?unit={UNIT}&level=block", "analytics:read"),
+        **jobs("analytics"),
+        **STATUS,
+        **OF_CONSUMERS,
+    },
+}
+ROUTES = [(service, line) for service, lines in TABLE.items() for line in lines]
+DELETED_LAST = sorted(ROUTES, key=lambda each: each[1].startswith("DELETE"))
+
+
+class Asking:
+    """Calls routes of the table about one member, its group and its notification, all in `UNIT`."""
+
+    def __init__(self, stack: LocalStack, ids: dict[str, str], job: str) -> None:
+        self._stack = stack
+        self._ids = ids
+        self._job = job
+        self._client = httpx2.Client(trust_env=False)
+
+    def call(self, service: str, line: str, scopes: object, unit: str | None) -> httpx2.Response:
+        method, template = line.split()
+        route = TABLE[service][line]
+        kind = "members" if template.startswith("/v1/members") else service
+        id_ = self._job if "/jobs/" in template else self._ids.get(kind, "")
+        if "/ops/" in template:
+            id_ = "sangathan.members:0:999999999"
+        path = (route.path or template).replace("{id}", id_).replace("{code}", UNIT)
+        sent = route.send()
+        if sent.get("json") == {"ids": ["{id}"]}:
+            sent["json"] = {"ids": [id_]}
+        named = scopes if isinstance(scopes, str) else " ".join(sorted(scopes))  # type: ignore[call-overload]
+        headers = {"authorization": f"Bearer {self._stack.mint(named, unit, sub='asker')}"}
+        headers |= sent.pop("headers", {}) | ({"if-match": '"0"'} if method == "PATCH" else {})
+        return self._client.request(method, self._stack.urls[service] + path, headers=headers, **sent)
+
+    def close(self) -> None:
+        self._client.close()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def asking(stack: LocalStack) -> AsyncIterator[Asking]:
+    headers = {"authorization": f"Bearer {stack.token}"}
+    async with httpx2.AsyncClient(trust_env=False, headers=headers, timeout=30) as client:
+
+        async def until(service: str, path: str) -> dict[str, Any]:
+            for _ in range(200):
+                if items := (await client.get(stack.urls[service] + path)).json().get("items"):
+                    return dict(items[0])
+                await asyncio.sleep(0.05)
+            raise AssertionError(f"nothing at {path}")
+
+        groups = stack.urls["groups"]
+        for code, level in (("QA", "state"), (UNIT, "district"), (ELSEWHERE, "district")):
+            body = {"level": level, "name": NAMES}
+            assert (await client.put(f"{groups}/v1/units/{code}", json=body)).status_code in (200, 201)
+        consent = {"purpose": "welcome", "channel": "whatsapp", "notice": "1", "language": "hi"}
+        person = PERSON | {"phone": "+919876511111", "consents": [consent]}
+        member = (await client.post(f"{stack.urls['members']}/v1/members", json=person)).json()["id"]
+        placed = await until("groups", f"/v1/members/{member}/groups")
+        notification = await until("notifications", f"/v1/notifications?member={member}")
+        await until("analytics", "/v1/coverage?unit=QA&level=district")
+        rows = "".join(f"{UNIT}-B{n},block,B,B\n" for n in range(5001))
+        own = {"authorization": f"Bearer {stack.mint('groups:write', UNIT)}", "content-type": "text/csv"}
+        job = await client.post(
+            f"{groups}/v1/units/imports?dry_run=true",
+            content=f"code,level,name_en,name_hi\n{rows}",
+            headers=own,
+        )
+        assert job.status_code == 202, job.text
+        ids = {"members": member, "groups": placed["group_id"], "notifications": notification["id"]}
+        asking = Asking(stack, ids, job.json()["id"])
+        yield asking
+        asking.close()
+
+
+def nothing_told(answer: httpx2.Response) -> bool:
+    """Whether the answer is the one for what does not exist, or a list without anything."""
+    if answer.status_code == 200:
+        return bool(answer.json().get("items") == [])
+    return answer.status_code in (403, 404) or "outside your units" in answer.text
+
+
+@pytest.mark.parametrize("service", TABLE)
+async def test_every_route_has_its_line(stack: LocalStack, service: str) -> None:
+    document = httpx2.get(f"{stack.urls[service]}/openapi.json", trust_env=False).json()
+    there = {f"{method.upper()} {path}" for path, ways in document["paths"].items() for method in ways}
+    assert {line for line in there if not line.startswith("HEAD ")} == TABLE[service].keys()
+    assert all(way["security"] for ways in document["paths"].values() for way in ways.values())
+
+
+@pytest.mark.parametrize(("service", "line"), ROUTES)
+async def test_a_route_asks_for_its_scopes(asking: Asking, service: str, line: str) -> None:
+    for scope in TABLE[service][line].scopes.split():
+        answer = asking.call(service, line, SCOPES - {scope}, "*")
+        assert (answer.status_code, answer.json()["detail"]) == (403, f"the scope {scope} is required")
+
+
+@pytest.mark.parametrize("unit", [None, ELSEWHERE, f"{UNIT}-B1", UNIT, "QA"])
+async def test_global_operations_need_all_units(asking: Asking, unit: str | None) -> None:
+    everywhere = [(service, line) for service, line in ROUTES if TABLE[service][line].everywhere]
+    assert everywhere == [(service, line) for service, line in ROUTES if " /v1/ops/" in line]
+    for service, line in everywhere:
+        answer = asking.call(service, line, SCOPES, unit)
+        assert (answer.status_code, "all units" in answer.text) == (403, True), (service, line)
+
+
+@pytest.mark.parametrize(
+    ("service", "line"), [each for each in ROUTES if not TABLE[each[0]][each[1]].everywhere]
+)
+async def test_a_unit_sees_nothing_of_another(asking: Asking, service: str, line: str) -> None:
+    for unit in (None, ELSEWHERE, f"{UNIT}-B1", "QA-AS", "QA-ASKED"):
+        answer = asking.call(service, line, SCOPES, unit)
+        assert nothing_told(answer), (unit, answer.status_code, answer.text)
+
+
+@pytest.mark.parametrize(("service", "line"), DELETED_LAST)
+async def test_with_just_its_rights_a_route_answers(asking: Asking, service: str, line: str) -> None:
+    """So that the refusals above are about the rights, and not about the request."""
+    route = TABLE[service][line]
+    answer = asking.call(service, line, route.scopes, "*" if route.everywhere else UNIT)
+    exists = "/ops/" not in line and ("/jobs/" not in line or service == "groups")
+    if "{id}" in line and not exists:
+        assert answer.status_code == 404
+    else:
+        assert answer.status_code in (200, 201, 202, 204, 409, 412), answer.text
+
+
+async def test_a_revoked_token_is_refused_by_every_service(stack: LocalStack) -> None:
+    lost, other = (stack.mint("ops:read", "*", sub=sub) for sub in ("lost-phone", "other"))
+
+    def statuses(token: str) -> set[int]:
+        headers = {"authorization": f"Bearer {token}"}
+        urls = [f"{url}/v1/ops/status" for url in stack.urls.values()]
+        return {httpx2.get(url, headers=headers, trust_env=False).status_code for url in urls}
+
+    assert statuses(lost) == statuses(other) == {200}
+    arguments = ["revoke", "--file", str(stack.keys.revoked), "--sub", "lost-phone"]
+    assert CliRunner().invoke(ops, arguments).exit_code == 0
+    await asyncio.sleep(1.1)
+    assert statuses(lost) == {401}
+    assert statuses(other) == {200}
