@@ -63,13 +63,13 @@ class FigureQueries:
 
         Raises: `InvalidError` when `first` is after `last`, or there are more than `MAX_DAYS` days.
         """
+        root = await self._root(caller, unit)
         last = last or day_of(self._clock.now())
         first = first or last - timedelta(days=min(USUAL_DAYS, last.toordinal()) - 1)
         if first > last:
             raise InvalidError([FieldError("/from", "must not be after `to`", "query")])
         if (last - first).days >= MAX_DAYS:
             raise InvalidError([FieldError("/from", f"the range must be at most {MAX_DAYS} days", "query")])
-        root = await self._root(caller, unit)
         by_day = await self._store.flows(root, metric, first, last)
         points = [Point(start=day, value=n) for day, n in buckets(by_day, first, last, step)]
         total = sum(by_day.values())

@@ -76,6 +76,7 @@ OF_RELEASE = partial(services.versions, release="0.2.0")
         (services.lags, groups(services.LAG, services.LAG_SECONDS)),
         (ASSIGNED, groups(services.ASSIGNED, 2, 4, 0)),
         (services.key_sets, groups(services.UNREADABLE, 0)),
+        (services.key_sets, groups(services.REVOCATIONS_UNREADABLE, 0)),
         (TOKENS, groups(services.EXPIRY, (NOW + 8 * DAY).timestamp())),
         (services.pending_placements, groups(services.WAITING_AGE, 3599)),
         (services.unpublishable, labelled(services.UNPUBLISHABLE, 0, topic="t", reason="denied")),
@@ -116,6 +117,7 @@ def test_healthy_services_have_no_faults(check, processes):
         (ASSIGNED, groups(services.ASSIGNED, 2, 3), "groups: 5 of 6 partitions are read"),
         (TOKENS, groups(services.EXPIRY, (NOW + DAY).timestamp()), "calls other services expires in 24 h"),
         (services.key_sets, groups(services.UNREADABLE, 1), "groups cannot read the key set"),
+        (services.key_sets, groups(services.REVOCATIONS_UNREADABLE, 1), "cannot read the list of revoked"),
         (TOKENS, groups(services.EXPIRY, float("nan")), "calls other services cannot be read"),
         (services.pending_placements, groups(services.WAITING_AGE, 7300), "do not exist, one for 2 h"),
         (

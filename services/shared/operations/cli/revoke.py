@@ -33,19 +33,19 @@ def revoke(file: File, sub: Sub = None, jti: Jti = None, until_now: Until = Fals
     if until_now:
         entry["issued_before"] = SystemClock().now().astimezone(UTC).isoformat(timespec="seconds")
     try:
-        entries = _add(file, entry)
+        count = _add(file, entry)
     except RevocationsError as error:
         show.err.print(f"error: {file}: {error}", markup=False, soft_wrap=True)
         raise typer.Exit(1) from None
     except OSError as error:
         show.err.print(f"error: {file}: {error.strerror}", markup=False, soft_wrap=True)
         raise typer.Exit(1) from None
-    show.out.print(f"{entries} entries")
+    show.out.print(f"{count} entries")
 
 
 def _add(file: Path, entry: dict[str, Any]) -> int:
-    """The number of entries with `entry` among them; the file is replaced at once, so no service reads a half
-    of it.
+    """The number of subjects and ids, with that of `entry`. The file is replaced at once, so no service reads
+    a half of it.
 
     Raises: `RevocationsError` when the old or the new list is none; `OSError`.
     """
@@ -56,9 +56,9 @@ def _add(file: Path, entry: dict[str, Any]) -> int:
         entries.append(entry)
     lines = ",\n ".join(json.dumps(each) for each in entries)
     after = f'{{"revoked": [\n {lines}\n]}}\n'.encode()
-    parse_revocations(after)
+    revoked = parse_revocations(after)
     draft = file.with_name(f".{file.name}.{os.getpid()}")
     draft.write_bytes(after)
     draft.chmod(file.stat().st_mode & 0o777 if file.exists() else 0o644)
     draft.replace(file)
-    return len(entries)
+    return len(revoked)

@@ -24,6 +24,7 @@ LETTERS = "sangathan_dead_letters_open"
 LAG = "sangathan_consumer_lag_seconds"
 ASSIGNED = "sangathan_consumer_assigned_partitions"
 UNREADABLE = "sangathan_auth_keys_unreadable"
+REVOCATIONS_UNREADABLE = "sangathan_auth_revocations_unreadable"
 EXPIRY = "sangathan_service_token_expiry_timestamp_seconds"
 WAITING = "sangathan_members_waiting_for_unit"
 WAITING_AGE = "sangathan_members_waiting_for_unit_oldest_age_seconds"
@@ -165,6 +166,10 @@ def key_sets(processes: Processes) -> Iterator[Fault]:
         if unreadable:
             cure = "fix SANGATHAN_JWKS or the server of the key set: until then, new keys are not accepted"
             yield Fault(f"{service} cannot read the key set that verifies tokens", cure)
+    for service, unreadable in _worst(processes, REVOCATIONS_UNREADABLE).items():
+        if unreadable:
+            cure = "mend the file of SANGATHAN_REVOKED_TOKENS: until then, new entries revoke nothing"
+            yield Fault(f"{service} cannot read the list of revoked tokens", cure)
 
 
 def service_tokens(processes: Processes, now: float) -> Iterator[Fault]:
