@@ -34,14 +34,14 @@ class AnswerLimit:
     def __init__(self, clock: Clock, *, burst: int, per_hour: int) -> None:
         self._clock = clock
         self._burst = burst
-        self._per_second = per_hour / 3600
+        self._seconds_each = 3600 / per_hour
         self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
         """Answers left, and when that was so, by subject."""
 
     def wait_seconds(self, subject: str) -> int:
         """Seconds until the subject may have another answer; 0 if it may now."""
         missing = 1 - self._now_left(subject)
-        return 0 if missing <= 0 else math.ceil(missing / self._per_second)
+        return max(0, math.ceil(round(missing * self._seconds_each, 3)))
 
     def take(self, subject: str) -> None:
         self._left[subject] = (self._now_left(subject) - 1, self._now())
@@ -53,7 +53,7 @@ class AnswerLimit:
         known = self._left.get(subject)
         if known is None:
             return self._burst
-        return min(self._burst, known[0] + max(0, self._now() - known[1]) * self._per_second)
+        return min(self._burst, known[0] + max(0, self._now() - known[1]) / self._seconds_each)
 
     def _now(self) -> float:
         return self._clock.now().timestamp()
