@@ -71,7 +71,7 @@ OF_CONSUMERS = {
 
 
 def jobs(service: str) -> dict[str, Route]:
-    """Of its jobs, a caller sees those whose requester's unit is within its own."""
+    """A caller sees the jobs whose requester's unit is within its own."""
     changes = {f"POST /v1/jobs/{{id}}/{what}": Route(f"{service}:write") for what in ("pause", "resume")}
     reads = {"GET /v1/jobs": Route(f"{service}:read"), "GET /v1/jobs/{id}": Route(f"{service}:read")}
     return reads | changes | {"POST /v1/jobs/{id}/cancel": Route(f"{service}:write")}

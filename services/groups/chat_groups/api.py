@@ -29,7 +29,7 @@ from services.shared.messaging import Origin
 
 Reader = Annotated[Identity, Depends(require("groups:read"))]
 Changer = Annotated[Identity, Depends(require("groups:write", "groups:read"))]
-"""Who changes a group is shown it with its invite link, so must have the right to read it."""
+"""The answer to a change shows the group with its invite link, so the caller needs the right to read it."""
 GroupId = Annotated[Id, Path(alias="id")]
 
 

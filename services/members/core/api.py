@@ -16,7 +16,7 @@ from services.shared.identity import Identity
 
 Writer = Annotated[Identity, Depends(require("members:write"))]
 Changer = Annotated[Identity, Depends(require("members:write", "members:read"))]
-"""Who changes a member is shown it, so must have the right to read it."""
+"""The answer to a change shows the member, so the caller needs the right to read it."""
 Id = Annotated[str, Path(max_length=64)]
 
 

@@ -1,4 +1,4 @@
-"""What callers can learn of members that they may not see: by registering, changing, moving and guessing."""
+"""Callers learn nothing of members that they may not see by registering, changing, moving and guessing."""
 
 from __future__ import annotations
 
