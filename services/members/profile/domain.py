@@ -70,15 +70,9 @@ def update(profile: Profile, changes: Changes, now: datetime, *, sees_contact: b
     guessed = changes.name_contact and not sees_contact
     if new == member and new_contact == contact and not guessed:
         return Step(profile)
-    contact_changed = (changes.name_address and not sees_contact) or (
-        new.name,
-        new_contact.phone,
-        new_contact.email,
-    ) != (
-        member.name,
-        contact.phone,
-        contact.email,
-    )
+    before = (member.name, contact.phone, contact.email)
+    after = (new.name, new_contact.phone, new_contact.email)
+    contact_changed = after != before or (guessed and changes.name_address)
     event = MemberUpdated(
         member_id=member.id,
         unit=member.unit,
