@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import date
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
@@ -15,14 +14,15 @@ from services.shared.contracts.vocabulary import UnitCode, UnitLevel
 from services.shared.http.auth import require
 from services.shared.http.body import JSON, Route, problems
 from services.shared.http.pagination import Paging
+from services.shared.http.values import Day
 from services.shared.identity import Identity
 
 Reader = Annotated[Identity, Depends(require("analytics:read"))]
 Unit = Annotated[
     UnitCode | None, Query(description="The unit and all below it; without one, all that the caller may see.")
 ]
-From = Annotated[date | None, Query(alias="from", description="First day; by default 30 days end at `to`.")]
-To = Annotated[date | None, Query(alias="to", description="Last day, included; by default today in India.")]
+From = Annotated[Day | None, Query(alias="from", description="First day; by default 30 days end at `to`.")]
+To = Annotated[Day | None, Query(alias="to", description="Last day, included; by default today in India.")]
 
 
 def figures_router(queries: FigureQueries) -> APIRouter:

@@ -7,13 +7,14 @@ from dataclasses import replace
 from datetime import datetime
 from typing import TypedDict
 
-from services.groups.core.domain import Group, GroupState
+from services.groups.core.domain import Group, GroupState, group_name
 from services.shared.contracts.base import Event, Numbered, Step
 from services.shared.contracts.groups import GroupFilled, GroupInviteChanged, GroupUpdated
 
 
 class GroupPatch(TypedDict, total=False):
-    """A merge patch: what is absent stays. `invite_link` None withdraws the link."""
+    """A merge patch: what is absent stays. `invite_link` None withdraws the link; a name that is None follows
+    the unit's again."""
 
     invite_link: str | None
     capacity: int
@@ -24,9 +25,15 @@ class CapacityError(Exception):
     """Fewer seats are wanted than are taken."""
 
 
-def patched(group: Group, patch: GroupPatch, now: datetime) -> Step[Group]:
-    """Raises: `CapacityError`."""
-    name = {language: text for language, text in patch.get("name", {}).items() if text}
+def patched(
+    group: Group, patch: GroupPatch, unit_name: Mapping[str, str] | None, now: datetime
+) -> Step[Group]:
+    """`unit_name` is needed for a name that is None; without it, that name stays.
+
+    Raises: `CapacityError`.
+    """
+    default = group_name(unit_name, group.ordinal) if unit_name else group.name
+    name = {language: text or default[language] for language, text in patch.get("name", {}).items()}
     after = replace(group, name={**group.name, **name}, capacity=patch.get("capacity", group.capacity))
     if after.capacity < after.taken:
         raise CapacityError

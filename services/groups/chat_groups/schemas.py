@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, Strict
 
 from services.groups.core.domain import Group, GroupState, Placement, PlacementState
 from services.groups.core.schemas import Id, UnitName
-from services.shared.http.body import Body
-from services.shared.text import Name, refuse
+from services.shared.http.body import ABSENT, Body, Patch
+from services.shared.text import Name, clean, refuse
+
+MAX_LINK: Final = 300
+_URL: Final = re.compile(r"[A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=%-]+")  # RFC 3986, 2
+
+
+def _cleaned(value: object) -> object:
+    """As all text: links are pasted from chats, with the invisible characters around them."""
+    return clean(value) if isinstance(value, str) and len(value) <= 4 * MAX_LINK else value
 
 
 def _invite_link(value: str) -> str:
@@ -20,31 +29,29 @@ def _invite_link(value: str) -> str:
         host = parts.hostname
     except ValueError:
         host = None
-    if (
-        not host
-        or parts.scheme != "https"
-        or parts.username
-        or not value.isascii()
-        or not value.isprintable()
-    ):
+    if not host or parts.scheme != "https" or parts.username or not _URL.fullmatch(value):
         raise refuse("must be an https link")
     return value
 
 
-InviteLink = Annotated[str, Field(max_length=300), AfterValidator(_invite_link)]
+InviteLink = Annotated[
+    str, Field(max_length=MAX_LINK), AfterValidator(_invite_link), BeforeValidator(_cleaned)
+]
 
 
-class NameChange(Body):
-    en: Name | None = None
-    hi: Name | None = None
+class NameChange(Patch):
+    """null gives back the name that follows the unit's."""
+
+    en: Name | None = ABSENT
+    hi: Name | None = ABSENT
 
 
-class GroupChange(Body):
-    """A merge patch: `invite_link` null withdraws the link."""
+class GroupChange(Patch):
+    """What is absent stays; `invite_link` null withdraws the link."""
 
-    invite_link: InviteLink | None = None
-    capacity: Annotated[int, Field(ge=1, le=100_000)] = 1
-    name: NameChange = NameChange()
+    invite_link: InviteLink | None = ABSENT
+    capacity: Annotated[int, Strict(), Field(ge=1, le=100_000)] = ABSENT
+    name: NameChange = ABSENT
 
 
 class GroupOut(BaseModel):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from services.groups.chat_groups.domain import CapacityError, GroupPatch, patched
 from services.groups.chat_groups.store import ChatGroupStore
@@ -62,12 +62,14 @@ class ChatGroupService:
         Raises: `NotFoundError`; `StaleVersionError`; `InvalidError` when fewer seats are wanted than taken.
         """
 
+        now = self._core.runtime.clock.now()
+
         async def body(work: UnitOfWork) -> Group:
             group = await self.get(caller, id_, work.session)
             if group.version != expected_version:
                 raise StaleVersionError
             try:
-                step = patched(group, patch, self._core.runtime.clock.now())
+                step = patched(group, patch, await self._unit_name(group, patch, work.session), now)
             except CapacityError:
                 raise capacity_below_seats_taken() from None
             if step.events:
@@ -76,3 +78,10 @@ class ChatGroupService:
             return step.state
 
         return await self._core.runtime.outbox.transact(body)
+
+    async def _unit_name(self, group: Group, patch: GroupPatch, session: Session) -> Mapping[str, str] | None:
+        """The name of the group's unit, if the patch needs it and the unit is known."""
+        if None not in patch.get("name", {}).values():
+            return None
+        unit = (await self._core.store.units([group.unit], session)).get(group.unit)
+        return unit.name if unit else None

@@ -12,7 +12,7 @@ from services.groups.tree.service import TreeService
 from services.shared.contracts.vocabulary import UnitCode
 from services.shared.http.auth import require
 from services.shared.http.body import JSON, Route, problems
-from services.shared.http.etag import etag
+from services.shared.http.etag import Preconditions, etag
 from services.shared.http.idempotency import Idempotent
 from services.shared.http.pagination import Page, Paging
 from services.shared.http.problem import Problem, bad_request
@@ -38,9 +38,9 @@ def tree_router(tree: TreeService, imports: UnitImportJob) -> APIRouter:
     @router.put(
         "/units/{code}", responses={200: {"model": UnitOut}, 201: {"model": UnitOut}, **problems(409)}
     )
-    async def put_unit(code: Code, body: UnitIn, caller: Writer) -> Response:
+    async def put_unit(code: Code, body: UnitIn, caller: Writer, preconditions: Preconditions) -> Response:
         """Create a unit (201) or change it (200). Its parent must exist."""
-        unit, created = await tree.put(caller, unit_of(code, body), Origin.here())
+        unit, created = await tree.put(caller, unit_of(code, body), preconditions.check, Origin.here())
         headers = {"ETag": etag(unit.version)} | ({"Location": f"/v1/units/{code}"} if created else {})
         return JSON(unit_out(unit), 201 if created else 200, headers)
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Final
 
-from services.groups.core.domain import Unit, unit_upserted
+from services.groups.core.domain import Group, Unit, group_name, unit_upserted
 from services.shared.contracts.base import Numbered, Step
+from services.shared.contracts.groups import GroupUpdated
 
 MAX_CHANGED_CODES: Final = 100
 """How many codes the answer to an import lists."""
@@ -41,6 +43,23 @@ def upserted(before: Unit | None, wanted: Unit) -> Step[Unit]:
         return Step(before)
     after = replace(wanted, version=before.version + 1 if before else 1)
     return Step(after, (Numbered(unit_upserted(after), after.version),))
+
+
+def renamed(group: Group, before: Unit, after: Unit, now: datetime) -> Step[Group]:
+    """The group of a unit that was renamed: its name follows in each language in which nobody changed it."""
+    old, new = group_name(before.name, group.ordinal), group_name(after.name, group.ordinal)
+    name = {word: new[word] if text == old.get(word) else text for word, text in group.name.items()}
+    if name == group.name:
+        return Step(group)
+    changed = replace(group, name=name, version=group.version + 1, updated_at=now)
+    event = GroupUpdated(
+        group_id=group.id,
+        unit=group.unit,
+        kind=group.kind,
+        ordinal=group.ordinal,
+        capacity=group.capacity,
+    )
+    return Step(changed, (Numbered(event, changed.version),))
 
 
 def result_of(steps: Sequence[Step[Unit]]) -> ImportResult:

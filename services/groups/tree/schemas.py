@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, BeforeValidator
 
 from services.groups.core.domain import Unit
 from services.groups.core.schemas import UnitName
@@ -12,12 +12,20 @@ from services.groups.tree.domain import ImportResult
 from services.groups.tree.fields import WomenTarget
 from services.shared.contracts.vocabulary import UnitLevel, parent_of
 from services.shared.http.body import Body
+from services.shared.text import refuse
+
+
+def _number(value: object) -> object:
+    """In JSON, a share is a number: neither "1" nor true."""
+    if value is not None and type(value) not in (int, float):
+        raise refuse("must be a number")
+    return value
 
 
 class UnitIn(Body):
     name: UnitName
     level: UnitLevel
-    women_target: WomenTarget = None
+    women_target: Annotated[WomenTarget, BeforeValidator(_number)] = None
 
 
 class UnitOut(BaseModel):

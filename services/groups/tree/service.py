@@ -4,7 +4,7 @@ steps."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Final
 
@@ -12,7 +12,7 @@ from services.groups.core.core import Core
 from services.groups.core.domain import Unit
 from services.groups.core.errors import invalid_import, level_does_not_fit, unknown_parent
 from services.groups.tree.csv_rows import Findings, check_file, check_rows, parents_outside, read_rows
-from services.groups.tree.domain import ImportResult, parents_first, result_of, upserted
+from services.groups.tree.domain import ImportResult, parents_first, renamed, result_of, upserted
 from services.groups.tree.store import TreeStore
 from services.shared.contracts.base import Step
 from services.shared.contracts.vocabulary import level_of
@@ -47,18 +47,30 @@ class TreeService:
         await self.get(caller, code)
         return await self._store.children(code, after, limit)
 
-    async def put(self, caller: Identity, wanted: Unit, origin: Origin) -> tuple[Unit, bool]:
+    async def put(
+        self, caller: Identity, wanted: Unit, check: Callable[[int | None], None], origin: Origin
+    ) -> tuple[Unit, bool]:
         """Create or change one unit; the unit, and whether it is new.
 
+        `check` gets the present version, None for a unit that does not exist, and raises when it is not the
+        one that the caller expects.
+
         Raises: `NotFoundError` for a code outside the caller's units; `InvalidError` when the level does not
-            fit the code; `ConflictError` when the parent is unknown.
+            fit the code; `ConflictError` when the parent is unknown; what `check` raises.
         """
         caller.check_access(wanted.code)
         if level_of(wanted.code) != wanted.level:
             raise level_does_not_fit()
         if wanted.parent is not None and not await self._core.store.units([wanted.parent]):
             raise unknown_parent()
-        [step] = await self._core.runtime.outbox.transact(partial(self._write, [wanted], origin))
+
+        async def body(work: UnitOfWork) -> Step[Unit]:
+            known = await self._core.store.units([wanted.code], work.session)
+            check(known[wanted.code].version if known else None)
+            [step] = await self._write([wanted], origin, work)
+            return step
+
+        step = await self._core.runtime.outbox.transact(body)
         return step.state, bool(step.events) and step.state.version == 1
 
     async def load(self, units: Sequence[Unit], origin: Origin, *, dry_run: bool) -> ImportResult:
@@ -123,8 +135,28 @@ class TreeService:
         await self._core.store.save_units(changed, known, work.session)
         for step in steps:
             work.stage_all(step.events, origin)
+        await self._rename_groups(known, changed, origin, work)
         work.after_commit(partial(self._tell, result_of(steps)))
         return steps
+
+    async def _rename_groups(
+        self, before: Mapping[str, Unit], after: Sequence[Unit], origin: Origin, work: UnitOfWork
+    ) -> None:
+        """Let the groups of units whose name changed follow."""
+        units = {
+            unit.code: unit for unit in after if unit.code in before and unit.name != before[unit.code].name
+        }
+        if not units:
+            return
+        now = self._core.runtime.clock.now()
+        steps = [
+            renamed(group, before[group.unit], units[group.unit], now)
+            for group in await self._store.groups_of(list(units), work.session)
+        ]
+        changed = [step.state for step in steps if step.events]
+        await self._core.store.save_groups(changed, {group.id for group in changed}, work.session)
+        for step in steps:
+            work.stage_all(step.events, origin)
 
     def _tell(self, result: ImportResult) -> None:
         self._core.metrics.units.labels("created").inc(len(result.created))

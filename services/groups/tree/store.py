@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pymongo import ASCENDING
 
-from services.groups.core.domain import Unit
-from services.groups.core.store import UNITS
+from services.groups.core.domain import Group, Unit
+from services.groups.core.store import GROUPS, UNITS
 from services.shared.clock import Clock
 from services.shared.database import Database, Document, Session
 from services.shared.database.idempotency import (
@@ -20,6 +22,7 @@ from services.shared.database.idempotency import (
 class TreeStore:
     def __init__(self, database: Database, clock: Clock) -> None:
         self._units = database["units"]
+        self._groups = database["groups"]
         self._answers = database[COLLECTION]
         self._clock = clock
 
@@ -30,6 +33,11 @@ class TreeStore:
             query["_id"] = {"$gt": after}
         rows = self._units.find(query).sort("_id", ASCENDING).limit(limit)
         return [UNITS.decode(row) async for row in rows]
+
+    async def groups_of(self, units: Sequence[str], session: Session) -> list[Group]:
+        """All groups of these units themselves, in no order."""
+        rows = self._groups.find({"unit": {"$in": list(units)}}, session=session)
+        return [GROUPS.decode(row) async for row in rows]
 
     async def earlier_job(self, request: IdempotentRequest) -> str | None:
         """The id of the job that the request added before. Raises: `KeyReusedError`."""

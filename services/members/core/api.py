@@ -12,12 +12,13 @@ from services.members.core.schemas import member_view
 from services.shared.http.auth import require
 from services.shared.http.body import JSON, Route
 from services.shared.http.etag import etag
+from services.shared.http.values import Canonical
 from services.shared.identity import Identity
 
 Writer = Annotated[Identity, Depends(require("members:write"))]
 Changer = Annotated[Identity, Depends(require("members:write", "members:read"))]
 """The answer to a change shows the member, so the caller needs the right to read it."""
-Id = Annotated[str, Path(max_length=64)]
+Id = Annotated[str, Path(max_length=64), Canonical]
 
 
 def members_router() -> APIRouter:

@@ -22,6 +22,7 @@ from services.members.core.phones import normalise
 from services.shared.contracts.vocabulary import Platform
 from services.shared.database import as_dict
 from services.shared.http.body import Body
+from services.shared.http.values import Canonical
 from services.shared.text import ShortText, clean, refuse
 
 View: TypeAlias = dict[str, Any]
@@ -66,7 +67,7 @@ Phone = Annotated[
 Email = Annotated[
     str, AfterValidator(_email), Strict(), WithJsonSchema({"type": "string", "format": "email"})
 ]
-MemberId = Annotated[str, StringConstraints(pattern=_UUID), AfterValidator(str.lower)]
+MemberId = Annotated[str, StringConstraints(pattern=_UUID), Canonical]
 BirthYear = Annotated[int, Strict(), Field(ge=1900, le=2100)]
 Label = Annotated[ShortText, AfterValidator(_short)]
 

@@ -12,26 +12,27 @@ from services.members.core.schemas import (
 )
 from services.members.profile.domain import Changes
 from services.shared.contracts.vocabulary import Gender, Language, UnitCode
+from services.shared.http.body import ABSENT, Patch
 from services.shared.text import Name
 
 
-class Patch(RequestBody):
-    """A JSON merge patch (RFC 7396): what is absent stays, null removes what is optional."""
+class MemberPatch(RequestBody, Patch):
+    """What is absent stays, null removes what is optional."""
 
-    name: Name = ""
-    phone: Phone = ""
-    gender: Gender | None = None
-    language: Language | None = None
-    email: Email | None = None
-    birth_year: BirthYear | None = None
-    platforms: Handles | None = None
+    name: Name = ABSENT
+    phone: Phone = ABSENT
+    gender: Gender | None = ABSENT
+    language: Language | None = ABSENT
+    email: Email | None = ABSENT
+    birth_year: BirthYear | None = ABSENT
+    platforms: Handles | None = ABSENT
 
     def changes(self) -> Changes:
         """null sets gender and language back to what they are when never given."""
         given = self.model_fields_set
         return Changes(
-            name=self.name or None,
-            phone=self.phone or None,
+            name=self.name,
+            phone=self.phone,
             gender=(self.gender or Gender.UNDISCLOSED.value) if "gender" in given else None,
             language=(self.language or Language.HINDI.value) if "language" in given else None,
             email=self.email,

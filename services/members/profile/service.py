@@ -88,13 +88,18 @@ class Profiles:
             "moved",
         )
 
-    async def leave(self, caller: Identity, member_id: str, origin: Origin) -> None:
+    async def leave(self, caller: Identity, member_id: str, version: int | None, origin: Origin) -> None:
         """Free the phone; the contact stays, sealed, until it is erased. Leaving twice changes nothing.
 
-        Raises: `NotFoundError`.
+        Raises: `NotFoundError`, `StaleVersionError`.
         """
         await self._change(
-            caller, member_id, None, lambda member: domain.leave(member, self._clock.now()), origin, "left"
+            caller,
+            member_id,
+            version,
+            lambda member: domain.leave(member, self._clock.now()),
+            origin,
+            "left",
         )
 
     async def _change(

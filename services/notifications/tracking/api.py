@@ -13,10 +13,11 @@ from services.notifications.tracking.service import TrackingService
 from services.shared.http.auth import require
 from services.shared.http.body import JSON, Route, problems
 from services.shared.http.pagination import Page, Paging
+from services.shared.http.values import Canonical
 from services.shared.identity import Identity
 
 Reader = Annotated[Identity, Depends(require("notifications:read"))]
-Id = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]{1,64}$")]
+Id = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]{1,64}$"), Canonical]
 NotificationId = Annotated[Id, Path(alias="id")]
 MemberId = Annotated[Id | None, Query(alias="member", description="Only this member's.")]
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
@@ -127,7 +128,21 @@ def create_app(
     checks = Readiness({**readiness, "tokens": authenticator.ready}, draining)
     app.router.routes.extend(_ordered([route for router in routers for route in router.routes]))
     app.router.routes.extend(health_routes(checks, registry))
+    app.router.routes.extend(_heads(app.routes))
     return app
+
+
+def _heads(routes: Sequence[BaseRoute]) -> Iterator[Route]:
+    """A route for HEAD beside each that answers GET (RFC 9110, 9.3.2); the server leaves the content out.
+
+    They stand last, for few callers ask, and are undocumented, for nobody needs to be told.
+    """
+    for route in list(routes):
+        if isinstance(route, Route) and "GET" in (route.methods or ()):
+            head = copy(route)
+            head.methods = {"HEAD"}
+            head.include_in_schema = False
+            yield head
 
 
 def _ordered(routes: Sequence[BaseRoute]) -> list[BaseRoute]:

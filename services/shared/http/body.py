@@ -11,8 +11,11 @@ from typing import Any
 import orjson
 from fastapi import params
 from fastapi.dependencies.models import Dependant
+from fastapi.dependencies.utils import get_flat_params
 from fastapi.routing import APIRoute
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -20,6 +23,7 @@ from services.shared.errors import FieldError
 from services.shared.http.auth import Require
 from services.shared.http.direct import solve, split
 from services.shared.http.problem import PROBLEM_JSON, Problem, invalid
+from services.shared.http.strict import Strict, check_keys
 
 _JSON_TYPE = re.compile(r"\s*application/([\w.-]+\+)?json\s*(;.*)?", re.IGNORECASE)
 
@@ -35,6 +39,25 @@ class Body(BaseModel):
     """The base of request bodies: refuses unknown fields, and its errors never quote the input."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+ABSENT: Any = None
+"""The value of a field of a `Patch` that was not sent; `model_fields_set` tells it from null."""
+
+
+class Patch(Body):
+    """The base of JSON merge patches (RFC 7396), also of those nested in one: what is absent stays as it is.
+
+    Their schemas name no defaults, which the makers of clients would have them send: a patch that sets a link
+    would then also set a capacity.
+    """
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        schema = handler(core)
+        for field in handler.resolve_ref_schema(schema)["properties"].values():
+            field.pop("default", None)
+        return schema
 
 
 class JSON(JSONResponse):
@@ -53,6 +76,18 @@ class JsonRequest(Request):
             self._parsed = orjson.loads(await self.body())
         return self._parsed
 
+    async def check_body(self) -> None:
+        """Read the body. FastAPI refuses one that is missing or malformed.
+
+        Raises: `Problem`, 413, or 422 for a repeated field.
+        """
+        if body := await self.body():
+            try:
+                parsed = await self.json()
+            except ValueError:
+                return
+            check_keys(body, parsed)
+
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The `responses=` of a route or router that raises these statuses; `Route` adds those that follow from
@@ -66,12 +101,12 @@ def _documented(status: int) -> dict[str, Any]:
 
 
 class Route(APIRoute):
-    """The class of all routes (`APIRouter(route_class=Route)`): checks the caller before reading the body,
-    and the body's type.
+    """The class of all routes (`APIRouter(route_class=Route)`): checks the caller, then refuses what the
+    route does not take (`Strict`), then reads the body.
 
     It documents the errors that follow from the signature: 401 and 403 from `require`, 404 from a path
-    parameter, 400, 413, 415 and 422 from a body, 412 and 428 from `If-Match`, 400 from a cursor or an
-    idempotency key.
+    parameter, 400 and 413 from a body, 412 and 428 from `If-Match`, 400 from a cursor or an idempotency key;
+    415, 422 and 429 everywhere.
     """
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
@@ -86,6 +121,7 @@ class Route(APIRoute):
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         takes_json = self.takes_json
         whole = self.dependant
+        strict = self._strict()
         direct, self.dependant = split(whole)
         handle = super().get_route_handler()
         self.dependant = whole
@@ -95,33 +131,48 @@ class Route(APIRoute):
         async def guarded(request: Request) -> Response:
             request = JsonRequest(request.scope, request.receive)
             await solve(guards, request)
+            strict.check(request.scope)
             if takes_json:
                 _expect_json(request)
                 # Read the body here: FastAPI would turn a 413 raised while reading into a 400.
                 _expect_few_values(await request.body())
+                await request.check_body()
             if others:
                 await solve(others, request)
             return await handle(request)
 
         return guarded
 
+    def _strict(self) -> Strict:
+        has_body = self.body_field is not None or "requestBody" in (self.openapi_extra or {})
+        return Strict.of(self.methods or (), self._query_names(), self._header_names(), body=has_body)
+
+    def _query_names(self) -> set[str]:
+        """Also those of models, such as `Annotated[SearchParams, Query()]`."""
+        declared = [param for d in _flat(self.dependant) for param in d.query_params]
+        return {field.alias for field in get_flat_params(Dependant(query_params=declared))}
+
+    def _header_names(self) -> set[str]:
+        declared = {param.alias for d in _flat(self.dependant) for param in d.header_params}
+        own = {each["name"] for each in _own_parameters(self.dependant)}
+        return {name.lower() for name in declared | own}
+
     def _statuses(self) -> Iterator[int]:
         everything = list(_flat(self.dependant))
-        names = {field.alias.lower() for d in everything for field in (*d.header_params, *d.query_params)}
-        names |= {parameter["name"].lower() for parameter in _own_parameters(self.dependant)}
-        yield 429
+        yield from (415, 422, 429)
         if any(isinstance(d.call, Require) for d in everything):
             yield from (401, 403, 503)
         if any(d.path_params for d in everything):
             yield 404
-        if names or any(d.path_params for d in everything):
-            yield 422
         if self.takes_json:
-            yield from (400, 413, 415, 422)
-        if names & {"cursor", "idempotency-key"}:
-            yield from (400, 422)
-        if "if-match" in names:
-            yield from (400, 412, 428)
+            yield from (400, 413)
+        if "cursor" in self._query_names():
+            yield 400
+        if self._header_names() & {"idempotency-key", "if-match"}:
+            yield 400
+        for parameter in _own_parameters(self.dependant):
+            if parameter["name"] == "If-Match":
+                yield from (412, 428) if parameter["required"] else (412,)
 
 
 def _own_parameters(dependant: Dependant) -> list[dict[str, Any]]:

@@ -34,7 +34,14 @@ __all__ = ["ContextMiddleware", "RequestContext", "current_context", "enter", "w
 _log = structlog.get_logger("sangathan.http")
 _access = logging.getLogger("sangathan.http")  # tells whether DEBUG is on; the standard library caches that
 
-_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+_REQUEST_ID = re.compile(
+    rb"[0-9a-fA-F]{32}|[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|[0-7][0-9A-HJKMNP-TV-Z]{25}"
+)
+"""Ids that proxies make: a UUID, with hyphens or without, or a ULID. Other text may be a name or a number."""
+_ALWAYS_SENT = (
+    (b"cache-control", b"no-store"),  # no proxy or browser keeps people's data
+    (b"x-content-type-options", b"nosniff"),
+)
 _NEVER_SHED = frozenset({"/livez", "/readyz", "/metrics"})
 _BODILESS = frozenset({"GET", "HEAD", "OPTIONS"})
 CLIENT_CLOSED_REQUEST = 499
@@ -178,6 +185,7 @@ class _Exchange:
             self.status = message["status"]
             message["headers"] = [
                 *message.get("headers", ()),
+                *_ALWAYS_SENT,
                 (b"x-request-id", self.context.request_id.encode()),
             ]
             if self._draining.begun:  # so that the client's next request goes to another process

@@ -83,8 +83,7 @@ def health_routes(readiness: Readiness, registry: CollectorRegistry) -> list[Rou
 
 
 def _json(status: int, content: object) -> Response:
-    headers = {"Cache-Control": "no-store"}
-    return Response(orjson.dumps(content), status, headers=headers, media_type="application/json")
+    return Response(orjson.dumps(content), status, media_type="application/json")
 
 
 def _exposition(registry: CollectorRegistry, accept: str) -> tuple[bytes, str]:

@@ -19,6 +19,7 @@ from fastapi import Depends, Query
 from pydantic import BaseModel
 
 from services.shared.http.problem import Problem, bad_request
+from services.shared.http.values import Digits
 
 T = TypeVar("T")
 Position = tuple[Any, ...]
@@ -28,6 +29,8 @@ DEFAULT_LIMIT = 50
 MAX_LIMIT = 500
 MAX_CURSOR_CHARS = 2048
 _DIGEST_CHARS = 16
+_INT64 = range(-(2**63), 2**63)
+"""Integers that a query can hold: the largest of BSON."""
 
 
 class Page(BaseModel, Generic[T]):
@@ -82,7 +85,7 @@ class PageParams:
 
 
 async def page_params(
-    limit: Annotated[int, Query(ge=1, le=MAX_LIMIT, description="Items per page.")] = DEFAULT_LIMIT,
+    limit: Annotated[int, Query(ge=1, le=MAX_LIMIT, description="Items per page."), Digits] = DEFAULT_LIMIT,
     cursor: Annotated[str | None, Query(description="`next` of the previous page.")] = None,
 ) -> PageParams:
     return PageParams(limit, cursor)
@@ -113,9 +116,13 @@ def _decode(listing: bytes, cursor: str, shape: tuple[type, ...]) -> Position:
         raise _invalid_cursor() from error
     if not genuine or len(position) != len(shape):
         raise _invalid_cursor()
-    if not all(value is None or type(value) is kind for value, kind in zip(position, shape, strict=True)):
+    if not all(map(_fits, position, shape)):
         raise _invalid_cursor()
     return tuple(position)
+
+
+def _fits(value: object, kind: type) -> bool:
+    return value is None or (type(value) is kind and (not isinstance(value, int) or value in _INT64))
 
 
 def _invalid_cursor() -> Problem:

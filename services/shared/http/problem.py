@@ -2,7 +2,8 @@
 
 An answer is `{type, title, status, detail?, instance, request_id?, errors?, ...extra}`. Each entry of
 `errors` is `{pointer, in, detail}`: an RFC 6901 pointer into the body or, for `in` = query, path, header or
-cookie, to the parameter's name. No answer repeats a value from the request, except the path in `instance`.
+cookie, to the parameter's name. No answer repeats a value from the request: `instance` is a URI of the
+request's id.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Final
-from urllib.parse import quote
 
 import orjson
 from fastapi.exceptions import RequestValidationError
@@ -30,6 +30,7 @@ from services.shared.errors import (
     StaleVersionError,
     TooManyError,
 )
+from services.shared.ids import new_id
 from services.shared.observability.correlation import current_context
 from services.shared.validation import field_error, is_malformed_json
 
@@ -99,10 +100,10 @@ def render(problem: Problem, scope: Scope) -> Response:
     }
     if problem.detail is not None:
         document["detail"] = problem.detail
-    document["instance"] = quote(scope["path"], safe="/:@!$&'()*+,;=~", errors="replace")
     context = current_context()
-    if context is not None:
-        document["request_id"] = context.request_id
+    request_id = context.request_id if context else new_id()
+    document["instance"] = f"urn:sangathan:request:{request_id}"
+    document["request_id"] = request_id
     if problem.errors:
         document["errors"] = [
             {"pointer": error.pointer, "in": error.location, "detail": error.detail}

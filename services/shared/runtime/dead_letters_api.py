@@ -8,13 +8,14 @@ from datetime import datetime
 from typing import Annotated, Any, Literal, cast
 
 from fastapi import APIRouter, Depends, Path, Query, Response
-from pydantic import AwareDatetime, BaseModel, Field
+from pydantic import BaseModel, Field
 
 from services.shared.database import Document
 from services.shared.errors import ConflictError, NotFoundError, PermanentError
 from services.shared.http.auth import require
 from services.shared.http.body import JSON, Body, Route, problems
 from services.shared.http.pagination import Page, PageParams, Paging, Window
+from services.shared.http.values import Timestamp
 from services.shared.identity import Identity
 from services.shared.messaging import DeadLetters, Filter, Fuse, Place, Replayer, place_of
 
@@ -29,8 +30,8 @@ MAX_DISCARDED = 500
 async def chosen(
     type_: Annotated[str | None, Query(alias="type", max_length=128)] = None,
     reason: Annotated[str | None, Query(max_length=128)] = None,
-    since: Annotated[AwareDatetime | None, Query(description="Dead-lettered at this time or later.")] = None,
-    until: Annotated[AwareDatetime | None, Query(description="Dead-lettered before this time.")] = None,
+    since: Annotated[Timestamp | None, Query(description="Dead-lettered at this time or later.")] = None,
+    until: Annotated[Timestamp | None, Query(description="Dead-lettered before this time.")] = None,
 ) -> Filter:
     return Filter(type=type_, reason=reason, since=since, until=until)
 

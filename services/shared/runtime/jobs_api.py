@@ -13,10 +13,11 @@ from services.shared.errors import NotFoundError
 from services.shared.http.auth import require
 from services.shared.http.body import JSON, Route, problems
 from services.shared.http.pagination import Page, Paging
+from services.shared.http.values import Canonical
 from services.shared.identity import Identity
 from services.shared.jobs import Job, Jobs, State
 
-JobId = Annotated[str, Path(alias="id", max_length=100)]
+JobId = Annotated[str, Path(alias="id", max_length=100), Canonical]
 KindQuery = Annotated[str | None, Query(max_length=100)]
 StateQuery = Annotated[State | None, Query()]
 

@@ -13,11 +13,12 @@ from typing import Annotated
 
 import structlog
 from fastapi import APIRouter, Depends, Response
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, Strict
 
 from services.shared.database import Database, Session
 from services.shared.http.auth import require
 from services.shared.http.body import JSON, Body, Route
+from services.shared.http.values import Canonical
 from services.shared.identity import Identity
 from services.shared.messaging import Origin, Outbox, UnitOfWork
 from services.shared.runtime.snapshots import Source, snapshots_of
@@ -25,7 +26,7 @@ from services.shared.runtime.snapshots import Source, snapshots_of
 log = structlog.get_logger(__name__)
 
 Operator = Annotated[Identity, Depends(require("ops:write", everywhere=True))]
-Subject = Annotated[str, Field(min_length=1, max_length=64)]
+Subject = Annotated[str, Field(min_length=1, max_length=64), Canonical]
 MAX_SUBJECTS = 500
 
 
@@ -46,7 +47,7 @@ class SubjectsIn(Body):
     """Ids of members, groups or notifications, or unit codes. With `dry_run`, nothing changes."""
 
     subjects: Annotated[list[Subject], Field(min_length=1, max_length=MAX_SUBJECTS)]
-    dry_run: bool = False
+    dry_run: Annotated[bool, Strict()] = False
 
 
 class KnownOut(BaseModel):

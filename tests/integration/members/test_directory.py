@@ -17,6 +17,7 @@ from services.shared.ids import new_id
 from tests.integration.members.conftest import UNIT, Service
 
 PATH = "/v1/members"
+REQUEST_ID = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
 
 
 async def names(service: Service, headers: dict[str, str] | None = None, **params: Any) -> list[str]:
@@ -125,13 +126,13 @@ async def test_contacts_are_shown_by_scope_and_each_reading_is_recorded(service:
     assert shown["platforms"] == [{"platform": "x"}]
     assert await service.db["contact_reads"].count_documents({}) == 0
 
-    both = service.app.auth("members:read contacts:read", sub="reader") | {"x-request-id": "r-1"}
+    both = service.app.auth("members:read contacts:read", sub="reader") | {"x-request-id": REQUEST_ID}
     assert (await service.http.get(path, headers=both)).json() == member
     assert (await service.http.get(PATH, headers=both)).json()["items"] == [member]
     reads = [row async for row in service.db["contact_reads"].find({})]
     assert [(row["subject"], row["ids"], row["via"], row["request_id"]) for row in reads] == [
-        ("reader", [member["id"]], "get", "r-1"),
-        ("reader", [member["id"]], "list", "r-1"),
+        ("reader", [member["id"]], "get", REQUEST_ID),
+        ("reader", [member["id"]], "list", REQUEST_ID),
     ]
 
 

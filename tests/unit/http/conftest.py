@@ -110,7 +110,7 @@ def odd_router() -> APIRouter:
         assert here is not None
         return {"request_id": here.request_id, "traceparent": here.traceparent}
 
-    @router.post("/imports", status_code=202)
+    @router.post("/imports", status_code=202, openapi_extra={"requestBody": {"required": True}})
     async def imports(request: Request) -> dict[str, int]:
         return {"bytes": sum([len(chunk) async for chunk in request.stream()])}
 

@@ -16,7 +16,7 @@ from services.members.core.domain import Consent, Contact, Member, Role
 from services.members.core.schemas import Email, MemberShown, member_view
 from services.members.core.store import MEMBER, SealedContact, document_of, record_of
 from services.members.profile.domain import Changes
-from services.members.profile.schemas import Patch
+from services.members.profile.schemas import MemberPatch
 from services.members.registration.domain import join
 from services.members.registration.schemas import Registration
 from services.members.settings import MembersSettings
@@ -69,11 +69,11 @@ def test_handles_are_in_one_order_however_typed() -> None:
 
 
 def test_a_patch_tells_absent_from_null() -> None:
-    assert Patch.model_validate({}).changes() == Changes()
-    assert Patch.model_validate({"email": None, "gender": None}).changes() == Changes(
+    assert MemberPatch.model_validate({}).changes() == Changes()
+    assert MemberPatch.model_validate({"email": None, "gender": None}).changes() == Changes(
         gender="undisclosed", removed=frozenset({"email"})
     )
-    assert Patch.model_validate({"platforms": []}).changes() == Changes(handles={})
+    assert MemberPatch.model_validate({"platforms": []}).changes() == Changes(handles={})
 
 
 def test_errors_of_a_body_do_not_contain_it() -> None:
