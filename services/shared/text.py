@@ -1,7 +1,7 @@
 """Text that people typed: cleaned once at the API, and split into words for search.
 
-Unicode facts used here: general categories (UAX #44), NFC (UAX #15), and the joiners of Indic scripts: after
-a virama, ZWJ selects the half form and ZWNJ a visible virama (The Unicode Standard, 12.1).
+Unicode facts used here: general categories (UAX #44), NFC (UAX #15), and where a joiner changes what is seen
+(UAX #31, 2.3, and The Unicode Standard, 12 and 13). Elsewhere two names that look the same would differ.
 """
 
 from __future__ import annotations
@@ -18,9 +18,19 @@ REFUSED = "refused"
 """The error type of this project's field rules. Their messages never contain the input, so answers may quote
 them."""
 
-_VIRAMA, _ZWNJ, _ZWJ = "\u094d", "\u200c", "\u200d"
+_ZWNJ, _ZWJ = "\u200c", "\u200d"
 _JOINER = re.compile("[\u200c\u200d]")
-_CONSONANT = re.compile("[\u0915-\u0939\u0958-\u095f\u0978-\u097f]")
+_VIRAMA = 9
+"""The canonical combining class of every virama, in Devanagari, Bengali, Malayalam, Sinhala and others."""
+_JOINS_BOTH_SIDES = re.compile(
+    "[\u0620\u0626\u0628\u062a-\u062e\u0633-\u0647\u0649-\u066f\u0678-\u0687\u069a-\u06bf\u06c1\u06c2\u06cc"
+    "\u06ce\u06d0\u06d1\u06fa-\u0758\u075c-\u076a\u076d-\u0770\u0772\u0775-\u0777\u077a-\u077f\u0886"
+    "\u0889-\u088d\u088f-\u08a9\u08af\u08b0\u08b3-\u08b8\u08ba-\u08c8]"
+)
+"""Arabic letters that are joined to the next one (Joining_Type D in ArabicShaping.txt of Unicode 18)."""
+_ARABIC = re.compile("[\u0620-\u06ff\u0750-\u077f\u0870-\u08ff]")
+_ZWJ_BEFORE_VIRAMA = re.compile("[\u0980-\u09ff\u0c80-\u0cff\u0d80-\u0dff]")
+"""Bengali, Kannada and Sinhala: ZWJ and then the virama keep the first letter whole, as in Bengali rya."""
 
 # Invisible characters whose category says letter, mark or symbol: fillers, selectors, blanks.
 _INVISIBLE = frozenset(
@@ -59,8 +69,9 @@ def clean(text: str) -> str:
     """Normalise to NFC, without invisible characters, with single spaces and none at either end. Idempotent.
 
     Stripped: control, format and bidi characters, private use, surrogates, unassigned code points, byte order
-    marks, variation selectors (so emoji sequences fall apart into single emoji). ZWJ stays after a Devanagari
-    virama, and ZWNJ stays between a virama and a consonant: only there do they change the glyph.
+    marks, variation selectors (so emoji sequences fall apart into single emoji). Joiners stay only where they
+    change the glyphs. ZWNJ: between two Arabic letters that would join, and between a virama and a letter.
+    ZWJ: after a virama, unless a vowel sign follows, and before one in the scripts that write so.
     """
     if text.isascii() and text.isprintable():
         return " ".join(text.split())
@@ -72,12 +83,27 @@ def clean(text: str) -> str:
 
 
 def _useful_joiner(match: re.Match[str]) -> str:
-    text, at = match.string, match.start()
-    if at == 0 or text[at - 1] != _VIRAMA:
-        return ""
-    if match[0] == _ZWJ or _CONSONANT.match(text, at + 1):
-        return match[0]
-    return ""
+    text, at, joiner = match.string, match.start(), match[0]
+    before, after = _beyond_marks(text, at, -1), _beyond_marks(text, at, 1)
+    if unicodedata.combining(before) == _VIRAMA:
+        useful = _is_letter(after) if joiner == _ZWNJ else unicodedata.category(after)[0] != "M"
+    elif joiner == _ZWNJ:
+        useful = bool(_JOINS_BOTH_SIDES.match(before) and _ARABIC.match(after)) and _is_letter(after)
+    else:
+        useful = bool(_ZWJ_BEFORE_VIRAMA.match(before)) and unicodedata.combining(after) == _VIRAMA
+    return joiner if useful else ""
+
+
+def _beyond_marks(text: str, at: int, step: int) -> str:
+    """The next character that is no mark, or a virama; a space where the text ends."""
+    at += step
+    while 0 <= at < len(text) and unicodedata.combining(text[at]) not in (0, _VIRAMA):
+        at += step
+    return text[at] if 0 <= at < len(text) else " "
+
+
+def _is_letter(char: str) -> bool:
+    return unicodedata.category(char)[0] == "L"
 
 
 def words(name: str) -> tuple[str, ...]:
@@ -90,6 +116,11 @@ def words(name: str) -> tuple[str, ...]:
     folded = _fold(_fold(_JOINER.sub("", clean(name))))
     spaced = "".join(char if unicodedata.category(char)[0] in "LMN" else " " for char in folded)
     return tuple(dict.fromkeys(spaced.split()))
+
+
+def searchable_words(name: str) -> tuple[str, ...]:
+    """`words`, and the parts that ZWNJ separates: an Urdu compound is found by its second part too."""
+    return tuple(dict.fromkeys((*words(name), *words(clean(name).replace(_ZWNJ, " ")))))
 
 
 def _fold(text: str) -> str:
@@ -118,7 +149,7 @@ def _cleaned(limit: int) -> Any:
 
 
 def _lettered(text: str) -> str:
-    if not any(unicodedata.category(char)[0] == "L" for char in text):
+    if not any(map(_is_letter, text)):
         raise refuse("must contain a letter")
     return text
 

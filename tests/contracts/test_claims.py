@@ -4,6 +4,7 @@ refused."""
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -241,7 +242,9 @@ def test_whatever_a_request_may_say_fits_into_an_event() -> None:
         assert fits(Word, *(word.value for word in vocabulary))
     assert fits(LanguageCode, *(language.value for language in Language))
     assert fits(Words, tuple(Platform), tuple(Channel))
-    assert _REQUEST_ID.pattern.decode() == HEADERS["ce_correlationid"]
+    for request_id in (new_id(), new_id().upper(), "f" * 32, "7" + "Z" * 25):
+        assert _REQUEST_ID.fullmatch(request_id.encode())
+        assert re.fullmatch(HEADERS["ce_correlationid"], request_id)
 
 
 def test_the_whole_catalogue_is_of_the_publisher_of_its_topic() -> None:

@@ -10,10 +10,14 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from services.shared.text import REFUSED, Name, ShortText, clean, words
+from services.shared.text import REFUSED, Name, ShortText, clean, searchable_words, words
 
 KSHA = "क्ष"
-ANY_TEXT = st.text() | st.text(alphabet="aक्षऱ्\u200d\u200c\u0301\u00a0\ufe0f\x00 é")
+ANY_TEXT = (
+    st.text()
+    | st.text(alphabet="aक्षऱ्\u200d\u200c\u0301\u00a0\ufe0f\x00 é")
+    | st.text(alphabet="گلرا\u064f\u0651র্য়া\u200d\u200cക്ിේ් a")
+)
 
 
 @pytest.mark.parametrize(
@@ -36,6 +40,25 @@ ANY_TEXT = st.text() | st.text(alphabet="aक्षऱ्\u200d\u200c\u0301\u
         ("क्\u200c", "क्"),
         ("क्\u200c आशा", "क् आशा"),
         ("क\u200dष", "कष"),
+        ("नूर\u200cजहाँ", "नूरजहाँ"),
+        ("نور\u200cجہاں", "نورجہاں"),  # re joins nothing after it
+        ("گل\u200cناز", "گل\u200cناز"),
+        ("مُحَمَّد\u200cعلی", "مُحَمَّدعلی"),
+        ("شمس\u064f\u200cالنساء", "شمس\u064f\u200cالنساء"),
+        ("گل\u200c ناز", "گل ناز"),
+        ("گل\u200c۱", "گل۱"),
+        ("گل\u200dناز", "گلناز"),
+        ("گل\u200cA", "گلA"),
+        ("উদ্\u200cযাপন", "উদ্\u200cযাপন"),
+        ("র\u200d্যাবেয়া", "র\u200d্যাবেয়া"),
+        ("র্\u200dযা", "র্\u200dযা"),
+        ("র\u200dা", "রা"),
+        ("क\u200d्य", "क्य"),
+        ("നന്\u200d", "നന്\u200d"),
+        ("ന്\u200dാ", "ന്ാ"),
+        ("ශ්\u200dරී", "ශ්\u200dරී"),
+        ("ક્\u200cષ", "ક્\u200cષ"),
+        ("क़्\u200cय", "क़्\u200cय"),
         ("क्\u200d\u200dष", "क्\u200dष"),
     ],
 )
@@ -78,6 +101,19 @@ def test_clean_keeps_visible_text(text):
 )
 def test_words(name, expected):
     assert words(name) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        ("گل\u200cناز خاتون", ("گلناز", "خاتون", "گل", "ناز")),
+        ("উদ্\u200cযাপন", ("উদ্যাপন", "উদ্", "যাপন")),
+        ("Asha Devi", ("asha", "devi")),
+    ],
+)
+def test_a_name_is_found_whole_and_by_each_part(name, parts):
+    assert searchable_words(name) == parts
+    assert set(words(name.replace("\u200c", ""))) <= set(parts), "whoever types no joiner finds it too"
 
 
 @given(ANY_TEXT)

@@ -53,7 +53,7 @@ def app(make_app) -> FastAPI:
     router = APIRouter(route_class=Route)
 
     @router.get("/traces/{who}")
-    async def traces(who: str) -> dict[str, str | None]:
+    async def traces(who: str, phone: str = "") -> dict[str, str | None]:
         here = current_context()
         assert here is not None
         return {"current": current_trace_id(), "traceparent": here.traceparent}

@@ -65,7 +65,7 @@ class FigureQueries:
         """
         root = await self._root(caller, unit)
         last = last or day_of(self._clock.now())
-        first = first or last - timedelta(days=min(USUAL_DAYS, last.toordinal()) - 1)
+        first = first or last - timedelta(days=USUAL_DAYS - 1)
         if first > last:
             raise InvalidError([FieldError("/from", "must not be after `to`", "query")])
         if (last - first).days >= MAX_DAYS:

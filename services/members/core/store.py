@@ -23,7 +23,7 @@ from services.shared.database import Codec, Collection, Database, Document, Migr
 from services.shared.encryption import Ciphertext, create_key_collection
 from services.shared.errors import TransientError
 from services.shared.faults import FaultFamily, classify
-from services.shared.text import words
+from services.shared.text import searchable_words
 
 MEMBER: Final = Codec(Member, id_field="id", omit_none=("birth_year", "inviter_id"))
 
@@ -108,7 +108,7 @@ class MemberStore:
 
 def document_of(member: Member, contact: SealedContact | None = None) -> Document:
     document = MEMBER.encode(member)
-    document["words"] = list(words(member.name))
+    document["words"] = list(searchable_words(member.name))
     if contact is not None:
         document["contact"] = contact.ciphertext
         document["phone_index"] = contact.phone_index

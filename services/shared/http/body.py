@@ -170,9 +170,8 @@ class Route(APIRoute):
             yield 400
         if self._header_names() & {"idempotency-key", "if-match"}:
             yield 400
-        for parameter in _own_parameters(self.dependant):
-            if parameter["name"] == "If-Match":
-                yield from (412, 428) if parameter["required"] else (412,)
+        if "if-match" in self._header_names():
+            yield from (412, 428)
 
 
 def _own_parameters(dependant: Dependant) -> list[dict[str, Any]]:

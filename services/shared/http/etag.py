@@ -4,7 +4,7 @@ based on (RFC 9110, 13.1).
 `IfMatch` requires it, `IfMatchIfSent` checks it when it is sent, and `Preconditions` also take
 `If-None-Match`. Every other route that changes something refuses these headers (`strict`).
 
-`If-Match` is compared strongly, so a weak tag never matches (412). Where it is required, `*` counts as
+`If-Match` is compared strongly, so a weak tag never matches (412). Where it names a version, `*` counts as
 missing (428), because it would let a caller change a version it has not read. Several tags, or anything but
 an entity tag, are refused (400).
 """
@@ -24,6 +24,7 @@ from services.shared.http.problem import Problem, bad_request
 _OURS = re.compile(r'"(0|[1-9][0-9]{0,17})"')
 _ENTITY_TAG = re.compile(r'(W/)?"[\x21\x23-\x7e\x80-\xff]*"')
 _ANY: Final = "*"
+_TEXT: Final = {"anyOf": [{"type": "string"}, {"type": "null"}]}
 
 
 def etag(version: int) -> str:
@@ -72,15 +73,13 @@ class _ExpectedVersion:
 
 
 class _ExpectedVersionIfSent:
-    """A dependency: the version that `If-Match` names; None for no such header, or for `*`, any version."""
+    """A dependency: `expected_version` of `If-Match`; None without that header."""
 
-    openapi_parameters = (
-        _parameter("If-Match", {"type": "string"}, "ETag of the version this change is based on."),
-    )
+    openapi_parameters = (_parameter("If-Match", _TEXT, "ETag of the version this change is based on."),)
 
     async def __call__(self, request: Request) -> int | None:
         value = request.headers.get("if-match")
-        return None if value is None or value.strip() == _ANY else expected_version(value)
+        return None if value is None else expected_version(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,10 +115,8 @@ class _Conditions:
     """A dependency: the request's `Conditions`."""
 
     openapi_parameters = (
-        _parameter(
-            "If-Match", {"type": "string"}, "ETag of the version this change is based on; `*`: it must exist."
-        ),
-        _parameter("If-None-Match", {"type": "string"}, "`*`: it must not exist yet."),
+        _parameter("If-Match", _TEXT, "ETag of the version this change is based on; `*`: it must exist."),
+        _parameter("If-None-Match", _TEXT, "`*`: it must not exist yet."),
     )
 
     async def __call__(self, request: Request) -> Conditions:

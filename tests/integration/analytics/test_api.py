@@ -263,8 +263,13 @@ class TestTimeseries:
             assert answer.status_code == status, days
 
     async def test_the_first_days_of_the_calendar(self, saran: Analytics) -> None:
-        answer = await saran.get("/v1/timeseries", metric="members.joined", to="0001-01-03", step="week")
-        assert [point["start"] for point in answer.json()["points"]] == ["0001-01-01"]
+        asked = {"metric": "members.joined", "step": "week"}
+        points = (await saran.ok("/v1/timeseries", **asked, to="1970-01-01"))["points"]
+        assert points[0]["start"] == "1969-12-01"
+        assert (await saran.get("/v1/timeseries", **asked, to="1969-12-31")).status_code == 422
+        assert len((await saran.ok("/v1/timeseries", **asked, to="9999-12-29"))["points"]) == 5
+        for beyond in ("0001-01-03", "9999-12-30", "9999-12-31"):
+            assert (await saran.get("/v1/timeseries", **asked, to=beyond)).status_code == 422
 
 
 class TestCoverage:

@@ -10,6 +10,7 @@ from services.shared.contracts.members import MemberJoined
 from services.shared.ids import new_id
 from tests.integration.members.conftest import UNIT, Service, a_person
 
+REQUEST_ID = "0190e4a2-7b1c-7d3e-8f4a-1b2c3d4e5f60"
 FULL = {
     "name": "  Asha\u200b  देवी ",
     "phone": "098123 45678",
@@ -55,7 +56,7 @@ async def test_what_is_not_given(service: Service) -> None:
 
 async def test_one_event_without_personal_data(service: Service) -> None:
     inviter = await service.register()
-    answer = await service.post(FULL | {"inviter_id": inviter["id"].upper()}, x_request_id="request-7")
+    answer = await service.post(FULL | {"inviter_id": inviter["id"].upper()}, x_request_id=REQUEST_ID)
     member = answer.json()
     _, joined = sorted(await service.events(2), key=lambda e: e.data.subject)
     assert isinstance(joined.data, MemberJoined)
@@ -70,7 +71,7 @@ async def test_one_event_without_personal_data(service: Service) -> None:
         "inviter_id": inviter["id"],
         "channels": ["whatsapp", "email"],
     }
-    assert (joined.sequence, joined.correlation_id) == (1, "request-7")
+    assert (joined.sequence, joined.correlation_id) == (1, REQUEST_ID)
     text = joined.data.model_dump_json()
     assert not any(secret in text for secret in ("Asha", "देवी", "98123", "example", "asha"))
 
