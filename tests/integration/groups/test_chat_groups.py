@@ -43,6 +43,11 @@ BAD_CHANGES: list[dict[str, Any]] = [
     {"capacity": 0},
     {"capacity": 2},
     {"capacity": None},
+    {"capacity": True},
+    {"capacity": "9"},
+    {"capacity": 9.5},
+    {"invite_link": "https://chat.whatsapp.com/a b"},
+    {"invite_link": "https://chat.whatsapp.com/<script>"},
     {"members": 3},
     {"name": {"en": "\u200b"}},
 ]
@@ -68,6 +73,45 @@ async def test_who_may_not_read_groups_is_shown_no_link_by_changing_nothing(grou
         assert refused.status_code == 403
         assert "AbCdEf" not in refused.text
     assert (await groups.http.get(path)).headers["etag"] == set_.headers["etag"]
+
+
+async def test_a_link_changes_nothing_else_and_is_cleaned_like_all_text(groups: Running) -> None:
+    group = await one_group(groups)
+    path, pasted = f"/v1/groups/{group['id'].upper()}", "\u2068 https://chat.whatsapp.com/Ab\u200bCd\ufeff\n"
+    answer = await groups.http.patch(path, json={"invite_link": pasted}, headers={"if-match": '"1"'})
+    changed = {"invite_link": "https://chat.whatsapp.com/AbCd", "version": 2}
+    assert answer.json() == group | changed
+
+
+async def test_a_group_follows_its_units_name_until_somebody_names_it(groups: Running) -> None:
+    await tree(groups, UNIT)
+    await groups.publish(*joins(6))  # one more than fit into the first group
+    await placed(groups, 6)
+
+    async def names() -> list[tuple[str, str]]:
+        rows = (await groups.http.get(f"/v1/groups?unit={UNIT}")).json()["items"]
+        return [
+            (row["name"]["en"], row["name"]["hi"]) for row in sorted(rows, key=lambda row: row["ordinal"])
+        ]
+
+    async def call(en: str) -> None:
+        body = {"level": "district", "name": {"en": en, "hi": "छपरा"}}
+        assert (await groups.http.put(f"/v1/units/{UNIT}", json=body)).status_code == 200
+
+    await call("Chhapra")
+    assert await names() == [("Chhapra group", "छपरा समूह"), ("Chhapra group 2", "छपरा समूह 2")]
+    second = (await groups.http.get(f"/v1/groups?unit={UNIT}")).json()["items"][1]
+    path = f"/v1/groups/{second['id']}"
+    assert second["version"] == 2, "one more event: group.updated"
+    await groups.http.patch(path, json={"name": {"en": "The mills"}}, headers={"if-match": '"2"'})
+    await call("Saran")
+    assert await names() == [("Saran group", "छपरा समूह"), ("The mills", "छपरा समूह 2")]
+    await groups.http.patch(path, json={"name": {"en": None}}, headers={"if-match": '"3"'})
+    assert (await names())[1][0] == "Saran group 2"
+    await call("Saran")
+    events = [e for e in await groups.published(TOPIC, 40, seconds=2) if e.subject == second["id"]]
+    changes = [(e.type, e.sequence) for e in events if e.type == "group.updated"]
+    assert changes == [("group.updated", 2), ("group.updated", 3), ("group.updated", 4)]
 
 
 async def test_capacity_fills_and_reopens_a_group(groups: Running) -> None:

@@ -85,6 +85,27 @@ async def test_a_bulk_replay_goes_page_by_page(groups: Running, monkeypatch: pyt
     assert await groups.runtime.database["placements"].count_documents({}) == 3
 
 
+@pytest.mark.parametrize("query", ["reson=unknown_type", "reason=a&reason=unknown_type", "since=20261126"])
+@pytest.mark.parametrize("verb", ["discard", "replay"])
+async def test_a_mistyped_filter_settles_no_letter(
+    groups: Running, monkeypatch: pytest.MonkeyPatch, verb: str, query: str
+) -> None:
+    await bury(groups, monkeypatch)
+    body: Any = {"json": {"reason": "bad release"}} if verb == "discard" else {}
+    assert (await groups.http.post(f"{LETTERS}/{verb}?{query}", **body)).status_code == 422
+    if verb == "replay":
+        assert (await groups.http.post(f"{LETTERS}/replay", json={"reason": "x"})).status_code == 422
+    assert len(await pages(groups, state="dead")) == 2 * len(OFFSETS)
+
+
+@pytest.mark.parametrize("name", ["since", "until"])
+async def test_a_time_beyond_every_calendar_is_refused(groups: Running, name: str) -> None:
+    for time in ("9999-12-31T23:59:59-14:00", "9999-12-31T23:59:59Z", "0001-01-01T00:00:00+14:00"):
+        for path in (LETTERS, f"{LETTERS}/summary"):
+            assert (await groups.http.get(path, params={name: time})).status_code == 422
+    assert (await groups.http.get(LETTERS, params={name: "9999-12-28T00:00:00-14:00"})).status_code == 200
+
+
 async def test_a_bulk_discard_keeps_who_and_why(groups: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     await bury(groups, monkeypatch)
     operator, body = groups.auth("ops:write", sub="ops-7"), {"reason": "a test of ours"}

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
+import pytest
+
 from services.groups.tree.csv_rows import MAX_IMPORT_ROWS, MAX_LINE_CHARS
 from services.groups.tree.service import LOOKUP_CODES
 from services.shared.contracts.groups import TOPIC
@@ -115,6 +117,40 @@ async def test_a_unit_needs_its_parent_and_the_level_of_its_code(groups: Running
     wrong = await groups.http.put("/v1/units/BR", json=body)
     assert wrong.status_code == 422
     assert wrong.json()["errors"][0]["pointer"] == "/level"
+
+
+async def test_a_unit_is_written_only_over_the_version_that_its_writer_read(groups: Running) -> None:
+    def body(name: str) -> dict[str, Any]:
+        return {"level": "state", "name": {"en": name, "hi": "बिहार"}}
+
+    async def put(name: str, **headers: str) -> int:
+        sent = {key.replace("_", "-"): value for key, value in headers.items()}
+        return (await groups.http.put("/v1/units/BR", json=body(name), headers=sent)).status_code
+
+    assert await put("Bihar", if_match="*") == 412
+    assert await put("Bihar", if_match='"1"') == 412
+    assert (await groups.http.get("/v1/units/BR")).status_code == 404
+    assert await put("Bihar", if_none_match="*") == 201
+    assert await put("Other", if_none_match="*") == 412
+    assert await put("Bihar again", if_match='"1"') == 200
+    assert await put("Other", if_match='"1"') == 412
+    assert (await groups.http.get("/v1/units/BR")).json()["name"]["en"] == "Bihar again"
+    both = await asyncio.gather(*[put(f"Racer {n}", if_match='"2"') for n in range(4)])
+    assert sorted(both) == [200, 412, 412, 412]
+    assert sorted(await asyncio.gather(*[make(groups, "BR-A") for _ in range(4)])) == [201, 412, 412, 412]
+
+
+async def make(groups: Running, code: str) -> int:
+    body = {"level": "district", "name": {"en": "A", "hi": "अ"}}
+    return (await groups.http.put(f"/v1/units/{code}", json=body, headers={"if-none-match": "*"})).status_code
+
+
+@pytest.mark.parametrize("query", ["dry-run=true", "dry_run=true&dry_run=false", "dryrun=true"])
+async def test_a_mistyped_dry_run_imports_nothing(groups: Running, query: str) -> None:
+    assert (await load(groups, TREE, params=query)).status_code == 422
+    coded = await load(groups, TREE, headers={"content-encoding": "gzip"})
+    assert coded.status_code == 415
+    assert (await groups.http.get("/v1/units/BR")).status_code == 404
 
 
 def long_tree(blocks: int) -> str:
