@@ -12,6 +12,7 @@ UV_VERSION := 0.13.9
 SERVICES := members groups notifications analytics
 KAFKA_JARS := .local/kafka-jars/.resolved
 PEERS := .venv-peers
+CLIENTS := .venv-clients
 SUPPLY := build/supply
 
 .PHONY: help
@@ -43,7 +44,7 @@ SPREAD := --numprocesses auto --dist loadfile
 
 HEAVY ?= heavy and not kafka and not chaos
 .PHONY: heavy
-heavy: $(VENV)/.installed ## the tests that are too slow for `make test`: whole stacks, generated requests, orderly stops
+heavy: $(VENV)/.installed $(CLIENTS)/.installed ## the tests that are too slow for `make test`: whole stacks, generated requests, orderly stops
 	$(BIN)/pytest -m "$(HEAVY)" $(ARGS)
 
 .PHONY: onkafka
@@ -104,9 +105,10 @@ lock: ## resolve requirements.lock and the images' locks anew (UPGRADE=--upgrade
 	done
 	$(COMPILE) -c requirements.lock pyproject.toml $(IMAGE_LOCKS)/topics.in -o $(IMAGE_LOCKS)/topics.lock
 	$(COMPILE) tests/bench/peers.in -o tests/bench/peers.lock
+	$(COMPILE) tests/journeys/clients.in -o tests/journeys/clients.lock
 	$(COMPILE) infra/supply/tools.in -o infra/supply/tools.lock
 	$(COMPILE) infra/k8s/schemas/requirements.in -o infra/k8s/schemas/requirements.lock
-	@if grep -nE '://|^-|file:' requirements.lock $(IMAGE_LOCKS)/*.lock tests/bench/peers.lock infra/k8s/schemas/*.lock infra/supply/tools.lock; then echo 'a lock names an address' >&2; exit 1; fi
+	@if grep -nE '://|^-|file:' requirements.lock $(IMAGE_LOCKS)/*.lock tests/bench/peers.lock tests/journeys/clients.lock infra/k8s/schemas/*.lock infra/supply/tools.lock; then echo 'a lock names an address' >&2; exit 1; fi
 
 .PHONY: sbom
 sbom: $(SUPPLY)/.installed ## write a bill of materials (CycloneDX) of every lock into build/sbom
@@ -118,7 +120,7 @@ audit: $(SUPPLY)/.installed ## look for known vulnerabilities in every lock; fai
 
 .PHONY: clean
 clean: ## remove what was built and what the local stack kept
-	rm -rf $(VENV) $(PEERS) .local .local-* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis \
+	rm -rf $(VENV) $(PEERS) $(CLIENTS) .local .local-* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis \
 	  .import_linter_cache
 
 # Apache Kafka's jars, 54 MB from Maven Central, as infra/kafka/pom.xml names them.
@@ -149,16 +151,13 @@ $(VENV)/.installed: pyproject.toml requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .; \
 	touch $@
 
-# The peers of the benchmark whose requirements are at odds with ours (tests/bench/peers.in says how).
-$(PEERS)/.installed: tests/bench/peers.lock | $(VENV)/.installed
+# Environments whose requirements are at odds with ours: the peers of the benchmark (tests/bench/peers.in says how), the
+# generator of clients (tests/journeys/clients.in), and what makes the bill of materials and the audit.
+$(PEERS)/.installed: tests/bench/peers.lock
+$(CLIENTS)/.installed: tests/journeys/clients.lock
+$(SUPPLY)/.installed: infra/supply/tools.lock
+$(PEERS)/.installed $(CLIENTS)/.installed $(SUPPLY)/.installed: | $(VENV)/.installed
 	@exec 9<$<; flock 9; if [ $@ -nt $< ]; then exit 0; fi; \
-	echo "making $(PEERS)"; $(BIN)/python -m venv $(PEERS); \
-	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<; \
-	touch $@
-
-# What makes the bill of materials and the audit; never in an environment of ours.
-$(SUPPLY)/.installed: infra/supply/tools.lock | $(VENV)/.installed
-	@exec 9<$<; flock 9; if [ $@ -nt $< ]; then exit 0; fi; \
-	echo "making $(SUPPLY)"; $(BIN)/python -m venv $(SUPPLY); \
-	$(SUPPLY)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<; \
+	echo "making $(@D)"; $(BIN)/python -m venv $(@D); \
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<; \
 	touch $@

@@ -16,6 +16,7 @@ def locks(root: Path = ROOT) -> dict[str, Path]:
     return {
         "sangathan": root / "requirements.lock",
         **{f"sangathan-{lock.stem}": lock for lock in images},
+        "journeys-clients": root / "tests" / "journeys" / "clients.lock",
         "bench-peers": root / "tests" / "bench" / "peers.lock",
         "k8s-schemas": root / "infra" / "k8s" / "schemas" / "requirements.lock",
         "supply-tools": root / "infra" / "supply" / "tools.lock",
