@@ -241,8 +241,26 @@ def test_our_own_lines_are_all_written(log):
     stream = log()
     for _ in range(20):
         structlog.get_logger("services.shared.loops").warning("loop.retrying")
-        logging.getLogger("uvicorn.error").warning("kept")
+        logging.getLogger("services").warning("kept")
     assert len(lines(stream)) == 40
+
+
+def test_a_caller_cannot_fill_the_log(log, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(logs, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    stream = log()
+    ours = structlog.get_logger("sangathan.http")
+    for n in range(500):
+        logging.getLogger("uvicorn.error").warning("Invalid HTTP request received.")
+        ours.error("request failed", route="/v1/members", error="OverflowError", raised=[n])
+        ours.error("request failed", route="/v1/groups", error="OverflowError", raised=[n])
+        structlog.get_logger("services").warning("request.unavailable", error="AutoReconnect")
+    assert len(lines(stream)) == 4 * LINES
+    now[0] = 61.0
+    ours.error("request failed", route="/v1/groups", error="OverflowError")
+    last = lines(stream)[-1]
+    assert last["event"] == "request failed (497 like it were suppressed)"
+    assert (last["route"], last["service"]) == ("/v1/groups", "members")
 
 
 def test_templates_that_hold_values_do_not_fill_the_memory(log):

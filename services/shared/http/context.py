@@ -209,7 +209,6 @@ async def _fail(exchange: _Exchange, error: Exception) -> None:
 
 
 def _access_log(scope: Scope, status: int) -> None:
-    if status >= 500:
-        _log.warning("request answered", method=scope["method"], route=route_template(scope), status=status)
-    elif _access.isEnabledFor(logging.DEBUG):
+    """Only for debugging: what goes wrong has a line of its own where it does, and all are counted."""
+    if _access.isEnabledFor(logging.DEBUG):
         _log.debug("request answered", method=scope["method"], route=route_template(scope), status=status)

@@ -29,8 +29,8 @@ DEFAULT_LIMIT = 50
 MAX_LIMIT = 500
 MAX_CURSOR_CHARS = 2048
 _DIGEST_CHARS = 16
-_INT64 = range(-(2**63), 2**63)
-"""Integers that a query can hold: the largest of BSON."""
+_MAX_INT64 = 2**63 - 1
+"""The largest integer of BSON; orjson also reads twice as large ones."""
 
 
 class Page(BaseModel, Generic[T]):
@@ -122,7 +122,9 @@ def _decode(listing: bytes, cursor: str, shape: tuple[type, ...]) -> Position:
 
 
 def _fits(value: object, kind: type) -> bool:
-    return value is None or (type(value) is kind and (not isinstance(value, int) or value in _INT64))
+    if isinstance(value, int) and value > _MAX_INT64:
+        return False
+    return value is None or type(value) is kind
 
 
 def _invalid_cursor() -> Problem:

@@ -8,6 +8,8 @@ checks would promise what does not hold. So a request is refused for:
 - `If-Match`, `If-None-Match` and `If-Unmodified-Since` on a route that changes something and does not check
   them (422), because what it changes has no version;
 - a `Content-Encoding` (415; RFC 9110, 15.5.16).
+
+docs/adr/0033-nothing-sent-is-ignored.md says why.
 """
 
 from __future__ import annotations

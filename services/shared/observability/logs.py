@@ -62,35 +62,53 @@ _INDIAN_MOBILE = range(6_000_000_000, 10_000_000_000)
 _WITH_COUNTRY_CODE = range(916_000_000_000, 920_000_000_000)
 _MAX_DEPTH = 8
 
-LIMITED = frozenset({"aiokafka", "asyncio", "kafka", "motor", "pymongo"})
-"""Libraries that retry by themselves, as fast as they can, and log each time."""
+LIMITED = frozenset({"aiokafka", "asyncio", "kafka", "motor", "pymongo", "uvicorn"})
+"""Libraries that log as often as they retry, or as anybody sends them a malformed request."""
+LIMITED_EVENTS = frozenset({"request failed", "request.unavailable"})
+"""Lines of ours that a caller can cause at will, by route and error."""
 LINES = 3
 LINES_SECONDS = 60.0
 _MAX_TEMPLATES = 1000
 
 
 class RepeatFilter(logging.Filter):
-    """Lets `LINES` lines of the same logger and template through in `LINES_SECONDS`; the next one after that
-    says how many were suppressed. Only for the loggers of `LIMITED`."""
+    """Lets `LINES` lines of one kind through in `LINES_SECONDS`; the next one after that says how many were
+    suppressed. Only for the loggers of `LIMITED` and the lines of `LIMITED_EVENTS`."""
 
     def __init__(self) -> None:
         super().__init__()
         self._windows: dict[tuple[str, str], list[float]] = {}
-        """By logger and template: the end of the window (`time.monotonic`), and the lines in it."""
+        """By logger and kind: the end of the window (`time.monotonic`), and the lines in it."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if record.name.partition(".")[0] not in LIMITED:
+        if (kind := _limited_kind(record)) is None:
             return True
         now = time.monotonic()
         if len(self._windows) >= _MAX_TEMPLATES:  # templates that hold values
             self._windows.clear()
-        window = self._windows.setdefault((record.name, str(record.msg)), [now + LINES_SECONDS, 0])
+        window = self._windows.setdefault((record.name, kind), [now + LINES_SECONDS, 0])
         if now >= window[0]:
             if suppressed := int(window[1]) - LINES if window[1] > LINES else 0:
-                record.msg, record.args = f"{record.getMessage()} ({suppressed} like it were suppressed)", ()
+                _append(record, f" ({suppressed} like it were suppressed)")
             window[:] = [now + LINES_SECONDS, 0]
         window[1] += 1
         return window[1] <= LINES
+
+
+def _limited_kind(record: logging.LogRecord) -> str | None:
+    """What lines of a kind have in common: their template, or the event with its route and error."""
+    event: object = record.msg
+    if isinstance(event, dict) and event.get("event") in LIMITED_EVENTS:
+        return f"{event['event']} {event.get('route')} {event.get('error')}"
+    return str(event) if record.name.partition(".")[0] in LIMITED else None
+
+
+def _append(record: logging.LogRecord, words: str) -> None:
+    event: object = record.msg
+    if isinstance(event, dict):
+        record.msg = {**event, "event": f"{event['event']}{words}"}
+    else:
+        record.msg, record.args = record.getMessage() + words, ()
 
 
 def configure_logs(

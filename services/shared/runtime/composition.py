@@ -23,7 +23,7 @@ from services.shared.errors import TransientError
 from services.shared.faults import may_pass
 from services.shared.http.app import ServiceApp, create_app
 from services.shared.http.auth import Authenticator
-from services.shared.http.metrics import AuthMetrics
+from services.shared.http.metrics import AuthMetrics, route_template
 from services.shared.http.problem import Problem, render
 from services.shared.http.revocations import RevocationList
 from services.shared.jobs import JobGauges, JobMetrics, JobWorker
@@ -317,6 +317,6 @@ async def _unavailable(request: Request, error: Exception) -> Response:
     """Answer 503 to a transient fault; any other error becomes the last-resort 500."""
     if not may_pass(error):
         raise error
-    log.warning("request.unavailable", error=type(error).__name__)
+    log.warning("request.unavailable", route=route_template(request.scope), error=type(error).__name__)
     problem = Problem(503, "unavailable", "Service unavailable", headers={"Retry-After": "1"})
     return render(problem, request.scope)

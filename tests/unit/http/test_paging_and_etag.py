@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from services.shared.errors import StaleVersionError
 from services.shared.http.etag import etag, expected_version
-from services.shared.http.pagination import PageParams
+from services.shared.http.pagination import PageParams, _encode
 from services.shared.http.problem import Problem, problem_of
 from tests.unit.http.test_problem import assert_problem
 
@@ -121,6 +121,16 @@ def test_a_cursor_of_another_route_or_shape():
     ]:
         with pytest.raises(Problem):
             PageParams(10, cursor).window(route, filters, shape)
+
+
+@pytest.mark.parametrize("number", [2**63, 2**63 + 1, 2**64 - 1])
+def test_a_forged_cursor_of_a_number_that_no_store_holds(number):
+    listing = PageParams().window("things", {}, (int,))._listing
+    with pytest.raises(Problem, match="400"):
+        PageParams(cursor=_encode(listing, (number,))).window("things", {}, (int,))
+    assert PageParams(cursor=_encode(listing, (2**63 - 1,))).window("things", {}, (int,)).after == (
+        2**63 - 1,
+    )
 
 
 def test_none_in_a_position():
