@@ -1,4 +1,4 @@
-"""What the four APIs take: no patch has a default, and no value has a second form."""
+"""Requests to the four APIs: no patch has a default, and no value has a second form."""
 
 from __future__ import annotations
 

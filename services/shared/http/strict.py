@@ -39,7 +39,7 @@ _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,39}")
 
 @dataclass(frozen=True, slots=True)
 class Strict:
-    """What a route takes: the names of its query parameters, and the headers that it must not be sent."""
+    """The query parameters that a route takes, and the headers that it refuses."""
 
     query: frozenset[str]
     refused: frozenset[bytes]

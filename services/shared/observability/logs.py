@@ -96,7 +96,7 @@ class RepeatFilter(logging.Filter):
 
 
 def _limited_kind(record: logging.LogRecord) -> str | None:
-    """What lines of a kind have in common: their template, or the event with its route and error."""
+    """The kind of a limited line: its template, or its event with route and error. None: not limited."""
     event: object = record.msg
     if isinstance(event, dict) and event.get("event") in LIMITED_EVENTS:
         return f"{event['event']} {event.get('route')} {event.get('error')}"
