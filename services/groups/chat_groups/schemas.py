@@ -47,7 +47,7 @@ class NameChange(Patch):
 
 
 class GroupChange(Patch):
-    """What is absent stays; `invite_link` null withdraws the link."""
+    """Changes of a group: `invite_link` null withdraws the link."""
 
     invite_link: InviteLink | None = ABSENT
     capacity: Annotated[int, Strict(), Field(ge=1, le=100_000)] = ABSENT

@@ -17,7 +17,7 @@ from services.shared.text import Name
 
 
 class MemberPatch(RequestBody, Patch):
-    """What is absent stays, null removes what is optional."""
+    """Changes of a member: null removes what is optional."""
 
     name: Name = ABSENT
     phone: Phone = ABSENT

@@ -84,7 +84,7 @@ class _ExpectedVersionIfSent:
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """What must hold of the present version for a change to be made; None where nothing was asked."""
+    """Both preconditions as they were sent; None where one was not."""
 
     if_match: str | None
     if_none_match: str | None
