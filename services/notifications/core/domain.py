@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Final, TypeAlias
 
 from services.notifications.core.recipients import Recipient
-from services.notifications.core.send_policy import Ruling, Verdict, facts_heard, judge
+from services.notifications.core.send_policy import NO_ADDRESS, Ruling, Verdict, facts_heard, judge
 from services.shared.contracts.base import Event, Numbered, Step
 from services.shared.contracts.notifications import (
     NotificationFailed,
@@ -170,7 +170,9 @@ def _apply_verdict(current: Notification, verdict: Verdict, now: datetime) -> St
             due_at = None if queued else current.due_at
             return Step(replace(current, stop=None, held_for=verdict.reason, due_at=due_at))
         case Ruling.ALLOW:
-            return Step(replace(current, stop=None, held_for=None, due_at=current.due_at or now))
+            waits = current.due_at is None or (queued and current.held_for)
+            due_at = now if waits else current.due_at
+            return Step(replace(current, stop=None, held_for=None, due_at=due_at))
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,13 +228,23 @@ class Deferred:
     until: datetime
 
 
-DispatchResult: TypeAlias = Attempted | Unanswered | Suppressed | Deferred
+@dataclass(frozen=True, slots=True)
+class Held:
+    """It waits for an event; look again at `until`, because that may have come while it was looked at."""
+
+    reason: str
+    until: datetime
+
+
+DispatchResult: TypeAlias = Attempted | Unanswered | Suppressed | Deferred | Held
 
 
 def conclude(
     claimed: Notification, result: DispatchResult, *, policy: RetryPolicy, now: datetime
 ) -> Step[Notification]:
     """The notification after the dispatcher handled it."""
+    if claimed.held_for == NO_ADDRESS:  # it was claimed to look again
+        claimed = replace(claimed, held_for=None)
     match result:
         case Attempted(outcome, sender, channel, language, unit):
             current = replace(claimed, channel=channel, language=language, unit=unit)
@@ -245,6 +257,8 @@ def conclude(
             return _suppressed(known, reason, now, hearsay=unit is None)
         case Deferred(until):
             return _queued_again(claimed, until, now)
+        case Held(reason, until):
+            return _queued_again(replace(claimed, held_for=claimed.held_for or reason), until, now)
 
 
 def _tried(
@@ -291,7 +305,7 @@ def _queued(made: Notification, verdict: Verdict, now: datetime) -> Step[Notific
 def _queued_again(current: Notification, due_at: datetime, now: datetime) -> Step[Notification]:
     if current.stop is not None:
         return _suppressed(current, current.stop, now, hearsay=True)
-    due = None if current.held_for else due_at
+    due = due_at if current.held_for in (None, NO_ADDRESS) else None
     return Step(replace(current, state=State.QUEUED, claim=None, due_at=due, updated_at=now))
 
 

@@ -11,7 +11,7 @@ from services.notifications.core.domain import Notification
 from services.shared.messaging import SIZES
 
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
-HELD_FOR = ("no_group", "no_invite", "nothing")
+HELD_FOR = ("no_address", "no_group", "no_invite", "nothing")
 ISOLATED = (
     *("peer_refused", "peer_timeout", "peer_answer", "unknown_member"),
     *("sender_error", "unrecordable"),

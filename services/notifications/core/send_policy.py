@@ -10,9 +10,12 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 from services.notifications.core.recipients import Recipient
 from services.shared.contracts.vocabulary import Channel
+
+NO_ADDRESS: Final = "no_address"
 
 
 class Ruling(StrEnum):
@@ -123,8 +126,8 @@ def _has_address(facts: SendFacts, usable: tuple[str, ...]) -> Rule:
         "address",
         {"channels": usable if looked_up else None},
         bool(usable) or not looked_up,
-        Ruling.SUPPRESS,
-        "no_address",
+        Ruling.HOLD,
+        NO_ADDRESS,
     )
 
 

@@ -13,6 +13,7 @@ from services.notifications.core.domain import (
     Attempted,
     Deferred,
     DispatchResult,
+    Held,
     Notification,
     OutcomeClass,
     SendOutcome,
@@ -21,6 +22,7 @@ from services.notifications.core.domain import (
 )
 from services.notifications.core.recipients import Recipient
 from services.notifications.core.send_policy import (
+    NO_ADDRESS,
     Authority,
     Ruling,
     Verdict,
@@ -33,6 +35,8 @@ from services.shared.contracts.vocabulary import in_subtree
 
 LOOK_AGAIN: Final = timedelta(seconds=30)
 """The pause when another service's answer contradicts the events: the one that explains it is on its way."""
+LOOK_FOR_ADDRESS: Final = timedelta(hours=1)
+"""An event tells of an address that is added, but may have come just before it was found missing."""
 UNKNOWN_MEMBER: Final = "unknown_member"
 """Members commits before it publishes, so a member whom it does not know was made up, or has been lost."""
 
@@ -46,7 +50,8 @@ class Composer:
 
     def check(self, notification: Notification, recipient: Recipient, now: datetime) -> DispatchResult | None:
         """Apply the send policy to what the events say; None when the members service has to be asked."""
-        return _unless_allowed(judge(facts_heard(recipient, invited=notification.held_for is None)), now)
+        invited = notification.held_for in (None, NO_ADDRESS)
+        return _unless_allowed(judge(facts_heard(recipient, invited=invited)), now)
 
     def unanswered(self, peer: str, reason: str, now: datetime) -> DispatchResult:
         """`reason` is one of `Answers.failed`."""
@@ -110,6 +115,8 @@ def _unless_allowed(verdict: Verdict, now: datetime, unit: str | None = None) ->
     match verdict.ruling:
         case Ruling.ALLOW:
             return None
+        case Ruling.HOLD if verdict.reason == NO_ADDRESS:
+            return Held(NO_ADDRESS, now + LOOK_FOR_ADDRESS)
         case Ruling.HOLD:
             return Deferred(now + LOOK_AGAIN)
         case Ruling.SUPPRESS:

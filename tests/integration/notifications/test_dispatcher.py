@@ -18,6 +18,7 @@ from tests.integration.notifications.conftest import (
     left,
     moved,
     removed,
+    updated,
 )
 from tests.integration.notifications.scripted import SENT, Scripted, queued
 from tests.integration.notifications.stand_ins import Peers, link_of
@@ -98,13 +99,51 @@ async def test_a_permanent_failure_ends_it(bench: Bench, peers: Peers, replica: 
     assert [e.type for e in await bench.events(n.id)] == ["notification.queued", "notification.failed"]
 
 
-async def test_without_an_address_for_the_channel_it_is_suppressed(bench: Bench, peers: Peers):
+async def test_an_address_that_comes_later_brings_the_welcome(bench: Bench, peers: Peers):
     member, group = peers.add_member(email=None), peers.add_group()
     peers.consents(member, "email")
     await bench.deliver(joined(member, channels=("email",)), assigned(member, group, ready=True))
     await bench.dispatch()
     n = await bench.welcome(member)
-    assert (n.state, n.reason, n.channel) == (State.SUPPRESSED, "no_address", "email")
+    assert (n.state, n.held_for, n.channel) == (State.QUEUED, "no_address", "email")
+    assert await bench.dispatch() == 0, "an hour is not over"
+    peers.add_member(member, email="asha@example.org")
+    peers.consents(member, "email")
+    await bench.deliver(updated(member, 2))
+    await bench.dispatch()
+    n = await bench.welcome(member)
+    assert n.state is State.SENT
+    message = await bench.recorded(n.id)
+    assert message is not None
+    assert message["address"] == "asha@example.org"
+
+
+async def test_an_address_whose_event_came_while_it_was_looked_for_is_found_within_an_hour(
+    bench: Bench, peers: Peers
+):
+    member, group = peers.add_member(email=None), peers.add_group()
+    peers.consents(member, "email")
+    await bench.deliver(joined(member, channels=("email",)), assigned(member, group, ready=True))
+    await bench.dispatch()
+    await bench.passes(timedelta(hours=1))
+    await bench.dispatch()
+    assert (await bench.welcome(member)).held_for == "no_address"
+    peers.add_member(member, email="asha@example.org")
+    peers.consents(member, "email")
+    await bench.passes(timedelta(hours=1))
+    await bench.dispatch()
+    n = await bench.welcome(member)
+    assert n.state is State.SENT
+    assert n.held_for is None
+
+
+async def test_a_link_withdrawn_meanwhile_is_waited_for_too(bench: Bench, peers: Peers):
+    member, group = peers.add_member(email=None), peers.add_group()
+    peers.consents(member, "email")
+    await bench.deliver(joined(member, channels=("email",)), assigned(member, group, ready=True))
+    await bench.dispatch()
+    await bench.deliver(invite(group, 2, ready=False))
+    assert (await bench.welcome(member)).held_for == "no_invite"
 
 
 async def test_an_e_mail_goes_to_the_e_mail_address(bench: Bench, peers: Peers):

@@ -29,7 +29,7 @@ def test_lets_a_consented_reachable_invited_member_pass_on_the_preferred_channel
         ({"active": False}, Ruling.SUPPRESS, "left"),
         ({"consented": ()}, Ruling.SUPPRESS, "no_consent"),
         ({"consented": ("pigeon",)}, Ruling.SUPPRESS, "no_consent"),
-        ({"addressable": frozenset()}, Ruling.SUPPRESS, "no_address"),
+        ({"addressable": frozenset()}, Ruling.HOLD, "no_address"),
         ({"group_id": None, "invited": False}, Ruling.HOLD, "no_group"),
         ({"invited": False}, Ruling.HOLD, "no_invite"),
     ],
