@@ -17,6 +17,7 @@ ANY_BROKER = frozenset(
         "dashboards",
         "demo",
         "doctor",
+        "generated_client",
         "metrics",
         "openapi",
         "operations",
