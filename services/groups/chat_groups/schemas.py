@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, Strict
 
 from services.groups.core.domain import Group, GroupState, Placement, PlacementState
 from services.groups.core.schemas import Id, UnitName
-from services.shared.http.body import ABSENT, Body, Patch
+from services.shared.http.body import ABSENT, Body
 from services.shared.text import Name, clean, refuse
 
 MAX_LINK: Final = 300
@@ -39,15 +39,15 @@ InviteLink = Annotated[
 ]
 
 
-class NameChange(Patch):
+class NameChange(Body):
     """null gives back the name that follows the unit's."""
 
     en: Name | None = ABSENT
     hi: Name | None = ABSENT
 
 
-class GroupChange(Patch):
-    """Changes of a group: `invite_link` null withdraws the link."""
+class GroupChange(Body):
+    """A merge patch: `invite_link` null withdraws the link."""
 
     invite_link: InviteLink | None = ABSENT
     capacity: Annotated[int, Strict(), Field(ge=1, le=100_000)] = ABSENT

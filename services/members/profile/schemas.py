@@ -12,12 +12,12 @@ from services.members.core.schemas import (
 )
 from services.members.profile.domain import Changes
 from services.shared.contracts.vocabulary import Gender, Language, UnitCode
-from services.shared.http.body import ABSENT, Patch
+from services.shared.http.body import ABSENT
 from services.shared.text import Name
 
 
-class MemberPatch(RequestBody, Patch):
-    """Changes of a member: null removes what is optional."""
+class MemberPatch(RequestBody):
+    """A merge patch: null removes what is optional."""
 
     name: Name = ABSENT
     phone: Phone = ABSENT

@@ -13,9 +13,7 @@ from fastapi import params
 from fastapi.dependencies.models import Dependant
 from fastapi.dependencies.utils import get_flat_params
 from fastapi.routing import APIRoute
-from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler
-from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema
+from pydantic import BaseModel, ConfigDict
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -42,22 +40,12 @@ class Body(BaseModel):
 
 
 ABSENT: Any = None
-"""The value of a field of a `Patch` that was not sent; `model_fields_set` tells it from null."""
+"""The default of every field of a merge patch (RFC 7396): what is absent stays, and `model_fields_set` tells
+it from null.
 
-
-class Patch(Body):
-    """The base of JSON merge patches (RFC 7396), also of those nested in one: what is absent stays as it is.
-
-    Their schemas name no defaults, which the makers of clients would have them send: a patch that sets a link
-    would then also set a capacity.
-    """
-
-    @classmethod
-    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        schema = handler(core)
-        for field in handler.resolve_ref_schema(schema)["properties"].values():
-            field.pop("default", None)
-        return schema
+Another default would be in the schema, and generators of clients would have them send it: a patch that sets a
+link would set a capacity too.
+"""
 
 
 class JSON(JSONResponse):

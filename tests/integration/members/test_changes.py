@@ -193,3 +193,15 @@ async def test_who_may_change(service: Service) -> None:
         assert [answer.status_code for answer in answers] == [status] * 3
     assert (await service.http.delete(f"/v1/members/{new_id()}")).status_code == 404
     assert (await service.stored(member["id"]))["version"] == 1
+
+
+async def test_leaving_and_moving_honour_the_version_that_is_sent(service: Service) -> None:
+    member = await service.register()
+    path = f"/v1/members/{member['id'].upper()}"
+    for tag, status in (('"99"', 412), ('W/"1"', 412), ("99", 400), ("*", 428)):
+        left = await service.http.delete(path, headers={"if-match": tag})
+        moved = await service.http.post(f"{path}/move", json={"unit": ELSEWHERE}, headers={"if-match": tag})
+        assert (left.status_code, moved.status_code) == (status, status)
+    assert (await service.http.delete(path, headers={"if-none-match": '"1"'})).status_code == 422
+    assert (await service.stored(member["id"]))["version"] == 1
+    assert (await service.http.delete(path, headers={"if-match": '"1"'})).status_code == 204

@@ -60,6 +60,14 @@ async def test_filters(service: Service, people: dict[str, Document]) -> None:
         assert await names(service, **params) == expected, params
 
 
+async def test_an_urdu_name_keeps_its_joiner_and_is_found_by_each_part(service: Service) -> None:
+    name = "گل\u200cناز خاتون"
+    assert (await service.register(name=name))["name"] == name
+    for q in ("گل", "ناز", "گلنا", "گل\u200cناز", "خاتون", "گلناز خاتون"):
+        assert await names(service, q=q) == [name], q
+    assert await names(service, q="از") == []
+
+
 async def test_search_by_the_start_of_any_word(service: Service, people: dict[str, Document]) -> None:
     asha, ashaa, ravi, aslam = people
     for q, expected in (
