@@ -113,7 +113,7 @@ async def test_a_child_that_may_not_restart_stays_down(tmp_path):
 async def test_a_crash_loop_waits_longer_each_time_and_can_be_stopped(tmp_path):
     births = tmp_path / "births"
     program = f"import time; open({str(births)!r}, 'a').write(f'{{time.time()}}\\n'); " + READY_THEN_SLEEP
-    child = make(tmp_path, program.replace("time.sleep(60)", "time.sleep(0.2)"), backoff=Backoff(first=0.2))
+    child = make(tmp_path, program.replace("time.sleep(60)", "time.sleep(0.2)"), backoff=Backoff(first=0.5))
     await child.start()
     await until(lambda: len(births.read_text().split()) >= 4)
     await child.stop()
