@@ -22,8 +22,8 @@ HONEST = 20
 
 @pytest.fixture(autouse=True)
 def _quickly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(service, "CALL_SECONDS", 0.4)
-    monkeypatch.setattr(service, "PART_SECONDS", 0.2)
+    monkeypatch.setattr(service, "CALL_SECONDS", 1.0)
+    monkeypatch.setattr(service, "PART_SECONDS", 0.5)
 
 
 async def forged(bench: Bench, peers: Peers, id_: str) -> str:

@@ -37,6 +37,11 @@ async def test_an_open_fuse_stops_events_and_not_the_api(
         await app.runtime.database["leases"].update_one(  # another process, which does not publish
             {"_id": "relay"}, {"$set": {"holder": "x", "expires_at": old + timedelta(hours=1)}}, upsert=True
         )
+
+        async def follows() -> bool:
+            return app.runtime.registry.get_sample_value("sangathan_relay_leader") == 0
+
+        await app.until(follows, 20)
         row = {
             "_id": "1",
             "subject": "s",
