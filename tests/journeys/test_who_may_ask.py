@@ -72,9 +72,10 @@ OF_CONSUMERS = {
 
 def jobs(service: str) -> dict[str, Route]:
     """A caller sees the jobs whose requester's unit is within its own."""
-    changes = {f"POST /v1/jobs/{{id}}/{what}": Route(f"{service}:write") for what in ("pause", "resume")}
+    both = Route(f"{service}:write {service}:read")
+    changes = {f"POST /v1/jobs/{{id}}/{what}": both for what in ("pause", "resume", "cancel")}
     reads = {"GET /v1/jobs": Route(f"{service}:read"), "GET /v1/jobs/{id}": Route(f"{service}:read")}
-    return reads | changes | {"POST /v1/jobs/{id}/cancel": Route(f"{service}:write")}
+    return reads | changes
 
 
 PERSON = {"name": "Asha", "phone": "+919876512345", "unit": UNIT}

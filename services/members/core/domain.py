@@ -19,7 +19,6 @@ YOUNGEST_YEARS: Final = 13
 
 # Plain strings: comparing members of enums is what a registration would spend its time on.
 _CHANNELS: Final = tuple(channel.value for channel in Channel)
-_EMAIL: Final = Channel.EMAIL.value
 _WELCOME: Final = Purpose.WELCOME.value
 
 
@@ -35,9 +34,6 @@ class Contact:
     phone: str
     email: str | None = None
     handles: Mapping[str, str] = field(default_factory=dict)
-
-    def reached_by(self, channel: str) -> bool:
-        return channel != _EMAIL or self.email is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 from services.members.core.errors import asked_too_often, phone_already_registered
 from services.members.core.metrics import MembersMetrics
@@ -22,10 +22,21 @@ from services.shared.identity import Identity
 Via: TypeAlias = Literal["phone_of_registration", "phone_of_change"]
 MAX_SUBJECTS: Final = 4096
 """Subjects that are remembered; of more, the one that asked least recently is forgotten."""
+MAX_TOLD: Final = 16
+"""Members of whom a subject was told last: to be told of one of them again is nothing new."""
+
+
+class _Bucket(NamedTuple):
+    """Answers left, when that was so, and the members told of last."""
+
+    left: float
+    at: float
+    told: tuple[str, ...]
 
 
 class AnswerLimit:
-    """A token bucket for each subject: `burst` answers at once, then `per_hour`.
+    """A token bucket for each subject: `burst` answers at once, then `per_hour`. An answer about the same
+    member again is free: whoever repeats one number keeps nobody who has the same token from registering.
 
     An answer is taken when it is given, so requests that run at once may all be answered; the bucket then
     goes below zero, and the caller waits longer.
@@ -35,25 +46,29 @@ class AnswerLimit:
         self._clock = clock
         self._burst = burst
         self._seconds_each = 3600 / per_hour
-        self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
-        """Answers left, and when that was so, by subject."""
+        self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
 
     def wait_seconds(self, subject: str) -> int:
         """Seconds until the subject may have another answer; 0 if it may now."""
         missing = 1 - self._now_left(subject)
         return max(0, math.ceil(round(missing * self._seconds_each, 3)))
 
-    def take(self, subject: str) -> None:
-        self._left[subject] = (self._now_left(subject) - 1, self._now())
-        self._left.move_to_end(subject)
-        if len(self._left) > MAX_SUBJECTS:
-            self._left.popitem(last=False)
+    def take(self, subject: str, member_id: str) -> None:
+        """Count the answer that the phone is this member's."""
+        known = self._buckets.get(subject)
+        told = known.told if known else ()
+        cost = member_id not in told
+        told = (*(each for each in told if each != member_id), member_id)[-MAX_TOLD:]
+        self._buckets[subject] = _Bucket(self._now_left(subject) - cost, self._now(), told)
+        self._buckets.move_to_end(subject)
+        if len(self._buckets) > MAX_SUBJECTS:
+            self._buckets.popitem(last=False)
 
     def _now_left(self, subject: str) -> float:
-        known = self._left.get(subject)
+        known = self._buckets.get(subject)
         if known is None:
             return self._burst
-        return min(self._burst, known[0] + max(0, self._now() - known[1]) / self._seconds_each)
+        return min(self._burst, known.left + max(0, self._now() - known.at) / self._seconds_each)
 
     def _now(self) -> float:
         return self._clock.now().timestamp()
@@ -73,7 +88,7 @@ class TakenPhones:
 
     async def refuse(self, caller: Identity, member_id: str, unit: str, via: Via) -> ConflictError:
         """The error that tells `caller` of the member who has the phone; recorded before it is raised."""
-        self._limit.take(caller.subject)
+        self._limit.take(caller.subject, member_id)
         await self._reader.record(caller, [member_id], via)
         self._metrics.phones_confirmed.labels(via).inc()
         return phone_already_registered(caller, member_id, unit)

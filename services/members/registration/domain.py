@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -50,11 +49,6 @@ def join(application: Application, member_id: str, now: datetime) -> Step[Member
         platforms=member.platforms,
         joined_at=now,
         inviter_id=a.inviter_id,
-        channels=welcome_channels(member.consents, a.contact),
+        channels=agreed_channels(member.consents),
     )
     return Step(member, (Numbered(event, member.version),))
-
-
-def welcome_channels(consents: Sequence[Consent], contact: Contact) -> tuple[str, ...]:
-    """The channels on which a welcome was agreed to and can arrive, the preferred one first."""
-    return tuple([channel for channel in agreed_channels(consents) if contact.reached_by(channel)])

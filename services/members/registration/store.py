@@ -21,6 +21,9 @@ class AnswerStore:
     def __init__(self, database: Database) -> None:
         self._answers: Collection = database[COLLECTION]
 
+    async def get(self, id_: bytes) -> Document | None:
+        return await self._answers.find_one({"_id": id_})
+
     async def find(self, ids: Iterable[bytes], session: Session) -> dict[bytes, Document]:
         if not (asked := list(ids)):
             return {}

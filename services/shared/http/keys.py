@@ -37,7 +37,7 @@ class KeysUnavailable(Exception):
 
 
 class KeysGone(KeysUnavailable):
-    """The file of the key set does not exist: somebody removed it, or is just replacing it."""
+    """There is no file of the key set, or it is empty: somebody removed it, or is just replacing it."""
 
 
 class KeySource(Protocol):
@@ -78,8 +78,10 @@ class FileKeys:
         try:
             version = version_of(self._path)
             if version != self._seen:
-                self._keys = parse_keys(self._path.read_bytes())
-        except FileNotFoundError as error:
+                if not (document := self._path.read_bytes()):
+                    raise KeysGone("the file is empty")
+                self._keys = parse_keys(document)
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
             raise KeysGone(type(error).__name__) from error
         except OSError as error:
             raise KeysUnavailable(type(error).__name__) from error

@@ -6,7 +6,7 @@ checks would promise what does not hold. So a request is refused for:
 - an unknown or repeated query parameter, a repeated header that has one value, a repeated field of a JSON
   object, and a body where none is taken (422);
 - `If-Match`, `If-None-Match` and `If-Unmodified-Since` on a route that changes something and does not check
-  them (422), because what it changes has no version;
+  them (422), because what it changes has no version; `Idempotency-Key` on one that keeps no answers (422);
 - a `Content-Encoding` (415; RFC 9110, 15.5.16).
 
 docs/adr/0033-nothing-sent-is-ignored.md says why.
@@ -28,6 +28,8 @@ from services.shared.errors import FieldError, Location
 from services.shared.http.problem import MAX_ERRORS, Problem, invalid
 
 _PRECONDITIONS: Final = frozenset({b"if-match", b"if-none-match", b"if-unmodified-since"})
+_PROMISES: Final = frozenset({*_PRECONDITIONS, b"idempotency-key"})
+"""Headers by which a caller relies on something, on a route that changes something."""
 _BODY: Final = frozenset({b"content-length", b"transfer-encoding"})
 _SINGLE: Final = frozenset({b"authorization", b"content-type", b"idempotency-key", *_PRECONDITIONS})
 _NO_CODING: Final = frozenset({b"", b"identity"})
@@ -51,7 +53,7 @@ class Strict:
         """`headers` are those that the route reads itself, in lower case."""
         refused = {b"content-encoding"}
         if not _UNSAFE.isdisjoint(methods):
-            refused |= _PRECONDITIONS - {name.encode() for name in headers}
+            refused |= _PROMISES - {name.encode() for name in headers}
         if not body:
             refused |= _BODY
         return cls(frozenset(query), frozenset(refused))
@@ -128,6 +130,8 @@ def _refuse(name: bytes, value: bytes) -> None:
             raise _unsupported_coding()
     elif name in _PRECONDITIONS:
         raise invalid([_header_error(name, "is not checked here: nothing that this changes has a version")])
+    elif name in _PROMISES:
+        raise invalid([_header_error(name, "is not kept here; look what has changed before you repeat it")])
     elif name == b"transfer-encoding" or value.strip(b"0 "):
         raise invalid([FieldError("", "no body is taken here")])
 

@@ -60,7 +60,7 @@ def accepted(job: Job) -> Response:
 def jobs_router(jobs: Jobs, *, read_scope: str, write_scope: str) -> APIRouter:
     """Routes of one service's jobs. A caller sees the jobs of units it has access to; any other is a 404."""
     router = APIRouter(prefix="/v1/jobs", route_class=Route)
-    reader, writer = Depends(require(read_scope)), Depends(require(write_scope))
+    reader, writer = Depends(require(read_scope)), Depends(require(write_scope, read_scope))
 
     async def seen(caller: Identity, job_id: str) -> Job:
         job = await jobs.get(job_id)

@@ -106,6 +106,22 @@ async def test_a_list_of_phones_cannot_be_tried(strict: Service) -> None:
     assert "sangathan_members_phones_limited_total 4.0" in (await strict.http.get("/metrics")).text
 
 
+async def test_the_limit_keeps_nobody_from_what_tells_nothing_new(strict: Service) -> None:
+    """A number that is tried again and again costs one answer; a repeated request is answered as before."""
+    clerk = strict.app.auth("members:read members:write", sub="clerk")
+    taken = [await strict.register() for _ in range(BURST)]
+    mine: dict[str, Any] = {"json": a_person(), "headers": clerk | {"idempotency-key": "mine"}}
+    first = await strict.http.post("/v1/members", **mine)
+    for member in [*[taken[0]] * 20, *taken[1:]]:
+        answer = await strict.http.post("/v1/members", json=a_person(phone=member["phone"]), headers=clerk)
+        assert answer.status_code == 409
+    assert (await strict.http.post("/v1/members", json=a_person(), headers=clerk)).status_code == 429
+    again = await strict.http.post("/v1/members", **mine)
+    assert (again.status_code, again.json()["id"]) == (201, first.json()["id"])
+    other = await strict.http.post("/v1/members", json=a_person(), headers=mine["headers"])
+    assert other.json()["type"] == "urn:sangathan:problem:idempotency-key-reused"
+
+
 @pytest.mark.parametrize(
     ("right", "wrong"),
     [

@@ -76,12 +76,19 @@ async def test_one_event_without_personal_data(service: Service) -> None:
     assert not any(secret in text for secret in ("Asha", "देवी", "98123", "example", "asha"))
 
 
-async def test_email_is_no_channel_without_an_address(service: Service) -> None:
+async def test_a_consent_for_email_counts_without_an_address_which_may_come_later(service: Service) -> None:
     consents = [{"purpose": "welcome", "channel": "email", "notice": "1", "language": "hi"}]
     await service.register(consents=consents)
     [joined] = await service.events(1)
     assert isinstance(joined.data, MemberJoined)
-    assert joined.data.channels == ()
+    assert joined.data.channels == ("email",)
+
+
+async def test_two_idempotency_keys_are_none(service: Service) -> None:
+    headers = [*service.app.auth("members:write").items(), ("Idempotency-Key", "a"), ("Idempotency-Key", "b")]
+    answer = await service.http.post("/v1/members", json=a_person(), headers=headers)
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["detail"] == "is sent more than once"
 
 
 async def test_contacts_are_sealed_at_rest(service: Service) -> None:

@@ -267,7 +267,7 @@ async def test_rotation_of_a_file(authenticator, jwks_path, token, clock, key):
 
 async def test_a_broken_file_keeps_the_old_keys(authenticator, jwks_path, token, clock, key):
     assert await authenticator.authenticate(token())
-    for number, broken in enumerate(("", "{", '{"keys": [', '{"keys": 7}', '{"keys": {"a": {}}}', "[]")):
+    for number, broken in enumerate(("{", "{}", '{"keys": [', '{"keys": 7}', '{"keys": {"a": {}}}', "[]")):
         jwks_path.write_text(broken)
         for moment in ("now", "later"):
             clock.advance(timedelta(seconds=2))
@@ -294,6 +294,23 @@ async def test_an_emptied_set_revokes_at_once_what_it_no_longer_holds(
     write_keys(jwks_path, key)
     clock.advance(timedelta(seconds=1))
     assert await authenticator.authenticate(old)
+
+
+@pytest.mark.parametrize("instead", ["emptied", "directory"])
+async def test_a_file_without_bytes_and_a_directory_in_its_place_count_as_deleted(
+    authenticator, jwks_path, token, clock, instead
+):
+    good = token(exp=NOW + 9999)
+    assert await authenticator.authenticate(good)
+    if instead == "emptied":
+        jwks_path.write_bytes(b"")
+    else:
+        jwks_path.unlink()
+        jwks_path.mkdir()
+    clock.advance(timedelta(seconds=1))
+    assert await authenticator.authenticate(good)
+    clock.advance(timedelta(seconds=6))
+    assert (await unavailable(authenticator, good)).slug == "keys-unavailable"
 
 
 async def test_a_deleted_set_revokes_after_the_time_that_a_replacement_takes(

@@ -76,8 +76,8 @@ def test_joining(member: Member) -> None:
             "a@b.in",
             ("whatsapp", "sms", "email"),
         ),
-        ((("welcome", "email"), ("welcome", "sms")), None, ("sms",)),
-        ((("welcome", "email"),), None, ()),
+        ((("welcome", "email"), ("welcome", "sms")), None, ("sms", "email")),
+        ((("welcome", "email"),), None, ("email",)),
     ],
 )
 def test_the_channels_of_a_welcome(
