@@ -6,6 +6,7 @@ from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
+from services.groups.tree.files import ImportFile
 from services.groups.tree.import_job import UnitImportJob
 from services.groups.tree.schemas import ImportOut, UnitIn, UnitOut, import_out, unit_of, unit_out
 from services.groups.tree.service import TreeService
@@ -13,7 +14,7 @@ from services.shared.contracts.vocabulary import UnitCode
 from services.shared.http.auth import require
 from services.shared.http.body import JSON, Route, problems
 from services.shared.http.etag import Preconditions, etag
-from services.shared.http.idempotency import Idempotent
+from services.shared.http.idempotency import IdempotencyKey, IdempotentFile
 from services.shared.http.pagination import Page, Paging
 from services.shared.http.problem import Problem, bad_request
 from services.shared.identity import Identity
@@ -68,26 +69,43 @@ def tree_router(tree: TreeService, imports: UnitImportJob) -> APIRouter:
     async def import_units(
         request: Request,
         caller: Writer,
-        key: Idempotent,
+        key: IdempotentFile,
         dry_run: Annotated[bool, Query(description="Check and count, write nothing.")] = False,
     ) -> Response:
         """Load a tree from CSV with the header `code,level,name_en,name_hi,women_target`.
 
         The file, of at most 200,000 rows, is checked as a whole before anything is written. Up to 5,000 rows
         are loaded at once (200); more become a job (202), whose `result` is what a shorter file is answered
-        with. An Idempotency-Key makes a repeated request answer the same job.
+        with. An Idempotency-Key makes a repeated request answer the same job. A caller may have one file at a
+        time on its way (429).
         """
         tree.check_may_import(caller)
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "text/csv":
             raise Problem(415, "unsupported-media-type", "Unsupported media type", "send text/csv")
-        if job := await imports.earlier(key):
-            return accepted(job)
-        try:
-            units = await tree.check_import(caller, await request.body())
-        except UnicodeDecodeError as error:
-            raise bad_request("not-utf8", "the file is not UTF-8") from error
-        if len(units) > MAX_ROWS_AT_ONCE:
-            return accepted(await imports.add(caller, units, dry_run=dry_run, request=key))
-        return JSON(import_out(await tree.load(units, Origin.here(), dry_run=dry_run), dry_run=dry_run))
+        with tree.files.receive(caller.subject, _length(request)) as file:
+            try:
+                await _read(request, file, key)
+                sent = key.request() if key else None
+                if job := await imports.earlier(sent):
+                    return accepted(job)
+                units = await tree.check_import(caller, file)
+            except UnicodeDecodeError as error:
+                raise bad_request("not-utf8", "the file is not UTF-8") from error
+            if len(units) > MAX_ROWS_AT_ONCE:
+                return accepted(await imports.add(caller, units, dry_run=dry_run, request=sent))
+            return JSON(import_out(await tree.load(units, Origin.here(), dry_run=dry_run), dry_run=dry_run))
 
     return router
+
+
+async def _read(request: Request, file: ImportFile, key: IdempotencyKey | None) -> None:
+    async for piece in request.stream():
+        file.add(piece)
+        if key:
+            key.add(piece)
+
+
+def _length(request: Request) -> int:
+    """The bytes of the body; 0 if it does not say."""
+    length = request.headers.get("content-length", "")
+    return int(length) if length.isdecimal() else 0

@@ -9,10 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final
 
-import orjson
-
-from services.groups.core.domain import Unit
-from services.groups.core.store import UNITS
+from services.groups.tree.checked import unit_of_line
 from services.groups.tree.domain import MAX_CHANGED_CODES, ImportResult
 from services.groups.tree.service import TRANSACTION_UNITS, TreeService
 from services.groups.tree.store import TreeStore
@@ -39,13 +36,13 @@ class UnitImportJob:
     async def add(
         self,
         caller: Identity,
-        units: Sequence[Unit],
+        units: Sequence[bytes],
         *,
         dry_run: bool,
         request: IdempotentRequest | None = None,
     ) -> Job:
-        """Add the job that writes `units`, which are checked and in the order of writing; or answer the one
-        that the same request, sent twice at once, has added meanwhile.
+        """Add the job that writes `units`, the lines of `check_import`; or answer the one that the same
+        request, sent to two processes at once, has added meanwhile.
 
         Raises: `KeyReusedError`.
         """
@@ -86,7 +83,7 @@ class UnitImportJob:
         cursor = job.cursor or {"offset": 0, "changed_codes": []}
         content = await self._jobs.inputs.read(job.id, cursor["offset"], MAX_STEP_BYTES)
         lines = content.split(b"\n")[:-1][:TRANSACTION_UNITS]
-        units = [UNITS.decode(orjson.loads(line)) for line in lines]
+        units = [unit_of_line(line) for line in lines]
         if not units:
             raise PermanentError("input_incomplete", "the job's input ends before its last unit")
         for unit in units:
@@ -122,7 +119,6 @@ def _advance(job: Job, result: ImportResult, done: int, cursor: dict[str, Any]) 
     )
 
 
-async def _lines(units: Sequence[Unit]) -> AsyncIterator[bytes]:
+async def _lines(units: Sequence[bytes]) -> AsyncIterator[bytes]:
     for start in range(0, len(units), TRANSACTION_UNITS):
-        rows = (UNITS.encode(unit) for unit in units[start : start + TRANSACTION_UNITS])
-        yield b"".join(orjson.dumps(row) + b"\n" for row in rows)
+        yield b"".join(units[start : start + TRANSACTION_UNITS])

@@ -3,7 +3,6 @@ steps."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Final
@@ -11,8 +10,10 @@ from typing import Final
 from services.groups.core.core import Core
 from services.groups.core.domain import Unit
 from services.groups.core.errors import invalid_import, level_does_not_fit, unknown_parent
-from services.groups.tree.csv_rows import Findings, check_file, check_rows, parents_outside, read_rows
-from services.groups.tree.domain import ImportResult, parents_first, renamed, result_of, upserted
+from services.groups.tree.checked import CheckedFile, unit_of_line
+from services.groups.tree.csv_rows import read_rows
+from services.groups.tree.domain import ImportResult, renamed, result_of, upserted
+from services.groups.tree.files import Files, ImportFile
 from services.groups.tree.store import TreeStore
 from services.shared.contracts.base import Step
 from services.shared.contracts.vocabulary import level_of
@@ -29,7 +30,7 @@ class TreeService:
     def __init__(self, core: Core, store: TreeStore) -> None:
         self._core = core
         self._store = store
-        self._one_file = asyncio.Lock()
+        self.files = Files()
 
     async def get(self, caller: Identity, code: str) -> Unit:
         """Raises: `NotFoundError`."""
@@ -73,39 +74,44 @@ class TreeService:
         step = await self._core.runtime.outbox.transact(body)
         return step.state, bool(step.events) and step.state.version == 1
 
-    async def load(self, units: Sequence[Unit], origin: Origin, *, dry_run: bool) -> ImportResult:
+    async def load(self, lines: Sequence[bytes], origin: Origin, *, dry_run: bool) -> ImportResult:
         """Create or change the units; a load that is cut off may be sent again.
 
-        `units` are those of `check_import`.
+        `lines` are those of `check_import`.
         """
         result = ImportResult()
-        for start in range(0, len(units), TRANSACTION_UNITS):
-            batch = units[start : start + TRANSACTION_UNITS]
+        for start in range(0, len(lines), TRANSACTION_UNITS):
+            batch = [unit_of_line(line) for line in lines[start : start + TRANSACTION_UNITS]]
             if dry_run:
                 result += await self.compare(batch)
             else:
                 result += await self._core.runtime.outbox.transact(partial(self.write, batch, origin))
         return result
 
-    async def check_import(self, caller: Identity, content: bytes) -> list[Unit]:
-        """The units of a CSV file in the order of writing, checked: parents are in the file or in the tree.
+    async def check_import(self, caller: Identity, file: ImportFile) -> list[bytes]:
+        """The units of a CSV file of `files` in the order of writing, each a line of JSON (`unit_line`).
 
-        All that grows with the file is done in threads: 5,000 rows take about a tenth of a second. One file
-        is checked at a time, because the threads take processor time from everything else.
+        They are checked: parents are in the file or in the tree.
+
+        All that grows with the file is done in threads, in turn with other callers' files: 5,000 rows take
+        about a tenth of a second.
 
         Raises: `NotFoundError` for a caller without a unit; `UnicodeDecodeError`; `InvalidError` with a
             pointer `/rows/<line>/<column>` for each bad field.
         """
         self.check_may_import(caller)
-        async with self._one_file:
-            units, errors, outside = await asyncio.to_thread(_check_rows, content)
-            if not units and not errors:
+        in_turn = self.files.in_turn
+        async with self.files.checking(file):
+            found = CheckedFile(read_rows(file.take()))
+            while await in_turn(found.check_next):
+                pass
+            if found.is_empty:
                 raise invalid_import([FieldError("/rows", "there are no rows")])
-            missing = await self._unknown(outside)
-            errors.add(await asyncio.to_thread(check_file, units, caller.can_access, missing))
-            if errors:
-                raise invalid_import(errors, errors.total)
-            return await asyncio.to_thread(parents_first, units.values())
+            missing = await self._unknown(await in_turn(found.parents_outside))
+            await in_turn(partial(found.check_together, caller.can_access, missing))
+            if found.errors:
+                raise invalid_import(found.errors, found.errors.total)
+            return await in_turn(found.parents_first)
 
     def check_may_import(self, caller: Identity) -> None:
         """Ask this before the file is read. Raises: `NotFoundError` for a caller without a unit."""
@@ -163,10 +169,3 @@ class TreeService:
         self._core.metrics.units.labels("updated").inc(len(result.updated))
         if result.created:
             self._core.new_units.set()
-
-
-def _check_rows(content: bytes) -> tuple[Mapping[int, Unit], Findings, set[str]]:
-    """The units and errors of a file, and the parents that the tree must have."""
-    content.decode("utf-8")  # a file that is no text is refused as such, whatever its first rows say
-    units, errors = check_rows(read_rows(content))
-    return units, errors, parents_outside(units)

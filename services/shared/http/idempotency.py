@@ -15,6 +15,7 @@ from typing import Annotated
 import orjson
 from fastapi import Depends
 from starlette.requests import Request
+from starlette.types import Scope
 
 from services.shared.database.idempotency import IdempotentRequest
 from services.shared.http.auth import subject_of
@@ -26,9 +27,24 @@ MAX_JSON_BYTES = 1024 * 1024
 _KEY = re.compile(r"[!-~]{1,255}")
 
 
-class _IdempotentRequestOf:
-    """A dependency: None when the caller sent no key. Put it after `require`, because the subject is part of
-    the id.
+class IdempotencyKey:
+    """The key of one request, whose content is added as it comes."""
+
+    def __init__(self, scope: Scope, subject: str, key: str) -> None:
+        self._id = hashlib.sha256(orjson.dumps([subject, scope["method"], scope["path"], key]))
+        self._content = hashlib.sha256(scope["query_string"] + b"\n")
+
+    def add(self, piece: bytes) -> None:
+        self._content.update(piece)
+
+    def request(self) -> IdempotentRequest:
+        """The request, of which nothing more comes."""
+        return IdempotentRequest(self._id.digest(), self._content.digest())
+
+
+class _KeyOf:
+    """A dependency that leaves the body unread: None when the caller sent no key. Put it after `require`,
+    because the subject is part of the id.
 
     Raises:
         Problem: 400 for a key that is empty, longer than 255 characters or not printable ASCII.
@@ -44,23 +60,39 @@ class _IdempotentRequestOf:
         },
     )
 
-    async def __call__(self, request: Request) -> IdempotentRequest | None:
+    async def __call__(self, request: Request) -> IdempotencyKey | None:
         key = request.headers.get("idempotency-key")
         if key is None:
             return None
         if not _KEY.fullmatch(key):
             detail = "Idempotency-Key must be 1 to 255 printable ASCII characters"
             raise bad_request("invalid-idempotency-key", detail)
-        scope = request.scope
-        identity = orjson.dumps([subject_of(request), scope["method"], scope["path"], key])
-        content = hashlib.sha256(scope["query_string"] + b"\n" + await _canonical_body(request))
-        return IdempotentRequest(hashlib.sha256(identity).digest(), content.digest())
+        return IdempotencyKey(request.scope, subject_of(request), key)
 
 
+class _IdempotentRequestOf:
+    """A dependency that reads the body, which is JSON: None when the caller sent no key.
+
+    Raises: as `_KeyOf`.
+    """
+
+    openapi_parameters = _KeyOf.openapi_parameters
+
+    async def __call__(self, request: Request) -> IdempotentRequest | None:
+        key = await idempotency_key(request)
+        if key is None:
+            return None
+        key.add(await _canonical_body(request))
+        return key.request()
+
+
+idempotency_key = _KeyOf()
 idempotent_request = _IdempotentRequestOf()
 
 Idempotent = Annotated[IdempotentRequest | None, Depends(idempotent_request)]
 """A parameter of routes that create something."""
+IdempotentFile = Annotated[IdempotencyKey | None, Depends(idempotency_key)]
+"""A parameter of routes that take a long body: they add it to the key as it comes."""
 
 
 async def _canonical_body(request: Request) -> bytes:

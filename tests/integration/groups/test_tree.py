@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
+from infra.local.keys import Keys
+from services.groups.app import build
+from services.groups.settings import GroupsSettings
 from services.groups.tree.csv_rows import MAX_IMPORT_ROWS, MAX_LINE_CHARS
+from services.groups.tree.files import MAX_LONG_FILES, SHORT_BYTES
 from services.groups.tree.service import LOOKUP_CODES
 from services.shared.contracts.groups import TOPIC
-from tests.fixtures.apps import Running
+from tests.fixtures.apps import Running, base_settings, started
 
+MEBIBYTE = 1024 * 1024
 HEADER = "code,level,name_en,name_hi,women_target\n"
 TREE = (
     HEADER + "BR-SARAN,district,Saran,सारण,0.4\nBR,state,Bihar,बिहार,\nBR-SARAN-MANJHI,block,Manjhi,मांझी,\n"
@@ -97,8 +103,89 @@ async def test_a_caller_without_a_unit_is_refused_before_the_file_is_read(groups
     headers = groups.auth("groups:write", None)
     assert (await load(groups, TREE, headers=headers)).status_code == 404
     headers |= {"content-type": "text/csv"}
-    refused = await groups.http.post("/v1/units/imports", content=endless(), headers=headers)
-    assert (refused.status_code, sent) == (404, 0)
+    for key in ({}, {"idempotency-key": "endless"}):
+        refused = await groups.http.post("/v1/units/imports", content=endless(), headers=headers | key)
+        assert (refused.status_code, sent) == (404, 0)
+
+
+HOSTILE_FILES = {
+    "empty lines": "\n" * 31 * MEBIBYTE,
+    "rows without cells": ",,,,\n" * 6 * MEBIBYTE,
+    "an empty line in quotes": '"\n"\n' * 7 * MEBIBYTE,
+    "wrong rows": "a,,,,\n" * 150_000,
+}
+
+
+@pytest.mark.parametrize("what", HOSTILE_FILES)
+async def test_a_hostile_file_does_not_hold_up_the_files_of_others(groups: Running, what: str) -> None:
+    hostile = groups.auth("groups:write", "BR-SARAN", sub="hostile")
+    attack = asyncio.create_task(load(groups, HEADER + HOSTILE_FILES[what], headers=hostile))
+    waits = []
+    while not attack.done() and len(waits) < 5:
+        await asyncio.sleep(0.05)
+        began = time.monotonic()
+        assert (await load(groups, HEADER + "BR,state,Bihar,बिहार,\n")).status_code == 200
+        waits.append(time.monotonic() - began)
+    assert max(waits) < 1
+    assert (await attack).status_code == 422
+
+
+class Held:
+    """A file whose last row does not come before `release`; `sent` counts the bytes taken of it."""
+
+    def __init__(self, groups: Running, subject: str, length: int, *, says_length: bool = True) -> None:
+        self._end = asyncio.Event()
+        self._length = length
+        self.begun = asyncio.Event()
+        self.sent = 0
+        headers = groups.auth("groups:write", "BR", sub=subject) | {"content-type": "text/csv"}
+        if says_length:
+            headers["content-length"] = str(length)
+        call = groups.http.post("/v1/units/imports", content=self._pieces(), headers=headers)
+        self.answer = asyncio.create_task(call)
+
+    async def _pieces(self) -> AsyncIterator[bytes]:
+        row = "BR,state,Bihar,बिहार,\n".encode()
+        blanks = self._length - len(HEADER) - len(row)
+        lines = (b" " * 1023 + b"\n") * (blanks // 1024) + b" " * (blanks % 1024)
+        for piece in (HEADER.encode(), lines):
+            self.sent += len(piece)
+            yield piece
+        self.begun.set()
+        await self._end.wait()
+        yield b"\n" + row[:-1]
+
+    async def release(self) -> int:
+        self._end.set()
+        return (await self.answer).status_code
+
+
+async def test_a_caller_has_one_file_on_its_way(groups: Running) -> None:
+    first = Held(groups, "one", 1000)
+    await first.begun.wait()
+    second = Held(groups, "one", 1000)
+    assert await second.release() == 429
+    refused = await second.answer
+    assert (refused.json()["type"].rpartition(":")[2], second.sent) == ("import-in-progress", 0)
+    assert int(refused.headers["retry-after"]) > 0
+    assert await Held(groups, "other", 1000).release() == 422  # one line of blanks is a wrong row
+    assert await first.release() == 422
+    assert (await Held(groups, "one", 1000).release()) == 422
+
+
+@pytest.mark.parametrize("says_length", [True, False])
+async def test_few_long_files_are_in_memory_at_once(groups: Running, says_length: bool) -> None:
+    length = 2 * SHORT_BYTES
+    held = [Held(groups, f"caller-{n}", length, says_length=says_length) for n in range(MAX_LONG_FILES)]
+    for each in held:
+        await each.begun.wait()
+    refused = Held(groups, "too many", length, says_length=says_length)
+    assert await refused.release() == 429
+    assert (await refused.answer).json()["type"].rpartition(":")[2] == "too-many-imports"
+    assert not (says_length and refused.sent)
+    assert (await load(groups, TREE)).status_code == 200
+    assert [await each.release() for each in held] == [422] * MAX_LONG_FILES
+    assert await Held(groups, "too many", length).release() == 422
 
 
 async def test_an_import_does_not_tell_whether_a_foreign_parent_exists(groups: Running) -> None:
@@ -213,9 +300,14 @@ async def test_a_long_file_with_a_mistake_is_refused_at_once(groups: Running) ->
     assert await groups.runtime.database["jobs"].count_documents({}) == 0
 
 
-async def test_a_repeated_request_answers_the_job_that_it_added(groups: Running) -> None:
+async def test_a_repeated_request_answers_the_job_that_it_added(
+    groups: Running, mongo_uri: str, kafka_bootstrap: str, database_name: str, keys: Keys
+) -> None:
     headers = {"idempotency-key": "tree-2026-03"}
-    twice = await asyncio.gather(*(load(groups, long_tree(5000), headers=headers) for _ in range(2)))
+    settings = GroupsSettings(**base_settings(mongo_uri, kafka_bootstrap, database_name, keys))
+    async with started(build, settings, keys=keys, admin_scopes=["groups:*"]) as process:
+        both = (groups, process)
+        twice = await asyncio.gather(*(load(each, long_tree(5000), headers=headers) for each in both))
     again = await load(groups, long_tree(5000), headers=headers)
     assert {answer.status_code for answer in (*twice, again)} == {202}
     assert len({answer.headers["location"] for answer in (*twice, again)}) == 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from itertools import islice
 
 from services.groups.core.domain import Unit
@@ -35,9 +37,9 @@ def test_rows_checked_in_chunks_are_rows_checked_at_once() -> None:
 
 
 def test_a_file_is_checked_as_one() -> None:
-    units = check_rows(read_rows(TEXT)).units
-    assert parents_outside(units) == {"BR-GAYA"}
-    found = check_file(units, lambda code: code != "BR", {"BR-GAYA"})
+    codes = {line: unit.code for line, unit in check_rows(read_rows(TEXT)).units.items()}
+    assert parents_outside(codes) == {"BR-GAYA"}
+    found = check_file(codes, lambda code: code != "BR", {"BR-GAYA"})
     assert [(error.pointer, error.detail) for error in found] == [
         ("/rows/2/code", "appears twice"),
         ("/rows/4/code", "is outside your units"),
@@ -45,13 +47,31 @@ def test_a_file_is_checked_as_one() -> None:
     ]
 
 
+def test_a_unit_of_a_file_takes_little_memory() -> None:
+    script = """
+import resource
+from services.groups.tree.checked import CheckedFile
+from services.groups.tree.csv_rows import COLUMNS, read_rows
+rows = "".join(f"BR-D-{n},block,Block number {n},प्रखंड {n},\\n" for n in range(50_000))
+file = CheckedFile(read_rows(f"{','.join(COLUMNS)}\\n{rows}".encode()))
+del rows
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+while file.check_next():
+    pass
+assert len(file.parents_first()) == 50_000
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 50_000, "kilobytes, for 50,000 units"
+
+
 def unit(code: str, women_target: float | None = None) -> Unit:
     return Unit(code, "state", None, {"en": code, "hi": code}, women_target)
 
 
 def test_parents_are_written_first_in_an_order_that_does_not_depend_on_the_file() -> None:
-    codes = ["BR", "UP", "BR-A", "UP-A", "BR-A-1"]
-    assert [u.code for u in parents_first(map(unit, reversed(codes)))] == codes
+    codes = ["BR-A-1", "UP-A", "BR-A", "UP", "BR"]
+    assert [codes[n] for n in parents_first(codes)] == ["BR", "UP", "BR-A", "UP-A", "BR-A-1"]
 
 
 def test_a_unit_is_created_changed_or_left_alone() -> None:
