@@ -14,7 +14,7 @@ from services.groups.tree.domain import parents_first
 
 
 class CheckedFile:
-    """What has been found in the rows so far: units by their line, and errors."""
+    """Units by their line, and errors, found in the rows so far."""
 
     def __init__(self, rows: Iterator[CsvRow]) -> None:
         self._rows = rows

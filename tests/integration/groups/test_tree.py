@@ -120,7 +120,7 @@ HOSTILE_FILES = {
 async def test_a_hostile_file_does_not_hold_up_the_files_of_others(groups: Running, what: str) -> None:
     hostile = groups.auth("groups:write", "BR-SARAN", sub="hostile")
     attack = asyncio.create_task(load(groups, HEADER + HOSTILE_FILES[what], headers=hostile))
-    waits = []
+    waits: list[float] = []
     while not attack.done() and len(waits) < 5:
         await asyncio.sleep(0.05)
         began = time.monotonic()

@@ -62,7 +62,7 @@ assert len(file.parents_first()) == 50_000
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert int(done.stdout) < 50_000, "kilobytes, for 50,000 units"
+    assert int(done.stdout) < 25_000, "kilobytes, for 50,000 units"
 
 
 def unit(code: str, women_target: float | None = None) -> Unit:
