@@ -21,7 +21,7 @@ from services.shared.errors import FieldError
 from services.shared.http.auth import Require
 from services.shared.http.direct import solve, split
 from services.shared.http.problem import PROBLEM_JSON, Problem, invalid
-from services.shared.http.strict import Strict, check_keys
+from services.shared.http.strict import Strict, check_empty, check_keys
 
 _JSON_TYPE = re.compile(r"\s*application/([\w.-]+\+)?json\s*(;.*)?", re.IGNORECASE)
 
@@ -106,9 +106,14 @@ class Route(APIRoute):
     def takes_json(self) -> bool:
         return self.body_field is not None and not isinstance(self.body_field.field_info, params.Form)
 
+    @property
+    def _takes_body(self) -> bool:
+        return self.body_field is not None or "requestBody" in (self.openapi_extra or {})
+
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         takes_json = self.takes_json
         whole = self.dependant
+        takes_body = self._takes_body
         strict = self._strict()
         direct, self.dependant = split(whole)
         handle = super().get_route_handler()
@@ -120,6 +125,8 @@ class Route(APIRoute):
             request = JsonRequest(request.scope, request.receive)
             await solve(guards, request)
             strict.check(request.scope)
+            if not takes_body:
+                await check_empty(request)
             if takes_json:
                 _expect_json(request)
                 # Read the body here: FastAPI would turn a 413 raised while reading into a 400.
@@ -132,8 +139,7 @@ class Route(APIRoute):
         return guarded
 
     def _strict(self) -> Strict:
-        has_body = self.body_field is not None or "requestBody" in (self.openapi_extra or {})
-        return Strict.of(self.methods or (), self._query_names(), self._header_names(), body=has_body)
+        return Strict.of(self.methods or (), self._query_names(), self._header_names(), body=self._takes_body)
 
     def _query_names(self) -> set[str]:
         """Also those of models, such as `Annotated[SearchParams, Query()]`."""

@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.shared.http.callers import Callers
 from services.shared.http.draining import Draining
-from services.shared.http.guard import BODY_CAME
+from services.shared.http.guard import ALWAYS_SENT, BODY_CAME
 from services.shared.http.metrics import HttpMetrics, route_template
 from services.shared.http.problem import content_too_large, internal_error, overloaded, render
 from services.shared.ids import new_id
@@ -38,12 +38,7 @@ _REQUEST_ID = re.compile(
     rb"[0-9a-fA-F]{32}|[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|[0-7][0-9A-HJKMNP-TV-Z]{25}"
 )
 """Ids that proxies make: a UUID, with hyphens or without, or a ULID. Other text may be a name or a number."""
-_ALWAYS_SENT = (
-    (b"cache-control", b"no-store"),  # no proxy or browser keeps people's data
-    (b"x-content-type-options", b"nosniff"),
-)
 _NEVER_SHED = frozenset({"/livez", "/readyz", "/metrics"})
-_BODILESS = frozenset({"GET", "HEAD", "OPTIONS"})
 CLIENT_CLOSED_REQUEST = 499
 """nginx's status for a client that closed the connection; only our metrics show it."""
 
@@ -115,11 +110,7 @@ class ContextMiddleware:
             return
         receive = exchange.receive
         # The server enforces the Content-Length; only a body without one must be counted.
-        if exchange.content_length < 0:
-            incoming = scope["method"] not in _BODILESS
-        else:
-            incoming = exchange.content_length > 0 and BODY_CAME not in scope
-        if incoming:
+        if exchange.chunked or (exchange.content_length and BODY_CAME not in scope):
             receive = self._incoming(scope, receive, limit)
         await self._app(scope, receive, exchange.send)
 
@@ -156,7 +147,17 @@ class _Exchange:
     """One request and its answer: reads the headers once, notes the status, adds the request id to the
     answer."""
 
-    __slots__ = ("_draining", "_send", "content_length", "context", "receive", "scope", "span", "status")
+    __slots__ = (
+        "_draining",
+        "_send",
+        "chunked",
+        "content_length",
+        "context",
+        "receive",
+        "scope",
+        "span",
+        "status",
+    )
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, draining: Draining) -> None:
         self._draining = draining
@@ -164,7 +165,8 @@ class _Exchange:
         self.receive = receive
         self._send = send
         self.status = 0
-        self.content_length = -1
+        self.content_length = 0
+        self.chunked = False
         request_id = caller = None
         for name, value in scope["headers"]:
             if name == b"x-request-id":
@@ -173,6 +175,8 @@ class _Exchange:
                 caller = valid(value.decode("latin-1"))
             elif name == b"content-length" and value.isdigit() and len(value) < 20:
                 self.content_length = int(value)
+            elif name == b"transfer-encoding":
+                self.chunked = True
         self.span = None if scope["path"] in _NEVER_SHED else tracing.begin_request(caller)
         if self.span:
             traceparent = self.span.traceparent
@@ -185,7 +189,7 @@ class _Exchange:
             self.status = message["status"]
             message["headers"] = [
                 *message.get("headers", ()),
-                *_ALWAYS_SENT,
+                *ALWAYS_SENT,
                 (b"x-request-id", self.context.request_id.encode()),
             ]
             if self._draining.begun:  # so that the client's next request goes to another process

@@ -16,7 +16,6 @@ SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 1
 UNMATCHED = "unmatched"
 REFUSALS = (
     "malformed",
-    "pipelined",
     "head_too_large",
     "head_too_slow",
     "body_too_slow",

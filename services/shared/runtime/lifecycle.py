@@ -53,6 +53,7 @@ def serve(settings: S, build: Callable[[S], Service]) -> None:
         raise SystemExit(f"error: {missing}") from None
     disable_created_metrics()  # type: ignore[no-untyped-call]  # unused, and they double a scrape
     app = build(settings).app
+    app.openapi()  # kept from here on: made at the first request it would hold up the others
     allow_open_files(settings.max_connections)
     try:
         run(server_config(app, settings), app.draining, app.guard, settings.drain_seconds, signals)

@@ -135,6 +135,39 @@ async def test_an_empty_body_is_no_body(caller):
     assert (await caller.post("/v1/reset", headers={"Content-Length": "0"})).json() == "done"
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "pieces"),
+    [
+        ("POST", "/v1/reset", ()),
+        ("GET", "/v1/people", (b"",)),
+        ("DELETE", "/v1/people/A", (b"", b"")),
+        ("HEAD", "/v1/people", ()),
+    ],
+)
+async def test_an_empty_chunked_body_is_no_body(caller, method, path, pieces):
+    """Gateways that speak HTTP/2 send one; so does `curl -H 'Transfer-Encoding: chunked' -d ''`."""
+
+    async def chunks() -> Any:
+        for piece in pieces:
+            yield piece
+
+    answer = await caller.request(method, path, content=chunks())
+    assert answer.request.headers["transfer-encoding"] == "chunked"
+    assert answer.status_code == 200
+
+
+async def test_a_chunked_body_is_read_up_to_its_first_byte(caller):
+    read = []
+
+    async def chunks() -> Any:
+        for piece in (b"", b"x", b"y"):
+            read.append(piece)
+            yield piece
+
+    await refused(await caller.post("/v1/reset", content=chunks()), "", "no body is taken here", "body")
+    assert read == [b"", b"x"]
+
+
 @pytest.mark.parametrize("header", ["If-Match", "If-None-Match", "If-Unmodified-Since"])
 async def test_a_precondition_that_nobody_checks_is_refused(caller, header):
     detail = "is not checked here: nothing that this changes has a version"
