@@ -46,7 +46,7 @@ MAX_WORK: Final = 256
 """Slices and pieces of a body that one connection parses before it lets the others have the loop."""
 MAX_REST_BYTES: Final = 64 * 1024 * 1024
 PIECE_BYTES: Final = 256
-"""What a piece of a rest counts beside its bytes: a chunk of one byte costs as much as a large one."""
+"""A piece of a rest counts so much beside its bytes: a chunk of one byte costs as much as a large one."""
 SWEEP_SECONDS: Final = 1
 HEAD_SECONDS: Final = 10.0
 BODY_SECONDS: Final = 30.0

@@ -1,4 +1,4 @@
-"""What a process does before it serves."""
+"""Before a process serves: what must not wait for the first request."""
 
 from __future__ import annotations
 
