@@ -243,12 +243,15 @@ class GuardedProtocol(HttpToolsProtocol):
         return len(self.pipeline) + data.count(_END_OF_HEAD) > MAX_PIPELINED
 
     def _parse_slices(self) -> None:
-        """Parse what has come, while it is this connection's turn. No two requests begin in one slice."""
+        """Parse what has come, while it is this connection's turn: one request a slice, or what began before
+        and one more."""
         while self._unparsed and self._work < MAX_WORK and len(self.pipeline) < MAX_PIPELINED:
-            end = self._unparsed.find(_END_OF_HEAD, 0, SLICE_BYTES)
-            size = SLICE_BYTES if end < 0 else end + len(_END_OF_HEAD)
-            data = bytes(self._unparsed[:size])
-            del self._unparsed[:size]
+            data = bytes(self._unparsed[:SLICE_BYTES])
+            empty_lines = len(data) - len(data.lstrip(_END_OF_HEAD))
+            end = data.find(_END_OF_HEAD, empty_lines)
+            if end >= 0:
+                data = data[: end + len(_END_OF_HEAD)]
+            del self._unparsed[: len(data)]
             self._parse(data)
 
     def _take_turns(self) -> None:
