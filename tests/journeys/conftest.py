@@ -24,6 +24,8 @@ ANY_BROKER = frozenset(
         "readme",
         "rolling_restart",
         "tracing",
+        "who_may_ask",
+        "worst_requests",
     )
 )
 """Journeys whose result does not depend on the broker, so one broker is enough: in CI Apache Kafka. `make
