@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
@@ -25,6 +26,10 @@ Reader = Annotated[Identity, Depends(require("groups:read"))]
 Writer = Annotated[Identity, Depends(require("groups:write"))]
 Code = Annotated[UnitCode, Path(description="A unit code, such as BR-SARAN.")]
 
+_CSV: Final = re.compile(
+    r'\s*text/csv\s*(;\s*(charset="?utf-8"?|header="?present"?)\s*)*;?\s*', re.IGNORECASE
+)
+"""RFC 7111, 5.1; another charset would be read wrongly."""
 IMPORTS_PATH: Final = "/v1/units/imports"
 MAX_IMPORT_BYTES: Final = 32 * 1024 * 1024
 """A whole state's booths (about 80,000 rows) are 8 MB."""
@@ -80,8 +85,8 @@ def tree_router(tree: TreeService, imports: UnitImportJob) -> APIRouter:
         time on its way (429).
         """
         tree.check_may_import(caller)
-        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "text/csv":
-            raise Problem(415, "unsupported-media-type", "Unsupported media type", "send text/csv")
+        if not _CSV.fullmatch(request.headers.get("content-type", "")):
+            raise Problem(415, "unsupported-media-type", "Unsupported media type", "send text/csv in UTF-8")
         with tree.files.receive(caller.subject, _length(request)) as file:
             try:
                 await _read(request, file, key)

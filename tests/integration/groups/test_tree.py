@@ -52,6 +52,21 @@ async def test_a_tree_is_loaded_whole_in_any_order_and_again_without_effect(grou
     assert len(await groups.published(TOPIC, 4, seconds=2)) == 3
 
 
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        ("text/csv", 200),
+        ('TEXT/CSV; charset="UTF-8"; header=present', 200),
+        ("text/csv; charset=iso-8859-1", 415),
+        ("text/csv; header=absent", 415),
+        ("text/csv; charset=utf-8; charset=utf-16", 415),
+        ("text/csvx", 415),
+    ],
+)
+async def test_a_file_says_no_more_of_itself_than_holds(groups: Running, sent: str, status: int) -> None:
+    assert (await load(groups, TREE, headers={"content-type": sent})).status_code == status
+
+
 TREES_WITH_AN_ERROR = [
     (HEADER + "BR,state,Bihar,बिहार,\nBR-SARAN,block,Saran,सारण,\n", "/rows/3"),
     (HEADER + "BR,state,Bihar,बिहार,\nbr-saran,district,Saran,सारण,\n", "/rows/3/code"),
