@@ -61,6 +61,7 @@ async def test_a_tree_is_loaded_whole_in_any_order_and_again_without_effect(grou
         ("text/csv; header=absent", 415),
         ("text/csv; charset=utf-8; charset=utf-16", 415),
         ("text/csvx", 415),
+        ("text/csv" + " " * 60_000 + "x", 415),
     ],
 )
 async def test_a_file_says_no_more_of_itself_than_holds(groups: Running, sent: str, status: int) -> None:
