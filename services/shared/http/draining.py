@@ -82,6 +82,17 @@ class DrainingServer(uvicorn.Server):
         self._seconds = seconds
         self._signals = signals
 
+    def run_until_stopped(self) -> None:
+        """Serve until a signal, the one that came already included.
+
+        Raises: `SystemExit` when the server could not start.
+        """
+        if self._signals.received is not None:
+            return
+        self.run()
+        if not self.started:
+            sys.exit(STARTUP_FAILURE)
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         with super().capture_signals():
@@ -105,22 +116,3 @@ class DrainingServer(uvicorn.Server):
         log.info("server.draining", seconds=self._seconds)
         loop = asyncio.get_running_loop()
         loop.call_soon_threadsafe(loop.call_later, self._seconds, stop, sig, frame)
-
-
-def run(
-    config: uvicorn.Config,
-    draining: Draining,
-    guard: ConnectionGuard,
-    seconds: float,
-    signals: StopSignals,
-) -> None:
-    """Serve until a signal, the one that came already included.
-
-    Raises: `SystemExit` when the server could not start.
-    """
-    if signals.received is not None:
-        return
-    server = DrainingServer(config, draining, guard, seconds, signals)
-    server.run()
-    if not server.started:
-        sys.exit(STARTUP_FAILURE)

@@ -28,10 +28,16 @@ from starlette.types import Scope
 from services.shared.errors import FieldError, Location
 from services.shared.http.problem import MAX_ERRORS, Problem, invalid
 
-_PRECONDITIONS: Final = frozenset({b"if-match", b"if-none-match", b"if-unmodified-since"})
-_PROMISES: Final = frozenset({*_PRECONDITIONS, b"idempotency-key"})
-"""Headers by which a caller relies on something, on a route that changes something."""
-_SINGLE: Final = frozenset({b"authorization", b"content-type", b"idempotency-key", *_PRECONDITIONS})
+_NOT_CHECKED: Final = "is not checked here: nothing that this changes has a version"
+_RELIED_ON: Final = {
+    b"if-match": _NOT_CHECKED,
+    b"if-none-match": _NOT_CHECKED,
+    b"if-unmodified-since": _NOT_CHECKED,
+    b"idempotency-key": "is not kept here; look what has changed before you repeat it",
+}
+"""Headers on which a caller relies when it changes something, and why a route that does not heed one refuses
+it."""
+_SINGLE: Final = frozenset({b"authorization", b"content-type", *_RELIED_ON})
 _NO_CODING: Final = frozenset({b"", b"identity"})
 _UNSAFE: Final = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 _WHITE_SPACE: Final = b" \t\r\n"
@@ -53,7 +59,7 @@ class Strict:
         """`headers` are those that the route reads itself, in lower case."""
         refused = {b"content-encoding"}
         if not _UNSAFE.isdisjoint(methods):
-            refused |= _PROMISES - {name.encode() for name in headers}
+            refused |= _RELIED_ON.keys() - {name.encode() for name in headers}
         if not body:
             refused.add(b"content-length")
         return cls(frozenset(query), frozenset(refused))
@@ -62,12 +68,13 @@ class Strict:
         """Raises: `Problem`, 422 or 415."""
         if scope["query_string"] and (errors := list(self._query_errors(scope["query_string"]))):
             raise invalid(errors[:MAX_ERRORS])
-        headers = scope["headers"]
-        for name, value in headers:
-            if name in self.refused:
-                _refuse(name, value)
-        names = [name for name, _ in headers]
-        if len(set(names)) < len(names) and (twice := _repeated(names) & _SINGLE):
+        names = [name for name, _ in scope["headers"]]
+        distinct = set(names)
+        if not self.refused.isdisjoint(distinct):
+            for name, value in scope["headers"]:
+                if name in self.refused:
+                    _refuse(name, value)
+        if len(distinct) < len(names) and (twice := _repeated(names) & _SINGLE):
             raise invalid(_header_error(name, "is sent more than once") for name in sorted(twice))
 
     def _query_errors(self, query: bytes) -> Iterator[FieldError]:
@@ -139,10 +146,8 @@ def _refuse(name: bytes, value: bytes) -> None:
     if name == b"content-encoding":
         if not _NO_CODING.issuperset(coding.strip().lower() for coding in value.split(b",")):
             raise _unsupported_coding()
-    elif name in _PRECONDITIONS:
-        raise invalid([_header_error(name, "is not checked here: nothing that this changes has a version")])
-    elif name in _PROMISES:
-        raise invalid([_header_error(name, "is not kept here; look what has changed before you repeat it")])
+    elif why := _RELIED_ON.get(name):
+        raise invalid([_header_error(name, why)])
     elif value.strip(b"0 "):
         raise _no_body()
 

@@ -12,7 +12,7 @@ from prometheus_client import disable_created_metrics
 
 from services.shared.config.settings import ServiceSettings, unknown_variables
 from services.shared.http.app import ServiceApp
-from services.shared.http.draining import GRACEFUL_SECONDS, StopSignals, run
+from services.shared.http.draining import GRACEFUL_SECONDS, DrainingServer, StopSignals
 from services.shared.http.guard import guarded_by
 from services.shared.observability.logs import configure_logs
 from services.shared.observability.tracing import TracingUnavailableError, configure_tracing, stop_tracing
@@ -56,7 +56,8 @@ def serve(settings: S, build: Callable[[S], Service]) -> None:
     app.openapi()  # kept from here on: made at the first request it would hold up the others
     allow_open_files(settings.max_connections)
     try:
-        run(server_config(app, settings), app.draining, app.guard, settings.drain_seconds, signals)
+        config = server_config(app, settings)
+        DrainingServer(config, app.draining, app.guard, settings.drain_seconds, signals).run_until_stopped()
     finally:
         stop_tracing(FLUSH_SECONDS)
 

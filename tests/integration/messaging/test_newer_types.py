@@ -17,6 +17,8 @@ from services.shared.messaging import (
     Applier,
     BatchConsumer,
     Filter,
+    Partition,
+    Reading,
     Record,
     SetAside,
     Subscriptions,
@@ -189,9 +191,18 @@ async def test_what_cannot_be_read_stays_set_aside_and_keeps_no_others_waiting(
     await bench.dead_letters.letters.insert_many(gone)
     monkeypatch.setattr(set_aside, "BATCH", 2)
     monkeypatch.setattr(client, "REQUEST_MS", 1500)
+    read = bench.broker.read
+    asked: list[tuple[Partition, int]] = []
+
+    async def noting(places: Sequence[tuple[Partition, int]]) -> Reading:
+        asked.extend(place for place in places if place[0].number == 99)
+        return await read(places)
+
+    monkeypatch.setattr(bench.broker, "read", noting)
     upgraded = upgrade(bench)
     for _ in range(4):
         await upgraded.turn()
+    assert len(asked) == 2, "a partition that does not answer is asked once in a pass, and waited for"
     assert await bench.effects.count_documents({}) == 3
     assert await bench.dead_letters.count(SET_ASIDE) == 4
     assert await bench.dead_letters.count(DEAD) == 0

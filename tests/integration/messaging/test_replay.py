@@ -18,7 +18,7 @@ from services.shared.errors import PermanentError, TransientError
 from services.shared.ids import new_id
 from services.shared.messaging import Filter, Partition, UnitOfWork
 from services.shared.messaging.dead_letters.replay import ReplayReport
-from services.shared.messaging.kafka import client, consumer
+from services.shared.messaging.kafka import client, single_records
 from services.shared.messaging.migrations import MIGRATIONS
 from tests.integration.messaging.conftest import Bench, joined, on_the_real_things_alone
 from tests.integration.messaging.test_consumer import message, raw
@@ -243,7 +243,7 @@ async def test_what_cannot_be_read_leaves_no_other_place_unanswered(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A partition that is missing, and one whose records do not come or cannot be read."""
-    monkeypatch.setattr(consumer, "READ_SECONDS", 0.5)
+    monkeypatch.setattr(single_records, "READ_SECONDS", 0.5)
     monkeypatch.setattr(client, "REQUEST_MS", 1500)
     await bench.publish(*((joined(), 1) for _ in range(50)))
     records = await bench.read(bench.topic, 50)
@@ -253,7 +253,7 @@ async def test_what_cannot_be_read_leaves_no_other_place_unanswered(
     assert await bench.broker.read([*missing, *places]) == (records, missing)
 
     whole = AIOKafkaConsumer.getmany
-    for fault in (None, CorruptRecordException()):
+    for fault in (None, CorruptRecordException(), ValueError("a codec")):
 
         async def spoilt(self: Any, tp: Any, fault: Any = fault, **options: Any) -> Any:
             if tp.partition != numbers[0]:

@@ -12,7 +12,7 @@ from services.shared.clock import ManualClock
 from services.shared.config.settings import ServiceSettings
 from services.shared.http.app import create_app
 from services.shared.http.auth import Authenticator
-from services.shared.http.draining import StopSignals
+from services.shared.http.draining import DrainingServer, StopSignals
 from services.shared.runtime import lifecycle
 
 
@@ -31,6 +31,6 @@ def test_the_openapi_document_is_made_before_the_first_request(monkeypatch: pyte
     monkeypatch.setattr(StopSignals, "install", lambda _: None)
     monkeypatch.setattr(lifecycle, "configure_logs", lambda **_: None)
     monkeypatch.setattr(lifecycle, "allow_open_files", lambda _: None)
-    monkeypatch.setattr(lifecycle, "run", lambda *_: made.append(app.openapi_schema))
+    monkeypatch.setattr(DrainingServer, "run_until_stopped", lambda _: made.append(app.openapi_schema))
     lifecycle.serve(ServiceSettings(service="things"), lambda _: SimpleNamespace(app=app))  # type: ignore[arg-type,return-value]
     assert made[0]

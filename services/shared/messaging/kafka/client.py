@@ -22,6 +22,8 @@ from services.shared.messaging.kafka import decompression, patches
 from services.shared.messaging.kafka.admin import REQUEST_MS, partitions_of
 from services.shared.messaging.kafka.consumer import Gaps, KafkaConsumer, OnGap
 from services.shared.messaging.kafka.producer import KafkaProducer
+from services.shared.messaging.kafka.single_records import SingleRecords
+from services.shared.messaging.kafka.translation import stop
 from services.shared.messaging.metrics import BrokerMetrics
 
 decompression.bound()
@@ -106,11 +108,10 @@ class KafkaBroker:
     async def read(self, places: Sequence[tuple[Partition, int]]) -> Reading:
         raw = self._raw_consumer(fetch_max_wait_ms=100, max_partition_fetch_bytes=READ_BYTES)
         await _started(raw)
-        reader = self._reader(raw)
         try:
-            return await reader.read(places)
+            return await SingleRecords(raw, self._prefix).read(places)
         finally:
-            await reader.stop()
+            await stop(raw)
 
     async def marks(
         self, group: str, topics: Sequence[str]
@@ -138,7 +139,8 @@ class KafkaBroker:
             return
         tps = [TopicPartition(self._prefix + p.topic, p.number) for p in offsets]
         async with self._bystander(group, tps) as raw:
-            await self._reader(raw).commit(offsets)
+            outside = KafkaConsumer(raw, self._prefix, self._metrics, self._on_log_gap, self._gaps)
+            await outside.commit(offsets)
 
     @contextlib.asynccontextmanager
     async def _bystander(self, group: str, tps: Sequence[TopicPartition]) -> AsyncIterator[Any]:
@@ -153,10 +155,6 @@ class KafkaBroker:
             raise TransientError(f"broker did not answer: {type(error).__name__}") from error
         finally:
             await raw.stop()
-
-    def _reader(self, raw: Any) -> KafkaConsumer:
-        """A consumer outside any group."""
-        return KafkaConsumer(raw, self._prefix, self._metrics, self._on_log_gap, self._gaps)
 
     def _raw_consumer(self, **options: Any) -> Any:
         raw = AIOKafkaConsumer(enable_auto_commit=False, **self._options(), **options)

@@ -24,15 +24,15 @@ from aiokafka.errors import (
 )
 
 from services.shared.errors import TransientError
-from services.shared.messaging.broker import Backlog, Partition, Reading, RebalancedError, Record
+from services.shared.messaging.broker import Backlog, Partition, RebalancedError, Record
 from services.shared.messaging.kafka import patches
 from services.shared.messaging.kafka.faults import fetch_reason
+from services.shared.messaging.kafka.translation import TopicNames, stop
 from services.shared.messaging.metrics import BrokerMetrics
 
 log = structlog.get_logger(__name__)
 
 COMMIT_SECONDS: Final = 10.0
-READ_SECONDS: Final = 5.0
 ANSWER_SECONDS: Final = 3.0
 """How long the broker may take to tell a backlog."""
 FRESH_SECONDS: Final = 3.0
@@ -65,7 +65,9 @@ class KafkaConsumer:
 
     def __init__(self, raw: Any, prefix: str, metrics: BrokerMetrics, on_gap: OnGap, gaps: Gaps) -> None:
         self._raw = raw
-        self._prefix = prefix
+        names = TopicNames(prefix)
+        self._partition, self._topic_partition = names.partition, names.topic_partition
+        self._record = names.record
         self._metrics = metrics
         self._on_gap = on_gap
         self._gaps = gaps
@@ -329,73 +331,14 @@ class KafkaConsumer:
     def partitions(self) -> int:
         return sum(len(self._raw.partitions_for_topic(topic) or ()) for topic in self._raw.subscription())
 
-    # -- single records --------------------------------------------------------------------------------------
-
-    async def read(self, places: Sequence[tuple[Partition, int]]) -> Reading:
-        """See `Broker.read`. Only for a consumer outside any group."""
-        by_partition: dict[TopicPartition, list[int]] = {}
-        for partition, offset in places:
-            by_partition.setdefault(self._topic_partition(partition), []).append(offset)
-        found: dict[tuple[Partition, int], Record] = {}
-        unanswered: list[tuple[Partition, int]] = []
-        for _, of_topic in groupby(by_partition, key=lambda tp: tp.topic):
-            limits = await self._limits_of(list(of_topic))
-            for tp in limits:
-                records, late = await self._read_partition(tp, by_partition[tp], limits[tp])
-                found |= {(record.partition, record.offset): record for record in records}
-                unanswered += [(self._partition(tp), offset) for offset in late]
-        return Reading([found[place] for place in places if place in found], unanswered)
-
-    async def _limits_of(self, tps: Sequence[TopicPartition]) -> dict[TopicPartition, range | None]:
-        """The offsets that each of these partitions of one topic has; None if the broker does not say."""
-        self._raw.assign(tps)
-        try:
-            starts = await self._raw.beginning_offsets(tps)
-            ends = await self._raw.end_offsets(tps)
-        except (KafkaError, OSError):
-            return dict.fromkeys(tps)
-        return {tp: range(starts[tp], ends[tp]) for tp in tps}
-
-    async def _read_partition(
-        self, tp: TopicPartition, offsets: Sequence[int], there: range | None
-    ) -> tuple[list[Record], Sequence[int]]:
-        """The records, and the offsets that are still unanswered: the first that gets no answer within
-        `READ_SECONDS`, and all after it."""
-        if there is None:
-            return [], offsets
-        self._raw.assign([tp])
-        found: list[Record] = []
-        for n, offset in enumerate(offsets):
-            if offset not in there:
-                continue
-            self._raw.seek(tp, offset)
-            try:
-                fetched = await self._raw.getmany(tp, timeout_ms=int(READ_SECONDS * 1000), max_records=1)
-            except (KafkaError, OSError):
-                return found, offsets[n:]
-            if not fetched:
-                return found, offsets[n:]
-            found += [self._record(tp, raw) for raw in fetched[tp] if raw.offset == offset]
-        return found, ()
-
     async def stop(self) -> None:
         self.forget()
-        with contextlib.suppress(KafkaError, OSError, TimeoutError):
-            await asyncio.wait_for(self._raw.stop(), timeout=5)
+        await stop(self._raw)
 
     def _records(self, batches: Mapping[TopicPartition, Sequence[Any]]) -> list[Record]:
         if self._stopped and (on := self._stopped.keys() & batches.keys()):
             self._went_on(on)
         return [self._record(tp, r) for tp, records in batches.items() for r in records]
-
-    def _record(self, tp: TopicPartition, raw: Any) -> Record:
-        return Record(self._partition(tp), raw.offset, raw.key, raw.value, tuple(raw.headers), raw.timestamp)
-
-    def _partition(self, tp: TopicPartition) -> Partition:
-        return Partition(tp.topic.removeprefix(self._prefix), tp.partition)
-
-    def _topic_partition(self, partition: Partition) -> TopicPartition:
-        return TopicPartition(self._prefix + partition.topic, partition.number)
 
 
 def _denies(error: Exception, tp: TopicPartition) -> bool:
