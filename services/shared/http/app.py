@@ -16,9 +16,9 @@ from services import __version__
 from services.shared.http.auth import Authenticator
 from services.shared.http.body import PROBLEM_SCHEMA, Route
 from services.shared.http.callers import Callers
+from services.shared.http.connections import ConnectionGuard
 from services.shared.http.context import ContextMiddleware
 from services.shared.http.draining import Draining
-from services.shared.http.guard import ConnectionGuard
 from services.shared.http.health import Check, Readiness, health_routes
 from services.shared.http.metrics import HttpMetrics
 from services.shared.http.problem import HANDLERS

@@ -13,9 +13,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.shared.http.callers import Callers
 from services.shared.http.draining import Draining
-from services.shared.http.guard import ALWAYS_SENT, BODY_CAME
+from services.shared.http.guard import BODY_CAME
 from services.shared.http.metrics import HttpMetrics, route_template
-from services.shared.http.problem import content_too_large, internal_error, overloaded, render
+from services.shared.http.problem import ALWAYS_SENT, content_too_large, internal_error, overloaded, render
 from services.shared.ids import new_id
 from services.shared.observability import tracing
 from services.shared.observability.correlation import (

@@ -23,7 +23,7 @@ from typing import Final
 import structlog
 import uvicorn
 
-from services.shared.http.guard import SWEEP_SECONDS, ConnectionGuard
+from services.shared.http.connections import SWEEP_SECONDS, ConnectionGuard
 
 log = structlog.get_logger(__name__)
 

@@ -34,6 +34,11 @@ from services.shared.ids import new_id
 from services.shared.observability.correlation import current_context
 from services.shared.validation import field_error, is_malformed_json
 
+ALWAYS_SENT: Final = (
+    (b"cache-control", b"no-store"),  # no proxy or browser keeps people's data
+    (b"x-content-type-options", b"nosniff"),
+)
+"""Headers of every answer."""
 PROBLEM_JSON = "application/problem+json"
 
 

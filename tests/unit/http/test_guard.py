@@ -26,7 +26,6 @@ from services.shared.http import callers, guard
 from services.shared.http.app import ServiceApp
 from services.shared.http.body import Route
 from services.shared.http.draining import DrainingServer, StopSignals
-from services.shared.http.metrics import HttpMetrics
 from services.shared.runtime.lifecycle import server_config
 from tests.unit.http.conftest import things_router
 
@@ -562,27 +561,3 @@ def test_one_address_does_not_take_every_connection(serve) -> None:
     for each in held:
         each.close()
     assert post(served) == 201
-
-
-def test_an_address_always_has_a_few_connections() -> None:
-    registry = CollectorRegistry()
-    door = guard.ConnectionGuard(HttpMetrics(registry), max_connections=100)
-    assert all(door.opened(f"10.0.0.{n % 3}") for n in range(100))
-    assert not door.opened("10.0.0.1")
-    assert all(door.opened("10.0.0.9") for _ in range(guard.ALWAYS_ADMITTED))
-    for n in range(100):
-        door.closed(f"10.0.0.{n % 3}")
-    assert door.opened("10.0.0.2")
-
-
-@pytest.mark.parametrize(
-    ("one", "other", "same"),
-    [
-        ("10.0.0.1", "10.0.0.2", False),
-        ("2001:db8::1", "2001:db8:0:0:ffff::1", True),
-        ("2001:db8::1", "2001:db8:0:1::1", False),
-        ("fe80::1%eth0", "fe80::2%eth0", True),
-    ],
-)
-def test_the_addresses_of_a_caller(one: str, other: str, same: bool) -> None:
-    assert (guard._network(one) == guard._network(other)) is same
