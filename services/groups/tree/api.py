@@ -26,7 +26,7 @@ Writer = Annotated[Identity, Depends(require("groups:write"))]
 Code = Annotated[UnitCode, Path(description="A unit code, such as BR-SARAN.")]
 
 _CSV_PARAMETERS: Final = frozenset({"", "charset=utf-8", "header=present"})
-"""Those of text/csv (RFC 7111, 5.1) with the values that hold: another charset would be read wrongly."""
+"""Parameters of text/csv (RFC 7111, 5.1) with the values that hold: another charset would be misread."""
 IMPORTS_PATH: Final = "/v1/units/imports"
 MAX_IMPORT_BYTES: Final = 32 * 1024 * 1024
 """A whole state's booths (about 80,000 rows) are 8 MB."""
