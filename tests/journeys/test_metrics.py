@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping
 
 import httpx2
@@ -47,18 +48,30 @@ async def scrape(http: httpx2.AsyncClient, stack: LocalStack) -> Mapping[str, st
     return {service: (await http.get(f"{stack.urls[service]}/metrics")).text for service in PATHS}
 
 
+async def settled(http: httpx2.AsyncClient, stack: LocalStack) -> Mapping[str, str]:
+    """All metrics, once analytics has measured its units and no new series has come for five seconds."""
+    texts, still_since, deadline = await scrape(http, stack), time.monotonic(), time.monotonic() + 90
+    while time.monotonic() < deadline:
+        await asyncio.sleep(0.5)
+        latest = await scrape(http, stack)
+        if any(series_of(latest[service]) - series_of(texts[service]) for service in latest):
+            still_since = time.monotonic()
+        texts = latest
+        measured = any(name == "sangathan_groups" for name, _ in series_of(latest["analytics"]))
+        if measured and time.monotonic() - still_since > 5:
+            return latest
+    raise TimeoutError("the series did not settle within 90 s")
+
+
 @pytest.mark.heavy
 async def test_series_do_not_grow_with_what_callers_make_up(stack: LocalStack) -> None:
     async with httpx2.AsyncClient(headers={"authorization": f"Bearer {stack.token}"}, timeout=30) as http:
         for number in range(1, 4):
             await call(http, stack, number)
-        await scrape(http, stack)  # scraping adds a route
-        await asyncio.sleep(3)  # until the effects have passed all four services and been measured
-        before = await scrape(http, stack)
+        before = await settled(http, stack)
         for number in range(100, 140):
             await call(http, stack, number)
-        await asyncio.sleep(3)
-        after = await scrape(http, stack)
+        after = await settled(http, stack)
 
     for service, text in after.items():
         grown: set[Series] = series_of(text) - series_of(before[service])
