@@ -205,6 +205,9 @@ def _type_of(field: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
 def _several(field: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
     if field["type"] == "array":
         return f"list of {_type_of(field['items'], schema)}, at most {field['maxItems']}"
+    if "properties" in field:
+        inner = (f"`{name}` ({_type_of(each, schema)})" for name, each in field["properties"].items())
+        return "object of " + ", ".join(inner)
     [(names, values)] = field["patternProperties"].items()
     return f"{_type_of(values, schema)} by {_kind(names)}, at most {field['maxProperties']}"
 

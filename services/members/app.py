@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
+from services.members.consents.feature import consents
 from services.members.core.core import Core
 from services.members.directory.feature import directory
 from services.members.profile.feature import profile
 from services.members.recovery.feature import recovery
 from services.members.registration.feature import registration
+from services.members.roles.feature import roles
 from services.members.settings import MembersSettings
 from services.shared.clock import Clock
 from services.shared.messaging import Broker
@@ -21,5 +23,13 @@ DESCRIPTION: Final = (
 
 def build(settings: MembersSettings, *, clock: Clock | None = None, broker: Broker | None = None) -> Service:
     core = Core(Runtime(settings, clock=clock, broker=broker), settings)
-    features = [core.feature(), registration(core), directory(core), profile(core), recovery()]
+    features = [
+        core.feature(),
+        registration(core),
+        directory(core),
+        profile(core),
+        consents(core),
+        roles(core),
+        recovery(),
+    ]
     return Service(core.runtime, features, description=DESCRIPTION)

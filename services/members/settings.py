@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 
-from pydantic import Base64Bytes, Field
+from pydantic import Base64Bytes, Field, StringConstraints
 
 from services.shared.config.settings import AtLeastOne, ServiceSettings
 from services.shared.encryption import MasterKeys
+
+RoleName = Annotated[str, StringConstraints(pattern="^[a-z][a-z_]{0,39}$")]
+ROLES: Final = ("coordinator", "it_cell", "women_wing", "youth", "spokesperson")
 
 
 class MembersSettings(ServiceSettings):
@@ -21,3 +24,5 @@ class MembersSettings(ServiceSettings):
     an active member. Then it can register nobody for a while (429)."""
     taken_phones_per_hour: AtLeastOne = 60
     """Times per hour that such a caller may be told so afterwards."""
+    roles: Annotated[tuple[RoleName, ...], Field(min_length=1)] = ROLES
+    """The roles that can be given, as a JSON list. One that is taken out stays with those who hold it."""

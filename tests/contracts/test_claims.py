@@ -211,12 +211,15 @@ def _unbounded(fields: Mapping[str, Any], schema: Mapping[str, Any]) -> Iterator
             "integer": {"minimum", "maximum"} <= field.keys(),
             "number": {"minimum", "maximum"} <= field.keys(),
             "array": "maxItems" in field,
-            "object": "maxProperties" in field and "patternProperties" in field,
+            "object": "properties" in field or {"maxProperties", "patternProperties"} <= field.keys(),
         }.get(kind, kind in ("boolean", "null"))
         if not (bounded or "enum" in field or "const" in field):
             yield name
         inner = [field.get("items"), *field.get("patternProperties", {}).values()]
         yield from _unbounded({f"{name}[]": each for each in inner if each}, schema)
+        yield from _unbounded(
+            {f"{name}.{n}": each for n, each in field.get("properties", {}).items()}, schema
+        )
 
 
 def fits(kind: Any, *values: object) -> bool:

@@ -8,9 +8,11 @@ from services.analytics.core.counting import Count, EventMapping, Flow, Projecti
 from services.analytics.core.facts import Fact, Statement, word
 from services.shared.contracts.base import Envelope
 from services.shared.contracts.members import (
+    MemberConsentChanged,
     MemberJoined,
     MemberLeft,
     MemberMoved,
+    MemberRolesChanged,
     MemberSnapshot,
     MemberUpdated,
 )
@@ -41,7 +43,7 @@ def _joined(event: MemberJoined) -> Statement:
     return {**_profile(event), "joined": True}
 
 
-def _moved(event: MemberMoved) -> Statement:
+def _located(event: MemberMoved | MemberConsentChanged | MemberRolesChanged) -> Statement:
     return {"unit": event.unit}
 
 
@@ -71,8 +73,10 @@ MEMBERS = Projection(
     {
         MemberJoined: EventMapping(_joined, _joined_flows),
         MemberUpdated: EventMapping(_profile),
-        MemberMoved: EventMapping(_moved, _moved_flows),
+        MemberMoved: EventMapping(_located, _moved_flows),
         MemberLeft: EventMapping(_left, flow("members.left")),
+        MemberConsentChanged: EventMapping(_located),
+        MemberRolesChanged: EventMapping(_located),
         MemberSnapshot: EventMapping(_snapshot, _joined_flows, whole=True),
     },
 )

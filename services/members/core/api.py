@@ -15,6 +15,7 @@ from services.shared.http.etag import etag
 from services.shared.http.values import Canonical
 from services.shared.identity import Identity
 
+Reader = Annotated[Identity, Depends(require("members:read"))]
 Writer = Annotated[Identity, Depends(require("members:write"))]
 Changer = Annotated[Identity, Depends(require("members:write", "members:read"))]
 """The answer to a change shows the member, so the caller needs the right to read it."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from services.members.core.changing import MemberChanges
 from services.members.core.contacts import Contacts
 from services.members.core.metrics import MembersMetrics
 from services.members.core.phones import BlindIndex
 from services.members.core.reading import MemberReader
-from services.members.core.store import MIGRATIONS, MemberStore
+from services.members.core.store import MIGRATIONS, ConsentLedger, MemberStore
 from services.members.core.taken_phones import AnswerLimit, TakenPhones
 from services.members.settings import MembersSettings
 from services.shared.encryption import Vault
@@ -16,8 +17,11 @@ from services.shared.runtime import Feature, Runtime, vault_key
 class Core:
     def __init__(self, runtime: Runtime, settings: MembersSettings) -> None:
         self.runtime = runtime
+        self.roles = settings.roles
         self.metrics = MembersMetrics(runtime.registry)
         self.store = MemberStore(runtime.database)
+        self.ledger = ConsentLedger(runtime.database)
+        self.changes = MemberChanges(runtime.outbox, self.store)
         self.vault = Vault(runtime.client, runtime.database, settings.master_keys)
         self.contacts = Contacts(self.vault, BlindIndex(settings.blind_index_key))
         self.reader = MemberReader(self.store, self.contacts, runtime.clock, self.metrics)

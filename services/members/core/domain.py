@@ -36,6 +36,11 @@ class Contact:
     handles: Mapping[str, str] = field(default_factory=dict)
 
 
+class ConsentState(StrEnum):
+    GIVEN = "given"
+    WITHDRAWN = "withdrawn"
+
+
 @dataclass(frozen=True, slots=True)
 class Consent:
     """One recorded answer: `notice` names the version of the text that was shown, `language` its language."""
@@ -76,6 +81,18 @@ class Member:
     joined_at: datetime
     updated_at: datetime
     version: int = 1
+
+
+def consent_of(member: Member, purpose: str, channel: str) -> Consent | None:
+    """The last answer about the purpose and channel."""
+    found = (c for c in member.consents if (c.purpose, c.channel) == (purpose, channel))
+    return next(found, None)
+
+
+def with_consent(consents: Sequence[Consent], new: Consent) -> tuple[Consent, ...]:
+    """The consents after the answer `new`, which replaces the one about the same purpose and channel."""
+    pair = (new.purpose, new.channel)
+    return (*(c for c in consents if (c.purpose, c.channel) != pair), new)
 
 
 def is_plausible_birth_year(year: int, now: datetime) -> bool:

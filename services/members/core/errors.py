@@ -27,6 +27,28 @@ def changed_meanwhile() -> ConflictError:
     return ConflictError("changed-meanwhile", "others are changing this member; try again")
 
 
+def unknown_notice() -> InvalidError:
+    detail = "names no registered notice in this language: register its text first"
+    return InvalidError([FieldError("/notice", detail)])
+
+
+def notice_is_another() -> ConflictError:
+    detail = "this version and language have another text, which never changes; register another version"
+    return ConflictError("notice-is-another", detail)
+
+
+def unknown_role() -> InvalidError:
+    return InvalidError([FieldError("/role", "is not one of this organisation's roles", "path")])
+
+
+def too_many_roles(most: int) -> ConflictError:
+    return ConflictError("too-many-roles", f"a member has at most {most} roles")
+
+
+def ends_too_early() -> InvalidError:
+    return InvalidError([FieldError("/until", "must be after `from`, and in the future")])
+
+
 def unknown_inviter() -> InvalidError:
     return InvalidError([FieldError("/inviter_id", "is not the id of a member")])
 

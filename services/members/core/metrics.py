@@ -17,8 +17,14 @@ class MembersMetrics:
         )
         self.changes = Counter(
             "sangathan_members_changes",
-            "Changes of members that took effect (updated, moved, left).",
+            "Changes of members that took effect (updated, moved, left, roles).",
             ["change"],
+            registry=registry,
+        )
+        self.consents = Counter(
+            "sangathan_members_consents",
+            "Consents given and withdrawn after registration, by purpose and state (given, withdrawn).",
+            ["purpose", "state"],
             registry=registry,
         )
         self.contacts_shown = Counter(

@@ -2,10 +2,11 @@
 
 `members`: the fields of `Member` (`_id` for `id`; `birth_year` and `inviter_id` only if they have a value),
 `words` of the name for search, `contact` (one sealed document `{phone, email?, handles}`), `phone_index` (the
-keyed fingerprint of the phone, unique among active members), and after a restore `contact_lost`, see
-`recovery`.
+keyed fingerprint of the phone, unique among active members), and after a restore `contact_lost` and
+`consent_lost`, see `recovery`.
 `contact_reads`: `{_id, subject, ids, via, at, request_id}`, one for each time that someone was shown
 contacts, or was told that a phone is that of an active member.
+`consent_ledger`: `LedgerEntry`, one for each change of a consent; see `ledger` for those of a registration.
 """
 
 from __future__ import annotations
@@ -18,13 +19,15 @@ from typing import Any, Final, NamedTuple
 from pymongo import IndexModel
 from pymongo.errors import BulkWriteError, DuplicateKeyError
 
-from services.members.core.domain import Member, Status
+from services.members.core.domain import ConsentState, Member, Status
+from services.members.core.ledger import LedgerEntry, Pair
 from services.shared.database import Codec, Collection, Database, Document, Migration, Session, create
 from services.shared.encryption import Ciphertext, create_key_collection
 from services.shared.errors import TransientError
 from services.shared.faults import FaultFamily, classify
 from services.shared.text import searchable_words
 
+_ENTRY: Final = Codec(LedgerEntry, omit_none=("notice_sha256", "actor", "evidence"))
 MEMBER: Final = Codec(Member, id_field="id", omit_none=("birth_year", "inviter_id"))
 
 
@@ -63,8 +66,8 @@ class MemberStore:
         self._members: Collection = database["members"]
         self._reads: Collection = database["contact_reads"]
 
-    async def find(self, member_id: str) -> Record | None:
-        row = await self._members.find_one({"_id": member_id})
+    async def find(self, member_id: str, session: Session | None = None) -> Record | None:
+        row = await self._members.find_one({"_id": member_id}, session=session)
         return record_of(row) if row else None
 
     async def active_by_phone(
@@ -104,6 +107,27 @@ class MemberStore:
 
     async def record_read(self, read: Document) -> None:
         await self._reads.insert_one(read)
+
+
+class ConsentLedger:
+    """Entries are added and read; nothing changes them."""
+
+    def __init__(self, database: Database) -> None:
+        self._entries: Collection = database["consent_ledger"]
+
+    async def add(self, entries: Sequence[LedgerEntry], session: Session) -> None:
+        if entries:
+            await self._entries.insert_many([_ENTRY.encode(entry) for entry in entries], session=session)
+
+    async def of(self, member_id: str, *, upto: int) -> list[LedgerEntry]:
+        """The entries of a member until the version `upto`, in order."""
+        query = {"member_id": member_id, "sequence": {"$lte": upto}}
+        return [_ENTRY.decode(row) async for row in self._entries.find(query).sort("sequence", 1)]
+
+    async def pairs(self, member_id: str, session: Session) -> set[Pair]:
+        """The `(purpose, channel)` of which the member's ledger has an entry."""
+        rows = self._entries.find({"member_id": member_id}, {"purpose": 1, "channel": 1}, session=session)
+        return {(row["purpose"], row["channel"]) async for row in rows}
 
 
 def document_of(member: Member, contact: SealedContact | None = None) -> Document:
@@ -149,4 +173,27 @@ async def _create(database: Database) -> None:
     )
 
 
-MIGRATIONS: Final = (Migration("core-0001", "keys, members, contact_reads", _create),)
+async def _ledger(database: Database) -> None:
+    await create(
+        database,
+        "consent_ledger",
+        required={
+            **{
+                name: {"bsonType": "string"}
+                for name in ("member_id", "purpose", "channel", "notice", "language", "source")
+            },
+            "sequence": {"bsonType": ["int", "long"], "minimum": 1},
+            "state": {"enum": [state.value for state in ConsentState]},
+            "at": {"bsonType": "date"},
+        },
+        # Unique: no change is recorded twice.
+        indexes=[
+            IndexModel([("member_id", 1), ("sequence", 1), ("purpose", 1), ("channel", 1)], unique=True)
+        ],
+    )
+
+
+MIGRATIONS: Final = (
+    Migration("core-0001", "keys, members, contact_reads", _create),
+    Migration("core-0002", "consent_ledger", _ledger),
+)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Response
 
-from services.members.core.api import Id, member_answer, members_router
+from services.members.core.api import Id, Reader, member_answer, members_router
 from services.members.core.reading import CONTACTS_SCOPE
 from services.members.core.schemas import MemberShown, member_view
 from services.members.directory.schemas import Ids, Resolved, SearchParams, contact_view
@@ -16,7 +16,6 @@ from services.shared.http.body import JSON, problems
 from services.shared.http.pagination import Page, Paging
 from services.shared.identity import Identity
 
-Reader = Annotated[Identity, Depends(require("members:read"))]
 ContactReader = Annotated[Identity, Depends(require(CONTACTS_SCOPE))]
 
 

@@ -1,23 +1,29 @@
 """Bringing a restored dump up to date from the service's own topic, which holds nothing personal.
 
 A member in the dump gets the attributes and the sequence of the newest event, so that the next change is not
-taken for a stale one. A member who joined after the dump is lost: the log has no name and no number. The
-other services know that member; they are now told that the member left, which frees the seat. The person can
-join again.
+taken for a stale one. A consent that was withdrawn after the dump is withdrawn again; one that was given
+after it is not restored, because its proof is lost: the person has to be asked again. A member who joined
+after the dump is lost: the log has no name and no number. The other services know that member; they are now
+told that the member left, which frees the seat. The person can join again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final, TypeAlias
 
-from services.members.core.domain import Status
+from services.members.core.domain import ConsentState, Status, consent_of, with_consent
+from services.members.core.ledger import entry_of, untaken
+from services.members.core.store import ConsentLedger
 from services.members.recovery.store import LostMember, RecoveryStore
 from services.shared.contracts.base import Envelope
 from services.shared.contracts.members import (
+    MemberConsentChanged,
     MemberJoined,
     MemberLeft,
     MemberMoved,
+    MemberRolesChanged,
     MemberSnapshot,
     MemberUpdated,
 )
@@ -26,13 +32,32 @@ from services.shared.messaging import Origin, UnitOfWork, newer
 from services.shared.operations.rebuild import Plan
 from services.shared.runtime import Runtime
 
-MemberEvent: TypeAlias = MemberJoined | MemberUpdated | MemberMoved | MemberLeft | MemberSnapshot
-KINDS: Final = (MemberJoined, MemberUpdated, MemberMoved, MemberLeft, MemberSnapshot)
+MemberEvent: TypeAlias = (
+    MemberJoined
+    | MemberUpdated
+    | MemberMoved
+    | MemberLeft
+    | MemberConsentChanged
+    | MemberRolesChanged
+    | MemberSnapshot
+)
+KINDS: Final = (
+    MemberJoined,
+    MemberUpdated,
+    MemberMoved,
+    MemberLeft,
+    MemberConsentChanged,
+    MemberRolesChanged,
+    MemberSnapshot,
+)
+SOURCE: Final = "recovery"
+"""The source of a withdrawal in the ledger that is known from the log alone."""
 
 
 class MemberRebuild:
     def __init__(self, runtime: Runtime) -> None:
         self._store = RecoveryStore(runtime.database)
+        self._ledger = ConsentLedger(runtime.database)
         self._outbox = runtime.outbox
 
     async def apply(self, events: Sequence[Envelope[MemberEvent]], work: UnitOfWork) -> None:
@@ -45,11 +70,32 @@ class MemberRebuild:
         await self._store.mark_contacts_lost(
             [e.subject for e in changed if _changed_contact(e)], work.session
         )
+        await self._withdraw([e for e in changed if _is_consent(e, ConsentState.WITHDRAWN)], work)
+        await self._store.mark_consents_lost(
+            [e.subject for e in changed if _is_consent(e, ConsentState.GIVEN)], work.session
+        )
+        await self._store.set_terms(
+            {e.subject: e.data.roles for e in changed if isinstance(e.data, MemberRolesChanged)}, work.session
+        )
         unknown = [e for e in news if e.subject not in known]
         await self._store.add_lost(
             [LostMember(e.subject, e.data.unit, e.sequence, left=_left(e.data)) for e in unknown],
             work.session,
         )
+
+    async def _withdraw(self, events: Sequence[Envelope[MemberEvent]], work: UnitOfWork) -> None:
+        members = await self._store.members([e.subject for e in events], work.session)
+        for event in events:
+            assert isinstance(event.data, MemberConsentChanged)
+            member = members[event.subject]
+            given = consent_of(member, event.data.purpose, event.data.channel)
+            if given is None or given.state == ConsentState.WITHDRAWN:
+                continue
+            consent = replace(given, state=ConsentState.WITHDRAWN.value, source=SOURCE, at=event.time)
+            after = replace(member, consents=with_consent(member.consents, consent), version=event.sequence)
+            taken = await self._ledger.pairs(member.id, work.session)
+            await self._ledger.add([*untaken(member, taken), entry_of(after, consent)], work.session)
+            await self._store.set_consents(after, work.session)
 
     async def announce_losses(self) -> None:
         """Publish that the lost members left. May be repeated."""
@@ -67,12 +113,13 @@ class MemberRebuild:
             pass
 
     async def summary(self) -> Sequence[str]:
-        members, lost, contacts = await self._store.counts()
+        members, lost, contacts, consents = await self._store.counts()
         return [
             f"{members} members",
             f"{lost} who joined after the dump are lost (db.lost): the others will hear that they left.",
             f"{contacts} have changed their name or contact since (db.members, contact_lost):"
             " ask them again.",
+            f"{consents} have given a consent since (db.members, consent_lost): ask them again.",
         ]
 
 
@@ -91,6 +138,8 @@ def _changes(event: Envelope[MemberEvent]) -> Document:
     data, changes = event.data, {"version": event.sequence, "updated_at": event.time, "unit": event.data.unit}
     if isinstance(data, MemberJoined | MemberUpdated | MemberSnapshot):
         changes |= {"gender": data.gender, "language": data.language, "platforms": list(data.platforms)}
+    if isinstance(data, MemberRolesChanged):
+        changes["roles"] = [{"role": held.role, "unit": held.unit} for held in data.roles]
     if _left(data):
         changes["status"] = Status.LEFT.value
     return changes
@@ -104,3 +153,7 @@ def _left(data: MemberEvent) -> bool:
 
 def _changed_contact(event: Envelope[MemberEvent]) -> bool:
     return isinstance(event.data, MemberUpdated) and event.data.contact_changed
+
+
+def _is_consent(event: Envelope[MemberEvent], state: ConsentState) -> bool:
+    return isinstance(event.data, MemberConsentChanged) and event.data.state == state

@@ -11,7 +11,11 @@ from typing import Final
 
 from pymongo import UpdateOne
 
+from services.members.core.domain import Member
+from services.members.core.store import MEMBER
+from services.shared.contracts.members import RoleHeld
 from services.shared.database import Collection, Database, Document, Migration, Session, create
+from services.shared.ids import new_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +32,7 @@ class RecoveryStore:
     def __init__(self, database: Database) -> None:
         self._members: Collection = database["members"]
         self._lost: Collection = database["lost"]
+        self._terms: Collection = database["role_terms"]
 
     async def versions(self, ids: Sequence[str], session: Session) -> dict[str, int]:
         rows = self._members.find({"_id": {"$in": list(ids)}}, {"version": 1}, session=session)
@@ -41,6 +46,28 @@ class RecoveryStore:
         if ids:
             change = {"$set": {"contact_lost": True}}
             await self._members.update_many({"_id": {"$in": list(ids)}}, change, session=session)
+
+    async def members(self, ids: Sequence[str], session: Session) -> dict[str, Member]:
+        rows = self._members.find({"_id": {"$in": list(ids)}}, session=session)
+        return {row["_id"]: MEMBER.decode(row) async for row in rows}
+
+    async def set_consents(self, member: Member, session: Session) -> None:
+        consents = MEMBER.encode(member)["consents"]
+        await self._members.update_one({"_id": member.id}, {"$set": {"consents": consents}}, session=session)
+
+    async def mark_consents_lost(self, ids: Sequence[str], session: Session) -> None:
+        if ids:
+            change = {"$set": {"consent_lost": True}}
+            await self._members.update_many({"_id": {"$in": list(ids)}}, change, session=session)
+
+    async def set_terms(self, held: Mapping[str, Sequence[RoleHeld]], session: Session) -> None:
+        """Replace the terms of the roles of these members."""
+        if not held:
+            return
+        await self._terms.delete_many({"member_id": {"$in": list(held)}}, session=session)
+        rows = [_term(member_id, role) for member_id, roles in held.items() for role in roles]
+        if rows:
+            await self._terms.insert_many(rows, session=session)
 
     async def lost_sequences(self, ids: Sequence[str], session: Session) -> dict[str, int]:
         """The sequence that each lost member had reached."""
@@ -67,13 +94,23 @@ class RecoveryStore:
     async def mark_announced(self, ids: Sequence[str], session: Session) -> None:
         await self._lost.update_many({"_id": {"$in": list(ids)}}, {"$set": {"told": True}}, session=session)
 
-    async def counts(self) -> tuple[int, int, int]:
-        """Members, lost members, and members whose name or contact changed after the dump."""
+    async def counts(self) -> tuple[int, int, int, int]:
+        """Members, lost members, and members whose name or contact changed, or who gave a consent, after the
+        dump."""
         return (
             await self._members.count_documents({}),
             await self._lost.count_documents({"told": True}),
             await self._members.count_documents({"contact_lost": True}),
+            await self._members.count_documents({"consent_lost": True}),
         )
+
+
+def _term(member_id: str, held: RoleHeld) -> Document:
+    """As the feature `roles` stores it."""
+    term: Document = {"role": held.role, "unit": held.unit, "since": held.since}
+    if held.until is not None:
+        term |= {"until": held.until, "due_at": held.until}
+    return {"_id": new_id(), "member_id": member_id, **term}
 
 
 async def _create(database: Database) -> None:

@@ -12,9 +12,11 @@ from services.shared.contracts.base import Event
 from services.shared.contracts.groups import GroupMemberAssigned, GroupMemberRemoved, PlacementSnapshot
 from services.shared.contracts.members import TOPIC as MEMBERS
 from services.shared.contracts.members import (
+    MemberConsentChanged,
     MemberJoined,
     MemberLeft,
     MemberMoved,
+    MemberRolesChanged,
     MemberSnapshot,
     MemberUpdated,
 )
@@ -40,6 +42,8 @@ class Recipient:
     language_sequence: int = 0
     channels: tuple[str, ...] = ()
     """The channels that the events say were consented to: without one, no message is made."""
+    consent_sequence: int = 0
+    """The change of consent that `channels` are from; 0 while none was heard."""
     group_id: str | None = None
     placement_sequence: int = 0
 
@@ -60,13 +64,16 @@ def learn(known: Recipient, event: Event, sequence: int) -> Recipient:
         case MemberJoined():
             heard = _in_unit(_speaking(known, event.language, sequence), event.unit, sequence)
             # A member joins once, so of two one is a mistake. Neither takes back a consent that the other
-            # tells of: the members service decides about it in the end.
+            # tells of: the members service decides about it in the end. A change of consent came later.
             told = known.channels if known.joined else ()
-            after = replace(heard, joined=True, channels=told or event.channels)
+            channels = known.channels if known.consent_sequence else told or event.channels
+            after = replace(heard, joined=True, channels=channels)
         case MemberUpdated():
             after = _in_unit(_speaking(known, event.language, sequence), event.unit, sequence)
-        case MemberMoved():
+        case MemberMoved() | MemberRolesChanged():
             after = _in_unit(known, event.unit, sequence)
+        case MemberConsentChanged():
+            after = _consenting(_in_unit(known, event.unit, sequence), event.channels, sequence)
         case MemberLeft():
             after = replace(known, active=False)
         case MemberSnapshot():
@@ -87,9 +94,10 @@ def learn(known: Recipient, event: Event, sequence: int) -> Recipient:
 def _found(known: Recipient, event: MemberSnapshot, sequence: int) -> Recipient:
     heard = _in_unit(_speaking(known, event.language, sequence), event.unit, sequence)
     heard = replace(heard, active=heard.active and event.status == "active")
+    newer = heard.consent_sequence > sequence
     if heard.joined:
-        return replace(heard, channels=heard.channels or event.channels)
-    return replace(heard, found=True, channels=event.channels)
+        return heard if newer else replace(heard, channels=heard.channels or event.channels)
+    return replace(heard, found=True, channels=heard.channels if newer else event.channels)
 
 
 def _in_unit(known: Recipient, unit: str, sequence: int) -> Recipient:
@@ -100,6 +108,12 @@ def _speaking(known: Recipient, language: str, sequence: int) -> Recipient:
     if sequence <= known.language_sequence:
         return known
     return replace(known, language=language, language_sequence=sequence)
+
+
+def _consenting(known: Recipient, channels: tuple[str, ...], sequence: int) -> Recipient:
+    if sequence <= known.consent_sequence:
+        return known
+    return replace(known, channels=channels, consent_sequence=sequence)
 
 
 def _placed(known: Recipient, group_id: str | None, sequence: int) -> Recipient:

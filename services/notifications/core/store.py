@@ -169,7 +169,13 @@ class NotificationStore:
         return {row["_id"]: row["count"] async for row in self._notifications.aggregate(pipeline)}
 
 
-_UNHEARD: Final = {"unit_sequence": 0, "language_sequence": 0, "placement_sequence": 0, "active": True}
+_UNHEARD: Final = {
+    "unit_sequence": 0,
+    "language_sequence": 0,
+    "placement_sequence": 0,
+    "consent_sequence": 0,
+    "active": True,
+}
 _READY_BY_HINT: Final = {"$set": {"ready": True, "sequence": 0}}
 _AWAITED: Final = {"$inc": {"awaited": 1}, "$setOnInsert": {"ready": False, "sequence": 0}}
 

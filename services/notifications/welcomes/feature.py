@@ -12,9 +12,11 @@ from services.shared.contracts.groups import (
     PlacementSnapshot,
 )
 from services.shared.contracts.members import (
+    MemberConsentChanged,
     MemberJoined,
     MemberLeft,
     MemberMoved,
+    MemberRolesChanged,
     MemberSnapshot,
     MemberUpdated,
 )
@@ -29,6 +31,8 @@ def welcomes(core: Core) -> Feature:
             MemberUpdated: handlers.member_changed,
             MemberMoved: handlers.member_changed,
             MemberLeft: handlers.member_changed,
+            MemberConsentChanged: handlers.member_changed,
+            MemberRolesChanged: handlers.member_changed,
             MemberSnapshot: handlers.member_changed,
             GroupMemberAssigned: handlers.member_changed,
             GroupMemberRemoved: handlers.member_changed,

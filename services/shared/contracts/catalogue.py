@@ -10,6 +10,8 @@ EVENTS: tuple[type[Event], ...] = (
     members.MemberUpdated,
     members.MemberMoved,
     members.MemberLeft,
+    members.MemberConsentChanged,
+    members.MemberRolesChanged,
     members.MemberSnapshot,
     groups.UnitUpserted,
     groups.GroupCreated,

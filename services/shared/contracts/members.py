@@ -3,12 +3,25 @@ coarse attributes."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, FailFast, Field
 
 from services.shared.contracts.base import Event
-from services.shared.contracts.vocabulary import EventUnit, Gender, Id, LanguageCode, PastTime, Words
+from services.shared.contracts.vocabulary import (
+    AnyTime,
+    EventUnit,
+    Gender,
+    Id,
+    LanguageCode,
+    PastTime,
+    Word,
+    Words,
+)
 
 TOPIC = "sangathan.members"
+MAX_ROLES = 32
+"""Roles that one member may hold, also those that begin later."""
 
 
 class _Member(Event):
@@ -53,6 +66,39 @@ class MemberLeft(Event, type="member.left", topic=TOPIC, subject="member_id"):
     member_id: Id
     unit: EventUnit
     reason: Literal["left"] = "left"
+
+
+class MemberConsentChanged(Event, type="member.consent_changed", topic=TOPIC, subject="member_id"):
+    """The member gave or withdrew (`state` is `given` or `withdrawn`) the consent to be reached on `channel`
+    for `purpose`. `channels` are all the channels that are consented to for the welcome after it, in order of
+    preference."""
+
+    member_id: Id
+    unit: EventUnit
+    purpose: Word
+    channel: Word
+    state: Word
+    channels: Words = ()
+
+
+class RoleHeld(BaseModel):
+    """A role in a unit, in effect from `since` and before `until` (null: without an end)."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    role: Word
+    unit: EventUnit
+    since: AnyTime
+    until: AnyTime | None = None
+
+
+class MemberRolesChanged(Event, type="member.roles_changed", topic=TOPIC, subject="member_id"):
+    """The roles in effect changed, or the time for which one is held. `roles` are all of them after it; who
+    left holds none, whatever was published before."""
+
+    member_id: Id
+    unit: EventUnit
+    roles: Annotated[tuple[RoleHeld, ...], Field(max_length=MAX_ROLES), FailFast()] = ()
 
 
 class MemberSnapshot(_Member, type="member.snapshot", topic=TOPIC, subject="member_id"):

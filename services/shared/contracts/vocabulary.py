@@ -53,11 +53,14 @@ class Channel(StrEnum):
 
 
 class Purpose(StrEnum):
-    """Purposes that a member consents to."""
+    """Purposes that a member consents to. `membership` is being on the roll; `group` is being in a chat
+    group, where all others see one's number."""
 
     WELCOME = "welcome"
     BROADCAST = "broadcast"
     REMINDER = "reminder"
+    MEMBERSHIP = "membership"
+    GROUP = "group"
 
 
 class GroupKind(StrEnum):
@@ -120,6 +123,12 @@ PastTime = Annotated[
     Field(ge=EARLIEST, description="From 2000 until now; at most 5 minutes ahead of the reader's clock."),
 ]
 """When something happened. `decode` compares it with the clock; a validator here costs twice the parsing."""
+
+
+LATEST: Final = datetime(9999, 12, 29, tzinfo=UTC)
+"""In any zone, two days around it are still dates of Python and of BSON."""
+AnyTime = Annotated[AwareDatetime, Field(ge=EARLIEST, le=LATEST)]
+"""When something begins or ends, which may lie ahead."""
 
 
 def level_of(code: str) -> UnitLevel:

@@ -23,9 +23,11 @@ from services.shared.contracts.groups import (
     PlacementSnapshot,
 )
 from services.shared.contracts.members import (
+    MemberConsentChanged,
     MemberJoined,
     MemberLeft,
     MemberMoved,
+    MemberRolesChanged,
     MemberSnapshot,
     MemberUpdated,
 )
@@ -60,7 +62,7 @@ def units(root: str) -> list[str]:
 
 @st.composite
 def member_history(draw: st.DrawFn, codes: Sequence[str]) -> list[Event]:
-    """joined, then updates and moves, then perhaps left."""
+    """joined, then updates, moves and what only states the unit, then perhaps left."""
     member, unit, gender, language = (
         new_id(),
         *draw(
@@ -71,8 +73,13 @@ def member_history(draw: st.DrawFn, codes: Sequence[str]) -> list[Event]:
     coarse: dict[str, Any] = {"gender": gender, "language": language, "platforms": platforms}
     joined_at = BEGIN - timedelta(hours=draw(st.integers(0, 100)))
     history: list[Event] = [MemberJoined(member_id=member, unit=unit, joined_at=joined_at, **coarse)]
-    for moves in draw(st.lists(st.booleans(), max_size=4)):
-        if moves:
+    for change in draw(st.lists(st.sampled_from(["move", "update", "consent", "roles"]), max_size=5)):
+        if change == "consent":
+            consent = {"purpose": "welcome", "channel": "sms", "state": "given"}
+            history.append(MemberConsentChanged(member_id=member, unit=unit, **consent))
+        elif change == "roles":
+            history.append(MemberRolesChanged(member_id=member, unit=unit))
+        elif change == "move":
             before, unit = unit, draw(st.sampled_from(codes))
             history.append(MemberMoved(member_id=member, from_unit=before, unit=unit))
         else:
@@ -168,7 +175,13 @@ def recount(facts: Sequence[Envelope[Any]], unit: str) -> dict[str, Any]:
         match last:
             case MemberLeft() | GroupMemberWaiting() | GroupMemberRemoved():
                 pass
-            case MemberJoined() | MemberUpdated() | MemberMoved():
+            case (
+                MemberJoined()
+                | MemberUpdated()
+                | MemberMoved()
+                | MemberConsentChanged()
+                | MemberRolesChanged()
+            ):
                 who = [e for e in history if isinstance(e, MemberJoined | MemberUpdated)][-1]
                 genders[who.gender.value] += 1
                 languages[who.language] += 1

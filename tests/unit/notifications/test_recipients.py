@@ -14,9 +14,11 @@ from services.notifications.core.recipients import Recipient, learn
 from services.shared.contracts.base import Event
 from services.shared.contracts.groups import GroupMemberAssigned, GroupMemberRemoved, PlacementSnapshot
 from services.shared.contracts.members import (
+    MemberConsentChanged,
     MemberJoined,
     MemberLeft,
     MemberMoved,
+    MemberRolesChanged,
     MemberSnapshot,
     MemberUpdated,
 )
@@ -60,12 +62,20 @@ def removed(group: str) -> GroupMemberRemoved:
     )
 
 
+def consented(*channels: str) -> MemberConsentChanged:
+    change = {"purpose": "welcome", "channel": "sms", "state": "given" if channels else "withdrawn"}
+    return MemberConsentChanged(member_id=ID, unit="BR-B", **change, channels=channels)
+
+
 HISTORY: list[tuple[Event, int]] = [
     (joined(), 1),
     (updated("en"), 2),
     (updated("ur", contact_changed=True), 3),
     (MemberMoved(member_id=ID, from_unit="BR-A", unit="BR-B"), 4),
-    (MemberLeft(member_id=ID, unit="BR-B"), 5),
+    (consented(), 5),
+    (consented("whatsapp", "email"), 6),
+    (MemberRolesChanged(member_id=ID, unit="BR-B"), 7),
+    (MemberLeft(member_id=ID, unit="BR-B"), 8),
     (assigned("one"), 1),
     (removed("one"), 2),
     (assigned("two"), 3),
@@ -82,13 +92,21 @@ def test_any_order_and_any_repetition_end_the_same(order, again):
         joined=True,
         active=False,
         unit="BR-B",
-        unit_sequence=4,
+        unit_sequence=7,
         language="ur",
         language_sequence=3,
-        channels=("sms",),
+        channels=("whatsapp", "email"),
+        consent_sequence=6,
         group_id=TWO,
         placement_sequence=3,
     )
+
+
+def test_a_withdrawal_heard_before_the_joining_stands() -> None:
+    known = learn(learn(Recipient(ID), consented(), 2), joined(), 1)
+    assert (known.joined, known.channels) == (True, ())
+    assert learn(known, snapshot("active", "BR-A", "hi"), 1).channels == ()
+    assert learn(known, snapshot("active", "BR-A", "hi"), 3).channels == ("sms",)
 
 
 def test_a_removal_reported_after_the_next_assignment_leaves_that_in_place():
@@ -101,14 +119,16 @@ def test_what_is_of_no_interest_changes_nothing():
     assert learn(known, joined(unit="BR-Z"), 1) == known
 
 
-def snapshot(status: Literal["active", "left"], unit: str, language: str) -> MemberSnapshot:
+def snapshot(
+    status: Literal["active", "left"], unit: str, language: str, channels: tuple[str, ...] = ("sms",)
+) -> MemberSnapshot:
     return MemberSnapshot(
         member_id=ID,
         unit=unit,
         gender=Gender.FEMALE,
         language=language,
         joined_at=NOW,
-        channels=("sms",),
+        channels=channels,
         status=status,
     )
 
@@ -128,7 +148,7 @@ SNAPSHOTS: list[tuple[Event, int]] = [
     (snapshot("active", "BR-A", "hi"), 1),
     (snapshot("active", "BR-A", "ur"), 3),
     (snapshot("active", "BR-B", "ur"), 4),
-    (snapshot("left", "BR-B", "ur"), 5),
+    (snapshot("left", "BR-B", "ur", ("whatsapp", "email")), 8),
     (placed("one"), 1),
     (placed(None), 2),
     (placed("two"), 3),
@@ -161,4 +181,9 @@ def told(events: Iterable[tuple[Event, int]]) -> Recipient:
 
 def without_versions(recipient: Recipient, other: Recipient) -> Recipient:
     """`recipient` with the sequences of `other`, which learnt the same values from a later snapshot."""
-    return replace(recipient, unit_sequence=other.unit_sequence, language_sequence=other.language_sequence)
+    return replace(
+        recipient,
+        unit_sequence=other.unit_sequence,
+        language_sequence=other.language_sequence,
+        consent_sequence=other.consent_sequence,
+    )

@@ -1,0 +1,1 @@
+"""Consents: giving and withdrawing them, the ledger and its proof, and the notices that people were shown."""
