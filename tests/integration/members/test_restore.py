@@ -88,6 +88,54 @@ async def test_what_was_told_of_is_kept_and_who_is_lost_has_left(
         )
 
 
+async def test_what_was_withdrawn_after_the_dump_is_withdrawn_again(
+    settings: MembersSettings, keys: Keys, tmp_path: Path
+) -> None:
+    """What was given after it is not given again, for its proof is lost; roles are those of the log."""
+    sms = {"purpose": "welcome", "channel": "sms", "notice": "1", "language": "hi"}
+    staff = "members:write consents:write notices:write"
+    consent = {"notice": "1", "language": "hi", "evidence": "form 1"}
+
+    async with serving(settings, keys) as service:
+        headers = service.app.auth(staff)
+
+        async def act(method: str, path: str, body: object = None) -> None:
+            sent = {} if body is None else {"json": body}
+            answer = await service.http.request(method, f"/v1{path}", headers=headers, **sent)  # type: ignore[arg-type]
+            assert answer.is_success, answer.text
+
+        await act("PUT", "/notices/1/hi", {"text": "We write to you."})
+        gone, back, new, chief = [(await service.register(consents=[sms]))["id"] for _ in range(4)]
+        await service.app.until(lambda: quiet(service.app.runtime))
+        directory = await taken(settings, tmp_path / "dump")
+        for member in (gone, back):
+            await act("DELETE", f"/members/{member}/consents/welcome/sms")
+        await act("PUT", f"/members/{back}/consents/welcome/sms", consent)
+        await act("PUT", f"/members/{new}/consents/broadcast/sms", consent)
+        await act("PUT", f"/members/{chief}/roles/youth?unit={UNIT}", {"until": "2100-01-01T00:00:00Z"})
+        await service.app.until(lambda: quiet(service.app.runtime))
+
+    anew = Anew(settings, build, plan)
+    async with databases(settings):
+        await restored(settings, directory, anew)
+        assert await anew.run(resume=True)
+        assert "2 have given a consent since" in anew.said
+        assert await anew.run(resume=True), "twice is once"
+        async with serving(anew.settings, keys) as service:
+            consents = {}
+            for member in (gone, back, new):
+                told = (await service.http.get(f"/v1/members/{member}/consents")).json()
+                consents[member] = [(i["state"], i["source"]) for i in told["items"]]
+                assert [c["state"] for c in told["state"]] == [told["items"][-1]["state"]]
+            withdrawn = [("given", "registration"), ("withdrawn", "recovery")]
+            assert consents == {gone: withdrawn, back: withdrawn, new: [("given", "registration")]}
+            [term] = (await service.http.get(f"/v1/members/{chief}/roles")).json()["items"]
+            assert (term["role"], term["unit"], term["until"]) == ("youth", UNIT, "2100-01-01T00:00:00Z")
+            headers = service.app.auth(staff)
+            await act("DELETE", f"/members/{chief}/roles/youth?unit={UNIT}")
+            assert (await service.stored(chief))["version"] == 3
+
+
 async def test_a_dump_is_the_database_at_one_instant(
     settings: MembersSettings, keys: Keys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

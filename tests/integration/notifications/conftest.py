@@ -24,7 +24,13 @@ from services.notifications.settings import NotificationsSettings
 from services.shared.clock import ManualClock
 from services.shared.contracts.base import Envelope, Event
 from services.shared.contracts.groups import GroupInviteChanged, GroupMemberAssigned, GroupMemberRemoved
-from services.shared.contracts.members import MemberJoined, MemberLeft, MemberMoved, MemberUpdated
+from services.shared.contracts.members import (
+    MemberConsentChanged,
+    MemberJoined,
+    MemberLeft,
+    MemberMoved,
+    MemberUpdated,
+)
 from services.shared.contracts.vocabulary import Gender
 from services.shared.ids import new_id
 from services.shared.messaging import Message, Partition, Record, decode, encode
@@ -132,6 +138,13 @@ def updated(
 
 def moved(member_id: str, sequence: int, unit: str = "BR-GAYA") -> Envelope[Event]:
     return envelope(MemberMoved(member_id=member_id, from_unit="BR-SARAN", unit=unit), sequence)
+
+
+def consented(member_id: str, sequence: int, *channels: str) -> Envelope[Event]:
+    """A change after which these are the channels for the welcome."""
+    change = {"purpose": "welcome", "channel": "sms", "state": "given" if channels else "withdrawn"}
+    event = MemberConsentChanged(member_id=member_id, unit="BR-SARAN", **change, channels=channels)
+    return envelope(event, sequence)
 
 
 def left(member_id: str, sequence: int) -> Envelope[Event]:

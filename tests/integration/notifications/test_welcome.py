@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from typing import Any
 
 from services.notifications.core.domain import State
@@ -11,6 +12,7 @@ from services.shared.messaging import UnitOfWork
 from tests.integration.notifications.conftest import (
     Bench,
     assigned,
+    consented,
     invite,
     joined,
     left,
@@ -183,3 +185,44 @@ async def test_who_is_unknown_so_far_gets_nothing(bench: Bench):
     member, group = new_id(), new_id()
     await bench.deliver(assigned(member, group, ready=True), moved(member, 2))
     assert await bench.database["notifications"].count_documents({}) == 0
+
+
+async def test_a_consent_withdrawn_before_it_is_sent_stops_it_at_once(bench: Bench, peers: Peers) -> None:
+    member, group = peers.add_member(consents=[]), peers.add_group()
+    await bench.deliver(joined(member), assigned(member, group, ready=True), consented(member, 2))
+    n = await bench.welcome(member)
+    assert (n.state, n.reason) == (State.SUPPRESSED, "no_consent")
+    assert await bench.dispatch() == 0
+    assert member not in peers.asked("members")
+    assert [e.type for e in await bench.events(n.id)] == ["notification.queued", "notification.suppressed"]
+
+
+async def test_a_consent_given_within_a_day_brings_the_welcome(bench: Bench, peers: Peers) -> None:
+    member, late, group = peers.add_member(), peers.add_member(), peers.add_group()
+    for each in (member, late):
+        await bench.deliver(joined(each, channels=()), assigned(each, group, ready=True))
+    await bench.deliver(consented(member, 2, "sms"))
+    await bench.dispatch()
+    n = await bench.welcome(member)
+    assert (n.state, n.reason) == (State.SENT, None)
+    await bench.passes(timedelta(hours=25))
+    await bench.deliver(consented(late, 2, "sms"))
+    assert await bench.dispatch() == 0
+    assert (await bench.welcome(late)).state is State.SUPPRESSED
+
+
+async def test_a_forged_consent_sends_nothing(bench: Bench, peers: Peers) -> None:
+    member, group = peers.add_member(consents=[]), peers.add_group()
+    await bench.deliver(joined(member, channels=()), assigned(member, group, ready=True))
+    await bench.deliver(consented(member, 2, "whatsapp", "sms"))
+    await bench.dispatch()
+    n = await bench.welcome(member)
+    assert (n.state, n.reason, n.attempts) == (State.SUPPRESSED, "no_consent", ())
+
+
+async def test_a_withdrawal_heard_before_the_joining_stands(bench: Bench, peers: Peers) -> None:
+    member, group = peers.add_member(), peers.add_group()
+    await bench.deliver(consented(member, 2), assigned(member, group, ready=True))
+    await bench.deliver(joined(member))
+    assert await bench.dispatch() == 0
+    assert (await bench.welcome(member)).reason == "no_consent"
