@@ -23,25 +23,27 @@ UNIT: Final = "QA-ASK"
 ELSEWHERE: Final = "QA-ELSE"
 SCOPES: Final = frozenset(
     f"{service}:{right}" for service in (*LISTINGS, "ops") for right in ("read", "write")
-) | {"contacts:read"}
+) | {"contacts:read", "consents:write", "notices:write"}
 
 
 @dataclass(frozen=True)
 class Route:
-    """`scopes`: those that it needs. `everywhere`: only for a token of all units. `send`: a valid request."""
+    """`scopes`: those that it needs. `everywhere`: only for a token of all units. `of_no_unit`: the same for
+    every unit. `send`: a valid request."""
 
     scopes: str
     everywhere: bool = False
     path: str | None = None
     send: Callable[[], dict[str, Any]] = dict
+    of_no_unit: bool = False
 
 
 def query(path: str, scopes: str) -> Route:
     return Route(scopes, path=path)
 
 
-def json(scopes: str, body: object, *, everywhere: bool = False) -> Route:
-    return Route(scopes, everywhere, send=lambda: {"json": body})
+def json(scopes: str, body: object, *, everywhere: bool = False, path: str | None = None) -> Route:
+    return Route(scopes, everywhere, path, lambda: {"json": body})
 
 
 READ, WRITE = Route("ops:read", everywhere=True), Route("ops:write", everywhere=True)
@@ -81,6 +83,11 @@ def jobs(service: str) -> dict[str, Route]:
 PERSON = {"name": "Asha", "phone": "+919876512345", "unit": UNIT}
 CSV = f"code,level,name_en,name_hi\n{UNIT}-B9,block,B,B\n".encode()
 NAMES = {"en": "Ask", "hi": "Ask"}
+CONSENT = "/v1/members/{id}/consents/broadcast/sms"
+EVIDENCE = {"notice": "ask", "language": "hi", "evidence": "form 1"}
+NOTICE = "/v1/notices/ask/hi"
+TEXT = {"text": "We write to you."}
+ROLE = f"/v1/members/{{id}}/roles/youth?unit={UNIT}"
 TABLE: Final[dict[str, dict[str, Route]]] = {
     "members": {
         "POST /v1/members": json("members:write", PERSON),
@@ -89,6 +96,16 @@ TABLE: Final[dict[str, dict[str, Route]]] = {
         "POST /v1/members/resolve": json("contacts:read", {"ids": ["{id}"]}),
         "PATCH /v1/members/{id}": json("members:write members:read", {}),
         "POST /v1/members/{id}/move": json("members:write members:read", {"unit": UNIT}),
+        "PUT /v1/members/{id}/consents/{purpose}/{channel}": json("consents:write", EVIDENCE, path=CONSENT),
+        "DELETE /v1/members/{id}/consents/{purpose}/{channel}": query(CONSENT, "members:write"),
+        "GET /v1/members/{id}/consents": Route("members:read"),
+        "GET /v1/members/{id}/consents/proof": Route("members:read"),
+        "GET /v1/notices/{version}/{language}": Route("members:read", path=NOTICE, of_no_unit=True),
+        "PUT /v1/notices/{version}/{language}": json("notices:write", TEXT, everywhere=True, path=NOTICE),
+        "PUT /v1/members/{id}/roles/{role}": json("members:write", {}, path=ROLE),
+        "DELETE /v1/members/{id}/roles/{role}": query(ROLE, "members:write"),
+        "GET /v1/members/{id}/roles": Route("members:read"),
+        "GET /v1/units/{code}/officers": Route("members:read"),
         "DELETE /v1/members/{id}": Route("members:write"),
         **jobs("members"),
         **STATUS,
@@ -187,6 +204,9 @@ async def asking(stack: LocalStack) -> AsyncIterator[Asking]:
         await until("analytics", "/v1/coverage?unit=QA&level=district")
         rows = "".join(f"{UNIT}-B{n},block,B,B\n" for n in range(5001))
         own = {"authorization": f"Bearer {stack.mint('groups:write', UNIT)}", "content-type": "text/csv"}
+        registrar = {"authorization": f"Bearer {stack.mint('notices:write', '*')}"}
+        notice = await client.put(f"{stack.urls['members']}{NOTICE}", json=TEXT, headers=registrar)
+        assert notice.status_code in (200, 201), notice.text
         job = await client.post(
             f"{groups}/v1/units/imports?dry_run=true",
             content=f"code,level,name_en,name_hi\n{rows}",
@@ -224,15 +244,18 @@ async def test_a_route_asks_for_its_scopes(asking: Asking, service: str, line: s
 @pytest.mark.parametrize("unit", [None, ELSEWHERE, f"{UNIT}-B1", UNIT, "QA"])
 async def test_global_operations_need_all_units(asking: Asking, unit: str | None) -> None:
     everywhere = [(service, line) for service, line in ROUTES if TABLE[service][line].everywhere]
-    assert everywhere == [(service, line) for service, line in ROUTES if " /v1/ops/" in line]
+    central = [line for _, line in ROUTES if " /v1/ops/" in line or line.startswith("PUT /v1/notices/")]
+    assert [line for _, line in everywhere] == central
     for service, line in everywhere:
         answer = asking.call(service, line, SCOPES, unit)
         assert (answer.status_code, "all units" in answer.text) == (403, True), (service, line)
 
 
-@pytest.mark.parametrize(
-    ("service", "line"), [each for each in ROUTES if not TABLE[each[0]][each[1]].everywhere]
-)
+def of_units(service: str, line: str) -> bool:
+    return not (TABLE[service][line].everywhere or TABLE[service][line].of_no_unit)
+
+
+@pytest.mark.parametrize(("service", "line"), [each for each in ROUTES if of_units(*each)])
 async def test_a_unit_sees_nothing_of_another(asking: Asking, service: str, line: str) -> None:
     for unit in (None, ELSEWHERE, f"{UNIT}-B1", "QA-AS", "QA-ASKED"):
         answer = asking.call(service, line, SCOPES, unit)
@@ -240,10 +263,13 @@ async def test_a_unit_sees_nothing_of_another(asking: Asking, service: str, line
 
 
 @pytest.mark.parametrize(("service", "line"), DELETED_LAST)
-async def test_with_just_its_rights_a_route_answers(asking: Asking, service: str, line: str) -> None:
-    """So that the refusals above are about the rights, and not about the request."""
+@pytest.mark.parametrize("unit", [UNIT, "QA", "*"])
+async def test_with_just_its_rights_a_route_answers(
+    asking: Asking, service: str, line: str, unit: str
+) -> None:
+    """In the unit and from above it, so that the refusals are about the rights and not about the request."""
     route = TABLE[service][line]
-    answer = asking.call(service, line, route.scopes, "*" if route.everywhere else UNIT)
+    answer = asking.call(service, line, route.scopes, "*" if route.everywhere else unit)
     exists = "/ops/" not in line and ("/jobs/" not in line or service == "groups")
     if "{id}" in line and not exists:
         assert answer.status_code == 404
