@@ -290,6 +290,16 @@ OWN: Mapping[str, Rows] = {
             ),
             lines("Changes", "ops", Query(rate("sangathan_members_changes_total", "change"), "{{change}}")),
             lines(
+                "Consents given and withdrawn",
+                "ops",
+                Query(rate("sangathan_members_consents_total", "purpose, state"), "{{purpose}} {{state}}"),
+            ),
+            figure(
+                "Roles: longest overdue",
+                "s",
+                Query("max(sangathan_members_roles_overdue_seconds)", "overdue"),
+            ),
+            lines(
                 "Contacts shown",
                 "ops",
                 Query(rate("sangathan_members_contacts_shown_total", "via"), "{{via}}"),

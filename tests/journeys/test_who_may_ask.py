@@ -96,13 +96,15 @@ TABLE: Final[dict[str, dict[str, Route]]] = {
         "POST /v1/members/resolve": json("contacts:read", {"ids": ["{id}"]}),
         "PATCH /v1/members/{id}": json("members:write members:read", {}),
         "POST /v1/members/{id}/move": json("members:write members:read", {"unit": UNIT}),
-        "PUT /v1/members/{id}/consents/{purpose}/{channel}": json("consents:write", EVIDENCE, path=CONSENT),
+        "PUT /v1/members/{id}/consents/{purpose}/{channel}": json(
+            "consents:write members:read", EVIDENCE, path=CONSENT
+        ),
         "DELETE /v1/members/{id}/consents/{purpose}/{channel}": query(CONSENT, "members:write"),
         "GET /v1/members/{id}/consents": Route("members:read"),
         "GET /v1/members/{id}/consents/proof": Route("members:read"),
         "GET /v1/notices/{version}/{language}": Route("members:read", path=NOTICE, of_no_unit=True),
         "PUT /v1/notices/{version}/{language}": json("notices:write", TEXT, everywhere=True, path=NOTICE),
-        "PUT /v1/members/{id}/roles/{role}": json("members:write", {}, path=ROLE),
+        "PUT /v1/members/{id}/roles/{role}": json("members:write members:read", {}, path=ROLE),
         "DELETE /v1/members/{id}/roles/{role}": query(ROLE, "members:write"),
         "GET /v1/members/{id}/roles": Route("members:read"),
         "GET /v1/units/{code}/officers": Route("members:read"),

@@ -56,11 +56,11 @@ class Consents:
         pair = (given.purpose, given.channel)
 
         async def decide(member: Member, work: UnitOfWork) -> Step[Member]:
-            if member.status != Status.ACTIVE:
-                raise member_has_left()
             notice = await self._notices.find(given.notice, given.language, work.session)
             if notice is None:
                 raise unknown_notice()
+            if member.status != Status.ACTIVE:
+                raise member_has_left()
             step = domain.give(member, given, self._clock.now())
             if step.events:
                 proof = {"notice_sha256": notice.sha256, "evidence": given.evidence}

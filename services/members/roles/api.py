@@ -6,7 +6,7 @@ from typing import Annotated, Final
 
 from fastapi import APIRouter, Path, Query, Response
 
-from services.members.core.api import Id, Reader, Writer, members_router
+from services.members.core.api import Changer, Id, Reader, Writer, members_router
 from services.members.roles.schemas import (
     OfficerShown,
     RolesShown,
@@ -33,7 +33,7 @@ def roles_router(roles: Roles) -> APIRouter:
 
     @router.put("/{id}/roles/{role}", response_model=TermShown, responses=problems(409))
     async def give_role(
-        caller: Writer, id: Id, role: Role, unit: InUnit, body: TermIn, version: IfMatchIfSent
+        caller: Changer, id: Id, role: Role, unit: InUnit, body: TermIn, version: IfMatchIfSent
     ) -> Response:
         """Give the member a role in a unit, or change its time."""
         place, origin = (role, unit), Origin.here()

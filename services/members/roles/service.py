@@ -67,20 +67,20 @@ class Roles:
         role, unit = place
         if not caller.can_access(unit):
             raise unit_not_found()
-        if role not in self._known:
-            raise unknown_role()
         term: Term
 
         async def decide(member: Member, work: UnitOfWork) -> Step[Member]:
             nonlocal term
-            if member.status != Status.ACTIVE:
-                raise member_has_left()
+            if role not in self._known:
+                raise unknown_role()
             now = self._clock.now()
             terms = await self._settled(member, now, work)
             before = _at(terms, role, unit)
             start = since or (before.since if before else now)
             if until is not None and until <= max(now, start):
                 raise ends_too_early()
+            if member.status != Status.ACTIVE:
+                raise member_has_left()
             if before is None and len(terms) >= MAX_ROLES:
                 raise too_many_roles(MAX_ROLES)
             term = Term(

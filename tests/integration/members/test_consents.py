@@ -221,6 +221,7 @@ async def test_consents_of_an_older_release_are_in_the_ledger(service: Service) 
     ("method", "scopes"),
     [
         ("PUT", "members:write members:read"),
+        ("PUT", "consents:write members:write"),
         ("DELETE", "consents:write members:read"),
         ("GET", "members:write"),
     ],

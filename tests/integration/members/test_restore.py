@@ -93,7 +93,7 @@ async def test_what_was_withdrawn_after_the_dump_is_withdrawn_again(
 ) -> None:
     """What was given after it is not given again, for its proof is lost; roles are those of the log."""
     sms = {"purpose": "welcome", "channel": "sms", "notice": "1", "language": "hi"}
-    staff = "members:write consents:write notices:write"
+    staff = "members:* consents:write notices:write"
     consent = {"notice": "1", "language": "hi", "evidence": "form 1"}
 
     async with serving(settings, keys) as service:

@@ -29,7 +29,7 @@ async def put(
     caller: str = "*",
     **body: object,
 ) -> httpx2.Response:
-    headers = service.app.auth("members:write", caller, sub="chief")
+    headers = service.app.auth("members:write members:read", caller, sub="chief")
     path = f"/v1/members/{member_id}/roles/{role}?unit={unit}"
     return await service.http.put(path, json=body, headers=headers)
 
