@@ -43,7 +43,8 @@ class ConsentState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Consent:
-    """One recorded answer: `notice` names the version of the text that was shown, `language` its language."""
+    """The last answer about its purpose and channel. `notice` names the version of the text that was shown,
+    `language` its language."""
 
     purpose: str
     channel: str

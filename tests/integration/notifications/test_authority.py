@@ -18,6 +18,7 @@ from tests.integration.notifications.conftest import (
     Bench,
     Replica,
     assigned,
+    consented,
     envelope,
     joined,
     left,
@@ -101,6 +102,22 @@ async def test_a_forged_leaving_is_undone_by_the_repair(bench: Bench, peers: Pee
     assert [message.member_id for message in sender.sent] == [forged]
     assert (await bench.welcome(gone)).state is State.SUPPRESSED  # members says so
     assert (await bench.welcome(long_ago)).state is State.SUPPRESSED  # nobody is welcomed days later
+
+
+async def test_a_forged_withdrawal_is_undone_by_the_repair(bench: Bench, peers: Peers, replica: Replica):
+    member, group, sender = peers.add_member(), peers.add_group(), Scripted()
+    await bench.deliver(joined(member), assigned(member, group, ready=True), consented(member, 7))
+    assert (await bench.welcome(member)).reason == "no_consent"
+
+    async def forget(work: UnitOfWork) -> None:
+        await bench.core.recipients.forget_heard([member], work.session)
+
+    await bench.deliver(snapshot(member, 2))
+    assert await replica(sender).dispatch() == 0
+    await bench.runtime.outbox.transact(forget)
+    await bench.deliver(snapshot(member, 2))
+    await replica(sender).dispatch()
+    assert [message.member_id for message in sender.sent] == [member]
 
 
 async def test_the_link_of_a_foreign_unit_is_not_sent(bench: Bench, peers: Peers, replica: Replica):
