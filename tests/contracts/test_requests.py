@@ -87,7 +87,8 @@ def test_no_body_has_a_time_that_pydantic_alone_would_read() -> None:
     tried = set()
     for app in APPS.values():
         for route in app.routes:
-            body = route.body_field.field_info.annotation if getattr(route, "body_field", None) else None
+            given = getattr(route, "body_field", None)
+            body = given.field_info.annotation if given else None
             for name, field in getattr(body, "model_fields", {}).items():
                 kind: Any = (
                     Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation

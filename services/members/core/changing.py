@@ -48,7 +48,8 @@ class MemberChanges:
                 raise StaleVersionError
             step = await decide(member, work)
             if step.events:
-                await self._store.save(step.state, work.session)
+                saved = await self._store.save(step.state, work.session)
+                assert saved, "what the transaction has read, it can write or must run again"
                 work.stage_all(step.events, origin)
             return step.state
 

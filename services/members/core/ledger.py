@@ -91,9 +91,8 @@ def untaken(member: Member, taken: Iterable[Pair]) -> list[LedgerEntry]:
 
 
 def whole(member: Member, stored: Sequence[LedgerEntry]) -> list[LedgerEntry]:
-    """The member's ledger in order, from what is `stored` of it and from the member's document."""
-    first = untaken(member, (entry.pair for entry in stored))
-    return sorted([*first, *stored], key=lambda entry: entry.sequence)
+    """The member's ledger in order, from what is `stored` of it, in order, and from the member's document."""
+    return [*untaken(member, (entry.pair for entry in stored)), *stored]
 
 
 def state_of(ledger: Iterable[LedgerEntry]) -> dict[Pair, Consent]:

@@ -45,7 +45,7 @@ async def roles(service: Service, member_id: str) -> Any:
 
 
 async def officers(
-    service: Service, unit: str, caller: str = "*", **query: object
+    service: Service, unit: str, caller: str = "*", **query: str | bool
 ) -> list[tuple[str, str, str]]:
     headers = service.app.auth("members:read", caller)
     answer = await service.http.get(f"/v1/units/{unit}/officers", params=query, headers=headers)
@@ -114,7 +114,7 @@ async def test_officers_are_those_who_hold_a_role_in_the_unit_now(service: Servi
     assert await officers(service, DISTRICT, below=True) == [in_block, *(await officers(service, UNIT))]
     assert await officers(service, DISTRICT, below=True, role="women_wing") == [in_block]
     path, pages = f"/v1/units/{DISTRICT}/officers?below=true&limit=1", []
-    query = ""
+    query: str | None = ""
     while query is not None:
         page = (await service.http.get(path + query)).json()
         pages += page["items"]
