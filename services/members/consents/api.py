@@ -30,7 +30,7 @@ from services.shared.identity import Identity
 from services.shared.messaging import Origin
 
 Recorder = Annotated[Identity, Depends(require("consents:write", "members:read"))]
-"""Whoever records that somebody consented, and is shown it. Withdrawing needs less, so that it is as easy."""
+"""Records that somebody consented, and is shown it. Withdrawing needs less, so that it is as easy."""
 Registrar = Annotated[Identity, Depends(require("notices:write", everywhere=True))]
 Version = Annotated[Label, Path(description="The version that consents name.")]
 

@@ -67,7 +67,7 @@ def officers_router(roles: Roles) -> APIRouter:
         below: Annotated[bool, Query(description="Also of all units below.")] = False,
         role: Annotated[str | None, Query(pattern=ROLE_FORM)] = None,
     ) -> Response:
-        """Who holds a role in the unit now, by unit. A page may have fewer items than `limit`."""
+        """The members who hold a role in the unit now, by unit. A page may have fewer items than `limit`."""
         filters = {"unit": code, "below": below, "role": role}
         window = paging.window("officers", filters, (str, str))
         after = (window.after[0], window.after[1]) if window.after else None

@@ -172,7 +172,7 @@ async def test_only_the_version_that_was_seen_is_changed_if_one_is_named(service
 async def test_withdrawals_and_consents_at_once_are_one_after_the_other(
     settings: MembersSettings, keys: Keys
 ) -> None:
-    """Of two processes, with a change of the profile among them."""
+    """Two processes, with a change of the profile among them."""
     async with serving(settings, keys) as one, serving(settings, keys) as other:
         await register_notice(one)
         member = await one.register(consents=registered("sms"))

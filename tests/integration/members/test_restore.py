@@ -91,7 +91,7 @@ async def test_what_was_told_of_is_kept_and_who_is_lost_has_left(
 async def test_what_was_withdrawn_after_the_dump_is_withdrawn_again(
     settings: MembersSettings, keys: Keys, tmp_path: Path
 ) -> None:
-    """What was given after it is not given again, for its proof is lost; roles are those of the log."""
+    """A consent given after it is not given again, for its proof is lost; roles are those of the log."""
     sms = {"purpose": "welcome", "channel": "sms", "notice": "1", "language": "hi"}
     staff = "members:* consents:write notices:write"
     consent = {"notice": "1", "language": "hi", "evidence": "form 1"}
