@@ -69,14 +69,17 @@ class RoleStore:
         limit: int,
     ) -> list[Term]:
         """Terms in the unit, or also `below` it, in the order of (unit, id), after the position `after`."""
+        units = subtree(unit) if below else {"$eq": unit}
         conditions: list[Document] = [
-            {"unit": subtree(unit) if below else unit, "since": {"$lte": now}},
+            {"unit": units, "since": {"$lte": now}},
             {"$or": [{"until": None}, {"until": {"$gt": now}}]},
         ]
         if role is not None:
             conditions.append({"role": role})
         if after is not None:
             at, id_ = after
+            # The first condition bounds the index, which the second one alone would not.
+            conditions.append({"unit": {"$gte": at}})
             conditions.append({"$or": [{"unit": {"$gt": at}}, {"unit": at, "_id": {"$gt": id_}}]})
         rows = self._terms.find({"$and": conditions}).sort([("unit", 1), ("_id", 1)]).limit(limit)
         return [_TERM.decode(row) for row in await rows.to_list(limit)]
