@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import pytest
 from fastapi.dependencies.models import Dependant
@@ -89,7 +89,9 @@ def test_no_body_has_a_time_that_pydantic_alone_would_read() -> None:
         for route in app.routes:
             given = getattr(route, "body_field", None)
             body = given.field_info.annotation if given else None
-            for name, field in getattr(body, "model_fields", {}).items():
+            models = [body, *get_args(body)]
+            fields = (each for model in models for each in getattr(model, "model_fields", {}).items())
+            for name, field in fields:
                 kind: Any = (
                     Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
                 )

@@ -33,11 +33,11 @@ def roles_router(roles: Roles) -> APIRouter:
 
     @router.put("/{id}/roles/{role}", response_model=TermShown, responses=problems(409))
     async def give_role(
-        caller: Changer, id: Id, role: Role, unit: InUnit, body: TermIn, version: IfMatchIfSent
+        caller: Changer, id: Id, role: Role, unit: InUnit, version: IfMatchIfSent, body: TermIn | None = None
     ) -> Response:
-        """Give the member a role in a unit, or change its time."""
-        place, origin = (role, unit), Origin.here()
-        member, term = await roles.give(caller, id, place, body.since, body.until, version, origin)
+        """Give the member a role in a unit, or change its time: from now and without an end, if no body."""
+        place, origin, time = (role, unit), Origin.here(), body or TermIn()
+        member, term = await roles.give(caller, id, place, time.since, time.until, version, origin)
         return JSON(term_view(term), headers={"ETag": etag(member.version)})
 
     @router.delete("/{id}/roles/{role}", status_code=204)

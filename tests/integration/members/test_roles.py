@@ -71,6 +71,8 @@ async def test_roles_are_given_changed_and_taken(service: Service) -> None:
     until = after(1000)
     assert (await put(service, id_, until=until)).json()["from"] == given.json()["from"]
     assert (await put(service, id_, "youth", DISTRICT)).status_code == 200
+    no_body = await service.http.put(f"/v1/members/{id_}/roles/youth?unit={DISTRICT}")
+    assert (no_body.status_code, no_body.headers["etag"]) == (200, '"4"')
     assert (await take(service, id_)).status_code == 204
     assert (await take(service, id_)).status_code == 204
     assert (await take(service, id_, "spokesperson")).status_code == 204
