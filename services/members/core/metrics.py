@@ -30,8 +30,14 @@ class MembersMetrics:
         self.contacts_shown = Counter(
             "sangathan_members_contacts_shown",
             "Contacts decrypted for a caller, each with a record of who read it, by route"
-            " (get, list, resolve, change).",
+            " (get, list, resolve, change, export).",
             ["via"],
+            registry=registry,
+        )
+        self.search_fields_refreshed = Counter(
+            "sangathan_members_search_fields_refreshed",
+            "Members whose search fields were derived after the fact, because a process of an earlier release"
+            " had written them.",
             registry=registry,
         )
         self.phones_confirmed = Counter(

@@ -1,7 +1,7 @@
 """The collections that all features share: members, and the record of who was shown their contacts.
 
 `members`: the fields of `Member` (`_id` for `id`; `birth_year` and `inviter_id` only if they have a value),
-`words` of the name for search, `contact` (one sealed document `{phone, email?, handles}`), `phone_index` (the
+what it is searched by (`search_fields.py`), `contact` (one sealed document `{phone, email?, handles}`), `phone_index` (the
 keyed fingerprint of the phone, unique among active members), and after a restore `contact_lost` and
 `consent_lost`, see `recovery`.
 `contact_reads`: `{_id, subject, ids, via, at, request_id}`, one for each time that someone was shown
@@ -21,11 +21,11 @@ from pymongo.errors import BulkWriteError, DuplicateKeyError
 
 from services.members.core.domain import ConsentState, Member, Status
 from services.members.core.ledger import LedgerEntry, Pair
+from services.members.core.search_fields import search_fields
 from services.shared.database import Codec, Collection, Database, Document, Migration, Session, create
 from services.shared.encryption import Ciphertext, create_key_collection
 from services.shared.errors import TransientError
 from services.shared.faults import FaultFamily, classify
-from services.shared.text import searchable_words
 
 _ENTRY: Final = Codec(LedgerEntry, omit_none=("notice_sha256", "actor", "evidence"))
 MEMBER: Final = Codec(Member, id_field="id", omit_none=("birth_year", "inviter_id"))
@@ -131,8 +131,7 @@ class ConsentLedger:
 
 
 def document_of(member: Member, contact: SealedContact | None = None) -> Document:
-    document = MEMBER.encode(member)
-    document["words"] = list(searchable_words(member.name))
+    document = MEMBER.encode(member) | search_fields(member)
     if contact is not None:
         document["contact"] = contact.ciphertext
         document["phone_index"] = contact.phone_index

@@ -2,36 +2,83 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import AsyncIterator, Sequence
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Query, Response
+from fastapi.responses import StreamingResponse
 
 from services.members.core.api import Id, Reader, member_answer, members_router
 from services.members.core.reading import CONTACTS_SCOPE
-from services.members.core.schemas import MemberShown, member_view
-from services.members.directory.schemas import Ids, Resolved, SearchParams, contact_view
+from services.members.core.schemas import MemberShown, View, member_view
+from services.members.core.store import Record
+from services.members.directory.export import WRITERS
+from services.members.directory.schemas import (
+    ExportParams,
+    Ids,
+    MemberPage,
+    Order,
+    Resolved,
+    SearchParams,
+    Total,
+    contact_view,
+)
 from services.members.directory.service import Directory
 from services.shared.http.auth import require
 from services.shared.http.body import JSON, problems
-from services.shared.http.pagination import Page, Paging
+from services.shared.http.pagination import Paging
 from services.shared.identity import Identity
 
 ContactReader = Annotated[Identity, Depends(require(CONTACTS_SCOPE))]
+Exporter = Annotated[Identity, Depends(require("members:read", CONTACTS_SCOPE))]
+EXPORTED: Final[dict[int | str, dict[str, Any]]] = {
+    200: {
+        "content": {media: {"schema": {"type": "string"}} for media in ("text/csv", "application/x-ndjson")}
+    },
+    **problems(404),
+}
 
 
 def directory_router(directory: Directory) -> APIRouter:
     router = members_router()
 
-    @router.get("", response_model=Page[MemberShown], responses=problems(404))
+    @router.get("", response_model=MemberPage, responses=problems(404))
     async def list_members(
         caller: Reader, paging: Paging, params: Annotated[SearchParams, Query()]
     ) -> Response:
-        """Members of the caller's subtree, oldest first."""
-        window = paging.window("members", params.model_dump(), (str,))
-        records = await directory.page(caller, params.search(), window.after_id, window.limit + 1)
-        page, cursor = window.cut(records, lambda record: (record.member.id,))
+        """Members of the caller's subtree, oldest first, or those whose names answer `q` best."""
+        window = paging.window("members", params.filters(), (str,))
+        search = directory.within(caller, params.search())
+        cursor: str | None = None
+        page: Sequence[Record]
+        if params.order == Order.RELEVANCE:
+            page = await directory.best(search, window.limit)
+        else:
+            records = await directory.page(search, window.after_id, window.limit + 1)
+            page, cursor = window.cut(records, lambda record: (record.member.id,))
+            if search.words and (room := window.limit - len(page)):
+                page = [*page, *await directory.similar(search, room)]
         shown = await directory.show_page(caller, page)
-        return JSON({"items": [member_view(each.member, each.contact) for each in shown], "next": cursor})
+        answer: View = {"items": [member_view(each.member, each.contact) for each in shown], "next": cursor}
+        if params.count:
+            answer["total"] = Total.of(await directory.count(search)).model_dump()
+        return JSON(answer)
+
+    @router.get("/export", response_class=StreamingResponse, responses=EXPORTED)
+    async def export_members(caller: Exporter, params: Annotated[ExportParams, Query()]) -> Response:
+        """All members that match, oldest first, with phone, e-mail and handles: CSV, or NDJSON. What it
+        writes can be imported again unchanged. Each batch of members is recorded as read; a stream that ends
+        without its last chunk is incomplete."""
+        search = directory.within(caller, params.search())
+        media_type, head, rows = WRITERS[params.format]
+
+        async def content() -> AsyncIterator[bytes]:
+            yield head()
+            async for batch in directory.export(caller, search):
+                yield rows(batch)
+
+        disposition = {"Content-Disposition": f'attachment; filename="members.{params.format}"'}
+        return StreamingResponse(content(), media_type=media_type, headers=disposition)
 
     @router.post("/resolve", response_model=Resolved)
     async def resolve(caller: ContactReader, body: Ids) -> Response:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final
+from enum import StrEnum
+from typing import Annotated, Any, Final, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from services.members.core.domain import Contact, Member, Status
-from services.members.core.schemas import MemberId, RequestBody
-from services.members.directory.store import Search
+from services.members.core.schemas import MemberId, MemberShown, RequestBody
+from services.members.directory.store import COUNTED, Search
 from services.shared.contracts.vocabulary import Gender, Language, Platform, UnitCode
+from services.shared.http.pagination import Page
 from services.shared.text import refuse, words
 
 MAX_RESOLVED: Final = 500
@@ -19,7 +21,7 @@ class Ids(RequestBody):
     ids: Annotated[list[MemberId], Field(min_length=1, max_length=MAX_RESOLVED)]
 
 
-class SearchParams(BaseModel):
+class Filters(BaseModel):
     """Filters of a list; all must match."""
 
     model_config = ConfigDict(use_enum_values=True, hide_input_in_errors=True)
@@ -30,7 +32,10 @@ class SearchParams(BaseModel):
     language: Language | None = None
     platform: Platform | None = None
     status: Status | None = None
-    q: Annotated[str | None, Field(max_length=100, description="The start of any word of the name.")] = None
+    q: Annotated[
+        str | None,
+        Field(max_length=100, description="Words of the name or their beginnings, in any script."),
+    ] = None
 
     @field_validator("q")
     @classmethod
@@ -49,6 +54,63 @@ class SearchParams(BaseModel):
             status=self.status,
             words=words(self.q or ""),
         )
+
+
+class ExportFormat(StrEnum):
+    CSV = "csv"
+    NDJSON = "ndjson"
+
+
+class Order(StrEnum):
+    JOINED = "joined"
+    RELEVANCE = "relevance"
+
+
+class SearchParams(Filters):
+    """`joined` lists all whose names begin with the words of `q`, and after the last of them, if the page has
+    room, up to 50 whose names sound like it. `relevance` answers one page: the best of both."""
+
+    order: Annotated[
+        Order, Field(description="`relevance` needs `q`, and answers one page of the best matches.")
+    ] = Order.JOINED
+    count: Annotated[
+        bool, Field(description=f"Whether to count all matches (of `q`: by beginnings) up to {COUNTED}.")
+    ] = False
+
+    @model_validator(mode="after")
+    def _ranks_names(self) -> Self:
+        if self.order == Order.RELEVANCE and self.q is None:
+            raise refuse("order=relevance needs q")
+        return self
+
+    def filters(self) -> dict[str, Any]:
+        """The part that a cursor belongs to."""
+        return self.model_dump(exclude={"order", "count"})
+
+
+class ExportParams(Filters):
+    """Filters of an export, and its format."""
+
+    format: Annotated[ExportFormat, Field(description="CSV has a byte order mark, for spreadsheets.")] = (
+        ExportFormat.CSV
+    )
+
+
+class Total(BaseModel):
+    """How many members match: exactly, or more than `count` if `exact` is false."""
+
+    count: int
+    exact: bool
+
+    @classmethod
+    def of(cls, counted: int) -> Total:
+        return cls(count=min(counted, COUNTED), exact=counted <= COUNTED)
+
+
+class MemberPage(Page[MemberShown]):
+    """`total` is only there if it was asked for."""
+
+    total: Total | None = None
 
 
 class ConsentGiven(BaseModel):

@@ -2,35 +2,78 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import replace
+from typing import Final
 
 from services.members.core.domain import Contact, Member
+from services.members.core.names import begins, likeness
 from services.members.core.reading import MemberReader, Shown
 from services.members.core.store import Record
-from services.members.directory.store import DirectoryStore, Search
+from services.members.directory.freshness import Freshness
+from services.members.directory.store import Candidate, DirectoryStore, Search
 from services.shared.identity import Identity
+
+SIMILAR: Final = 50
+"""At most this many members are added to a list because their names sound like what was asked for."""
+ALIKE: Final = 0.6
+"""The least `likeness` of a name that is answered."""
+EXPORTED: Final = 500
+"""Members per batch of an export."""
 
 
 class Directory:
-    def __init__(self, store: DirectoryStore, reader: MemberReader) -> None:
+    def __init__(self, store: DirectoryStore, reader: MemberReader, freshness: Freshness) -> None:
         self._store = store
         self._reader = reader
+        self._freshness = freshness
 
     async def get(self, caller: Identity, member_id: str) -> Shown:
         """Raises: `NotFoundError`."""
         [shown] = await self._reader.show(caller, [await self._reader.find(caller, member_id)], "get")
         return shown
 
-    async def page(self, caller: Identity, search: Search, after: str | None, limit: int) -> list[Record]:
-        """At most `limit` members after the id `after`.
+    def within(self, caller: Identity, search: Search) -> Search:
+        """The search, narrowed to the caller's subtree.
 
-        Raises: `NotFoundError` for a unit outside the caller's subtree.
+        Raises: `NotFoundError` for a unit outside it.
         """
-        return await self._store.page(replace(search, root=caller.accessible_root(search.root)), after, limit)
+        return replace(search, root=caller.accessible_root(search.root))
+
+    async def page(self, search: Search, after: str | None, limit: int) -> list[Record]:
+        """At most `limit` members after the id `after`, by id."""
+        return await self._store.page(search, after, limit, by_index=self._freshness.complete)
+
+    async def count(self, search: Search) -> int:
+        """How many members match; one more than `COUNTED` for any larger number."""
+        return await self._store.count(search, by_index=self._freshness.complete)
+
+    async def similar(self, search: Search, limit: int) -> list[Record]:
+        """Members whose names sound like the words of the search and do not begin with them, best first."""
+        asked = search.words
+        others = [each for each in await self._store.by_sound(search) if not begins(asked, each.words)]
+        return await self._records(_ranked(asked, others), min(limit, SIMILAR))
+
+    async def best(self, search: Search, limit: int) -> list[Record]:
+        """Members whose names answer the words of the search best: begin with them, or sound like them."""
+        candidates = {each.id: each for each in await self._store.by_prefix(search)}
+        candidates |= {each.id: each for each in await self._store.by_sound(search)}
+        return await self._records(_ranked(search.words, candidates.values()), limit)
 
     async def show_page(self, caller: Identity, page: Sequence[Record]) -> list[Shown]:
         return await self._reader.show(caller, page, "list")
+
+    async def export(
+        self, caller: Identity, search: Search
+    ) -> AsyncIterator[list[tuple[Member, Contact | None]]]:
+        """All members that match with their contacts, in batches, by id; a contact that cannot be opened is
+        None. Each batch is recorded as read before it is opened; nothing is held between two batches.
+        """
+        after: str | None = None
+        while records := await self.page(search, after, EXPORTED):
+            contacts = await self._reader.open_each(caller, records, "export")
+            yield [(record.member, contacts.get(record.member.id)) for record in records]
+            after = records[-1].member.id
 
     async def resolve(
         self, caller: Identity, ids: Sequence[str]
@@ -49,3 +92,14 @@ class Directory:
         contacts = await self._reader.open_each(caller, records, "resolve")
         pairs = [(found[each].member, contacts[each]) for each in asked if each in contacts]
         return pairs, [each for each in asked if each not in contacts]
+
+    async def _records(self, ids: Sequence[str], limit: int) -> list[Record]:
+        """The members with the first `limit` of `ids`, in that order."""
+        found = {record.member.id: record for record in await self._store.find_many(ids[:limit])}
+        return [found[each] for each in ids if each in found]
+
+
+def _ranked(asked: Sequence[str], candidates: Iterable[Candidate]) -> list[str]:
+    """The ids of candidates who are alike, the best first, and of equals the one registered first."""
+    scored = [(-likeness(asked, each.words), each.id) for each in candidates]
+    return [id_ for score, id_ in sorted(scored) if -score >= ALIKE]

@@ -1,16 +1,42 @@
-"""The queries that find many members."""
+"""The queries that find many members, and the indexes that they use.
+
+Pages are in the order of ids. Their indexes end with the id, and begin with the unit whose subtree is asked
+for or with what few of its members have: so a page costs the same in a small directory and a large one. The
+indexed fields (`search_fields`) say where to look; the filters themselves are on the member's own fields.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from datetime import datetime
+from typing import Any, Final, NamedTuple
 
-from services.members.core.store import Record, record_of
+from pymongo import IndexModel, UpdateOne
+
+from services.members.core.names import latin, sound_key
+from services.members.core.search_fields import COMMON, RULES, facet, is_lowest, search_fields
+from services.members.core.store import MEMBER, Record, record_of
 from services.shared.contracts.vocabulary import subtree
-from services.shared.database import Collection, Database, Document
+from services.shared.database import Collection, Database, Document, Migration
+from services.shared.identity import ALL_UNITS
 
+COUNTED: Final = 10_000
+"""Members are counted exactly up to this many."""
+CANDIDATES: Final = 200
+"""Members that each way of looking for a name may find; the best of all of them are answered."""
+_SHORTEST: Final = 3
+_EXPECTED: Final = {"$concat": [f"{RULES}:", {"$toString": "$version"}]}
+"""`searchable` of a member whose search fields are those of its version."""
 _HIGHEST: Final = "\U0010ffff"
+_Keys = list[tuple[str, int]]
+_BY_ID: Final[_Keys] = [("_id", 1)]
+_BY_UNIT: Final[_Keys] = [("units", 1), ("_id", 1)]
+_BY_LOWEST_UNIT: Final[_Keys] = [("unit", 1), ("_id", 1)]
+_BY_FACET: Final[_Keys] = [("facets", 1), ("_id", 1)]
+_BY_CHANGE: Final[_Keys] = [("updated_at", 1)]
+_BY_WORD: Final[_Keys] = [("words", 1), ("unit", 1)]
+_BY_KEY: Final[_Keys] = [("keys", 1), ("unit", 1)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +53,11 @@ class Search:
     """Beginnings of words of the name, all of which must match."""
 
 
+class Candidate(NamedTuple):
+    id: str
+    words: Sequence[str]
+
+
 class DirectoryStore:
     def __init__(self, database: Database) -> None:
         self._members: Collection = database["members"]
@@ -34,23 +65,96 @@ class DirectoryStore:
     async def find_many(self, ids: Sequence[str]) -> list[Record]:
         return [record_of(row) async for row in self._members.find({"_id": {"$in": list(ids)}})]
 
-    async def page(self, search: Search, after: str | None, limit: int) -> list[Record]:
-        """At most `limit` members after the id `after`, by id: the one order that no write disturbs."""
-        query = _query(search)
+    async def page(self, search: Search, after: str | None, limit: int, *, by_index: bool) -> list[Record]:
+        """At most `limit` members after the id `after`, by id: the one order that no write disturbs.
+
+        `by_index`: all members have their `search_fields`, so the one index that `access_path` names is used.
+        """
+        query, options = _guided(search, by_index=by_index)
         if after is not None:
             query["_id"] = {"$gt": after}
-        rows = self._members.find(query).sort("_id", 1).limit(limit)
+        rows = self._members.find(query, **options).sort("_id", 1).limit(limit)
         return [record_of(row) for row in await rows.to_list(limit)]
+
+    async def count(self, search: Search, *, by_index: bool) -> int:
+        """How many members match, `COUNTED + 1` for more."""
+        query, options = _guided(search, by_index=by_index)
+        return await self._members.count_documents(query, limit=COUNTED + 1, **options)
+
+    async def by_prefix(self, search: Search) -> list[Candidate]:
+        """Members with a word that begins with each word of the search: whole words first."""
+        return await self._candidates(_query(search), _BY_WORD)
+
+    async def by_sound(self, search: Search) -> list[Candidate]:
+        """Members whose words sound like those of the search, or begin so, in whatever script. A word of one
+        or two letters sounds like everything: nobody is found by it."""
+        if any(len(latin(word)) < _SHORTEST for word in search.words):
+            return []
+        keys = [sound_key(word) for word in search.words]
+        others = _filters(search)
+        found = await self._candidates(others | _all("keys", keys), _BY_KEY)
+        if len(found) == CANDIDATES or any(len(key) < _SHORTEST for key in keys):
+            return found
+        begun = await self._candidates(others | _all("keys", map(_beginning, keys)), _BY_KEY)
+        return list({each.id: each for each in (*found, *begun)}.values())
+
+    async def _candidates(self, query: Document, index: _Keys) -> list[Candidate]:
+        rows = self._members.find(query, {"words": 1}).hint(index).limit(CANDIDATES)
+        return [Candidate(row["_id"], row["words"]) for row in await rows.to_list(CANDIDATES)]
+
+    async def stale(self, after: str, since: datetime | None, limit: int) -> tuple[int, str | None]:
+        """Derive the `search_fields` of at most `limit` members anew who have none, or those of an earlier
+        version; answers how many, and the last one's id (None for none).
+
+        Members are taken by id from `after`; with `since`, only those changed since then.
+        """
+        query: Document = {"_id": {"$gt": after}, "$expr": {"$ne": ["$searchable", _EXPECTED]}}
+        if since is not None:
+            query["updated_at"] = {"$gte": since}
+        index = _BY_ID if since is None else _BY_CHANGE
+        rows = await self._members.find(query).hint(index).sort("_id", 1).limit(limit).to_list(limit)
+        if not rows:
+            return 0, None
+        # A change of the member meanwhile has either derived them itself, or is found by the next look.
+        writes = [
+            UpdateOne(
+                {"_id": row["_id"], "version": row["version"]}, {"$set": search_fields(MEMBER.decode(row))}
+            )
+            for row in rows
+        ]
+        await self._members.bulk_write(writes, ordered=False)
+        return len(rows), rows[-1]["_id"]
+
+
+def access_path(search: Search) -> tuple[Document, _Keys]:
+    """Where to look for the members of a search without words: a condition on what their index begins with,
+    and that index. A facet is looked up, of several the one that is likely the rarest."""
+    for field in ("role", "platform", "status", "language", "gender"):
+        value = getattr(search, field)
+        if value is not None and (field, value) not in COMMON:
+            return {"facets": facet(search.root or ALL_UNITS, field, value)}, _BY_FACET
+    if search.root is None:
+        return {}, _BY_ID
+    if is_lowest(search.root):
+        return {"unit": search.root}, _BY_LOWEST_UNIT
+    return {"units": search.root}, _BY_UNIT
+
+
+def _guided(search: Search, *, by_index: bool) -> tuple[Document, dict[str, Any]]:
+    """The query and its options; a name is left to MongoDB's planner."""
+    if search.words or not by_index:
+        return _query(search), {}
+    place, index = access_path(search)
+    return _query(search) | place, {"hint": index}
 
 
 def _query(search: Search) -> Document:
+    return _filters(search) | _all("words", [_beginning(start) for start in search.words])
+
+
+def _filters(search: Search) -> Document:
+    """All of a search but its words."""
     query: Document = {"unit": subtree(search.root)} if search.root else {}
-    # $elemMatch, or one word could satisfy the lower bound and another the upper one.
-    conditions = [
-        {"words": {"$elemMatch": {"$gte": start, "$lt": start + _HIGHEST}}} for start in search.words
-    ]
-    if conditions:
-        query["$and"] = conditions
     exact: dict[str, Any] = {
         "roles.role": search.role,
         "gender": search.gender,
@@ -58,5 +162,23 @@ def _query(search: Search) -> Document:
         "platforms": search.platform,
         "status": search.status,
     }
-    query.update({name: value for name, value in exact.items() if value is not None})
-    return query
+    return query | {name: value for name, value in exact.items() if value is not None}
+
+
+def _all(field: str, conditions: Iterable[object]) -> Document:
+    """Every condition holds for some element of an array; no condition, all documents."""
+    every = [{field: condition} for condition in conditions]
+    return {"$and": every} if every else {}
+
+
+def _beginning(start: str) -> Document:
+    # $elemMatch, or one element could satisfy the lower bound and another the upper one.
+    return {"$elemMatch": {"$gte": start, "$lt": start + _HIGHEST}}
+
+
+async def _index(database: Database) -> None:
+    await database["members"].create_indexes([IndexModel(keys) for keys in INDEXES])
+
+
+INDEXES: Final = (_BY_UNIT, _BY_FACET, _BY_KEY, _BY_CHANGE)
+MIGRATIONS: Final = (Migration("directory-0001", "indexes of the directory", _index),)

@@ -143,13 +143,20 @@ STORED = {
     "version": 1,
 }
 """The document of release 0.1, which runs beside this one during an upgrade."""
+SEARCHED = {
+    "keys": ["As", "db"],
+    "units": ["BR"],
+    "facets": ["* platform:x", "BR platform:x", "* role:booth_lead", "BR role:booth_lead"],
+    "searchable": "1:1",
+}
+"""Added by this release, and ignored by that one."""
 
 
 def test_documents_are_those_of_the_last_release() -> None:
-    assert document_of(MEMBER_IN_FULL) == STORED
+    assert document_of(MEMBER_IN_FULL) == STORED | SEARCHED
     sealed = Ciphertext(b"sealed")
     stored = document_of(MEMBER_IN_FULL, SealedContact(sealed, "index"))
-    assert stored == STORED | {"contact": sealed, "phone_index": "index"}
+    assert stored == STORED | SEARCHED | {"contact": sealed, "phone_index": "index"}
     assert record_of(stored).member == MEMBER_IN_FULL
 
 

@@ -1,0 +1,70 @@
+"""Fields of a document that are derived from its member, by which the directory finds it.
+
+`words` of the name; `keys`, how they sound (`names.py`); `units`, those whose subtrees contain the member;
+`facets`, whatever few members have (a role, a platform, an uncommon language), in each of these units; and
+`searchable`, which says from what they were derived: `<rules>:<the member's version>`.
+
+An index on `units` or `facets` finds the members of a subtree in the order of ids. It can hold one array
+only, so a facet names its unit. Each entry costs every registration, so there are none that buy nothing: a
+unit of the lowest level is found by `unit`, and a page of members who share a common value is soon found
+among all members of the subtree.
+
+A process of an earlier release changes a member without these fields: then `searchable` is not of the
+member's version, and `directory/freshness.py` derives them anew. They say where to look, never whether a
+member matches.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from services.members.core.domain import Member, Status
+from services.members.core.names import sound_key
+from services.shared.contracts.vocabulary import LEVELS, Gender, Language
+from services.shared.database import Document
+from services.shared.identity import ALL_UNITS
+from services.shared.text import searchable_words
+
+RULES: Final = 1
+"""Raised with every change of what is derived, so that it is derived anew for all members."""
+FIELDS: Final = ("words", "keys", "units", "facets", "searchable")
+COMMON: Final = frozenset(
+    {
+        *(("gender", gender.value) for gender in (Gender.FEMALE, Gender.MALE)),
+        ("language", Language.HINDI.value),
+        ("status", Status.ACTIVE.value),
+    }
+)
+"""Values that many members of any large subtree have."""
+
+
+def search_fields(member: Member) -> Document:
+    """The values of `FIELDS` for a member."""
+    words = searchable_words(member.name)
+    units = _units(member.unit)
+    values = [("gender", member.gender), ("language", member.language), ("status", member.status)]
+    values += [("platform", platform) for platform in member.platforms]
+    values += dict.fromkeys(("role", each.role) for each in member.roles)
+    uncommon = [value for value in values if value not in COMMON]
+    return {
+        "words": list(words),
+        "keys": list(dict.fromkeys(map(sound_key, words))),
+        "units": [unit for unit in units if not is_lowest(unit)],
+        "facets": [facet(unit, *value) for value in uncommon for unit in (ALL_UNITS, *units)],
+        "searchable": f"{RULES}:{member.version}",
+    }
+
+
+def facet(root: str, field: str, value: str) -> str:
+    """The facet of members of a subtree (of all: `*`) who have this value, as `BR-GAYA role:coordinator`."""
+    return f"{root} {field}:{value}"
+
+
+def is_lowest(unit: str) -> bool:
+    """Whether no unit can be below this one, so that its subtree is itself."""
+    return unit.count("-") + 1 == len(LEVELS)
+
+
+def _units(unit: str) -> list[str]:
+    """The units whose subtrees contain `unit`, from the top: `["BR", "BR-GAYA"]`."""
+    return [*(unit[:at] for at, char in enumerate(unit) if char == "-"), unit]
