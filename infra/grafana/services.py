@@ -311,6 +311,11 @@ OWN: Mapping[str, Rows] = {
                 Query(rate("sangathan_members_phones_limited_total"), "refused"),
             ),
             lines(
+                "Members of an earlier release made searchable",
+                "ops",
+                Query(rate("sangathan_members_search_fields_refreshed_total"), "members"),
+            ),
+            lines(
                 "Requests in a transaction",
                 "short",
                 *percentiles("sangathan_group_commit_writes", 'service="members"'),
