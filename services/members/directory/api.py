@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from services.members.core.api import Id, Reader, member_answer, members_router
@@ -65,19 +65,23 @@ def directory_router(directory: Directory) -> APIRouter:
         return JSON(answer)
 
     @router.get("/export", response_class=StreamingResponse, responses=EXPORTED)
-    async def export_members(caller: Exporter, params: Annotated[ExportParams, Query()]) -> Response:
+    async def export_members(
+        caller: Exporter, params: Annotated[ExportParams, Query()], request: Request
+    ) -> Response:
         """All members that match, oldest first, with phone, e-mail and handles: CSV, or NDJSON. What it
         writes can be imported again unchanged. Each batch of members is recorded as read; a stream that ends
         without its last chunk is incomplete."""
         search = directory.within(caller, params.search())
         media_type, head, rows = WRITERS[params.format]
+        disposition = {"Content-Disposition": f'attachment; filename="members.{params.format}"'}
+        if request.method == "HEAD":  # reads nobody's contact
+            return Response(media_type=media_type, headers=disposition)
 
         async def content() -> AsyncIterator[bytes]:
             yield head()
             async for batch in directory.export(caller, search):
                 yield rows(batch)
 
-        disposition = {"Content-Disposition": f'attachment; filename="members.{params.format}"'}
         return StreamingResponse(content(), media_type=media_type, headers=disposition)
 
     @router.post("/resolve", response_model=Resolved)

@@ -26,6 +26,7 @@ COUNTED: Final = 10_000
 CANDIDATES: Final = 200
 """Members that each way of looking for a name may find; the best of all of them are answered."""
 _SHORTEST: Final = 3
+_MOST_WORDS: Final = 8
 _EXPECTED: Final = {"$concat": [f"{RULES}:", {"$toString": "$version"}]}
 """`searchable` of a member whose search fields are those of its version."""
 _HIGHEST: Final = "\U0010ffff"
@@ -87,8 +88,8 @@ class DirectoryStore:
 
     async def by_sound(self, search: Search) -> list[Candidate]:
         """Members whose words sound like those of the search, or begin so, in whatever script. A word of one
-        or two letters sounds like everything: nobody is found by it."""
-        if any(len(latin(word)) < _SHORTEST for word in search.words):
+        or two letters sounds like everything, and no name has very many: nobody is found by those."""
+        if len(search.words) > _MOST_WORDS or any(len(latin(word)) < _SHORTEST for word in search.words):
             return []
         keys = [sound_key(word) for word in search.words]
         others = _filters(search)

@@ -110,6 +110,14 @@ async def test_each_batch_is_recorded_and_a_contact_that_does_not_open_is_empty(
     assert {read["via"] for read in reads} == {"export"}
 
 
+async def test_a_head_reads_nothing(service: Service) -> None:
+    await service.register()
+    answer = await service.http.head(PATH)
+    assert (answer.status_code, answer.content) == (200, b"")
+    assert answer.headers["content-type"] == "text/csv; charset=utf-8"
+    assert await service.db["contact_reads"].count_documents({}) == 0
+
+
 async def test_who_may_export(service: Service) -> None:
     here, there = await service.register(), await service.register(unit="BR-GAYA")
     for scopes, unit, params, status in (
