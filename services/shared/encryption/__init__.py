@@ -5,6 +5,7 @@ from __future__ import annotations
 from bson.binary import Binary
 
 from services.shared.encryption.vault import (
+    OVERHEAD,
     MasterKeys,
     Vault,
     create_key_collection,
@@ -14,4 +15,4 @@ from services.shared.encryption.vault import (
 Ciphertext = Binary
 """A sealed document as MongoDB stores it."""
 
-__all__ = ["Ciphertext", "MasterKeys", "Vault", "create_key_collection", "is_sealed_with"]
+__all__ = ["OVERHEAD", "Ciphertext", "MasterKeys", "Vault", "create_key_collection", "is_sealed_with"]

@@ -54,6 +54,8 @@ _KEY_END: Final = 17
 _NONCE_END: Final = 29
 """Layout of a sealed document: 1 byte of format, 16 of data key id, 12 of nonce, then the ciphertext with its
 16-byte tag."""
+OVERHEAD: Final = _NONCE_END + 16
+"""Bytes by which a ciphertext is longer than what was sealed."""
 
 _LIBMONGOCRYPT: Final = 6
 """BSON binary subtype of values that libmongocrypt sealed (BSON specification: "encrypted BSON value")."""
@@ -111,6 +113,18 @@ class Vault:
         owner, or when its master key is not configured.
         """
         return [await self._open(owner, one) for owner, one in sealed]
+
+    async def seal_bytes(self, owner: str, content: bytes) -> bytes:
+        """The ciphertext of any bytes, `OVERHEAD` longer than they are."""
+        key = bytes(await self.current_key())
+        return _seal_bytes(await self._cipher(key), key, owner, content)
+
+    async def open_bytes(self, owner: str, sealed: bytes) -> bytes:
+        """The bytes that `seal_bytes` sealed.
+
+        Raises: `pymongo.errors.EncryptionError`, as `open` does.
+        """
+        return _open_bytes(await self._cipher(sealed[1:_KEY_END]), owner, sealed)
 
     async def current_key(self) -> Binary:
         """The id of the newest data key; the first call on a new database makes one."""
@@ -209,19 +223,26 @@ def is_sealed_with(key: Binary, sealed: Binary) -> bool:
 
 
 def _seal(cipher: AESGCM, key: bytes, owner: str, document: Document) -> Binary:
+    return Binary(_seal_bytes(cipher, key, owner, bson.encode(document)), USER_DEFINED_SUBTYPE)
+
+
+def _seal_bytes(cipher: AESGCM, key: bytes, owner: str, content: bytes) -> bytes:
     head, nonce = _FORM + key, os.urandom(_NONCE_END - _KEY_END)
-    sealed = cipher.encrypt(nonce, bson.encode(document), head + owner.encode())
-    return Binary(head + nonce + sealed, USER_DEFINED_SUBTYPE)
+    return head + nonce + cipher.encrypt(nonce, content, head + owner.encode())
 
 
 def _open(cipher: AESGCM, owner: str, sealed: bytes) -> Document:
     """Raises: `EncryptionError`."""
+    return bson.decode(_open_bytes(cipher, owner, sealed), _READABLE)
+
+
+def _open_bytes(cipher: AESGCM, owner: str, sealed: bytes) -> bytes:
+    """Raises: `EncryptionError`."""
     head, nonce = sealed[:_KEY_END], sealed[_KEY_END:_NONCE_END]
     try:
-        document = cipher.decrypt(nonce, sealed[_NONCE_END:], head + owner.encode())
+        return cipher.decrypt(nonce, sealed[_NONCE_END:], head + owner.encode())
     except (InvalidTag, ValueError) as error:  # ValueError: too short for a nonce
         raise EncryptionError(error) from error
-    return bson.decode(document, _READABLE)
 
 
 def _provider(name: str) -> str:

@@ -1,6 +1,9 @@
 """Inputs too big for a job's document, such as a CSV of a million rows: one file per job, under the job's id,
 in GridFS.
 
+An input that holds personal data is sealed with the service's vault, piece by piece, so that any part of it
+can be read without the rest.
+
 A file is stored before its job is added, and deleted when the job ends. Whatever is left over, because a
 process died in between, is found by `sweep`.
 """
@@ -11,12 +14,14 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from datetime import timedelta
+from typing import Final
 
 from gridfs.errors import NoFile
 from pymongo import IndexModel
 
 from services.shared.clock import Clock
 from services.shared.database import Bucket, Collection, Database, bucket, create
+from services.shared.encryption import OVERHEAD, Vault
 from services.shared.jobs.job import ENDED
 from services.shared.loops import Pace, Turn, poll_loop
 
@@ -24,6 +29,9 @@ BUCKET = "job_inputs"
 ORPHANED_AFTER = timedelta(days=1)
 """A file without a job is kept this long: its upload may still be going on."""
 SWEEP_SECONDS = 600.0
+PIECE_BYTES: Final = 64 * 1024
+"""Length of the pieces that a sealed input is sealed in."""
+_SEALED_BYTES: Final = PIECE_BYTES + OVERHEAD
 
 
 class Inputs:
@@ -42,8 +50,9 @@ class Inputs:
         composed."""
         return bucket(self._database, BUCKET)
 
-    async def store(self, job_id: str, content: AsyncIterator[bytes]) -> int:
+    async def store(self, job_id: str, content: AsyncIterator[bytes], vault: Vault | None = None) -> int:
         """Keep the whole of `content` as the input of a job that is added next; answers its length in bytes.
+        With `vault` it is sealed, and only read with that vault.
 
         Raises: whatever `content` raises, after which nothing is kept; `FileExists` when the job has an input
         already.
@@ -51,23 +60,42 @@ class Inputs:
         file = self._bucket.open_upload_stream_with_id(job_id, job_id)
         length = 0
         try:
-            async for piece in content:
-                await file.write(piece)
+            n = 0
+            async for piece in content if vault is None else _in_pieces(content):
+                await file.write(piece if vault is None else await vault.seal_bytes(f"{job_id}/{n}", piece))
                 length += len(piece)
+                n += 1
         except BaseException:
             await file.abort()
             raise
         await file.close()
         return length
 
-    async def read(self, job_id: str, offset: int, size: int) -> bytes:
+    async def read(self, job_id: str, offset: int, size: int, vault: Vault | None = None) -> bytes:
         """At most `size` bytes that begin at `offset`; `b""` at the end.
 
-        Raises: `NoFile` when the job has no input.
+        Raises: `NoFile` when the job has no input; `EncryptionError` when a sealed one was tampered with.
         """
-        file = await self._bucket.open_download_stream(job_id)
-        file.seek(offset)
-        return bytes(await file.read(size))
+        if vault is None:
+            return await self._stored(job_id, offset, size)
+        first, last = offset // PIECE_BYTES, (offset + size - 1) // PIECE_BYTES
+        sealed = await self._stored(job_id, first * _SEALED_BYTES, (last - first + 1) * _SEALED_BYTES)
+        pieces = [sealed[at : at + _SEALED_BYTES] for at in range(0, len(sealed), _SEALED_BYTES)]
+        opened = [await vault.open_bytes(f"{job_id}/{first + n}", piece) for n, piece in enumerate(pieces)]
+        start = offset - first * PIECE_BYTES
+        return b"".join(opened)[start : start + size]
+
+    async def _stored(self, job_id: str, offset: int, size: int) -> bytes:
+        """The bytes as stored. Not by a download stream: its cursor fetches up to 16 MB for each read."""
+        file = await self._files.find_one({"_id": job_id}, {"chunkSize": 1})
+        if file is None:
+            raise NoFile(f"no input of job {job_id}")
+        length: int = file["chunkSize"]
+        first, last = offset // length, (offset + size - 1) // length
+        query = {"files_id": job_id, "n": {"$gte": first, "$lte": last}}
+        rows = await self._chunks.find(query, {"data": 1}).sort("n", 1).to_list(None)
+        start = offset - first * length
+        return b"".join(row["data"] for row in rows)[start : start + size]
 
     async def delete(self, job_id: str) -> None:
         """Delete the job's input, if it has one."""
@@ -101,6 +129,19 @@ class Inputs:
         file = await self._files.find_one({"_id": job_id}, {"uploadDate": 1})
         begun = chunk["_id"].generation_time if chunk else file["uploadDate"] if file else self._clock.now()
         return bool(begun < self._clock.now() - ORPHANED_AFTER)
+
+
+async def _in_pieces(content: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The same bytes in pieces of `PIECE_BYTES`; only the last may be shorter."""
+    kept = bytearray()
+    async for part in content:
+        kept += part
+        whole = len(kept) - len(kept) % PIECE_BYTES
+        for at in range(0, whole, PIECE_BYTES):
+            yield bytes(kept[at : at + PIECE_BYTES])
+        del kept[:whole]
+    if kept:
+        yield bytes(kept)
 
 
 async def create_inputs(database: Database) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 
 import pytest
-from pymongo.errors import WriteError
+from pymongo.errors import EncryptionError, WriteError
 
+from services.shared.encryption import OVERHEAD, Vault, create_key_collection
 from services.shared.identity import Identity
 from services.shared.jobs import Job, JobEndedError
 from services.shared.jobs.claims import UNCLAIMED, Claims
+from services.shared.jobs.inputs import PIECE_BYTES
 from services.shared.messaging import UnitOfWork
 from tests.integration.jobs.conftest import ANYBODY, Desk
 
@@ -140,6 +143,28 @@ async def test_a_big_input_is_read_on_from_an_offset_and_deleted_with_its_job(de
     await desk.until("import-1", "succeeded")
     await desk.halt()
     assert await kept(desk) == set()
+
+
+async def test_a_sealed_input_is_read_from_any_offset_and_lies_nowhere_in_the_clear(desk: Desk) -> None:
+    await create_key_collection(desk.db)
+    vault = Vault(desk.client, desk.db, {"first": secrets.token_bytes(96)})
+    content = b"Asha Devi,9812345678\n" * 20_000
+    inputs = desk.jobs.inputs
+    assert await inputs.store("import-1", pieces(content, 100_001), vault) == len(content)
+    for offset, size in ((0, 10), (PIECE_BYTES - 5, 10), (PIECE_BYTES, PIECE_BYTES), (70_000, 200_000)):
+        assert await inputs.read("import-1", offset, size, vault) == content[offset : offset + size]
+    assert await inputs.read("import-1", len(content) - 3, 400_000, vault) == content[-3:]
+    assert await inputs.read("import-1", len(content), 10, vault) == b""
+    assert b"Asha" not in await inputs.read("import-1", 0, 1_000_000)
+
+    raw = await inputs.read("import-1", 0, 1_000_000)
+    sealed = PIECE_BYTES + OVERHEAD
+    swapped = raw[sealed : 2 * sealed] + raw[:sealed] + raw[2 * sealed :]
+    await inputs.delete("import-1")
+    await inputs.store("import-1", pieces(swapped, 100_000))
+    with pytest.raises(EncryptionError):
+        await inputs.read("import-1", 0, 10, vault)
+    await vault.close()
 
 
 async def test_an_upload_that_fails_leaves_nothing(desk: Desk) -> None:
