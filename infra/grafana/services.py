@@ -298,6 +298,9 @@ OWN: Mapping[str, Rows] = {
                 "Roles: longest overdue",
                 "s",
                 Query("max(sangathan_members_roles_overdue_seconds)", "overdue"),
+                "Rows of imports",
+                "ops",
+                Query(rate("sangathan_members_import_rows_total", "outcome"), "{{outcome}}"),
             ),
             lines(
                 "Contacts shown",

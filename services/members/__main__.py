@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+from rich.console import Console
 
 from services.members.app import build
+from services.members.imports.command import CommandError, ImportCommand
 from services.members.recovery.rebuild_plan import plan
 from services.members.recovery.snapshots import SOURCES
 from services.members.settings import MembersSettings
+from services.shared.operations.cli.target import OpsError, find
 from services.shared.operations.commands import commands
+from services.shared.operations.progress import Meter
 from services.shared.operations.rotation import Sealed, rotate_keys
 
 SEALED: Final = (Sealed("members", "contact", "contacts"),)
+
+ROWS_REFUSED: Final = 3
+"""Exit status of an import some of whose rows were not applied."""
 
 cli = commands(MembersSettings.load, build, plan=plan, sources=SOURCES)
 
@@ -23,6 +34,36 @@ def rotate() -> None:
     settings = MembersSettings.load()
     migrations = build(settings).migrations
     asyncio.run(rotate_keys(settings, settings.master_keys, migrations, SEALED, print))
+
+
+@cli.command("imports")
+def import_file(
+    file: Annotated[Path, typer.Argument(help="CSV, or NDJSON if its name ends in .ndjson or .jsonl.")],
+    plan_only: Annotated[bool, typer.Option("--plan", help="Show the plan; write nothing.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Apply the plan without asking.")] = False,
+    unit: Annotated[str | None, typer.Option(help="Unit of new members whose row names none.")] = None,
+    mapping: Annotated[str | None, typer.Option(help='JSON, such as {"Mob 1": "phone"}.')] = None,
+    announce: Annotated[str, typer.Option(help="none, or welcome: greet new members.")] = "none",
+    url: Annotated[str | None, typer.Option(help="Default: SANGATHAN_MEMBERS_URL, else stack.json.")] = None,
+    directory: Annotated[Path, typer.Option("--dir", help="Directory of stack.json.")] = Path(".local"),
+) -> None:
+    """Import members from a file through the running service: show the plan, ask, apply. Exits with 3 when
+    rows were refused; they are written beside the file, to be mended."""
+    query = {"unit": unit, "mapping": mapping, "announce": announce}
+    console = Console(soft_wrap=True)
+    try:
+        target = find("members", url, directory)
+        command = ImportCommand(target.url, target.token, console, partial(Meter, console))
+        clean = command.run(
+            file,
+            {name: value for name, value in query.items() if value is not None},
+            only_plan=plan_only,
+            agreed=lambda question: yes or typer.confirm(question),
+        )
+    except (OpsError, CommandError) as error:
+        raise SystemExit(f"error: {error}") from None
+    if not clean:
+        raise SystemExit(ROWS_REFUSED)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from infra.local.broker import BROKERS
-from tests.bench import capacity, consume, idle, ingest, jobs, latency, poison, relay, report, search, size
+from tests.bench import capacity, consume, idle, imports, ingest, jobs, latency, poison, relay, report, search, size
 from tests.bench.environment import Environment, environment
 from tests.bench.figures import Ratio, least_disturbed
 
@@ -31,6 +31,7 @@ BENCHES: dict[str, Bench] = {
     "relay": relay.measure,
     "jobs": jobs.measure,
     "search": search.measure,
+    "imports": imports.measure,
     "size": size.measure,
     "latency": latency.measure,
     "idle": idle.measure,

@@ -30,6 +30,7 @@ class Server:
 
     port: int
     pid: int
+    database: str
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ async def server(env: Environment) -> AsyncIterator[Server]:
     }
     async with process(env, "members", "-m", "tests.bench.server", variables=settings) as child:
         await timed_until_true(lambda: answers(port, "/readyz"), seconds=60)
-        yield Server(port, child.pid)
+        yield Server(port, child.pid, prefix.rstrip("."))
 
 
 async def send(env: Environment, to: Server, path: str, start: int, count: int) -> Posted:

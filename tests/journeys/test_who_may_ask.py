@@ -82,6 +82,7 @@ def jobs(service: str) -> dict[str, Route]:
 
 PERSON = {"name": "Asha", "phone": "+919876512345", "unit": UNIT}
 CSV = f"code,level,name_en,name_hi\n{UNIT}-B9,block,B,B\n".encode()
+PEOPLE = b"name,phone\nAsha,9876512346\n"
 NAMES = {"en": "Ask", "hi": "Ask"}
 CONSENT = "/v1/members/{id}/consents/broadcast/sms"
 EVIDENCE = {"notice": "ask", "language": "hi", "evidence": "form 1"}
@@ -109,6 +110,16 @@ TABLE: Final[dict[str, dict[str, Route]]] = {
         "GET /v1/members/{id}/roles": Route("members:read"),
         "GET /v1/units/{code}/officers": Route("members:read"),
         "DELETE /v1/members/{id}": Route("members:write"),
+        "POST /v1/imports": Route(
+            "members:write contacts:read",
+            path=f"/v1/imports?unit={UNIT}",
+            send=lambda: {"content": PEOPLE, "headers": {"content-type": "text/csv"}},
+        ),
+        "GET /v1/imports": Route("members:read"),
+        "GET /v1/imports/{id}": Route("members:read"),
+        "GET /v1/imports/{id}/rows": Route("members:read"),
+        "GET /v1/imports/{id}/errors": Route("members:write contacts:read"),
+        "POST /v1/imports/{id}/apply": Route("members:write contacts:read"),
         **jobs("members"),
         **STATUS,
         **OF_OWNERS,
@@ -165,7 +176,7 @@ class Asking:
     def call(self, service: str, line: str, scopes: object, unit: str | None) -> httpx2.Response:
         method, template = line.split()
         route = TABLE[service][line]
-        kind = "members" if template.startswith("/v1/members") else service
+        kind = template.split("/")[2] if template.startswith(("/v1/members", "/v1/imports")) else service
         id_ = self._job if "/jobs/" in template else self._ids.get(kind, "")
         if "/ops/" in template:
             id_ = "sangathan.members:0:999999999"
@@ -194,6 +205,9 @@ async def asking(stack: LocalStack) -> AsyncIterator[Asking]:
                 await asyncio.sleep(0.05)
             raise AssertionError(f"nothing at {path}")
 
+        async def state(made: str) -> object:
+            return (await client.get(f"{stack.urls['members']}/v1/imports/{made}")).json()["state"]
+
         groups = stack.urls["groups"]
         for code, level in (("QA", "state"), (UNIT, "district"), (ELSEWHERE, "district")):
             body = {"level": level, "name": NAMES}
@@ -215,7 +229,19 @@ async def asking(stack: LocalStack) -> AsyncIterator[Asking]:
             headers=own,
         )
         assert job.status_code == 202, job.text
-        ids = {"members": member, "groups": placed["group_id"], "notifications": notification["id"]}
+        own |= {"authorization": f"Bearer {stack.mint('members:write contacts:read', UNIT)}"}
+        members = stack.urls["members"]
+        sent = await client.post(f"{members}/v1/imports?unit={UNIT}", content=PEOPLE, headers=own)
+        assert sent.status_code == 202, sent.text
+        made = sent.json()["id"]
+        while await state(made) == "planning":  # noqa: ASYNC110 (it is planned by another process)
+            await asyncio.sleep(0.05)
+        ids = {
+            "members": member,
+            "imports": made,
+            "groups": placed["group_id"],
+            "notifications": notification["id"],
+        }
         asking = Asking(stack, ids, job.json()["id"])
         yield asking
         asking.close()

@@ -1,56 +1,112 @@
-"""Changes of one member that are decided and written in one transaction, so that none is lost to a race."""
+"""The rules of changing, moving and leaving; each change of a member is one version and one event."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
 
-from services.members.core.domain import Member
-from services.members.core.store import MemberStore
-from services.shared.contracts.base import Step
-from services.shared.errors import NotFoundError, StaleVersionError
-from services.shared.identity import Identity
-from services.shared.messaging import Origin, Outbox, UnitOfWork
-
-Decide = Callable[[Member, UnitOfWork], Awaitable[Step[Member]]]
-"""Decides about the member as it is now; may read and write more in the same transaction, and may run
-several times."""
+from services.members.core.domain import Contact, Member, Status
+from services.shared.contracts.base import Numbered, Step
+from services.shared.contracts.members import MemberLeft, MemberMoved, MemberUpdated
+from services.shared.contracts.vocabulary import Gender
 
 
-class MemberChanges:
-    def __init__(self, outbox: Outbox, store: MemberStore) -> None:
-        self._outbox = outbox
-        self._store = store
+class HasLeftError(Exception):
+    """A member who left cannot be changed; the person may join again, as a new member."""
 
-    async def change(
-        self,
-        member_id: str,
-        decide: Decide,
-        origin: Origin,
-        *,
-        caller: Identity | None = None,
-        version: int | None = None,
-    ) -> Member:
-        """The member after `decide`. A change of the same member meanwhile makes the transaction run again.
 
-        `caller` None: the service itself changes the member. `version`: the one that the caller has seen.
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """A member with the contact opened."""
 
-        Raises: `NotFoundError`, `StaleVersionError`; whatever `decide` raises.
-        """
+    member: Member
+    contact: Contact
 
-        async def write(work: UnitOfWork) -> Member:
-            record = await self._store.find(member_id, work.session)
-            if record is None:
-                raise NotFoundError
-            member = record.member
-            if caller is not None:
-                caller.check_access(member.unit)
-            if version is not None and version != member.version:
-                raise StaleVersionError
-            step = await decide(member, work)
-            if step.events:
-                saved = await self._store.save(step.state, work.session)
-                assert saved, "what the transaction has read, it can write or must run again"
-                work.stage_all(step.events, origin)
-            return step.state
 
-        return await self._outbox.transact(write)
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """New values; None leaves a field as it is. `removed` names optional fields to be removed."""
+
+    name: str | None = None
+    gender: str | None = None
+    language: str | None = None
+    birth_year: int | None = None
+    phone: str | None = None
+    email: str | None = None
+    handles: Mapping[str, str] | None = None
+    removed: frozenset[str] = frozenset()
+
+    @property
+    def name_address(self) -> bool:
+        return bool(self.phone or self.email or "email" in self.removed)
+
+    @property
+    def name_contact(self) -> bool:
+        return self.name_address or self.handles is not None
+
+
+def update(profile: Profile, changes: Changes, now: datetime, *, sees_contact: bool) -> Step[Profile]:
+    """A caller who does not see the contact makes a new version by naming any of it, changed or not.
+    Otherwise a guess would be confirmed by nothing having changed.
+
+    Raises: `HasLeftError`.
+    """
+    member, contact = profile.member, profile.contact
+    _check_active(member)
+    new_contact = Contact(
+        phone=changes.phone or contact.phone,
+        email=None if "email" in changes.removed else changes.email or contact.email,
+        handles=contact.handles if changes.handles is None else changes.handles,
+    )
+    new = replace(
+        member,
+        name=changes.name or member.name,
+        gender=changes.gender or member.gender,
+        language=changes.language or member.language,
+        birth_year=None if "birth_year" in changes.removed else changes.birth_year or member.birth_year,
+        platforms=tuple(new_contact.handles),
+    )
+    guessed = changes.name_contact and not sees_contact
+    if new == member and new_contact == contact and not guessed:
+        return Step(profile)
+    before = (member.name, contact.phone, contact.email)
+    after = (new.name, new_contact.phone, new_contact.email)
+    contact_changed = after != before or (guessed and changes.name_address)
+    event = MemberUpdated(
+        member_id=member.id,
+        unit=member.unit,
+        gender=Gender(new.gender),
+        language=new.language,
+        platforms=new.platforms,
+        contact_changed=contact_changed,
+    )
+    new = _next(new, now)
+    return Step(Profile(new, new_contact), (Numbered(event, new.version),))
+
+
+def move(member: Member, unit: str, now: datetime) -> Step[Member]:
+    """Raises: `HasLeftError`."""
+    _check_active(member)
+    if unit == member.unit:
+        return Step(member)
+    event = MemberMoved(member_id=member.id, from_unit=member.unit, unit=unit)
+    new = _next(replace(member, unit=unit), now)
+    return Step(new, (Numbered(event, new.version),))
+
+
+def leave(member: Member, now: datetime) -> Step[Member]:
+    """Leaving twice changes nothing."""
+    if member.status == Status.LEFT:
+        return Step(member)
+    new = _next(replace(member, status=Status.LEFT.value), now)
+    return Step(new, (Numbered(MemberLeft(member_id=member.id, unit=member.unit), new.version),))
+
+
+def _check_active(member: Member) -> None:
+    if member.status != Status.ACTIVE:
+        raise HasLeftError
+
+
+def _next(member: Member, now: datetime) -> Member:
+    return replace(member, version=member.version + 1, updated_at=now)

@@ -79,6 +79,10 @@ class Member:
     consents: tuple[Consent, ...] = ()
     status: str = Status.ACTIVE.value
     inviter_id: str | None = None
+    origin: str | None = None
+    """`import` for a member who came with an import, None for one who was registered."""
+    announced: bool | None = None
+    """False for a member whom nobody is to welcome, because the import announced nothing."""
     joined_at: datetime
     updated_at: datetime
     version: int = 1

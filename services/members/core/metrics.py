@@ -27,6 +27,13 @@ class MembersMetrics:
             ["purpose", "state"],
             registry=registry,
         )
+        self.import_rows = Counter(
+            "sangathan_members_import_rows",
+            "Rows of imports by outcome: planned as new, changed, unchanged, duplicate or refused;"
+            " applied as created, updated or set_aside.",
+            ["outcome"],
+            registry=registry,
+        )
         self.contacts_shown = Counter(
             "sangathan_members_contacts_shown",
             "Contacts decrypted for a caller, each with a record of who read it, by route"
@@ -43,7 +50,7 @@ class MembersMetrics:
         self.phones_confirmed = Counter(
             "sangathan_members_phones_confirmed",
             "Callers told that an active member has a phone, each with a record of it, by what asked"
-            " (phone_of_registration, phone_of_change).",
+            " (phone_of_registration, phone_of_change, phone_of_import).",
             ["via"],
             registry=registry,
         )

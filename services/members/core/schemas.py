@@ -134,6 +134,7 @@ class MemberShown(BaseModel):
     consents: list[ConsentShown]
     status: str
     inviter_id: str | None
+    origin: str
     joined_at: datetime
     updated_at: datetime
     version: int
@@ -149,6 +150,8 @@ def member_view(member: Member, contact: Contact | None) -> View:
         view["phone"] = contact.phone
         view["email"] = contact.email
     view |= _values(member)
+    view["origin"] = member.origin or "registration"
+    del view["announced"]
     view["platforms"] = _platforms(member.platforms, contact)
     return view
 

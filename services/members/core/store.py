@@ -1,9 +1,9 @@
 """The collections that all features share: members, and the record of who was shown their contacts.
 
-`members`: the fields of `Member` (`_id` for `id`; `birth_year` and `inviter_id` only if they have a value),
-what it is searched by (`search_fields.py`), `contact` (one sealed document `{phone, email?, handles}`),
-`phone_index` (the keyed fingerprint of the phone, unique among active members), and after a restore
-`contact_lost` and `consent_lost`, see `recovery`.
+`members`: the fields of `Member` (`_id` for `id`; `birth_year`, `inviter_id`, `origin` and `announced` only
+if they have a value), what it is searched by (`search_fields.py`), `contact` (one sealed document `{phone,
+email?, handles}`), `phone_index` (the keyed fingerprint of the phone, unique among active members), and
+after a restore `contact_lost` and `consent_lost`, see `recovery`.
 `contact_reads`: `{_id, subject, ids, via, at, request_id}`, one for each time that someone was shown
 contacts, or was told that a phone is that of an active member.
 `consent_ledger`: `LedgerEntry`, one for each change of a consent; see `ledger` for those of a registration.
@@ -28,7 +28,7 @@ from services.shared.errors import TransientError
 from services.shared.faults import FaultFamily, classify
 
 _ENTRY: Final = Codec(LedgerEntry, omit_none=("notice_sha256", "actor", "evidence"))
-MEMBER: Final = Codec(Member, id_field="id", omit_none=("birth_year", "inviter_id"))
+MEMBER: Final = Codec(Member, id_field="id", omit_none=("birth_year", "inviter_id", "origin", "announced"))
 
 
 class DuplicateError(TransientError):

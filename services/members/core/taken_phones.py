@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 from services.members.core.errors import asked_too_often, phone_already_registered
@@ -19,7 +20,7 @@ from services.shared.clock import Clock
 from services.shared.errors import ConflictError
 from services.shared.identity import Identity
 
-Via: TypeAlias = Literal["phone_of_registration", "phone_of_change"]
+Via: TypeAlias = Literal["phone_of_registration", "phone_of_change", "phone_of_import"]
 MAX_SUBJECTS: Final = 4096
 """Subjects that are remembered; of more, the one that asked least recently is forgotten."""
 MAX_TOLD: Final = 16
@@ -48,9 +49,9 @@ class AnswerLimit:
         self._seconds_each = 3600 / per_hour
         self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
 
-    def wait_seconds(self, subject: str) -> int:
-        """Seconds until the subject may have another answer; 0 if it may now."""
-        missing = 1 - self._now_left(subject)
+    def wait_seconds(self, subject: str, answers: int = 1) -> int:
+        """Seconds until the subject may have so many answers; 0 if it may now."""
+        missing = answers - self._now_left(subject)
         return max(0, math.ceil(round(missing * self._seconds_each, 3)))
 
     def take(self, subject: str, member_id: str) -> None:
@@ -80,15 +81,20 @@ class TakenPhones:
         self._limit = limit
         self._metrics = metrics
 
-    def check_may_ask(self, caller: Identity) -> None:
-        """Before every request that would be told of a taken phone. Raises: `TooManyError`."""
-        if wait := self._limit.wait_seconds(caller.subject):
+    def check_may_ask(self, caller: Identity, phones: int = 1) -> None:
+        """Before every request that would be told of taken phones. Raises: `TooManyError`."""
+        if wait := self._limit.wait_seconds(caller.subject, phones):
             self._metrics.phones_limited.inc()
             raise asked_too_often(wait)
 
     async def refuse(self, caller: Identity, member_id: str, unit: str, via: Via) -> ConflictError:
         """The error that tells `caller` of the member who has the phone; recorded before it is raised."""
-        self._limit.take(caller.subject, member_id)
-        await self._reader.record(caller, [member_id], via)
-        self._metrics.phones_confirmed.labels(via).inc()
+        await self.record(caller, [member_id], via)
         return phone_already_registered(caller, member_id, unit)
+
+    async def record(self, caller: Identity, member_ids: Sequence[str], via: Via) -> None:
+        """Record that `caller` is told that these members have the phones asked for."""
+        for member_id in member_ids:
+            self._limit.take(caller.subject, member_id)
+        await self._reader.record(caller, member_ids, via)
+        self._metrics.phones_confirmed.labels(via).inc(len(member_ids))

@@ -141,7 +141,8 @@ class Resolved(BaseModel):
 
 
 def contact_view(member: Member, contact: Contact) -> dict[str, Any]:
-    """The values of a `ContactShown`: all that another service needs to write to a member."""
+    """The values of a `ContactShown`: all that another service needs to write to a member. Whoever came with
+    an import that announced nothing is not welcomed, whatever they consented to."""
     return {
         "id": member.id,
         "name": member.name,
@@ -151,6 +152,8 @@ def contact_view(member: Member, contact: Contact) -> dict[str, Any]:
         "status": member.status,
         "unit": member.unit,
         "consents": [
-            {"purpose": c.purpose, "channel": c.channel} for c in member.consents if c.state == "given"
+            {"purpose": c.purpose, "channel": c.channel}
+            for c in member.consents
+            if c.state == "given" and (c.purpose != Purpose.WELCOME or member.announced is not False)
         ],
     }

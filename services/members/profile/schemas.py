@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from services.members.core.changing import Changes
 from services.members.core.schemas import (
     BirthYear,
     Email,
@@ -10,7 +11,6 @@ from services.members.core.schemas import (
     RequestBody,
     handles_by_platform,
 )
-from services.members.profile.domain import Changes
 from services.shared.contracts.vocabulary import Gender, Language, UnitCode
 from services.shared.http.body import ABSENT
 from services.shared.text import Name

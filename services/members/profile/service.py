@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Final, ParamSpec, TypeVar
 
+from services.members.core import changing
+from services.members.core.changing import Changes, HasLeftError, Profile
 from services.members.core.core import Core
 from services.members.core.domain import Contact, Member, is_plausible_birth_year
 from services.members.core.errors import (
@@ -15,8 +17,6 @@ from services.members.core.errors import (
 )
 from services.members.core.reading import CONTACTS_SCOPE
 from services.members.core.store import DuplicateError, Record, SealedContact
-from services.members.profile import domain
-from services.members.profile.domain import Changes, HasLeftError, Profile
 from services.shared.contracts.base import Numbered, Step
 from services.shared.errors import ConflictError, StaleVersionError
 from services.shared.identity import Identity
@@ -55,7 +55,7 @@ class Profiles:
         [contact] = await self._contacts.open([record])
         sees_contact = caller.has_scope(CONTACTS_SCOPE)
         profile = Profile(record.member, contact)
-        new, events = _decide(domain.update, profile, changes, now, sees_contact=sees_contact)
+        new, events = _decide(changing.update, profile, changes, now, sees_contact=sees_contact)
         if not events:
             return record
         sealed = None
@@ -83,7 +83,7 @@ class Profiles:
             caller,
             member_id,
             version,
-            lambda member: domain.move(member, unit, self._clock.now()),
+            lambda member: changing.move(member, unit, self._clock.now()),
             origin,
             "moved",
         )
@@ -97,7 +97,7 @@ class Profiles:
             caller,
             member_id,
             version,
-            lambda member: domain.leave(member, self._clock.now()),
+            lambda member: changing.leave(member, self._clock.now()),
             origin,
             "left",
         )

@@ -21,7 +21,8 @@ def member(row: Document) -> tuple[MemberSnapshot, int]:
     """
     copied = {name: row[name] for name in _COPIED if name in row}
     copied["roles"] = [role["role"] for role in row["roles"]]
-    channels = agreed_channels([Consent(**consent) for consent in row["consents"]])
+    welcome = row.get("announced", True)
+    channels = agreed_channels([Consent(**consent) for consent in row["consents"]]) if welcome else ()
     return MemberSnapshot(**copied, member_id=row["_id"], channels=channels), row["version"]
 
 

@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from services.members.core.domain import Contact
+from services.members.core.joining import Application
 from services.members.core.schemas import (
     BirthYear,
     Email,
@@ -17,7 +18,6 @@ from services.members.core.schemas import (
     RequestBody,
     handles_by_platform,
 )
-from services.members.registration.domain import Application
 from services.shared.contracts.vocabulary import Channel, Gender, Language, Purpose, UnitCode
 from services.shared.text import Name, refuse
 

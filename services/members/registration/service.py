@@ -19,8 +19,8 @@ from services.members.core.errors import (
     unit_not_found,
     unknown_inviter,
 )
+from services.members.core.joining import Application, join
 from services.members.core.store import DuplicateError, document_of, record_of
-from services.members.registration.domain import Application, join
 from services.members.registration.store import AnswerStore, answer_of
 from services.shared.contracts.base import Step
 from services.shared.database import Document

@@ -44,6 +44,8 @@ class Recipient:
     """The channels that the events say were consented to: without one, no message is made."""
     consent_sequence: int = 0
     """The change of consent that `channels` are from; 0 while none was heard."""
+    announced: bool = True
+    """False for a member who came with an import that announced nothing: they get no welcome."""
     group_id: str | None = None
     placement_sequence: int = 0
 
@@ -67,7 +69,8 @@ def learn(known: Recipient, event: Event, sequence: int) -> Recipient:
             # tells of: the members service decides about it in the end. A change of consent came later.
             told = known.channels if known.joined else ()
             channels = known.channels if known.consent_sequence else told or event.channels
-            after = replace(heard, joined=True, channels=channels)
+            announced = (known.joined and known.announced) or event.announced
+            after = replace(heard, joined=True, channels=channels, announced=announced)
         case MemberUpdated():
             after = _in_unit(_speaking(known, event.language, sequence), event.unit, sequence)
         case MemberMoved() | MemberRolesChanged():
@@ -96,8 +99,10 @@ def _found(known: Recipient, event: MemberSnapshot, sequence: int) -> Recipient:
     heard = replace(heard, active=heard.active and event.status == "active")
     newer = heard.consent_sequence > sequence
     if heard.joined:
-        return heard if newer else replace(heard, channels=heard.channels or event.channels)
-    return replace(heard, found=True, channels=heard.channels if newer else event.channels)
+        channels = heard.channels if newer else heard.channels or event.channels
+        return replace(heard, channels=channels, announced=heard.announced or event.announced)
+    channels = heard.channels if newer else event.channels
+    return replace(heard, found=True, channels=channels, announced=event.announced)
 
 
 def _in_unit(known: Recipient, unit: str, sequence: int) -> Recipient:

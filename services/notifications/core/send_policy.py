@@ -47,6 +47,8 @@ class SendFacts:
     group_id: str | None
     invited: bool
     """Whether the group has an invite link."""
+    announced: bool = True
+    """Whether the member is to be welcomed at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,7 @@ def facts_heard(recipient: Recipient, *, invited: bool) -> SendFacts:
         addressable=None,
         group_id=recipient.group_id,
         invited=invited,
+        announced=recipient.announced,
     )
 
 
@@ -77,6 +80,7 @@ def facts_asked(recipient: Recipient, said: Authority, *, invited: bool) -> Send
         addressable=said.addressable,
         group_id=recipient.group_id,
         invited=invited,
+        announced=recipient.announced,
     )
 
 
@@ -107,13 +111,25 @@ def judge(facts: SendFacts) -> Verdict:
     """Apply every rule, in the order in which their reasons take precedence."""
     consented = tuple(channel.value for channel in Channel if channel.value in facts.consented)
     usable = tuple(c for c in consented if facts.addressable is None or c in facts.addressable)
-    rules = (_is_active(facts), _has_consent(consented), _has_address(facts, usable), _has_group_link(facts))
+    rules = (
+        _is_active(facts),
+        _is_announced(facts),
+        _has_consent(consented),
+        _has_address(facts, usable),
+        _has_group_link(facts),
+    )
     channels = usable or consented
     return Verdict(rules, channels[0] if channels else None)
 
 
 def _is_active(facts: SendFacts) -> Rule:
     return _rule("active", {"active": facts.active}, facts.active, Ruling.SUPPRESS, "left")
+
+
+def _is_announced(facts: SendFacts) -> Rule:
+    return _rule(
+        "announced", {"announced": facts.announced}, facts.announced, Ruling.SUPPRESS, "not_announced"
+    )
 
 
 def _has_consent(consented: tuple[str, ...]) -> Rule:

@@ -34,11 +34,14 @@ class _Member(Event):
     joined_at: PastTime
     inviter_id: Id | None = None
     channels: Words = ()
+    origin: Word = "registration"
+    announced: bool = True
 
 
 class MemberJoined(_Member, type="member.joined", topic=TOPIC, subject="member_id"):
-    """A person was registered as a member. `channels` are the channels consented to for the welcome, in order
-    of preference."""
+    """A person was registered as a member, or came with an import (`origin`). `channels` are the channels
+    consented to for the welcome, in order of preference; there are none, and `announced` is false, for a
+    member whom nobody is to welcome."""
 
 
 class MemberUpdated(Event, type="member.updated", topic=TOPIC, subject="member_id"):

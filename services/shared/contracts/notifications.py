@@ -28,7 +28,8 @@ class NotificationQueued(_Notification, type="notification.queued", topic=TOPIC,
 class NotificationSuppressed(
     _Notification, type="notification.suppressed", topic=TOPIC, subject="notification_id"
 ):
-    """The notification will not be sent; `reason` is `no_consent`, `no_address` or `left`."""
+    """The notification will not be sent; `reason` is `no_consent`, `no_address`, `left` or
+    `not_announced` (imported without an announcement)."""
 
     reason: Word
 

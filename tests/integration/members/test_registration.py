@@ -70,6 +70,8 @@ async def test_one_event_without_personal_data(service: Service) -> None:
         "joined_at": member["joined_at"],
         "inviter_id": inviter["id"],
         "channels": ["whatsapp", "email"],
+        "origin": "registration",
+        "announced": True,
     }
     assert (joined.sequence, joined.correlation_id) == (1, REQUEST_ID)
     text = joined.data.model_dump_json()

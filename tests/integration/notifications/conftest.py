@@ -110,7 +110,12 @@ def envelope(event: Event, sequence: int) -> Envelope[Event]:
 
 
 def joined(
-    member_id: str, sequence: int = 1, *, channels: tuple[str, ...] = ("whatsapp",), language: str = "hi"
+    member_id: str,
+    sequence: int = 1,
+    *,
+    channels: tuple[str, ...] = ("whatsapp",),
+    language: str = "hi",
+    announced: bool = True,
 ) -> Envelope[Event]:
     event = MemberJoined(
         member_id=member_id,
@@ -119,6 +124,7 @@ def joined(
         language=language,
         joined_at=START,
         channels=channels,
+        announced=announced,
     )
     return envelope(event, sequence)
 

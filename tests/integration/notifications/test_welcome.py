@@ -87,6 +87,24 @@ async def test_without_consent_nothing_is_sent_and_that_is_said(bench: Bench, pe
     assert member not in peers.asked("members")
 
 
+async def test_who_came_with_a_silent_import_is_not_welcomed(bench: Bench, peers: Peers):
+    member, group = peers.add_member(), peers.add_group()
+    await bench.deliver(
+        joined(member, channels=(), announced=False), assigned(member, group, ready=True), invite(group, 1)
+    )
+    assert await bench.dispatch() == 0
+    n = await bench.welcome(member)
+    assert (n.state, n.reason) == (State.SUPPRESSED, "not_announced")
+
+
+async def test_a_forged_silence_keeps_nobody_from_a_welcome(bench: Bench, peers: Peers):
+    member, group = peers.add_member(), peers.add_group()
+    await bench.deliver(joined(member, channels=(), announced=False), assigned(member, group, ready=True))
+    await bench.deliver(joined(member))
+    assert await bench.dispatch() == 1
+    assert (await bench.welcome(member)).state is State.SENT
+
+
 async def test_who_leaves_before_it_is_sent_is_not_welcomed(bench: Bench, peers: Peers):
     member, group = peers.add_member(), peers.add_group()
     await bench.deliver(joined(member), left(member, 2), assigned(member, group, ready=True))

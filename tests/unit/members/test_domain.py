@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from services.members.core.changing import Changes, HasLeftError, Profile, leave, move, update
 from services.members.core.domain import Contact, Member, is_plausible_birth_year
-from services.members.profile.domain import Changes, HasLeftError, Profile, leave, move, update
-from services.members.registration.domain import Application, join
+from services.members.core.joining import Application, join
 from services.shared.contracts.base import Numbered, Step
 from services.shared.contracts.members import MemberJoined, MemberLeft, MemberMoved, MemberUpdated
 from services.shared.contracts.vocabulary import Gender

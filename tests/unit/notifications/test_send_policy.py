@@ -20,13 +20,20 @@ FINE = SendFacts(
 def test_lets_a_consented_reachable_invited_member_pass_on_the_preferred_channel():
     verdict = judge(FINE)
     assert (verdict.ruling, verdict.reason, verdict.channel) == (Ruling.ALLOW, None, "whatsapp")
-    assert [rule.rule for rule in verdict.rules] == ["active", "consent", "address", "group_link"]
+    assert [rule.rule for rule in verdict.rules] == [
+        "active",
+        "announced",
+        "consent",
+        "address",
+        "group_link",
+    ]
 
 
 @pytest.mark.parametrize(
     ("changed", "ruling", "reason"),
     [
         ({"active": False}, Ruling.SUPPRESS, "left"),
+        ({"announced": False}, Ruling.SUPPRESS, "not_announced"),
         ({"consented": ()}, Ruling.SUPPRESS, "no_consent"),
         ({"consented": ("pigeon",)}, Ruling.SUPPRESS, "no_consent"),
         ({"addressable": frozenset()}, Ruling.HOLD, "no_address"),
@@ -51,7 +58,7 @@ def test_who_left_is_told_apart_before_consent_is_looked_at():
 def test_an_address_nobody_has_looked_for_stops_nothing():
     verdict = judge(replace(FINE, addressable=None))
     assert verdict.ruling is Ruling.ALLOW
-    assert dict(verdict.rules[2].input) == {"channels": None}
+    assert {rule.rule: dict(rule.input) for rule in verdict.rules}["address"] == {"channels": None}
 
 
 def test_falls_back_to_the_next_consented_channel_that_has_an_address():

@@ -24,6 +24,10 @@ class Application:
     inviter_id: str | None = None
     consents: tuple[tuple[str, str, str, str], ...] = ()
     """`(purpose, channel, notice, language)` of each consent given."""
+    source: str = "registration"
+    """Where the consents come from."""
+    origin: str | None = None
+    announced: bool = True
 
 
 def join(application: Application, member_id: str, now: datetime) -> Step[Member]:
@@ -36,8 +40,10 @@ def join(application: Application, member_id: str, now: datetime) -> Step[Member
         language=a.language,
         birth_year=a.birth_year,
         platforms=tuple(a.contact.handles),
-        consents=tuple([Consent(*given, at=now) for given in a.consents]),
+        consents=tuple([Consent(*given, at=now, source=a.source) for given in a.consents]),
         inviter_id=a.inviter_id,
+        origin=a.origin,
+        announced=None if a.announced else False,
         joined_at=now,
         updated_at=now,
     )
@@ -49,6 +55,8 @@ def join(application: Application, member_id: str, now: datetime) -> Step[Member
         platforms=member.platforms,
         joined_at=now,
         inviter_id=a.inviter_id,
-        channels=agreed_channels(member.consents),
+        channels=agreed_channels(member.consents) if a.announced else (),
+        origin=a.origin or "registration",
+        announced=a.announced,
     )
     return Step(member, (Numbered(event, member.version),))

@@ -1,0 +1,245 @@
+"""Cells as people type them become a draft of a member, or the reason why the row is refused. Pure."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, Final
+
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import PydanticCustomError
+
+from services.members.core.phones import normalise
+from services.members.core.schemas import Email, Label, MemberId
+from services.members.imports.legacy_fonts import is_legacy
+from services.shared.contracts.vocabulary import Gender, Language, Platform, UnitCode
+from services.shared.text import Name, clean
+
+PLATFORMS: Final[tuple[str, ...]] = tuple(platform.value for platform in Platform)
+
+_NAME: Final = TypeAdapter(Name)
+_EMAIL: Final = TypeAdapter(Email)
+_HANDLE: Final = TypeAdapter(Label)
+_UNIT: Final = TypeAdapter(UnitCode)
+_ID: Final = TypeAdapter(MemberId)
+
+_SPREADSHEET: Final = re.compile(r"[+-]?[0-9](?:[.,][0-9]*)?[eE]\+?[0-9]{1,2}")
+_PREFIX: Final = re.compile(
+    r"(?:(?:tel|phone|ph|mob|mobile|m|मो|मोबाइल|फोन)(?:\s*no)?\s*[.:]+\s*)+", re.IGNORECASE
+)
+_SEPARATORS: Final = re.compile(r"[\s.()\[\]_\-\u2010-\u2015\u00b7]+")
+_SEVERAL: Final = re.compile(r"[,/;|&\n]|\s(?:or|and|या|और)\s|\s{2,}")
+_FLOAT: Final = re.compile(r"([0-9]{10,12})\.0+")
+_LONGEST_PHONES: Final = 200
+_MOBILE: Final = re.compile(r"(?:\+?0{0,2}91|0)?0?([6-9][0-9]{9})")
+_YEAR: Final = re.compile(r"(?<![0-9])((?:19|20)[0-9]{2})(?![0-9])")
+_ESCAPED: Final = re.compile(r"'(?=[@+\-=|%])")
+
+_GENDERS: Final = {
+    word: gender
+    for gender, words in {
+        Gender.FEMALE.value: "f female w woman women lady girl महिला स्त्री औरत म. फीमेल mahila stri",
+        Gender.MALE.value: "m male man boy पुरुष पु पु. पुरूष मेल purush",
+        Gender.OTHER.value: "o other others t transgender trans third अन्य तृतीय किन्नर ट्रांसजेंडर anya",
+        Gender.UNDISCLOSED.value: "undisclosed unknown na n/a - नहीं",
+    }.items()
+    for word in words.split()
+}
+_LANGUAGES: Final = {
+    word: language
+    for language, words in {
+        Language.HINDI.value: "hi hindi हिन्दी हिंदी",
+        Language.ENGLISH.value: "en english अंग्रेजी अंग्रेज़ी इंग्लिश",
+        Language.URDU.value: "ur urdu उर्दू اردو",
+        Language.BHOJPURI.value: "bho bhojpuri भोजपुरी",
+        Language.MAITHILI.value: "mai maithili मैथिली",
+        Language.MAGAHI.value: "mag magahi मगही",
+    }.items()
+    for word in words.split()
+}
+_YES_WORDS: Final = "y yes true 1 given agreed ok haan ha han हाँ हां हा जी सहमत ✓ ✔"
+_NO_WORDS: Final = "n no false 0 nahin nahi नहीं नही ना असहमत ✗ ✘ x -"
+_YES: Final = frozenset(_YES_WORDS.split())
+_NO: Final = frozenset(_NO_WORDS.split())
+
+
+class RefusedError(Exception):
+    """A row that cannot be used. `reason` is a word of the plan; neither it nor `column` quotes the cell."""
+
+    def __init__(self, reason: str, column: str) -> None:
+        super().__init__(reason, column)
+        self.reason = reason
+        self.column = column
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A row as it is meant: only fields whose cell was filled in, and handles by platform.
+
+    `consent` is what the row's own column says, None without one. `notes` are words for the plan about what
+    was left out.
+    """
+
+    values: Mapping[str, Any]
+    handles: Mapping[str, str] = field(default_factory=dict)
+    consent: bool | None = None
+    notes: tuple[str, ...] = ()
+
+
+def draft(fields: Sequence[str | None], cells: Sequence[str]) -> Draft:
+    """The draft of one row, whose cells belong to `fields`.
+
+    Raises: `RefusedError`.
+    """
+    values: dict[str, Any] = {}
+    handles: dict[str, str] = {}
+    notes: list[str] = []
+    consent: bool | None = None
+    for name, cell in zip(fields, cells, strict=False):
+        text = _unescaped(cell) if name else ""
+        if name is None or not text:
+            continue
+        if name == "phone":
+            values["phone"], more = phone(text)
+            notes += ["second_number"] if more else []
+        elif name == "platforms":
+            handles |= _handles(text)
+        elif name == "consent":
+            consent = _consent(text)
+        elif name in PLATFORMS:
+            handles[name] = _valid(_HANDLE, name, text)
+        else:
+            values[name] = _READERS[name](text)
+    ordered = {platform: handles[platform] for platform in PLATFORMS if platform in handles}
+    return Draft(values, ordered, consent, tuple(notes))
+
+
+def phone(cell: str) -> tuple[str, bool]:
+    """The number in E.164, and whether the cell has another, which is left out.
+
+    Raises: `RefusedError`: `spreadsheet_number` for digits that a spreadsheet has rounded, `phone` otherwise.
+    """
+    if len(cell) > _LONGEST_PHONES:
+        raise RefusedError("phone", "phone")
+    text = _digits(cell.lstrip("'\u2018\u2019`").strip())
+    if mobile := _MOBILE.fullmatch(_SEPARATORS.sub("", text)):
+        return f"+91{mobile[1]}", False
+    if _SPREADSHEET.fullmatch(text):
+        raise RefusedError("spreadsheet_number", "phone")
+    text = _PREFIX.sub("", text)
+    if whole := _FLOAT.fullmatch(text):
+        text = whole[1]
+    if (number := _one_phone(text)) is not None:
+        return number, False
+    parts = [part for part in _SEVERAL.split(text) if part.strip()]
+    if len(parts) == 1:
+        parts = text.split()
+    numbers = [number for part in parts if (number := _one_phone(part)) is not None]
+    if not numbers or len(parts) == 1:
+        raise RefusedError("phone", "phone")
+    return numbers[0], len(set(numbers)) > 1
+
+
+def _one_phone(text: str) -> str | None:
+    if mobile := _MOBILE.fullmatch(_SEPARATORS.sub("", text)):
+        return f"+91{mobile[1]}"
+    try:
+        return normalise(text)
+    except PydanticCustomError:
+        return None
+
+
+def _digits(text: str) -> str:
+    """The same text with the digits of any script as ASCII."""
+    if text.isascii():
+        return text
+    return "".join(str(unicodedata.decimal(char)) if char.isdecimal() else char for char in clean(text))
+
+
+def _unescaped(cell: str) -> str:
+    """The cell without the apostrophe by which an export keeps a spreadsheet from running a formula."""
+    text = cell.strip()
+    if _ESCAPED.match(text):
+        return text[1:].replace("\\|", "|")
+    return text
+
+
+def _name(cell: str) -> str:
+    if cell[0] in "=+@-|%":
+        raise RefusedError("formula", "name")
+    name: str = _valid(_NAME, "name", cell)
+    if is_legacy(name):
+        raise RefusedError("legacy_font", "name")
+    return name
+
+
+def _unit(cell: str) -> str:
+    unit: str = _valid(_UNIT, "unit", cell.upper())
+    return unit
+
+
+def _gender(cell: str) -> str:
+    return _word(_GENDERS, "gender", cell)
+
+
+def _language(cell: str) -> str:
+    return _word(_LANGUAGES, "language", cell)
+
+
+def _word(words: Mapping[str, str], name: str, cell: str) -> str:
+    word = clean(cell).casefold()
+    if (found := words.get(word)) is not None:
+        return found
+    if word in words.values():
+        return word
+    raise RefusedError(name, name)
+
+
+def _birth_year(cell: str) -> int:
+    """The year of a year or of a date that has it in four digits."""
+    years = set(_YEAR.findall(_digits(cell)))
+    if len(years) != 1:
+        raise RefusedError("birth_year", "birth_year")
+    return int(years.pop())
+
+
+def _handles(cell: str) -> dict[str, str]:
+    """`whatsapp:asha; x:asha_d`."""
+    found = {}
+    for pair in filter(None, map(str.strip, cell.split(";"))):
+        platform, _, handle = (part.strip() for part in pair.partition(":"))
+        if platform.lower() not in PLATFORMS or not handle:
+            raise RefusedError("platforms", "platforms")
+        found[platform.lower()] = _valid(_HANDLE, "platforms", handle)
+    return found
+
+
+def _consent(cell: str) -> bool:
+    word = clean(cell).casefold()
+    if word in _YES:
+        return True
+    if word in _NO:
+        return False
+    raise RefusedError("consent", "consent")
+
+
+def _valid(kind: TypeAdapter[Any], column: str, cell: str) -> Any:
+    try:
+        return kind.validate_python(cell)
+    except ValidationError:
+        raise RefusedError(column, column) from None
+
+
+_READERS: Final[Mapping[str, Callable[[str], Any]]] = {
+    "id": lambda cell: _valid(_ID, "id", cell),
+    "name": _name,
+    "unit": lru_cache(4096)(_unit),
+    "gender": _gender,
+    "language": _language,
+    "email": lambda cell: _valid(_EMAIL, "email", cell),
+    "birth_year": _birth_year,
+    "inviter_id": lambda cell: _valid(_ID, "inviter_id", cell),
+}

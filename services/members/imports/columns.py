@@ -1,0 +1,133 @@
+"""Which column holds which field: synonyms in English and Hindi, and the columns that no file may have.
+
+Pure.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+from services.members.imports.reading import UnreadableError
+from services.shared.contracts.vocabulary import UUID, Platform
+from services.shared.text import clean
+
+FIELDS: Final = (
+    *("id", "name", "phone", "unit", "gender", "language", "email", "birth_year", "platforms"),
+    *("inviter_id", "consent"),
+    *(platform.value for platform in Platform),
+)
+"""Fields that a column can hold; a platform's name means the handle there."""
+IGNORE: Final = "ignore"
+
+_SYNONYMS: Final[Mapping[str, str]] = {
+    "id": "member id, सदस्य आईडी",
+    "name": "full name, member name, name of member, नाम, पूरा नाम, सदस्य का नाम, सदस्य नाम",
+    "phone": (
+        "mobile, mob, contact, cell, tel, telephone, phone mobile, contact mobile, मोबाइल, मो, फोन, दूरभाष, "
+        "संपर्क, मोबाइल फोन"
+    ),
+    "unit": "unit code, code, booth code, block code, district code, इकाई, इकाई कोड, कोड",
+    "gender": "sex, लिंग",
+    "language": "lang, preferred language, भाषा",
+    "email": "e mail, mail, email id, email address, e mail id, ईमेल, ई मेल, ईमेल आईडी",
+    "birth_year": (
+        "year of birth, birth year, yob, born, dob, date of birth, birth date, जन्म वर्ष, जन्म तिथि, जन्मतिथि"
+    ),
+    "platforms": "handles, social media",
+    "inviter_id": "inviter",
+    "consent": "consent given, सहमति",
+    "whatsapp": "व्हाट्सएप, व्हाट्सऐप, वाट्सएप",
+    "facebook": "fb, फेसबुक",
+    "instagram": "insta, इंस्टाग्राम",
+    "x": "twitter, ट्विटर",
+    "youtube": "यूट्यूब",
+    "telegram": "टेलीग्राम",
+    "sharechat": "शेयरचैट",
+}
+_REFUSED: Final[Mapping[str, str]] = {
+    "caste": (
+        "caste, sub caste, subcaste, jati, caste category, social category, sc st obc, community, "
+        "जाति, उपजाति, जाति वर्ग, समुदाय"
+    ),
+    "religion": "religion, dharm, dharma, faith, धर्म, मजहब",
+    "voter id": (
+        "epic, epic id, voter id, voterid, voter, voter card, voter id card, वोटर आईडी, वोटर कार्ड, एपिक, "
+        "मतदाता पहचान पत्र, मतदाता पहचान"
+    ),
+    "Aadhaar": (
+        "aadhaar, aadhar, adhar, aadhaar card, aadhar card, adhar card, aadhaar id, uid, uidai, आधार, "
+        "आधार कार्ड"
+    ),
+}
+_ID: Final = re.compile(UUID)
+_PUNCTUATION: Final = re.compile(r"[\s._\-/\\()\[\]:;*#'\"।]+")
+_NUMBER: Final = re.compile(r"(?<=\S) (?:no|nos|num|number|nr|न|नं|नंबर|संख्या)$")
+_SPELT: Final = str.maketrans({"\u093c": None, "\u0901": "\u0902"})
+
+
+def _key(header: str) -> str:
+    """`Mobile No.` -> `mobile`, `मोबाईल नम्बर` -> `मोबाइल`."""
+    text = unicodedata.normalize("NFD", clean(header[:200]).casefold()).translate(_SPELT)
+    text = text.replace("म्ब", "ंब").replace("बाईल", "बाइल").replace("म्पर्क", "ंपर्क")
+    return _NUMBER.sub("", _PUNCTUATION.sub(" ", text).strip())
+
+
+def _by_key(words: Mapping[str, str]) -> dict[str, str]:
+    return {_key(word): field for field, typed in words.items() for word in typed.split(",")}
+
+
+_FIELD_OF: Final = _by_key(_SYNONYMS) | {_key(field): field for field in FIELDS}
+_REFUSED_AS: Final = _by_key(_REFUSED)
+
+
+def columns(
+    header: Sequence[str], mapping: Mapping[str, str], sample: Sequence[Sequence[str]] = ()
+) -> tuple[str | None, ...]:
+    """The field of each column; None for one that is ignored. `mapping` goes before the synonyms. A column
+    `id` without a single id in the `sample` of rows is somebody's own numbering.
+
+    Raises: `UnreadableError` for a column that no file may have, a field with two columns, a mapping that
+    names no column or field, or a file without any column that tells who a row is about.
+    """
+    keys = [_key(each) for each in header]
+    _check_allowed(keys)
+    chosen = {_key(column): field for column, field in mapping.items()}
+    if unknown := set(chosen.values()) - {*FIELDS, IGNORE}:
+        raise UnreadableError("mapping", f"{len(unknown)} of the mapping's fields do not exist")
+    if absent := chosen.keys() - set(keys):
+        raise UnreadableError("mapping", f"{len(absent)} of the mapping's columns are not in the header")
+    found = [chosen.get(key, _FIELD_OF.get(key)) for key in keys]
+    fields = [None if field == IGNORE else field for field in found]
+    for at, field in enumerate(fields):
+        if field == "id" and keys[at] not in chosen and not _has_ids(sample, at):
+            fields[at] = None
+    _check_complete(fields)
+    return tuple(fields)
+
+
+def _has_ids(sample: Sequence[Sequence[str]], at: int) -> bool:
+    return any(len(cells) > at and _ID.fullmatch(cells[at].strip().lower()) for cells in sample)
+
+
+def _check_allowed(keys: Iterable[str]) -> None:
+    refused = sorted({_REFUSED_AS[key] for key in keys if key in _REFUSED_AS})
+    if refused:
+        raise UnreadableError(
+            "forbidden_column",
+            f"the file has a column for {', '.join(refused)}: delete it, this system keeps no such data",
+        )
+
+
+def _check_complete(fields: Sequence[str | None]) -> None:
+    named = [field for field in fields if field is not None]
+    if twice := sorted({field for field in named if named.count(field) > 1}):
+        raise UnreadableError(
+            "column_twice", f"several columns are taken for {', '.join(twice)}: say which by mapping="
+        )
+    if not {"phone", "id"} & set(named):
+        raise UnreadableError(
+            "no_phone_column", "no column is known as the phone: name it `phone`, or say which by mapping="
+        )

@@ -1,0 +1,198 @@
+"""Headers, phones and other cells as people type them."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from services.members.imports.cells import RefusedError, draft, phone
+from services.members.imports.columns import columns
+from services.members.imports.legacy_fonts import is_legacy, mostly_legacy
+from services.members.imports.reading import UnreadableError
+
+DATA = Path(__file__).parents[5] / "shared" / "data"
+A, B = "+919876543210", "+919123456780"
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "9876543210",
+        "09876543210",
+        "919876543210",
+        "+91 98765-43210",
+        "+91 098765 43210",
+        "0091 9876543210",
+        "'9876543210",
+        "tel:+91-9876543210",
+        "Mob. 98765 43210",
+        "(98765) 43210",
+        "98765.43210",
+        "९८७६५४३२१०",
+        "+९१ ९८७६५ ४३२१०",
+        "৯৮৭৬৫৪৩২১০",
+        "9876543210.0",
+        " 9876543210 ",
+    ],
+)
+def test_a_phone_as_people_type_it(typed: str) -> None:
+    assert phone(typed) == (A, False)
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [f"{A},{B}", "9876543210/9123456780", "9876543210 या 9123456780", "9876543210 9123456780", f"{A}\n{B}"],
+)
+def test_of_two_numbers_in_a_cell_the_first_is_taken_and_that_is_noted(typed: str) -> None:
+    assert phone(typed) == (A, True)
+    assert draft(["phone"], [typed]).notes == ("second_number",)
+
+
+@pytest.mark.parametrize("typed", ["9876543210 / n.a.", "n.a., 9876543210", "9876543210, 9876543210"])
+def test_one_number_and_something_else_is_one_number(typed: str) -> None:
+    assert phone(typed) == (A, False)
+
+
+@pytest.mark.parametrize(
+    ("typed", "reason"),
+    [
+        ("9.87654E+09", "spreadsheet_number"),
+        ("9,87654E+09", "spreadsheet_number"),
+        ("9.87654321e9", "spreadsheet_number"),
+        ("98765", "phone"),
+        ("1234 5678 9012", "phone"),
+        ("1800 11 2233", "phone"),
+        ("=1+2", "phone"),
+        ("call her son", "phone"),
+        ("9" * 5000, "phone"),
+    ],
+)
+def test_a_phone_that_cannot_be_one_is_refused_by_its_name(typed: str, reason: str) -> None:
+    with pytest.raises(RefusedError) as refused:
+        phone(typed)
+    assert refused.value.reason == reason
+    assert typed not in str(refused.value)
+
+
+def test_cells_become_values_and_blank_ones_none() -> None:
+    fields = ("name", "phone", "gender", "language", "birth_year", "unit", "email", "platforms", "x", None)
+    cells = (" Asha  Devi ", "9876543210", "महिला", "Hindi", "12/05/1988", "br-saran", "a@B.in")
+    made = draft(fields, (*cells, "whatsapp:asha; facebook: a.b", "'@asha", "ignored"))
+    assert made.values == {
+        "name": "Asha Devi",
+        "phone": A,
+        "gender": "female",
+        "language": "hi",
+        "birth_year": 1988,
+        "unit": "BR-SARAN",
+        "email": "a@b.in",
+    }
+    assert made.handles == {"whatsapp": "asha", "facebook": "a.b", "x": "@asha"}
+    assert draft(fields, [""] * 9).values == {}
+
+
+@pytest.mark.parametrize(
+    ("field", "cell", "reason"),
+    [
+        ("name", "=HYPERLINK(1)", "formula"),
+        ("name", "'=cmd|' /C calc'!A0", "formula"),
+        ("name", "+91 98765", "formula"),
+        ("name", "@SUM(A1)", "formula"),
+        ("name", "12345", "name"),
+        ("name", "eqds'k dqekj", "legacy_font"),
+        ("gender", "perhaps", "gender"),
+        ("language", "Klingon", "language"),
+        ("birth_year", "88", "birth_year"),
+        ("birth_year", "1988 or 1989", "birth_year"),
+        ("unit", "Saran district", "unit"),
+        ("email", "asha at example", "email"),
+        ("id", "17", "id"),
+        ("platforms", "orkut:asha", "platforms"),
+        ("consent", "maybe", "consent"),
+    ],
+)
+def test_a_cell_that_cannot_be_meant_refuses_the_row(field: str, cell: str, reason: str) -> None:
+    with pytest.raises(RefusedError) as refused:
+        draft([field], [cell])
+    assert refused.value.reason == reason
+
+
+@pytest.mark.parametrize(
+    ("header", "fields"),
+    [
+        (("Name", "Mobile No.", "Sex"), ("name", "phone", "gender")),
+        (("नाम", "मोबाईल नम्बर", "लिंग"), ("name", "phone", "gender")),
+        (("सदस्य का नाम", "फ़ोन नं.", "जन्म तिथि"), ("name", "phone", "birth_year")),
+        (("\ufeffPHONE_NUMBER", "E-Mail", "Remarks"), ("phone", "email", None)),
+        (("S. No.", "Full Name", "Contact No", "Unit Code"), (None, "name", "phone", "unit")),
+        (("ID", "phone"), (None, "phone")),  # somebody's own numbering
+    ],
+)
+def test_columns_are_known_by_their_names_in_two_languages(header, fields) -> None:
+    assert columns(header, {}, [("1", "x")]) == fields
+
+
+def test_a_mapping_goes_before_the_names() -> None:
+    header = ("Mob 1", "Mobile", "Name")
+    assert columns(header, {"mob 1": "phone", "Mobile": "ignore"}) == ("phone", None, "name")
+
+
+FORBIDDEN = (
+    *("Caste", "जाति", "Sub-Caste", "Religion", "धर्म", "EPIC No.", "Voter ID", "मतदाता पहचान पत्र संख्या"),
+    *("AADHAAR NO", "Aadhar Card Number", "आधार नं"),
+)
+
+
+@pytest.mark.parametrize("header", FORBIDDEN)
+def test_a_column_that_no_file_may_have_refuses_it(header: str) -> None:
+    for mapping in ({}, {header: "ignore"}):
+        with pytest.raises(UnreadableError, match="forbidden_column"):
+            columns(("name", "phone", header), mapping)
+
+
+@pytest.mark.parametrize(
+    ("header", "mapping", "reason"),
+    [
+        (("phone", "mobile"), {}, "column_twice"),
+        (("name", "email"), {}, "no_phone_column"),
+        (("phone",), {"phone": "telephone"}, "mapping"),
+        (("phone",), {"nowhere": "name"}, "mapping"),
+    ],
+)
+def test_columns_that_do_not_say_who_is_who_refuse_the_file(header, mapping, reason) -> None:
+    with pytest.raises(UnreadableError, match=reason):
+        columns(header, mapping)
+
+
+LEGACY = (
+    "Jherh vk'kk nsoh",
+    "eqds'k dqekj",
+    "jke dqekj flag",
+    ";ksxsUnz ;kno",
+    "[kq'kcw dqekjh",
+    "ÎðÃUè",
+    "vt; dqekj",
+)
+
+
+@pytest.mark.parametrize("name", LEGACY)
+def test_a_name_in_a_font_from_before_unicode_is_recognised(name: str) -> None:
+    assert is_legacy(name)
+
+
+def test_no_real_name_is_taken_for_such_a_font() -> None:
+    with (DATA / "names_given.csv").open(encoding="utf-8") as given:
+        names = [word for row in csv.DictReader(given) for word in (row["latin"], row["devanagari"])]
+    with (DATA / "names_last_token.csv").open(encoding="utf-8") as last:
+        names += [word for row in csv.DictReader(last) for word in (row["latin"], row["devanagari"])]
+    names += [*map(str.lower, names), "D'Souza", "Sha'kira", "José", "Zoë Müller", "S.K. Jha", "Ram/Kumar"]
+    assert len(names) > 1500
+    assert [name for name in names if is_legacy(name)] == []
+
+
+def test_a_column_counts_as_such_by_its_share() -> None:
+    assert mostly_legacy([*LEGACY, "lhek", "", *["Asha"] * 8])
+    assert not mostly_legacy([LEGACY[0], *["Asha"] * 8])
+    assert not mostly_legacy([])

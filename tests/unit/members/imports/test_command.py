@@ -1,0 +1,132 @@
+"""The command `imports`: asks before it writes, saves the rows to mend, and fails in one line."""
+
+from __future__ import annotations
+
+import io
+import stat
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from rich.console import Console
+
+from services.members.imports.command import CommandError, ImportCommand
+
+ID = "01a20901-0000-7000-8000-000000000001"
+PLAN = {
+    "new": 2,
+    "changed": 1,
+    "unchanged": 0,
+    "duplicate": 0,
+    "refused": 1,
+    "fields": {"name": 1},
+    "reasons": {"spreadsheet_number": 1},
+    "notes": {},
+    "by_district": {"BR-SARAN": {"new": 2, "changed": 1}, "none": {"refused": 1}},
+}
+
+
+class Members:
+    """A service that plans at the second look; it applies when asked to."""
+
+    def __init__(self, *, refuses: bool = False, fails: bool = False) -> None:
+        self.calls: list[str] = []
+        self.sent = b""
+        self._refuses = refuses
+        self._fails = fails
+
+    def __call__(self, request: httpx2.Request) -> httpx2.Response:
+        line = f"{request.method} {request.url.path}"
+        self.calls.append(line)
+        if line == "POST /v1/imports":
+            self.sent = request.read()
+            if self._refuses:
+                return httpx2.Response(422, json={"detail": "the file is empty", "title": "x"})
+            return httpx2.Response(202, json=self._shown("planning"))
+        if line.endswith("/errors"):
+            return httpx2.Response(200, content=b"name,line,error\n")
+        if line.endswith("/apply"):
+            return httpx2.Response(202, json=self._shown("applying"))
+        looks = self.calls.count(line)
+        state = "failed" if self._fails else "planning" if looks == 1 else "planned"
+        return httpx2.Response(200, json=self._shown("applied" if "apply" in str(self.calls) else state))
+
+    def _shown(self, state: str) -> dict[str, Any]:
+        applied = {"created": 2, "updated": 1, "set_aside": 0} if state == "applied" else {}
+        return {
+            "id": ID,
+            "state": state,
+            "reason": "no_progress" if state == "failed" else None,
+            "columns": ["name", None],
+            "progress": {"done": 1, "total": None},
+            "plan": PLAN,
+            "applied": {"created": 0, "updated": 0, "set_aside": 0} | applied,
+        }
+
+
+class Bar:
+    def __init__(self, what: str) -> None:
+        self.what = what
+
+    def __enter__(self) -> Bar:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def show(self, done: int, total: int) -> None: ...
+
+
+def run(members: Members, file: Path, *, only_plan: bool = False, agrees: bool = True) -> tuple[bool, str]:
+    out = io.StringIO()
+    console = Console(file=out, width=200)
+    command = ImportCommand("http://members", "token", console, Bar, httpx2.MockTransport(members))
+    asked: list[str] = []
+
+    def agreed(question: str) -> bool:
+        asked.append(question)
+        return agrees
+
+    clean = command.run(file, {"unit": "BR-SARAN"}, only_plan=only_plan, agreed=agreed)
+    assert asked == ([] if only_plan else ["Write 3 members?"])
+    return clean, out.getvalue()
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "people.csv"
+    path.write_bytes(b"name,phone\nAsha,1\n")
+    return path
+
+
+def test_a_plan_alone_writes_nothing(file: Path) -> None:
+    members = Members()
+    clean, said = run(members, file, only_plan=True)
+    assert not clean
+    assert members.sent == file.read_bytes()
+    assert not any(call.endswith("/apply") for call in members.calls)
+    assert "BR-SARAN" in said
+    assert "spreadsheet_number 1" in said
+
+
+def test_who_says_no_writes_nothing(file: Path) -> None:
+    members = Members()
+    run(members, file, agrees=False)
+    assert not any(call.endswith("/apply") for call in members.calls)
+
+
+def test_what_is_agreed_to_is_applied_and_the_rest_saved_to_mend(file: Path) -> None:
+    _, said = run(Members(), file)
+    assert "created 2, updated 1, set aside 0" in said
+    errors = file.with_name("people.errors.csv")
+    assert errors.read_bytes() == b"name,line,error\n"
+    assert stat.S_IMODE(errors.stat().st_mode) == 0o600
+
+
+def test_failures_are_one_line(file: Path) -> None:
+    with pytest.raises(CommandError, match="members refuses: 422 the file is empty"):
+        run(Members(refuses=True), file)
+    with pytest.raises(CommandError, match=f"import {ID} is failed: no_progress"):
+        run(Members(fails=True), file)
+    with pytest.raises(CommandError, match="cannot be read: No such file"):
+        run(Members(), file.with_name("absent.csv"))
