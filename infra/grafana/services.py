@@ -298,6 +298,8 @@ OWN: Mapping[str, Rows] = {
                 "Roles: longest overdue",
                 "s",
                 Query("max(sangathan_members_roles_overdue_seconds)", "overdue"),
+            ),
+            lines(
                 "Rows of imports",
                 "ops",
                 Query(rate("sangathan_members_import_rows_total", "outcome"), "{{outcome}}"),

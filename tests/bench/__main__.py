@@ -18,7 +18,20 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from infra.local.broker import BROKERS
-from tests.bench import capacity, consume, idle, imports, ingest, jobs, latency, poison, relay, report, search, size
+from tests.bench import (
+    capacity,
+    consume,
+    idle,
+    imports,
+    ingest,
+    jobs,
+    latency,
+    poison,
+    relay,
+    report,
+    search,
+    size,
+)
 from tests.bench.environment import Environment, environment
 from tests.bench.figures import Ratio, least_disturbed
 

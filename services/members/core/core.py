@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from services.members.core.member_changes import MemberChanges
 from services.members.core.contacts import Contacts
+from services.members.core.member_changes import MemberChanges
 from services.members.core.metrics import MembersMetrics
 from services.members.core.phones import BlindIndex
 from services.members.core.reading import MemberReader

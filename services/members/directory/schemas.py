@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from services.members.core.domain import Contact, Member, Status
 from services.members.core.schemas import MemberId, MemberShown, RequestBody
 from services.members.directory.store import COUNTED, Search
-from services.shared.contracts.vocabulary import Gender, Language, Platform, UnitCode
+from services.shared.contracts.vocabulary import Gender, Language, Platform, Purpose, UnitCode
 from services.shared.http.pagination import Page
 from services.shared.text import refuse, words
 
