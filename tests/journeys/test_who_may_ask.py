@@ -93,6 +93,7 @@ TABLE: Final[dict[str, dict[str, Route]]] = {
     "members": {
         "POST /v1/members": json("members:write", PERSON),
         "GET /v1/members": query(f"/v1/members?unit={UNIT}", "members:read"),
+        "GET /v1/members/export": query(f"/v1/members/export?unit={UNIT}", "members:read contacts:read"),
         "GET /v1/members/{id}": Route("members:read"),
         "POST /v1/members/resolve": json("contacts:read", {"ids": ["{id}"]}),
         "PATCH /v1/members/{id}": json("members:write members:read", {}),

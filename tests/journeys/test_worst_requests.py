@@ -46,8 +46,25 @@ IMPORTS: Mapping[str, Callable[[], Iterator[bytes]]] = {
             b"code,level,name_en,name_hi,women_target\n" + _units(150_000),
             b"\xff" * 8 * MEBIBYTE,
             b"[" + b"[]," * 10 * MEBIBYTE + b"[]]",
+            b"name,phone\n" + b"a,\n" * 1_000_000,
+            b"name,phone\n" + b"," * 8 * MEBIBYTE,
+            b'name,phone\n"' + b"x" * 8 * MEBIBYTE,
+            b"name,phone\n" + b"Asha,9812345678\n" * 300_000,
+            b"name\tphone\n" + "श्री\t९८१२३४५६७८\n".encode() * 100_000,
         )
-    )
+    ),
+    "application/x-ndjson": lambda: iter(
+        (
+            b'{"name":"A","phone":"1"}\n' * 300_000,
+            b"{}\n" * 3_000_000,
+            b"[" * 8 * MEBIBYTE,
+            b'{"name":"' + b"x" * 8 * MEBIBYTE + b'"}',
+            b'{"name":' + b"9" * 8 * MEBIBYTE + b"}",
+            b"{" + b'"a":1,' * MEBIBYTE + b'"b":1}',
+            b"\n" * 30 * MEBIBYTE,
+            b"\xff" * 8 * MEBIBYTE,
+        )
+    ),
 }
 """The worst bodies of a type that is not JSON. A route that takes another fails until it has them."""
 

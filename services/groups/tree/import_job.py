@@ -12,8 +12,7 @@ from typing import Any, Final
 from services.groups.tree.checked import unit_of_line
 from services.groups.tree.domain import MAX_CHANGED_CODES, ImportResult
 from services.groups.tree.service import TRANSACTION_UNITS, TreeService
-from services.groups.tree.store import TreeStore
-from services.shared.database.idempotency import IdempotentRequest
+from services.shared.database.idempotency import IdempotentRequest, MadeIds
 from services.shared.errors import NotFoundError, PermanentError
 from services.shared.identity import Identity
 from services.shared.ids import new_id
@@ -26,9 +25,9 @@ MAX_STEP_BYTES: Final = 128 * 1024
 
 
 class UnitImportJob:
-    def __init__(self, tree: TreeService, store: TreeStore, jobs: Jobs, outbox: Outbox) -> None:
+    def __init__(self, tree: TreeService, made: MadeIds, jobs: Jobs, outbox: Outbox) -> None:
         self._tree = tree
-        self._store = store
+        self._made = made
         self._jobs = jobs
         self._outbox = outbox
         self.kind = JobKind(KIND, self.step)
@@ -51,7 +50,7 @@ class UnitImportJob:
         wanted = {"dry_run": dry_run, "units": len(units)}
 
         async def add(work: UnitOfWork) -> Job | None:
-            if request and await self._store.remember_job(request, job_id, work.session) != job_id:
+            if not await self._made.remember(request, job_id, work.session):
                 return None
             return await self._jobs.add(KIND, wanted, caller, id=job_id, work=work)
 
@@ -67,7 +66,7 @@ class UnitImportJob:
 
         Raises: `KeyReusedError`; `NotFoundError` when that job is gone.
         """
-        job_id = await self._store.earlier_job(request) if request else None
+        job_id = await self._made.earlier(request)
         if job_id is None:
             return None
         job = await self._jobs.get(job_id)

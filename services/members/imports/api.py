@@ -33,6 +33,7 @@ from services.members.imports.service import Imports
 from services.shared.contracts.vocabulary import Language
 from services.shared.http.auth import require
 from services.shared.http.body import JSON, Route, problems
+from services.shared.http.idempotency import IdempotencyKey, IdempotentFile
 from services.shared.http.pagination import Page, Paging
 from services.shared.http.problem import Problem
 from services.shared.identity import Identity
@@ -64,12 +65,13 @@ def imports_router(imports: Imports) -> APIRouter:
         "",
         status_code=202,
         response_model=ImportOut,
-        responses=problems(404, 413, 415, 422),
+        responses=problems(400, 404, 413, 415, 422),
         openapi_extra=_BODY,
     )
     async def import_members(
         request: Request,
         caller: Importer,
+        key: IdempotentFile,
         mapping: Mapping_ = None,
         unit: Unit = None,
         announce: Announce = "none",
@@ -82,11 +84,13 @@ def imports_router(imports: Imports) -> APIRouter:
 
         CSV with comma, semicolon or tab, in UTF-8, UTF-16 or Windows-1252, or NDJSON; at most 1 GiB. Columns
         are recognised by their names in English and Hindi. Nothing is written before the plan is applied. A
-        file with columns for caste, religion, voter id or Aadhaar is refused.
+        file with columns for caste, religion, voter id or Aadhaar is refused. An Idempotency-Key makes a
+        repeated request answer the same import.
         """
         terms = terms_of(unit, announce, consents, notice, notice_language.value, evidence)
         _check_scope(caller, terms.consents)
-        found = await imports.add(caller, _kind(request), request.stream(), mapping_of(mapping), terms)
+        kind, content, sent = _kind(request), _content(request, key), key.request if key else None
+        found = await imports.add(caller, kind, content, mapping_of(mapping), terms, sent)
         return JSON(import_view(found), 202, {"Location": f"{PATH}/{found.id}"})
 
     @router.get("", response_model=Page[ImportOut])
@@ -127,6 +131,13 @@ def imports_router(imports: Imports) -> APIRouter:
         return StreamingResponse(_csv(batches), headers=name, media_type="text/csv; charset=utf-8")
 
     return router
+
+
+async def _content(request: Request, key: IdempotencyKey | None) -> AsyncIterator[bytes]:
+    async for piece in request.stream():
+        if key:
+            key.add(piece)
+        yield piece
 
 
 def _kind(request: Request) -> Kind:

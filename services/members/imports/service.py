@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from services.members.core.core import Core
@@ -26,6 +26,7 @@ from services.members.imports.reading import (
 from services.members.imports.records import form_to, terms_to
 from services.members.imports.store import ImportStore
 from services.shared.database import Document
+from services.shared.database.idempotency import IdempotentRequest, MadeIds
 from services.shared.errors import NotFoundError
 from services.shared.identity import Identity
 from services.shared.ids import new_id
@@ -57,7 +58,8 @@ class Import:
 
 
 class Imports:
-    def __init__(self, core: Core, store: ImportStore, pages: Pages) -> None:
+    def __init__(self, core: Core, store: ImportStore, pages: Pages, made: MadeIds) -> None:
+        self._made = made
         self._outbox = core.runtime.outbox
         self._clock = core.runtime.server_clock
         self._jobs = core.runtime.jobs
@@ -73,12 +75,16 @@ class Imports:
         content: AsyncIterator[bytes],
         mapping: Mapping[str, str],
         terms: Terms,
+        request: Callable[[], IdempotentRequest] | None = None,
     ) -> Import:
         """Keep the file and begin to plan. Whether it can be read at all is told at once.
 
+        `request` is called when `content` has been read to its end: a repeated one is answered with the
+        import that it made before.
+
         Raises: `InvalidError` for a file that cannot be imported; `NotFoundError` for a unit outside the
-        caller's; `TooManyError` for one who was told of too many taken phones; whatever `content` raises when
-        it is cut off, after which there is no import.
+        caller's; `TooManyError` for one who was told of too many taken phones; `KeyReusedError`; whatever
+        `content` raises when it is cut off, after which there is no import.
         """
         if caller.unit is None:
             raise NotFoundError
@@ -106,11 +112,21 @@ class Imports:
             "apply_job": None,
         }
 
-        async def add(work: UnitOfWork) -> Job:
+        sent = request() if request else None
+
+        async def add(work: UnitOfWork) -> Job | None:
+            if not await self._made.remember(sent, import_id, work.session):
+                return None
             await self._store.add(document, work.session)
             return await self._jobs.add(plan_job.KIND, {}, caller, id=import_id, work=work)
 
-        return Import(document, await self._outbox.transact(add), None)
+        job = await self._outbox.transact(add)
+        if job is not None:
+            return Import(document, job, None)
+        await self._jobs.inputs.delete(import_id)
+        earlier = await self._made.earlier(sent)
+        assert earlier is not None
+        return await self.get(caller, earlier)
 
     async def get(self, caller: Identity, import_id: str) -> Import:
         """Raises: `NotFoundError`."""

@@ -14,8 +14,9 @@ from typing import Any, Final
 
 from pymongo import IndexModel
 
+from services.shared.clock import Clock
 from services.shared.database.migrations import Migration, create
-from services.shared.database.mongo import Database, Document
+from services.shared.database.mongo import Collection, Database, Document, Session
 from services.shared.errors import KeyReusedError
 
 COLLECTION: Final = "idempotency"
@@ -62,6 +63,34 @@ def earlier_answer(request: IdempotentRequest, document: Mapping[str, Any] | Non
     if bytes(document["fingerprint"]) != request.fingerprint:
         raise KeyReusedError
     return Answer(document["status"], document["headers"], bytes(document["body"]))
+
+
+class MadeIds:
+    """Answers that are the id of what a request made, such as a job: it is looked up when the request is
+    repeated, and answered as it is then."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._answers: Collection = database[COLLECTION]
+        self._clock = clock
+
+    async def earlier(self, request: IdempotentRequest | None) -> str | None:
+        """The id that the request made before. Raises: `KeyReusedError`."""
+        if request is None:
+            return None
+        answer = earlier_answer(request, await self._answers.find_one({"_id": request.id}))
+        return answer.body.decode() if answer else None
+
+    async def remember(self, request: IdempotentRequest | None, made: str, session: Session) -> bool:
+        """Keep `made` as the request's answer; False when it has another, made by the same request sent at
+        the same time."""
+        if request is None:
+            return True
+        row = to_document(request, Answer(202, {}, made.encode()), self._clock.now())
+        # Not an insert: a duplicate key would abort the caller's transaction.
+        kept = await self._answers.find_one_and_update(
+            {"_id": request.id}, {"$setOnInsert": row}, upsert=True, return_document=True, session=session
+        )
+        return bytes(kept["body"]) == made.encode()
 
 
 async def _create(database: Database) -> None:

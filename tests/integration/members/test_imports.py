@@ -402,3 +402,17 @@ async def test_no_list_of_numbers_can_be_tried_against_other_units(service: Serv
     await service.app.until(ended)
     assert (found["state"], found["reason"]) == ("failed", "too-many-taken-phones")
     assert outcomes(found) == {}
+
+
+async def test_a_repeated_upload_with_a_key_is_one_import(service: Service) -> None:
+    people = f"name,phone\nAsha Devi,{a_phone()}\n"
+    key = {"Idempotency-Key": "roll-of-saran"}
+    answers = await asyncio.gather(*[send(service, people, **key) for _ in range(3)])
+    answers.append(await send(service, people, **key))
+    assert {answer.status_code for answer in answers} == {202}
+    [made] = {answer.json()["id"] for answer in answers}
+    assert {answer.headers["location"] for answer in answers} == {f"/v1/imports/{made}"}
+    other = await send(service, people + f"Ram,{a_phone()}\n", **key)
+    assert (other.status_code, other.json()["type"]) == (422, "urn:sangathan:problem:idempotency-key-reused")
+    assert await service.db["imports"].count_documents({}) == 1
+    await reaching(service, made, "planned")
