@@ -44,12 +44,26 @@ def import_file(
     unit: Annotated[str | None, typer.Option(help="Unit of new members whose row names none.")] = None,
     mapping: Annotated[str | None, typer.Option(help='JSON, such as {"Mob 1": "phone"}.')] = None,
     announce: Annotated[str, typer.Option(help="none, or welcome: greet new members.")] = "none",
+    consents: Annotated[
+        str | None, typer.Option(help="Consents of new members, such as welcome:whatsapp,welcome:sms.")
+    ] = None,
+    notice: Annotated[str | None, typer.Option(help="The notice that they were shown.")] = None,
+    notice_language: Annotated[str, typer.Option(help="The language of that notice.")] = "hi",
+    evidence: Annotated[str | None, typer.Option(help="Where the proof of the consents is kept.")] = None,
     url: Annotated[str | None, typer.Option(help="Default: SANGATHAN_MEMBERS_URL, else stack.json.")] = None,
     directory: Annotated[Path, typer.Option("--dir", help="Directory of stack.json.")] = Path(".local"),
 ) -> None:
     """Import members from a file through the running service: show the plan, ask, apply. Exits with 3 when
     rows were refused; they are written beside the file, to be mended."""
-    query = {"unit": unit, "mapping": mapping, "announce": announce}
+    query = {
+        "unit": unit,
+        "mapping": mapping,
+        "announce": announce,
+        "consents": consents,
+        "notice": notice,
+        "notice_language": notice_language if consents else None,
+        "evidence": evidence,
+    }
     console = Console(soft_wrap=True)
     try:
         target = find("members", url, directory)

@@ -112,7 +112,7 @@ async def test_an_import_that_is_killed_twice_makes_each_member_once(
         again = await command(tmp_path, str(file), "--yes")
         out, err = await asyncio.wait_for(again.communicate(), 120)
         assert again.returncode == 3, err.decode()
-        assert f"{ROWS}" in out.decode()
+        assert f"{ROWS:,}" in out.decode()
         assert "created" not in out.decode()  # nothing was new
         errors = (tmp_path / "members.errors.csv").read_text(encoding="utf-8-sig").splitlines()
         assert len(errors) == BAD + 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any
@@ -29,6 +29,7 @@ from infra.local.demo.latency import Watcher
 from infra.local.demo.people import MOST, people
 from infra.local.demo.quiet import settle
 from infra.local.demo.report import report, where_next
+from infra.local.demo.roll import import_roll, write_roll
 from infra.local.demo.tree import SAMPLE, codes, read_tree
 from infra.local.errors import LocalError
 from infra.local.stack import LocalStack
@@ -55,6 +56,11 @@ class DemoSettings(BaseSettings):
     stay: bool = False
 
     @property
+    def imported(self) -> int:
+        """How many are in the file of the import."""
+        return self.members // 4
+
+    @property
     def walkers(self) -> int:
         return min(MOST_WALKERS, self.members // 10)
 
@@ -66,7 +72,7 @@ async def run(stack: LocalStack, settings: DemoSettings, tree: str, console: Con
     """
     async with Api(stack.urls, stack.token, connections=AT_ONCE) as api:
         try:
-            books = await _play(api, settings, tree, console)
+            books = await _play(stack, api, settings, tree, console)
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from None
     report(books, console)
@@ -90,10 +96,12 @@ def prepare() -> tuple[DemoSettings, str]:
         raise LocalError("; ".join(wrong)) from None
 
 
-async def _play(api: Api, settings: DemoSettings, tree: str, console: Console) -> Books:
+async def _play(stack: LocalStack, api: Api, settings: DemoSettings, tree: str, console: Console) -> Books:
     await _load(api, tree, settings.units, console)
-    units, rushing = codes(tree), settings.members - settings.walkers
+    units, rushing = codes(tree), settings.members - settings.imported - settings.walkers
     arrivals, links = Arrivals(api), InviteLinks(api)
+    imported = await _import(stack, api, settings, units, console)
+    await settle(api, links, SETTLE_WITHIN)
 
     async with _in_background(links.keep_giving()):
         began = time.perf_counter()
@@ -110,8 +118,20 @@ async def _play(api: Api, settings: DemoSettings, tree: str, console: Console) -
             walked = await arrivals.walk(walkers, WALKING_PACE, told)
         await settle(api, links, SETTLE_WITHIN)
     pace = Pace(len(rushed), rush_seconds, settled_seconds, walked, watcher.samples)
-    answered = len(rushed) + len(walked) + arrivals.already
+    answered = imported + len(rushed) + len(walked) + arrivals.already
     return await Books.read(api, asked=settings.members, answered=answered, pace=pace)
+
+
+async def _import(
+    stack: LocalStack, api: Api, settings: DemoSettings, units: Sequence[str], console: Console
+) -> int:
+    """How many of the roll's people are members afterwards."""
+    if not settings.imported:
+        return 0
+    file, first = stack.directory / "roll.csv", settings.members - settings.imported
+    write_roll(file, people(settings.imported, units, settings.seed + 2, first=first))
+    console.print(f"a roll of {settings.imported:,} members comes in as {file.name}:")
+    return await import_roll(api, stack.urls["members"], stack.token, file, console)
 
 
 async def _load(api: Api, tree: str, file: Path, console: Console) -> None:

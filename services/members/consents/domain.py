@@ -1,8 +1,7 @@
-"""The rules of consents and notices. Pure."""
+"""The rules of consents. Pure."""
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -19,18 +18,6 @@ from services.shared.contracts.members import MemberConsentChanged
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Notice:
-    """A text that people are shown before they consent. `sha256` is the digest of its UTF-8 bytes, in hex."""
-
-    version: str
-    language: str
-    text: str
-    sha256: str
-    registered_by: str
-    registered_at: datetime
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Given:
     """A consent as somebody gives it, or as staff records it for them."""
 
@@ -40,10 +27,6 @@ class Given:
     language: str
     source: str
     evidence: str
-
-
-def digest_of(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def give(member: Member, given: Given, now: datetime) -> Step[Member]:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from services.members.consents.api import consents_router, notices_router
 from services.members.consents.service import Consents, Notices
-from services.members.consents.store import MIGRATIONS, NoticeStore
+from services.members.consents.store import MIGRATIONS
 from services.members.core.core import Core
 from services.shared.runtime import Feature
 
 
 def consents(core: Core) -> Feature:
-    store = NoticeStore(core.runtime.database)
     return Feature(
-        routers=[consents_router(Consents(core, store)), notices_router(Notices(core, store))],
+        routers=[consents_router(Consents(core)), notices_router(Notices(core))],
         migrations=MIGRATIONS,
     )

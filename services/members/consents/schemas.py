@@ -9,10 +9,11 @@ from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Strict, StringConstraints, WithJsonSchema
 
-from services.members.consents.domain import Given, Notice
+from services.members.consents.domain import Given
 from services.members.consents.service import Ledger, Proof
 from services.members.core.domain import Consent
 from services.members.core.ledger import LedgerEntry
+from services.members.core.notices import Notice
 from services.members.core.schemas import ConsentShown, Label, RequestBody
 from services.shared.contracts.vocabulary import Language
 from services.shared.database import as_dict

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from services.members.consents import domain
-from services.members.consents.domain import Given, Notice, digest_of
-from services.members.consents.store import NoticeStore
+from services.members.consents.domain import Given
 from services.members.core.core import Core
 from services.members.core.domain import Consent, Member, Status, consent_of
 from services.members.core.errors import member_has_left, notice_is_another, unknown_notice
 from services.members.core.ledger import LedgerEntry, Pair, entry_of, untaken, whole
+from services.members.core.notices import Notice, digest_of
 from services.shared.contracts.base import Step
 from services.shared.errors import NotFoundError
 from services.shared.identity import Identity
@@ -37,11 +37,11 @@ class Proof:
 
 
 class Consents:
-    def __init__(self, core: Core, notices: NoticeStore) -> None:
+    def __init__(self, core: Core) -> None:
         self._core = core
         self._clock = core.runtime.clock
         self._ledger = core.ledger
-        self._notices = notices
+        self._notices = core.notices
         self._changed = core.metrics.consents
 
     async def give(
@@ -118,9 +118,9 @@ class Consents:
 
 
 class Notices:
-    def __init__(self, core: Core, store: NoticeStore) -> None:
+    def __init__(self, core: Core) -> None:
         self._clock = core.runtime.clock
-        self._store = store
+        self._store = core.notices
 
     async def get(self, version: str, language: str) -> Notice:
         """Raises: `NotFoundError`."""

@@ -7,7 +7,7 @@ from services.members.core.member_changes import MemberChanges
 from services.members.core.metrics import MembersMetrics
 from services.members.core.phones import BlindIndex
 from services.members.core.reading import MemberReader
-from services.members.core.store import MIGRATIONS, ConsentLedger, MemberStore
+from services.members.core.store import MIGRATIONS, ConsentLedger, MemberStore, NoticeStore
 from services.members.core.taken_phones import AnswerLimit, TakenPhones
 from services.members.settings import MembersSettings
 from services.shared.encryption import Vault
@@ -21,6 +21,7 @@ class Core:
         self.metrics = MembersMetrics(runtime.registry)
         self.store = MemberStore(runtime.database)
         self.ledger = ConsentLedger(runtime.database)
+        self.notices = NoticeStore(runtime.database)
         self.changes = MemberChanges(runtime.outbox, self.store)
         self.vault = Vault(runtime.client, runtime.database, settings.master_keys)
         self.contacts = Contacts(self.vault, BlindIndex(settings.blind_index_key))

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from services.shared.errors import ConflictError, FieldError, InvalidError, NotFoundError, TooManyError
+from services.shared.errors import (
+    ConflictError,
+    FieldError,
+    InvalidError,
+    Location,
+    NotFoundError,
+    TooManyError,
+)
 from services.shared.identity import Identity
 
 
@@ -27,9 +34,9 @@ def changed_meanwhile() -> ConflictError:
     return ConflictError("changed-meanwhile", "others are changing this member; try again")
 
 
-def unknown_notice() -> InvalidError:
+def unknown_notice(where: Location = "body") -> InvalidError:
     detail = "names no registered notice in this language: register its text first"
-    return InvalidError([FieldError("/notice", detail)])
+    return InvalidError([FieldError("/notice", detail, where)])
 
 
 def notice_is_another() -> ConflictError:

@@ -7,6 +7,7 @@ after a restore `contact_lost` and `consent_lost`, see `recovery`.
 `contact_reads`: `{_id, subject, ids, via, at, request_id}`, one for each time that someone was shown
 contacts, or was told that a phone is that of an active member.
 `consent_ledger`: `LedgerEntry`, one for each change of a consent; see `ledger` for those of a registration.
+`notices`: `{_id: {version, language}, text, sha256, registered_by, registered_at}`; never changed.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from pymongo.errors import BulkWriteError, DuplicateKeyError
 
 from services.members.core.domain import ConsentState, Member, Status
 from services.members.core.ledger import LedgerEntry, Pair
+from services.members.core.notices import Notice
 from services.members.core.search_fields import search_fields
 from services.shared.database import Codec, Collection, Database, Document, Migration, Session, create
 from services.shared.encryption import Ciphertext, create_key_collection
@@ -28,6 +30,7 @@ from services.shared.errors import TransientError
 from services.shared.faults import FaultFamily, classify
 
 _ENTRY: Final = Codec(LedgerEntry, omit_none=("notice_sha256", "actor", "evidence"))
+_NOTICE: Final = Codec(Notice)
 MEMBER: Final = Codec(Member, id_field="id", omit_none=("birth_year", "inviter_id", "origin", "announced"))
 
 
@@ -128,6 +131,34 @@ class ConsentLedger:
         """The `(purpose, channel)` of which the member's ledger has an entry."""
         rows = self._entries.find({"member_id": member_id}, {"purpose": 1, "channel": 1}, session=session)
         return {(row["purpose"], row["channel"]) async for row in rows}
+
+
+class NoticeStore:
+    def __init__(self, database: Database) -> None:
+        self._notices: Collection = database["notices"]
+
+    async def find(self, version: str, language: str, session: Session | None = None) -> Notice | None:
+        row = await self._notices.find_one({"_id": _key(version, language)}, session=session)
+        return _NOTICE.decode(row) if row else None
+
+    async def find_many(self, named: Iterable[tuple[str, str]]) -> list[Notice]:
+        """The notices among these `(version, language)` that are registered."""
+        keys = [_key(*each) for each in sorted(named)]
+        return [_NOTICE.decode(row) async for row in self._notices.find({"_id": {"$in": keys}})]
+
+    async def add(self, notice: Notice) -> bool:
+        """False when the version and language have a text already."""
+        try:
+            await self._notices.insert_one(
+                {"_id": _key(notice.version, notice.language), **_NOTICE.encode(notice)}
+            )
+        except DuplicateKeyError:
+            return False
+        return True
+
+
+def _key(version: str, language: str) -> Document:
+    return {"version": version, "language": language}
 
 
 def document_of(member: Member, contact: SealedContact | None = None) -> Document:

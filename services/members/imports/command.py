@@ -4,6 +4,7 @@ applies it."""
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from services.members.imports.domain import OUTCOMES
 PIECE: Final = 256 * 1024
 POLL_SECONDS: Final = 0.2
 SECONDS: Final = 60.0
+DISTRICTS_SHOWN: Final = 10
 _LIVE: Final = frozenset({"planning", "applying", "paused"})
 
 
@@ -122,8 +124,8 @@ class ImportCommand:
         columns = ", ".join(column or "(ignored)" for column in found["columns"])
         self.console.print(f"import {found['id']}, columns: {columns}", highlight=False)
         table = Table("district", *OUTCOMES, box=None, pad_edge=False)
-        for where, counts in [*sorted(plan["by_district"].items()), ("all", plan)]:
-            table.add_row(where, *(str(counts.get(word, 0)) for word in OUTCOMES))
+        for where, counts in [*_largest(plan["by_district"]), ("all", plan)]:
+            table.add_row(where, *(f"{counts.get(word, 0):,}" for word in OUTCOMES))
         self.console.print(table)
         for what in ("fields", "reasons", "notes"):
             if plan[what]:
@@ -138,6 +140,18 @@ class ImportCommand:
             for part in answer.iter_bytes():
                 out.write(part)
         self.console.print(f"rows to mend: {target}", highlight=False)
+
+
+def _largest(districts: Mapping[str, Mapping[str, int]]) -> list[tuple[str, Mapping[str, int]]]:
+    """The districts with the most rows, by code, and the sum of the others."""
+    ranked = sorted(districts.items(), key=lambda each: (-sum(each[1].values()), each[0]))
+    shown, others = sorted(ranked[:DISTRICTS_SHOWN]), ranked[DISTRICTS_SHOWN:]
+    if not others:
+        return shown
+    rest: Counter[str] = Counter()
+    for _, counts in others:
+        rest.update(counts)
+    return [*shown, (f"{len(others)} others", rest)]
 
 
 def _pieces(file: Path, size: int, bar: Shown) -> Iterator[bytes]:

@@ -36,7 +36,8 @@ Consents = Annotated[
     ),
 ]
 Notice = Annotated[
-    str | None, Query(min_length=1, max_length=100, description="Version of the notice they were shown.")
+    str | None,
+    Query(min_length=1, max_length=100, description="The registered notice that they were shown."),
 ]
 NoticeLanguage = Annotated[Language, Query(description="The language of that notice.")]
 Evidence = Annotated[

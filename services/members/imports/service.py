@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from services.members.core.core import Core
+from services.members.core.errors import unknown_notice
 from services.members.imports import apply_job, plan_job
 from services.members.imports.columns import columns
 from services.members.imports.domain import PlannedRow, Terms
@@ -65,6 +66,7 @@ class Imports:
         self._jobs = core.runtime.jobs
         self._vault = core.vault
         self._taken_phones = core.taken_phones
+        self._notices = core.notices
         self._store = store
         self._pages = pages
 
@@ -91,6 +93,8 @@ class Imports:
         self._taken_phones.check_may_ask(caller)
         if terms.unit is not None:
             caller.check_access(terms.unit)
+        if terms.consents and not await self._notices.find(terms.notice, terms.notice_language):
+            raise unknown_notice("query")
         sample, rest = await _peek(content)
         try:
             form, fields = await asyncio.to_thread(_examine, sample, kind, mapping)

@@ -228,16 +228,26 @@ async def test_a_job_checks_the_rights_of_who_applies(service: Service) -> None:
     assert done["applied"] == {"created": 1, "updated": 0, "set_aside": 1}
 
 
+@pytest.fixture
+async def notice(service: Service) -> None:
+    """The notice that `CONSENTS` names, registered."""
+    headers = service.app.auth("notices:write")
+    answer = await service.http.put("/v1/notices/2026-01/hi", json={"text": "We write."}, headers=headers)
+    assert answer.status_code == 201
+
+
 CONSENTS = "&consents=welcome:whatsapp,welcome:sms&notice=2026-01&evidence=register-17"
 
 
+@pytest.mark.usefixtures("notice")
 async def test_consents_need_a_right_a_notice_and_evidence(service: Service) -> None:
     content = f"name,phone,consent\nA,{a_phone()},yes\nB,{a_phone()},नहीं\nC,{a_phone()},\n"
     assert (await send(service, content, query=CONSENTS)).status_code == 403
     allowed = service.app.auth(f"{IMPORTER} consents:write")
-    for missing in ("notice=2026-01", "evidence=register-17"):
-        answer = await send(service, content, query=CONSENTS.replace(missing, ""), **allowed)
+    for wrong in (("notice=2026-01", ""), ("evidence=register-17", ""), ("2026-01", "nobody-s")):
+        answer = await send(service, content, query=CONSENTS.replace(*wrong), **allowed)
         assert answer.status_code == 422
+        assert answer.json()["errors"][0]["in"] == "query"
     plan = await planned(service, content, query=CONSENTS, **allowed)
     assert (plan["evidence"], plan["notice"]) == ("register-17", "2026-01")
     assert (await service.http.post(f"/v1/imports/{plan['id']}/apply")).status_code == 403
@@ -248,6 +258,7 @@ async def test_consents_need_a_right_a_notice_and_evidence(service: Service) -> 
     assert rows["A"]["consents"][0]["source"] == f"import:{plan['id']}"
 
 
+@pytest.mark.usefixtures("notice")
 async def test_an_import_never_touches_the_consents_of_who_is_known(service: Service) -> None:
     consent = {"purpose": "welcome", "channel": "sms", "notice": "1", "language": "hi"}
     asha = await service.register(name="Asha", consents=[consent])
@@ -270,6 +281,7 @@ async def test_an_import_never_touches_the_consents_of_who_is_known(service: Ser
 
 
 @pytest.mark.parametrize(("announce", "channels"), [("none", ()), ("welcome", ("whatsapp", "sms"))])
+@pytest.mark.usefixtures("notice")
 async def test_nobody_is_announced_unless_asked_for(service: Service, announce: str, channels: Any) -> None:
     allowed = service.app.auth(f"{IMPORTER} consents:write")
     query = f"{CONSENTS}&announce={announce}"

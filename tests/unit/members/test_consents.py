@@ -9,11 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from services.members.consents.domain import Given, digest_of, give, withdraw
+from services.members.consents.domain import Given, give, withdraw
 from services.members.consents.schemas import ConsentIn, NoticeIn
 from services.members.core.domain import Contact, Member, agreed_channels, consent_of
 from services.members.core.joining import Application, join
 from services.members.core.ledger import LedgerEntry, entry_of, state_of, untaken, whole
+from services.members.core.notices import digest_of
 from services.shared.contracts.members import MemberConsentChanged
 from services.shared.contracts.vocabulary import Channel, Purpose
 from tests.fixtures.ids import id_of
