@@ -27,7 +27,7 @@ from infra.local.demo.books import Books, Pace
 from infra.local.demo.invites import InviteLinks
 from infra.local.demo.latency import Watcher
 from infra.local.demo.people import MOST, people
-from infra.local.demo.quiet import settle
+from infra.local.demo.quiet import QUIET_SECONDS, settle
 from infra.local.demo.report import report, where_next
 from infra.local.demo.roll import import_roll, write_roll
 from infra.local.demo.tree import SAMPLE, codes, read_tree
@@ -101,7 +101,10 @@ async def _play(stack: LocalStack, api: Api, settings: DemoSettings, tree: str, 
     units, rushing = codes(tree), settings.members - settings.imported - settings.walkers
     arrivals, links = Arrivals(api), InviteLinks(api)
     imported = await _import(stack, api, settings, units, console)
-    await settle(api, links, SETTLE_WITHIN)
+    began = time.perf_counter()
+    if imported and await settle(api, links, SETTLE_WITHIN):
+        seconds = time.perf_counter() - began - QUIET_SECONDS
+        console.print(f"all placed, welcomed and counted {seconds:.1f} s after the last row")
 
     async with _in_background(links.keep_giving()):
         began = time.perf_counter()

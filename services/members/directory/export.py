@@ -7,6 +7,7 @@ takes away. CSV begins with a byte order mark, without which spreadsheets show D
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Callable, Iterable, Sequence
 from io import StringIO
 from typing import Any, Final, TypeAlias
@@ -26,6 +27,7 @@ COLUMNS: Final = (
 )
 """A platform's column holds the member's handle there; `roles` is `coordinator@BR-GAYA; youth@BR`."""
 BOM: Final = "\ufeff"
+_LIKE_SAFE: Final = re.compile(r"'+[=+@\-|%]")
 
 
 def csv_header() -> bytes:
@@ -62,7 +64,13 @@ def _cells(member: Member, contact: Contact | None) -> tuple[Any, ...]:
     )
 
 
+def _told_apart(cell: Any) -> Any:
+    """A text that looks like one with an apostrophe in front gets a further one."""
+    return f"'{cell}" if isinstance(cell, str) and _LIKE_SAFE.match(cell) else cell
+
+
 def _csv_lines(rows: Sequence[Sequence[Any]]) -> str:
     text = StringIO()
-    safe_csv.writer(text, quoting=csv.QUOTE_MINIMAL).writerows(rows)
+    writer = safe_csv.writer(text, quoting=csv.QUOTE_MINIMAL)
+    writer.writerows([[_told_apart(cell) for cell in row] for row in rows])
     return text.getvalue()

@@ -36,7 +36,9 @@ _FLOAT: Final = re.compile(r"([0-9]{10,12})\.0+")
 _LONGEST_PHONES: Final = 200
 _MOBILE: Final = re.compile(r"(?:\+?0{0,2}91|0)?0?([6-9][0-9]{9})")
 _YEAR: Final = re.compile(r"(?<![0-9])((?:19|20)[0-9]{2})(?![0-9])")
-_ESCAPED: Final = re.compile(r"'(?=[@+\-=|%])")
+_FORMULA: Final = "=+@-|%"
+"""A cell that begins with one of these is a formula to some spreadsheet."""
+_ESCAPED: Final = re.compile(r"'(?='*[=+@\-|%])")
 
 _GENDERS: Final = {
     word: gender
@@ -89,8 +91,9 @@ class Draft:
     notes: tuple[str, ...] = ()
 
 
-def draft(fields: Sequence[str | None], cells: Sequence[str]) -> Draft:
-    """The draft of one row, whose cells belong to `fields`.
+def draft(fields: Sequence[str | None], cells: Sequence[str], *, spreadsheet: bool = True) -> Draft:
+    """The draft of one row, whose cells belong to `fields`. Without `spreadsheet` no cell is taken for a
+    formula, or for text that an apostrophe keeps from being one.
 
     Raises: `RefusedError`.
     """
@@ -99,9 +102,13 @@ def draft(fields: Sequence[str | None], cells: Sequence[str]) -> Draft:
     notes: list[str] = []
     consent: bool | None = None
     for name, cell in zip(fields, cells, strict=False):
-        text = _unescaped(cell) if name else ""
+        text = cell.strip()
         if name is None or not text:
             continue
+        if spreadsheet:
+            if name == "name" and text[0] in _FORMULA:
+                raise RefusedError("formula", "name")
+            text = _unescaped(text)
         if name == "phone":
             values["phone"], more = phone(text)
             notes += ["second_number"] if more else []
@@ -159,17 +166,12 @@ def _digits(text: str) -> str:
     return "".join(str(unicodedata.decimal(char)) if char.isdecimal() else char for char in clean(text))
 
 
-def _unescaped(cell: str) -> str:
+def _unescaped(text: str) -> str:
     """The cell without the apostrophe by which an export keeps a spreadsheet from running a formula."""
-    text = cell.strip()
-    if _ESCAPED.match(text):
-        return text[1:].replace("\\|", "|")
-    return text
+    return text[1:].replace("\\|", "|") if _ESCAPED.match(text) else text
 
 
 def _name(cell: str) -> str:
-    if cell[0] in "=+@-|%":
-        raise RefusedError("formula", "name")
     name: str = _valid(_NAME, "name", cell)
     if is_legacy(name):
         raise RefusedError("legacy_font", "name")

@@ -172,7 +172,7 @@ class PlanJob:
         if list(row.cells) == list(form.header):
             return _Read(row, None, "header_again", None)
         try:
-            made = draft(fields, row.cells)
+            made = draft(fields, row.cells, spreadsheet=form.kind == "csv")
         except RefusedError as refused:
             return _Read(row, None, refused.reason, None)
         typed = made.values.get("phone")

@@ -428,3 +428,28 @@ async def test_a_repeated_upload_with_a_key_is_one_import(service: Service) -> N
     assert (other.status_code, other.json()["type"]) == (422, "urn:sangathan:problem:idempotency-key-reused")
     assert await service.db["imports"].count_documents({}) == 1
     await reaching(service, made, "planned")
+
+
+@pytest.mark.parametrize("kind", ["csv", "ndjson"])
+async def test_what_an_export_writes_is_imported_unchanged(service: Service, kind: str) -> None:
+    for name in (
+        "=HYPERLINK(1)",
+        "-Asha",
+        "+Ram",
+        "@devi",
+        "'=Om",
+        "''|x",
+        "=a\\|b",
+        "राम, कुमार",
+        'Sita "Didi"',
+        "O'Brien",
+    ):
+        handles = [{"platform": "x", "handle": "@asha"}, {"platform": "telegram", "handle": "-1"}]
+        await service.register(
+            name=name, platforms=handles, email="=a@example.org", birth_year=1990, gender="female"
+        )
+    await service.register(name="Ram")
+    answer = await service.http.get(f"/v1/members/export?format={kind}", headers=service.app.auth(IMPORTER))
+    kinds = {"csv": "text/csv", "ndjson": "application/x-ndjson"}
+    plan = await planned(service, answer.content, **{"content-type": kinds[kind]})
+    assert outcomes(plan) == {"unchanged": 11}, plan["plan"]

@@ -97,7 +97,7 @@ def test_cells_become_values_and_blank_ones_none() -> None:
     ("field", "cell", "reason"),
     [
         ("name", "=HYPERLINK(1)", "formula"),
-        ("name", "'=cmd|' /C calc'!A0", "formula"),
+        ("name", "=cmd|' /C calc'!A0", "formula"),
         ("name", "+91 98765", "formula"),
         ("name", "@SUM(A1)", "formula"),
         ("name", "12345", "name"),
