@@ -8,6 +8,7 @@ from services.members.consents.feature import consents
 from services.members.core.core import Core
 from services.members.directory.feature import directory
 from services.members.imports.feature import imports
+from services.members.merges.feature import merges
 from services.members.profile.feature import profile
 from services.members.recovery.feature import recovery
 from services.members.registration.feature import registration
@@ -32,6 +33,7 @@ def build(settings: MembersSettings, *, clock: Clock | None = None, broker: Brok
         consents(core),
         roles(core),
         imports(core),
+        merges(core),
         recovery(),
     ]
     return Service(core.runtime, features, description=DESCRIPTION)

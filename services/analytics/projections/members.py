@@ -1,4 +1,4 @@
-"""Members: counted from `member.joined` to `member.left`, with the newest unit and attributes known. Pure."""
+"""Members: counted from `member.joined` until they leave or are merged, by the newest unit and attributes. Pure."""
 
 from __future__ import annotations
 
@@ -11,16 +11,18 @@ from services.shared.contracts.members import (
     MemberConsentChanged,
     MemberJoined,
     MemberLeft,
+    MemberMerged,
     MemberMoved,
     MemberRolesChanged,
     MemberSnapshot,
+    MemberUnmerged,
     MemberUpdated,
 )
 
 
 def counted(fact: Fact) -> Iterator[Count]:
     """Events of a member before `member.joined` (a dead letter) are kept, and count when it arrives."""
-    if not fact.get("joined") or fact.get("left"):
+    if not fact.get("joined") or fact.get("left") or fact.get("merged"):
         return
     unit = fact["unit"]
     yield unit, "members.total", 1
@@ -30,7 +32,9 @@ def counted(fact: Fact) -> Iterator[Count]:
         yield unit, f"members.by_platform.{platform}", 1
 
 
-def _profile(event: MemberJoined | MemberUpdated | MemberSnapshot) -> Statement:
+def _profile(
+    event: MemberJoined | MemberUpdated | MemberSnapshot | MemberMerged | MemberUnmerged,
+) -> Statement:
     return {
         "unit": event.unit,
         "gender": event.gender.value,
@@ -52,7 +56,17 @@ def _left(event: MemberLeft) -> Statement:
 
 
 def _snapshot(event: MemberSnapshot) -> Statement:
-    return {**_profile(event), "joined": True, "left": event.status == "left"}
+    merged = event.merged_into is not None
+    left = event.status == "left" and not merged
+    return {**_profile(event), "joined": True, "left": left, "merged": merged}
+
+
+def _merged(event: MemberMerged) -> Statement:
+    return {**_profile(event), "merged": True}
+
+
+def _unmerged(event: MemberUnmerged) -> Statement:
+    return {**_profile(event), "merged": False, "left": event.status == "left"}
 
 
 def _joined_flows(event: Envelope[MemberJoined | MemberSnapshot]) -> Iterator[Flow]:
@@ -75,6 +89,8 @@ MEMBERS = Projection(
         MemberUpdated: EventMapping(_profile),
         MemberMoved: EventMapping(_located, _moved_flows),
         MemberLeft: EventMapping(_left, flow("members.left")),
+        MemberMerged: EventMapping(_merged, flow("members.merged")),
+        MemberUnmerged: EventMapping(_unmerged, flow("members.unmerged")),
         MemberConsentChanged: EventMapping(_located),
         MemberRolesChanged: EventMapping(_located),
         MemberSnapshot: EventMapping(_snapshot, _joined_flows, whole=True),

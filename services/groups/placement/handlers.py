@@ -8,7 +8,14 @@ from typing import Any
 from services.groups.placement.domain import Change
 from services.groups.placement.service import ChangeRequest, PlacementService
 from services.shared.contracts.base import Envelope
-from services.shared.contracts.members import MemberJoined, MemberLeft, MemberMoved, MemberSnapshot
+from services.shared.contracts.members import (
+    MemberJoined,
+    MemberLeft,
+    MemberMerged,
+    MemberMoved,
+    MemberSnapshot,
+    MemberUnmerged,
+)
 from services.shared.messaging import Origin, Subscriptions, UnitOfWork
 
 
@@ -20,8 +27,13 @@ class Handlers:
         """`member.joined` and `member.moved` alike: a seat in the unit, wherever the member was before."""
         await self._apply(events, work, lambda _: False)
 
-    async def leave(self, events: Sequence[Envelope[MemberLeft]], work: UnitOfWork) -> None:
+    async def leave(self, events: Sequence[Envelope[MemberLeft | MemberMerged]], work: UnitOfWork) -> None:
+        """`member.merged` too: the member who stands for both has a seat of their own."""
         await self._apply(events, work, lambda _: True)
+
+    async def part(self, events: Sequence[Envelope[MemberUnmerged]], work: UnitOfWork) -> None:
+        """A seat again for a member who was merged, unless they had left before."""
+        await self._apply(events, work, lambda event: event.data.status == "left")
 
     async def reconcile(self, events: Sequence[Envelope[MemberSnapshot]], work: UnitOfWork) -> None:
         """Place members whom a lost event or database has left out; the placements of all others stay."""
@@ -42,6 +54,8 @@ def subscriptions(service: PlacementService) -> Subscriptions:
         MemberJoined: handlers.arrive,
         MemberMoved: handlers.arrive,
         MemberLeft: handlers.leave,
+        MemberMerged: handlers.leave,
+        MemberUnmerged: handlers.part,
         MemberSnapshot: handlers.reconcile,
     }
 

@@ -10,7 +10,7 @@ from services.members.consents import domain
 from services.members.consents.domain import Given
 from services.members.core.core import Core
 from services.members.core.domain import Consent, Member, Status, consent_of
-from services.members.core.errors import member_has_left, notice_is_another, unknown_notice
+from services.members.core.errors import not_active, notice_is_another, unknown_notice
 from services.members.core.ledger import LedgerEntry, Pair, entry_of, untaken, whole
 from services.members.core.notices import Notice, digest_of
 from services.shared.contracts.base import Step
@@ -60,7 +60,7 @@ class Consents:
             if notice is None:
                 raise unknown_notice()
             if member.status != Status.ACTIVE:
-                raise member_has_left()
+                raise not_active(member)
             step = domain.give(member, given, self._clock.now())
             if step.events:
                 proof = {"notice_sha256": notice.sha256, "evidence": given.evidence}
@@ -82,7 +82,8 @@ class Consents:
         version: int | None,
         origin: Origin,
     ) -> None:
-        """`pair` is `(purpose, channel)`. Also for who left; withdrawing again changes nothing.
+        """`pair` is `(purpose, channel)`. Also for who left; withdrawing again changes nothing. Of a member
+        who was merged it is withdrawn for the person: also by the one who stands for them.
 
         Raises: `NotFoundError`, `StaleVersionError`.
         """
@@ -93,7 +94,10 @@ class Consents:
                 await self._record(member, step.state, pair, work, actor=caller.subject)
             return step
 
-        await self._core.changes.change(member_id, decide, origin, caller=caller, version=version)
+        changes = self._core.changes
+        member = await changes.change(member_id, decide, origin, caller=caller, version=version)
+        while member.merged_into is not None:
+            member = await changes.change(member.merged_into, decide, origin)
 
     async def ledger(self, caller: Identity, member_id: str) -> Ledger:
         """Raises: `NotFoundError`."""

@@ -16,6 +16,10 @@ class HasLeftError(Exception):
     """A member who left cannot be changed; the person may join again, as a new member."""
 
 
+class IsMergedError(HasLeftError):
+    """A member who was merged cannot be changed: another one stands for both."""
+
+
 @dataclass(frozen=True, slots=True)
 class Profile:
     """A member with the contact opened."""
@@ -53,7 +57,7 @@ def update(profile: Profile, changes: Changes, now: datetime, *, sees_contact: b
     Raises: `HasLeftError`.
     """
     member, contact = profile.member, profile.contact
-    _check_active(member)
+    check_active(member)
     new_contact = Contact(
         phone=changes.phone or contact.phone,
         email=None if "email" in changes.removed else changes.email or contact.email,
@@ -87,7 +91,7 @@ def update(profile: Profile, changes: Changes, now: datetime, *, sees_contact: b
 
 def move(member: Member, unit: str, now: datetime) -> Step[Member]:
     """Raises: `HasLeftError`."""
-    _check_active(member)
+    check_active(member)
     if unit == member.unit:
         return Step(member)
     event = MemberMoved(member_id=member.id, from_unit=member.unit, unit=unit)
@@ -96,14 +100,21 @@ def move(member: Member, unit: str, now: datetime) -> Step[Member]:
 
 
 def leave(member: Member, now: datetime) -> Step[Member]:
-    """Leaving twice changes nothing."""
+    """Leaving twice changes nothing.
+
+    Raises: `IsMergedError`.
+    """
     if member.status == Status.LEFT:
         return Step(member)
+    check_active(member)
     new = _next(replace(member, status=Status.LEFT.value), now)
     return Step(new, (Numbered(MemberLeft(member_id=member.id, unit=member.unit), new.version),))
 
 
-def _check_active(member: Member) -> None:
+def check_active(member: Member) -> None:
+    """Raises: `IsMergedError`, `HasLeftError`."""
+    if member.status == Status.MERGED:
+        raise IsMergedError
     if member.status != Status.ACTIVE:
         raise HasLeftError
 

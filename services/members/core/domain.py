@@ -25,6 +25,8 @@ _WELCOME: Final = Purpose.WELCOME.value
 class Status(StrEnum):
     ACTIVE = "active"
     LEFT = "left"
+    MERGED = "merged"
+    """The same person as another member, `merged_into`, who stands for both."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,8 @@ class Member:
     """`import` for a member who came with an import, None for one who was registered."""
     announced: bool | None = None
     """False for a member whom nobody is to welcome, because the import announced nothing."""
+    merged_into: str | None = None
+    """The member who stands for this one, who is `merged`; that one may be merged into another in turn."""
     joined_at: datetime
     updated_at: datetime
     version: int = 1

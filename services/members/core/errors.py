@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from services.members.core.domain import Member, Status
 from services.shared.errors import (
     ConflictError,
     FieldError,
@@ -27,6 +28,34 @@ def asked_too_often(retry_seconds: int) -> TooManyError:
 
 def member_has_left() -> ConflictError:
     return ConflictError("member-has-left", "a member who left cannot be changed; register the person again")
+
+
+def member_is_merged() -> ConflictError:
+    detail = "this member was merged into another, `merged_into`; change that one"
+    return ConflictError("member-is-merged", detail)
+
+
+def not_active(member: Member) -> ConflictError:
+    """The reason why a member who is not active cannot be changed."""
+    return member_is_merged() if member.status == Status.MERGED else member_has_left()
+
+
+def same_member() -> InvalidError:
+    return InvalidError([FieldError("/other", "is the member itself")])
+
+
+def merge_expired() -> ConflictError:
+    return ConflictError("merge-expired", "a merge can be undone for 30 days")
+
+
+def merged_on() -> ConflictError:
+    detail = "the member who stands for both was merged into another since; undo that merge first"
+    return ConflictError("merged-on", detail)
+
+
+def not_merged_now() -> ConflictError:
+    """A merge whose other member is not merged any more by it: erased, or restored from a dump."""
+    return ConflictError("not-merged", "the member is not merged by this merge any more")
 
 
 def changed_meanwhile() -> ConflictError:

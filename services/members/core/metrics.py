@@ -27,6 +27,12 @@ class MembersMetrics:
             ["purpose", "state"],
             registry=registry,
         )
+        self.merges = Counter(
+            "sangathan_members_merges",
+            "Merges of two members by what was done (merged, undone).",
+            ["change"],
+            registry=registry,
+        )
         self.import_rows = Counter(
             "sangathan_members_import_rows",
             "Rows of imports by outcome: planned as new, changed, unchanged, duplicate or refused;"
@@ -37,7 +43,7 @@ class MembersMetrics:
         self.contacts_shown = Counter(
             "sangathan_members_contacts_shown",
             "Contacts decrypted for a caller, each with a record of who read it, by route"
-            " (get, list, resolve, change, export).",
+            " (get, list, resolve, change, export, merge).",
             ["via"],
             registry=registry,
         )
@@ -50,7 +56,7 @@ class MembersMetrics:
         self.phones_confirmed = Counter(
             "sangathan_members_phones_confirmed",
             "Callers told that an active member has a phone, each with a record of it, by what asked"
-            " (phone_of_registration, phone_of_change, phone_of_import).",
+            " (phone_of_registration, phone_of_change, phone_of_import, phone_of_merge).",
             ["via"],
             registry=registry,
         )

@@ -135,6 +135,7 @@ class MemberShown(BaseModel):
     status: str
     inviter_id: str | None
     origin: str
+    merged_into: str | None
     joined_at: datetime
     updated_at: datetime
     version: int

@@ -1,9 +1,9 @@
 """The collections that all features share: members, and the record of who was shown their contacts.
 
-`members`: the fields of `Member` (`_id` for `id`; `birth_year`, `inviter_id`, `origin` and `announced` only
-if they have a value), what it is searched by (`search_fields.py`), `contact` (one sealed document `{phone,
-email?, handles}`), `phone_index` (the keyed fingerprint of the phone, unique among active members), and
-after a restore `contact_lost` and `consent_lost`, see `recovery`.
+`members`: the fields of `Member` (`_id` for `id`; those of `_OPTIONAL` only if they have a value), what it is
+searched by (`search_fields.py`), `contact` (one sealed document `{phone, email?, handles}`), `phone_index`
+(the keyed fingerprint of the phone, unique among active members), and after a restore `contact_lost` and
+`consent_lost`, see `recovery`.
 `contact_reads`: `{_id, subject, ids, via, at, request_id}`, one for each time that someone was shown
 contacts, or was told that a phone is that of an active member.
 `consent_ledger`: `LedgerEntry`, one for each change of a consent; see `ledger` for those of a registration.
@@ -31,7 +31,8 @@ from services.shared.faults import FaultFamily, classify
 
 _ENTRY: Final = Codec(LedgerEntry, omit_none=("notice_sha256", "actor", "evidence"))
 _NOTICE: Final = Codec(Notice)
-MEMBER: Final = Codec(Member, id_field="id", omit_none=("birth_year", "inviter_id", "origin", "announced"))
+_OPTIONAL: Final = ("birth_year", "inviter_id", "origin", "announced", "merged_into")
+MEMBER: Final = Codec(Member, id_field="id", omit_none=_OPTIONAL)
 
 
 class DuplicateError(TransientError):
@@ -93,8 +94,10 @@ class MemberStore:
         with unique():
             await self._members.insert_many(documents, session=session)
 
-    async def save(self, member: Member, session: Session, contact: SealedContact | None = None) -> bool:
-        """Write the next version over the one before it; False when that one is no longer there.
+    async def save(
+        self, member: Member, session: Session, contact: SealedContact | None = None, *, versions: int = 1
+    ) -> bool:
+        """Write a version over the one that is `versions` earlier; False when that one is no longer there.
 
         Without `contact` the stored one stays, which a rotation of keys may be replacing meanwhile.
 
@@ -102,7 +105,7 @@ class MemberStore:
         """
         document = document_of(member, contact)
         absent = {name: "" for name in MEMBER.omitted if name not in document}
-        query = {"_id": document.pop("_id"), "version": member.version - 1}
+        query = {"_id": document.pop("_id"), "version": member.version - versions}
         change = {"$set": document, **({"$unset": absent} if absent else {})}
         with unique():
             result = await self._members.update_one(query, change, session=session)
@@ -173,18 +176,23 @@ def record_of(row: Mapping[str, Any]) -> Record:
     return Record(MEMBER.decode(row), row["contact"])
 
 
+_MEMBER_FIELDS: Final[Document] = {
+    "name": {"bsonType": "string"},
+    "unit": {"bsonType": "string"},
+    "version": {"bsonType": ["int", "long"], "minimum": 1},
+    "contact": {"bsonType": "binData"},
+    "phone_index": {"bsonType": "string"},
+}
+
+
 async def _create(database: Database) -> None:
     await create_key_collection(database)
     await create(
         database,
         "members",
         required={
-            "name": {"bsonType": "string"},
-            "unit": {"bsonType": "string"},
-            "status": {"enum": [status.value for status in Status]},
-            "version": {"bsonType": ["int", "long"], "minimum": 1},
-            "contact": {"bsonType": "binData"},
-            "phone_index": {"bsonType": "string"},
+            **_MEMBER_FIELDS,
+            "status": {"enum": ["active", "left"]},
         },
         indexes=[
             IndexModel("phone_index", unique=True, partialFilterExpression={"status": Status.ACTIVE.value}),
@@ -223,7 +231,24 @@ async def _ledger(database: Database) -> None:
     )
 
 
+async def _merged(database: Database) -> None:
+    # A text: the words are those of `Status`, and a later release may have more of them.
+    await create(
+        database,
+        "members",
+        required={**_MEMBER_FIELDS, "status": {"bsonType": "string"}},
+        indexes=[
+            IndexModel(
+                "phone_index",
+                name="phone_index_of_merged",
+                partialFilterExpression={"status": Status.MERGED.value},
+            )
+        ],
+    )
+
+
 MIGRATIONS: Final = (
     Migration("core-0001", "keys, members, contact_reads", _create),
     Migration("core-0002", "consent_ledger", _ledger),
+    Migration("core-0003", "members may be merged", _merged),
 )

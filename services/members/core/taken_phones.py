@@ -20,7 +20,7 @@ from services.shared.clock import Clock
 from services.shared.errors import ConflictError
 from services.shared.identity import Identity
 
-Via: TypeAlias = Literal["phone_of_registration", "phone_of_change", "phone_of_import"]
+Via: TypeAlias = Literal["phone_of_registration", "phone_of_change", "phone_of_import", "phone_of_merge"]
 MAX_SUBJECTS: Final = 4096
 """Subjects that are remembered; of more, the one that asked least recently is forgotten."""
 MAX_TOLD: Final = 16

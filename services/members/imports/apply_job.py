@@ -157,17 +157,18 @@ class ApplyJob:
         """Compare the page with the people as they are now."""
         phones = [each.document["phone_index"] for each in page.joining]
         inviters = {each.row.values["inviter_id"] for each in page.joining if "inviter_id" in each.row.values}
-        active, left, known, members = await asyncio.gather(
+        active, left, merged, known, members = await asyncio.gather(
             self._store.active_by_phone(phones),
-            self._store.left_by_phone(phones),
+            self._store.gone_by_phone(phones, Status.LEFT),
+            self._store.gone_by_phone(phones, Status.MERGED),
             self._members.existing(inviters),
             self._store.members([row.id for row in page.changing]),
         )
-        writes = _Writes()
+        writes, had = _Writes(), {*active, *left, *merged}
         for each in page.joining:
             phone, values = each.document["phone_index"], each.row.values
             sponsored = values.get("inviter_id") in {None, *known}
-            if phone in active or phone in left or not sponsored or not caller.can_access(values["unit"]):
+            if phone in had or not sponsored or not caller.can_access(values["unit"]):
                 writes.aside.append(each.row)
             else:
                 writes.created.append(each.document)

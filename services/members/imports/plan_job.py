@@ -61,6 +61,7 @@ class _Known(NamedTuple):
     by_phone: Mapping[str, Record]
     contacts: Mapping[str, Contact]
     left: set[str]
+    merged: set[str]
     inviters: set[str]
 
 
@@ -212,14 +213,15 @@ class PlanJob:
         phones = [each.phone for each in read if each.phone is not None]
         by_phone = await self._store.active_by_phone(phones)
         by_id = await self._store.members({d.values["id"] for d in drafts if "id" in d.values})
-        left = await self._store.left_by_phone([phone for phone in phones if phone not in by_phone])
+        free = [phone for phone in phones if phone not in by_phone]
+        left, merged = [await self._store.gone_by_phone(free, s) for s in (Status.LEFT, Status.MERGED)]
         inviters = await self._core.store.existing(
             {d.values["inviter_id"] for d in drafts if "inviter_id" in d.values}
         )
         records = {record.member.id: record for record in (*by_phone.values(), *by_id.values())}
         contacts = await self._core.contacts.open(list(records.values()))
         opened = dict(zip(records, contacts, strict=True))
-        return _Known(by_id, by_phone, opened, left, inviters)
+        return _Known(by_id, by_phone, opened, left, merged, inviters)
 
 
 def _match(read: _Read, known: _Known) -> Record | None:
@@ -280,6 +282,7 @@ class _Rules:
             "unknown_id": "id" in values,
             "no_phone": read.phone is None,
             "has_left": read.phone in self._known.left,
+            "merged": read.phone in self._known.merged,
             "no_name": "name" not in values,
             "no_unit": "unit" not in values and self._terms.unit is None,
         }
@@ -292,7 +295,7 @@ class _Rules:
         if not self._caller.can_access(member.unit):
             return "phone_taken" if holder and holder.member.id == member.id else "unknown_id"
         if member.status != Status.ACTIVE:
-            return "has_left"
+            return "merged" if member.status == Status.MERGED else "has_left"
         if holder is not None and holder.member.id != member.id:
             return "phone_taken"
         return None

@@ -115,10 +115,10 @@ class ImportStore:
         query = {"phone_index": {"$in": indexes}, "status": Status.ACTIVE.value}
         return {row["phone_index"]: record_of(row) async for row in self._members.find(query)}
 
-    async def left_by_phone(self, indexes: Sequence[str]) -> set[str]:
-        """The ones among `indexes` that belonged to a member who left."""
-        query = {"phone_index": {"$in": indexes}, "status": Status.LEFT.value}
-        rows = self._members.find(query, {"_id": 0, "phone_index": 1}).hint("phone_index_of_left")
+    async def gone_by_phone(self, indexes: Sequence[str], status: Status) -> set[str]:
+        """The ones among `indexes` that belonged to a member who has this status: left, or merged."""
+        query = {"phone_index": {"$in": indexes}, "status": status.value}
+        rows = self._members.find(query, {"_id": 0, "phone_index": 1}).hint(f"phone_index_of_{status.value}")
         return {row["phone_index"] async for row in rows}
 
     async def change(

@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterable
 from typing import Final, ParamSpec, TypeVar
 
 from services.members.core import changing
-from services.members.core.changing import Changes, HasLeftError, Profile
+from services.members.core.changing import Changes, HasLeftError, IsMergedError, Profile
 from services.members.core.core import Core
 from services.members.core.domain import Contact, Member, is_plausible_birth_year
 from services.members.core.errors import (
     changed_meanwhile,
     implausible_birth_year,
     member_has_left,
+    member_is_merged,
     unit_not_found,
 )
 from services.members.core.reading import CONTACTS_SCOPE
@@ -91,7 +92,7 @@ class Profiles:
     async def leave(self, caller: Identity, member_id: str, version: int | None, origin: Origin) -> None:
         """Free the phone; the contact stays, sealed, until it is erased. Leaving twice changes nothing.
 
-        Raises: `NotFoundError`, `StaleVersionError`.
+        Raises: `NotFoundError`, `StaleVersionError`, `ConflictError` (is merged).
         """
         await self._change(
             caller,
@@ -155,8 +156,10 @@ class Profiles:
 
 
 def _decide(rule: Callable[P, Step[State]], *args: P.args, **kwargs: P.kwargs) -> Step[State]:
-    """Raises: `ConflictError` when the member has left."""
+    """Raises: `ConflictError` when the member has left or is merged."""
     try:
         return rule(*args, **kwargs)
+    except IsMergedError:
+        raise member_is_merged() from None
     except HasLeftError:
         raise member_has_left() from None

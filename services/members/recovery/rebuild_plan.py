@@ -22,9 +22,11 @@ from services.shared.contracts.members import (
     MemberConsentChanged,
     MemberJoined,
     MemberLeft,
+    MemberMerged,
     MemberMoved,
     MemberRolesChanged,
     MemberSnapshot,
+    MemberUnmerged,
     MemberUpdated,
 )
 from services.shared.database import Document
@@ -39,6 +41,8 @@ MemberEvent: TypeAlias = (
     | MemberLeft
     | MemberConsentChanged
     | MemberRolesChanged
+    | MemberMerged
+    | MemberUnmerged
     | MemberSnapshot
 )
 KINDS: Final = (
@@ -48,6 +52,8 @@ KINDS: Final = (
     MemberLeft,
     MemberConsentChanged,
     MemberRolesChanged,
+    MemberMerged,
+    MemberUnmerged,
     MemberSnapshot,
 )
 SOURCE: Final = "recovery"
@@ -75,7 +81,12 @@ class MemberRebuild:
             [e.subject for e in changed if _is_consent(e, ConsentState.GIVEN)], work.session
         )
         await self._store.set_terms(
-            {e.subject: e.data.roles for e in changed if isinstance(e.data, MemberRolesChanged)}, work.session
+            {
+                e.subject: e.data.roles if isinstance(e.data, MemberRolesChanged) else ()
+                for e in changed
+                if isinstance(e.data, MemberRolesChanged | MemberMerged)
+            },
+            work.session,
         )
         unknown = [e for e in news if e.subject not in known]
         await self._store.add_lost(
@@ -136,19 +147,25 @@ def plan(runtime: Runtime) -> Plan:
 def _changes(event: Envelope[MemberEvent]) -> Document:
     """The fields of a member after the event."""
     data, changes = event.data, {"version": event.sequence, "updated_at": event.time, "unit": event.data.unit}
-    if isinstance(data, MemberJoined | MemberUpdated | MemberSnapshot):
+    if isinstance(data, MemberJoined | MemberUpdated | MemberSnapshot | MemberMerged | MemberUnmerged):
         changes |= {"gender": data.gender, "language": data.language, "platforms": list(data.platforms)}
     if isinstance(data, MemberRolesChanged):
         changes["roles"] = [{"role": held.role, "unit": held.unit} for held in data.roles]
-    if _left(data):
+    if isinstance(data, MemberMerged) or (isinstance(data, MemberSnapshot) and data.merged_into):
+        into = data.into if isinstance(data, MemberMerged) else data.merged_into
+        changes |= {"status": Status.MERGED.value, "merged_into": into, "roles": []}
+    elif isinstance(data, MemberUnmerged):
+        changes |= {"status": data.status, "merged_into": None, "announced": False}
+    elif _left(data):
         changes["status"] = Status.LEFT.value
     return changes
 
 
 def _left(data: MemberEvent) -> bool:
-    return isinstance(data, MemberLeft) or (
-        isinstance(data, MemberSnapshot) and data.status == Status.LEFT.value
-    )
+    """Whether the others know that the member is no longer one."""
+    if isinstance(data, MemberSnapshot | MemberUnmerged):
+        return data.status == Status.LEFT.value
+    return isinstance(data, MemberLeft | MemberMerged)
 
 
 def _changed_contact(event: Envelope[MemberEvent]) -> bool:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, Field
 
 from services.members.core.schemas import RequestBody
-from services.members.roles.domain import RoleRecord, Term
+from services.members.core.terms import RoleRecord, Term
 from services.members.roles.service import Officer
 from services.shared.clock import to_milliseconds
 from services.shared.contracts.vocabulary import EARLIEST

@@ -10,12 +10,12 @@ from services.members.core.core import Core
 from services.members.core.domain import Member, Status
 from services.members.core.errors import (
     ends_too_early,
-    member_has_left,
+    not_active,
     too_many_roles,
     unit_not_found,
     unknown_role,
 )
-from services.members.roles.domain import RoleChange, RoleRecord, Term, record_of, with_roles
+from services.members.core.terms import RoleChange, RoleRecord, Term, record_of, with_roles
 from services.members.roles.store import RoleStore
 from services.shared.contracts.base import Step
 from services.shared.contracts.members import MAX_ROLES
@@ -80,7 +80,7 @@ class Roles:
             if until is not None and until <= max(now, start):
                 raise ends_too_early()
             if member.status != Status.ACTIVE:
-                raise member_has_left()
+                raise not_active(member)
             if before is None and len(terms) >= MAX_ROLES:
                 raise too_many_roles(MAX_ROLES)
             term = Term(

@@ -12,42 +12,16 @@ from typing import Final
 
 from pymongo import IndexModel
 
-from services.members.roles.domain import RoleRecord, Term
+from services.members.core.term_store import TERM, TermStore
+from services.members.core.terms import Term
 from services.shared.contracts.vocabulary import subtree
-from services.shared.database import Codec, Collection, Database, Document, Migration, Session, create
-
-_TERM: Final = Codec(Term, id_field="id", omit_none=("until",))
-_RECORD: Final = Codec(RoleRecord, omit_none=("until", "actor"))
+from services.shared.database import Collection, Database, Document, Migration, create
 
 
-class RoleStore:
+class RoleStore(TermStore):
     def __init__(self, database: Database) -> None:
-        self._terms: Collection = database["role_terms"]
-        self._history: Collection = database["role_history"]
+        super().__init__(database)
         self._members: Collection = database["members"]
-
-    async def of(self, member_id: str, session: Session | None = None) -> list[Term]:
-        """A member's terms that have not ended, or whose end has not been dealt with yet."""
-        rows = self._terms.find({"member_id": member_id}, session=session).sort("_id", 1)
-        return [_TERM.decode(row) async for row in rows]
-
-    async def save(self, term: Term, now: datetime, session: Session) -> None:
-        document = _TERM.encode(term)
-        if due_at := term.changes_at(now):
-            document["due_at"] = due_at
-        await self._terms.replace_one({"_id": term.id}, document, upsert=True, session=session)
-
-    async def remove(self, term: Term, session: Session) -> None:
-        await self._terms.delete_one({"_id": term.id}, session=session)
-
-    async def record(self, records: Sequence[RoleRecord], session: Session) -> None:
-        if records:
-            await self._history.insert_many([_RECORD.encode(each) for each in records], session=session)
-
-    async def history(self, member_id: str) -> list[RoleRecord]:
-        """The oldest first."""
-        rows = self._history.find({"member_id": member_id}).sort([("at", 1), ("_id", 1)])
-        return [_RECORD.decode(row) async for row in rows]
 
     async def due(self, now: datetime, limit: int) -> list[str]:
         """Members with a term that begins or ended by `now`, the most overdue first."""
@@ -82,7 +56,7 @@ class RoleStore:
             conditions.append({"unit": {"$gte": at}})
             conditions.append({"$or": [{"unit": {"$gt": at}}, {"unit": at, "_id": {"$gt": id_}}]})
         rows = self._terms.find({"$and": conditions}).sort([("unit", 1), ("_id", 1)]).limit(limit)
-        return [_TERM.decode(row) for row in await rows.to_list(limit)]
+        return [TERM.decode(row) for row in await rows.to_list(limit)]
 
     async def people(self, member_ids: Sequence[str]) -> dict[str, tuple[str, str]]:
         """`{member id: (name, unit)}` of those who are active."""

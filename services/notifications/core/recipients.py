@@ -15,9 +15,11 @@ from services.shared.contracts.members import (
     MemberConsentChanged,
     MemberJoined,
     MemberLeft,
+    MemberMerged,
     MemberMoved,
     MemberRolesChanged,
     MemberSnapshot,
+    MemberUnmerged,
     MemberUpdated,
 )
 
@@ -48,6 +50,11 @@ class Recipient:
     """False for a member who came with an import that announced nothing: they get no welcome."""
     group_id: str | None = None
     placement_sequence: int = 0
+    merged: bool = False
+    """Whether another member stands for this one."""
+    merged_sequence: int = 0
+    welcomed: bool = False
+    """Whether the person had a welcome, or is past it, as another member: then this one gets none."""
 
     @property
     def introduced(self) -> bool:
@@ -76,9 +83,17 @@ def learn(known: Recipient, event: Event, sequence: int) -> Recipient:
         case MemberMoved() | MemberRolesChanged():
             after = _in_unit(known, event.unit, sequence)
         case MemberConsentChanged():
-            after = _consenting(_in_unit(known, event.unit, sequence), event.channels, sequence)
+            heard = _consenting(_in_unit(known, event.unit, sequence), event.channels, sequence)
+            after = replace(heard, welcomed=heard.welcomed or not event.announced)
         case MemberLeft():
             after = replace(known, active=False)
+        case MemberMerged():
+            heard = _in_unit(_speaking(known, event.language, sequence), event.unit, sequence)
+            after = _merged(heard, sequence, merged=True)
+        case MemberUnmerged():
+            heard = _in_unit(_speaking(known, event.language, sequence), event.unit, sequence)
+            heard = _consenting(heard, event.channels, sequence)
+            after = replace(_merged(heard, sequence, merged=False), welcomed=True)
         case MemberSnapshot():
             after = _found(known, event, sequence)
         case GroupMemberAssigned():
@@ -96,7 +111,9 @@ def learn(known: Recipient, event: Event, sequence: int) -> Recipient:
 
 def _found(known: Recipient, event: MemberSnapshot, sequence: int) -> Recipient:
     heard = _in_unit(_speaking(known, event.language, sequence), event.unit, sequence)
-    heard = replace(heard, active=heard.active and event.status == "active")
+    merged = event.merged_into is not None
+    left = event.status != "active" and not merged
+    heard = replace(_merged(heard, sequence, merged=merged), active=heard.active and not left)
     newer = heard.consent_sequence > sequence
     if heard.joined:
         channels = heard.channels if newer else heard.channels or event.channels
@@ -119,6 +136,12 @@ def _consenting(known: Recipient, channels: tuple[str, ...], sequence: int) -> R
     if sequence <= known.consent_sequence:
         return known
     return replace(known, channels=channels, consent_sequence=sequence)
+
+
+def _merged(known: Recipient, sequence: int, *, merged: bool) -> Recipient:
+    if sequence <= known.merged_sequence:
+        return known
+    return replace(known, merged=merged, merged_sequence=sequence)
 
 
 def _placed(known: Recipient, group_id: str | None, sequence: int) -> Recipient:

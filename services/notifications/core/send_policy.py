@@ -49,6 +49,10 @@ class SendFacts:
     """Whether the group has an invite link."""
     announced: bool = True
     """Whether the member is to be welcomed at all."""
+    merged: bool = False
+    """Whether another member stands for this one."""
+    welcomed: bool = False
+    """Whether the person was welcomed as another member."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +73,8 @@ def facts_heard(recipient: Recipient, *, invited: bool) -> SendFacts:
         group_id=recipient.group_id,
         invited=invited,
         announced=recipient.announced,
+        merged=recipient.merged,
+        welcomed=recipient.welcomed,
     )
 
 
@@ -81,6 +87,8 @@ def facts_asked(recipient: Recipient, said: Authority, *, invited: bool) -> Send
         group_id=recipient.group_id,
         invited=invited,
         announced=recipient.announced,
+        merged=recipient.merged,
+        welcomed=recipient.welcomed,
     )
 
 
@@ -113,7 +121,9 @@ def judge(facts: SendFacts) -> Verdict:
     usable = tuple(c for c in consented if facts.addressable is None or c in facts.addressable)
     rules = (
         _is_active(facts),
+        _is_not_merged(facts),
         _is_announced(facts),
+        _is_not_welcomed(facts),
         _has_consent(consented),
         _has_address(facts, usable),
         _has_group_link(facts),
@@ -124,6 +134,16 @@ def judge(facts: SendFacts) -> Verdict:
 
 def _is_active(facts: SendFacts) -> Rule:
     return _rule("active", {"active": facts.active}, facts.active, Ruling.SUPPRESS, "left")
+
+
+def _is_not_merged(facts: SendFacts) -> Rule:
+    return _rule("not_merged", {"merged": facts.merged}, not facts.merged, Ruling.SUPPRESS, "merged")
+
+
+def _is_not_welcomed(facts: SendFacts) -> Rule:
+    return _rule(
+        "not_welcomed", {"welcomed": facts.welcomed}, not facts.welcomed, Ruling.SUPPRESS, "welcomed_already"
+    )
 
 
 def _is_announced(facts: SendFacts) -> Rule:

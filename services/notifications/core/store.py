@@ -174,7 +174,9 @@ _UNHEARD: Final = {
     "language_sequence": 0,
     "placement_sequence": 0,
     "consent_sequence": 0,
+    "merged_sequence": 0,
     "active": True,
+    "merged": False,
 }
 _READY_BY_HINT: Final = {"$set": {"ready": True, "sequence": 0}}
 _AWAITED: Final = {"$inc": {"awaited": 1}, "$setOnInsert": {"ready": False, "sequence": 0}}

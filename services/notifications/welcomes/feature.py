@@ -15,9 +15,11 @@ from services.shared.contracts.members import (
     MemberConsentChanged,
     MemberJoined,
     MemberLeft,
+    MemberMerged,
     MemberMoved,
     MemberRolesChanged,
     MemberSnapshot,
+    MemberUnmerged,
     MemberUpdated,
 )
 from services.shared.runtime import Feature
@@ -33,6 +35,8 @@ def welcomes(core: Core) -> Feature:
             MemberLeft: handlers.member_changed,
             MemberConsentChanged: handlers.member_changed,
             MemberRolesChanged: handlers.member_changed,
+            MemberMerged: handlers.member_merged,
+            MemberUnmerged: handlers.member_changed,
             MemberSnapshot: handlers.member_changed,
             GroupMemberAssigned: handlers.member_changed,
             GroupMemberRemoved: handlers.member_changed,

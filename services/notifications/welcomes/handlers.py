@@ -7,13 +7,15 @@ recipient, and so two of them that meet run one after the other.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from services.notifications.core.core import Core
 from services.notifications.core.domain import WELCOME, Cause, Notification, State, follow, queue_welcome
 from services.notifications.core.recipients import Recipient, learn
 from services.shared.contracts.base import Envelope, Event, Step
 from services.shared.contracts.groups import GroupInviteChanged, GroupMemberAssigned, GroupSnapshot
+from services.shared.contracts.members import MemberMerged
 from services.shared.ids import new_id
 from services.shared.messaging import Origin, UnitOfWork, newer, without_leaps
 
@@ -41,7 +43,23 @@ class WelcomeHandlers:
         if not fresh:
             return
         await self._recipients.save(list(learnt.values()), work.session)
-        await self._align(learnt, fresh, work)
+        await self._align(learnt, {event.subject: event for event in fresh}, work)
+
+    async def member_merged(self, events: Sequence[Envelope[MemberMerged]], work: UnitOfWork) -> None:
+        """The merged member gets nothing any more; whoever stands for them gets no second welcome."""
+        await self.member_changed(events, work)
+        welcomes = await self._notifications.welcomes([event.subject for event in events], work.session)
+        heirs = {
+            event.data.into: event
+            for event in events
+            if (welcome := welcomes.get(event.subject)) and welcome.state in (State.SENT, State.SENDING)
+        }
+        if not heirs:
+            return
+        known = await self._recipients.by_id(heirs, work.session)
+        welcomed = {id_: replace(known.get(id_, Recipient(id_)), welcomed=True) for id_ in heirs}
+        await self._recipients.save(list(welcomed.values()), work.session)
+        await self._align(welcomed, heirs, work)
 
     async def invite_changed(
         self, events: Sequence[Envelope[GroupInviteChanged | GroupSnapshot]], work: UnitOfWork
@@ -64,18 +82,19 @@ class WelcomeHandlers:
             work.after_commit(self._due.set)
 
     async def _align(
-        self, recipients: Mapping[str, Recipient], events: Sequence[Envelope[Event]], work: UnitOfWork
+        self, recipients: Mapping[str, Recipient], causes: Mapping[str, Envelope[Event]], work: UnitOfWork
     ) -> None:
-        """Make the welcomes that are missing and bring the others into line with their recipients."""
-        hinted = _hinted_groups(events)
+        """Make the welcomes that are missing and bring the others into line with their recipients. `causes`
+        has the event that changed each."""
+        hinted = _hinted_groups(causes.values())
         groups = {r.group_id for r in recipients.values() if r.group_id is not None} | hinted
         invited, newly = await self._invites.invited(groups, hinted, work.session)
         welcomes = await self._notifications.welcomes(list(recipients), work.session)
         made: list[Notification] = []
         changed: list[Notification] = []
-        for event in events:
-            recipient = recipients[event.subject]
-            before = welcomes.get(event.subject)
+        for member_id, event in causes.items():
+            recipient = recipients[member_id]
+            before = welcomes.get(member_id)
             step = self._step(before, recipient, recipient.group_id in invited, event)
             if step is None or step.state == before:
                 continue
@@ -111,7 +130,7 @@ class WelcomeHandlers:
             self._due.set()
 
 
-def _hinted_groups(events: Sequence[Envelope[Event]]) -> set[str]:
+def _hinted_groups(events: Iterable[Envelope[Event]]) -> set[str]:
     """Groups that had an invite link when a member was assigned to them."""
     assigned = (event.data for event in events)
     return {data.group_id for data in assigned if isinstance(data, GroupMemberAssigned) and data.invite_ready}

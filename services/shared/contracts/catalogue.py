@@ -12,6 +12,8 @@ EVENTS: tuple[type[Event], ...] = (
     members.MemberLeft,
     members.MemberConsentChanged,
     members.MemberRolesChanged,
+    members.MemberMerged,
+    members.MemberUnmerged,
     members.MemberSnapshot,
     groups.UnitUpserted,
     groups.GroupCreated,

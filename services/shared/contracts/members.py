@@ -74,7 +74,7 @@ class MemberLeft(Event, type="member.left", topic=TOPIC, subject="member_id"):
 class MemberConsentChanged(Event, type="member.consent_changed", topic=TOPIC, subject="member_id"):
     """The member gave or withdrew (`state` is `given` or `withdrawn`) the consent to be reached on `channel`
     for `purpose`. `channels` are all the channels that are consented to for the welcome after it, in order of
-    preference."""
+    preference; `announced` is false if no welcome is to be made of it."""
 
     member_id: Id
     unit: EventUnit
@@ -82,6 +82,7 @@ class MemberConsentChanged(Event, type="member.consent_changed", topic=TOPIC, su
     channel: Word
     state: Word
     channels: Words = ()
+    announced: bool = True
 
 
 class RoleHeld(BaseModel):
@@ -104,8 +105,26 @@ class MemberRolesChanged(Event, type="member.roles_changed", topic=TOPIC, subjec
     roles: Annotated[tuple[RoleHeld, ...], Field(max_length=MAX_ROLES), FailFast()] = ()
 
 
+class MemberMerged(_Member, type="member.merged", topic=TOPIC, subject="member_id"):
+    """The member was found to be the same person as `into`, who stands for both from now on: this one has no
+    seat, gets no message and is not counted. Whatever else the merge changed of `into` is told by events of
+    that subject. The fields are this member's last state."""
+
+    into: Id
+
+
+class MemberUnmerged(_Member, type="member.unmerged", topic=TOPIC, subject="member_id"):
+    """A merge was undone: the member is one of their own again, as the fields say, and is not welcomed.
+    `status` is `active`, or `left` for one who had left before."""
+
+    into: Id
+    status: Word = "active"
+
+
 class MemberSnapshot(_Member, type="member.snapshot", topic=TOPIC, subject="member_id"):
     """The current state of the member, for a consumer that has lost its own state; nothing happened.
-    `channels` are the channels consented to for the welcome."""
+    `channels` are the channels consented to for the welcome. A member who was merged (`merged_into`) has the
+    status `left`."""
 
     status: Literal["active", "left"]
+    merged_into: Id | None = None

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from services.members.core.domain import Contact, Role
 from services.members.core.joining import Application, join
-from services.members.roles.domain import Term, with_roles
+from services.members.core.terms import Term, with_roles
 from services.shared.contracts.members import MemberRolesChanged
 from tests.fixtures.ids import id_of
 

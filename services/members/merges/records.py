@@ -1,0 +1,54 @@
+"""A merge on record, and what it needs to be undone, as JSON that is sealed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+import orjson
+
+from services.members.core.terms import Term
+from services.members.merges.domain import UNDO_WITHIN, Trace
+from services.shared.database import as_dict
+
+_trace: Final = as_dict(Trace)
+_term: Final = as_dict(Term)
+_TIMES: Final = ("since", "until")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Merge:
+    """`other` became one with `survivor`. `by` and `undone_by` are subjects of tokens."""
+
+    id: str
+    survivor: str
+    other: str
+    by: str
+    at: datetime
+    undone_at: datetime | None = None
+    undone_by: str | None = None
+
+    @property
+    def undo_until(self) -> datetime:
+        return self.at + UNDO_WITHIN
+
+
+def trace_to_json(trace: Trace) -> bytes:
+    return orjson.dumps(_trace(trace) | {"dropped": [_term(term) for term in trace.dropped]})
+
+
+def trace_from_json(content: bytes) -> Trace:
+    stored: dict[str, Any] = orjson.loads(content)
+    return Trace(
+        fields={name: (old, new) for name, (old, new) in stored["fields"].items()},
+        given=tuple((purpose, channel) for purpose, channel in stored["given"]),
+        moved=tuple(stored["moved"]),
+        dropped=tuple(_term_of(term) for term in stored["dropped"]),
+        status=stored["status"],
+    )
+
+
+def _term_of(stored: dict[str, Any]) -> Term:
+    times = {name: datetime.fromisoformat(value) for name in _TIMES if (value := stored[name])}
+    return Term(**stored | times)
