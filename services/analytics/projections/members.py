@@ -1,4 +1,4 @@
-"""Members: counted from `member.joined` until they leave or are merged, by the newest unit and attributes. Pure."""
+"""Members: counted from `member.joined` until they leave or are merged, by what is newest of them. Pure."""
 
 from __future__ import annotations
 

@@ -122,7 +122,12 @@ def begins(asked: Sequence[str], words: Sequence[str]) -> bool:
 def _alike(asked: str, word: str) -> float:
     if word.startswith(asked):
         return 1 + len(asked) / len(word)
-    one, other = latin(asked), latin(word)
+    return spelt_alike(asked, word)
+
+
+def spelt_alike(word: str, other: str) -> float:
+    """How alike two words are when spelt in Latin letters, from 0 to 1."""
+    one, other = latin(word), latin(other)
     return (ratio(one, other) / 10 + JaroWinkler.similarity(one, other)) / 11
 
 

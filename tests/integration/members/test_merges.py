@@ -98,8 +98,8 @@ async def test_two_records_become_one_member(service: Service) -> None:
     assert (await get(service, ours["id"]))["version"] == one["version"]
 
     events = await service.events(2 + 2 + 1 + 5)
-    [merged] = [event for event in events if isinstance(event.data, MemberMerged)]
-    assert (merged.subject, merged.sequence, merged.data.into) == (theirs["id"], 4, ours["id"])
+    [(merged, data)] = [(event, event.data) for event in events if isinstance(event.data, MemberMerged)]
+    assert (merged.subject, merged.sequence, data.into) == (theirs["id"], 4, ours["id"])
     told = [event for event in events if event.subject == ours["id"]]
     assert [event.sequence for event in told] == [1, 2, 3, 4, 5, 6]
     assert [event.type.partition(".")[2] for event in told[1:]] == [
@@ -156,8 +156,8 @@ async def test_an_undone_merge_restores_both_but_for_what_was_said_since(service
     assert await service.db["merge_traces"].count_documents({}) == 0
 
     outbox = await service.events(one["version"] + other["version"])
-    [told] = [event for event in outbox if isinstance(event.data, MemberUnmerged)]
-    assert (told.subject, told.data.status, told.data.announced) == (theirs["id"], "active", False)
+    [told] = [event.data for event in outbox if isinstance(event.data, MemberUnmerged)]
+    assert (told.member_id, told.status, told.announced) == (theirs["id"], "active", False)
     for member in (one, other):
         told_of = [event.sequence for event in outbox if event.subject == member["id"]]
         assert told_of == list(range(1, member["version"] + 1))
@@ -176,8 +176,8 @@ async def test_merges_that_meet_settle_one_after_the_other(service: Service) -> 
     assert [(await get(service, other))["merged_into"] for other in others] == [one] * 3
 
     left, right = [(await service.register())["id"] for _ in range(2)]
-    answers = await asyncio.gather(merge(service, left, right), merge(service, right, left))
-    [refused] = [answer for answer in answers if answer.status_code != 200]
+    crossing = await asyncio.gather(merge(service, left, right), merge(service, right, left))
+    [refused] = [answer for answer in crossing if answer.status_code != 200]
     assert reason(refused) == (409, "member-is-merged")
     assert {(await get(service, each))["status"] for each in (left, right)} == {"active", "merged"}
 
@@ -215,8 +215,8 @@ async def test_what_cannot_be_merged_is_refused_with_its_reason(service: Service
     )
     assert stale.status_code == 412
     merged = (await merge(service, one, two)).json()
-    for body in ({"name": "X"}, {"phone": "+919800000001"}):
-        answer = await service.http.patch(f"/v1/members/{two}", json=body, headers={"If-Match": '"2"'})
+    for change in ({"name": "X"}, {"phone": "+919800000001"}):
+        answer = await service.http.patch(f"/v1/members/{two}", json=change, headers={"If-Match": '"2"'})
         assert reason(answer) == (409, "member-is-merged")
     assert reason(await service.http.delete(f"/v1/members/{two}")) == (409, "member-is-merged")
     assert (
