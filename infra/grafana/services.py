@@ -300,6 +300,21 @@ OWN: Mapping[str, Rows] = {
                 Query("max(sangathan_members_roles_overdue_seconds)", "overdue"),
             ),
             lines(
+                "Merges of members",
+                "ops",
+                Query(rate("sangathan_members_merges_total", "change"), "{{change}}"),
+            ),
+            figure(
+                "Suspected duplicates",
+                "short",
+                Query("max(sangathan_members_duplicates_open)", "open"),
+            ),
+            figure(
+                "Look for duplicates: stuck",
+                "s",
+                Query("max(sangathan_members_duplicates_stuck_seconds)", "stuck"),
+            ),
+            lines(
                 "Rows of imports",
                 "ops",
                 Query(rate("sangathan_members_import_rows_total", "outcome"), "{{outcome}}"),

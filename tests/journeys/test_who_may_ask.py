@@ -89,6 +89,7 @@ EVIDENCE = {"notice": "ask", "language": "hi", "evidence": "form 1"}
 NOTICE = "/v1/notices/ask/hi"
 TEXT = {"text": "We write to you."}
 ROLE = f"/v1/members/{{id}}/roles/youth?unit={UNIT}"
+OF_MEMBERS = tuple(f"/v1/{kind}" for kind in ("members", "imports", "merges", "duplicates"))
 TABLE: Final[dict[str, dict[str, Route]]] = {
     "members": {
         "POST /v1/members": json("members:write", PERSON),
@@ -121,6 +122,14 @@ TABLE: Final[dict[str, dict[str, Route]]] = {
         "GET /v1/imports/{id}/rows": Route("members:read"),
         "GET /v1/imports/{id}/errors": Route("members:write contacts:read"),
         "POST /v1/imports/{id}/apply": Route("members:write contacts:read"),
+        "GET /v1/duplicates": query(f"/v1/duplicates?unit={UNIT}", "members:read"),
+        "POST /v1/duplicates/{id}/dismiss": Route("members:write members:read"),
+        "POST /v1/members/{id}/merge": json(
+            "members:write members:read contacts:read",
+            {"other": "{other}"},
+            path="/v1/members/{id}/merge?dry_run=true",
+        ),
+        "POST /v1/merges/{id}/undo": Route("members:write members:read"),
         **jobs("members"),
         **STATUS,
         **OF_OWNERS,
@@ -177,7 +186,7 @@ class Asking:
     def call(self, service: str, line: str, scopes: object, unit: str | None) -> httpx2.Response:
         method, template = line.split()
         route = TABLE[service][line]
-        kind = template.split("/")[2] if template.startswith(("/v1/members", "/v1/imports")) else service
+        kind = template.split("/")[2] if template.startswith(OF_MEMBERS) else service
         id_ = self._job if "/jobs/" in template else self._ids.get(kind, "")
         if "/ops/" in template:
             id_ = "sangathan.members:0:999999999"
@@ -185,6 +194,8 @@ class Asking:
         sent = route.send()
         if sent.get("json") == {"ids": ["{id}"]}:
             sent["json"] = {"ids": [id_]}
+        if sent.get("json") == {"other": "{other}"}:
+            sent["json"] = {"other": self._ids["other"]}
         named = scopes if isinstance(scopes, str) else " ".join(sorted(scopes))  # type: ignore[call-overload]
         headers = {"authorization": f"Bearer {self._stack.mint(named, unit, sub='asker')}"}
         headers |= sent.pop("headers", {}) | ({"if-match": '"0"'} if method == "PATCH" else {})
@@ -216,6 +227,16 @@ async def asking(stack: LocalStack) -> AsyncIterator[Asking]:
         consent = {"purpose": "welcome", "channel": "whatsapp", "notice": "1", "language": "hi"}
         person = PERSON | {"phone": "+919876511111", "consents": [consent]}
         member = (await client.post(f"{stack.urls['members']}/v1/members", json=person)).json()["id"]
+        alike = [PERSON | {"name": "Asha Devi", "phone": f"+91987652222{n}"} for n in range(3)]
+        other, survivor, merged = [
+            (await client.post(f"{stack.urls['members']}/v1/members", json=each)).json()["id"]
+            for each in alike
+        ]
+        merge = await client.post(
+            f"{stack.urls['members']}/v1/members/{survivor}/merge", json={"other": merged}
+        )
+        assert merge.status_code == 200, merge.text
+        pair = await until("members", f"/v1/duplicates?unit={UNIT}")
         placed = await until("groups", f"/v1/members/{member}/groups")
         notification = await until("notifications", f"/v1/notifications?member={member}")
         await until("analytics", "/v1/coverage?unit=QA&level=district")
@@ -240,6 +261,9 @@ async def asking(stack: LocalStack) -> AsyncIterator[Asking]:
         ids = {
             "members": member,
             "imports": made,
+            "other": other,
+            "merges": merge.json()["id"],
+            "duplicates": pair["id"],
             "groups": placed["group_id"],
             "notifications": notification["id"],
         }

@@ -21,6 +21,8 @@ class Metric(StrEnum):
 
     MEMBERS_JOINED = "members.joined"
     MEMBERS_LEFT = "members.left"
+    MEMBERS_MERGED = "members.merged"
+    MEMBERS_UNMERGED = "members.unmerged"
     MEMBERS_MOVED_IN = "members.moved_in"
     MEMBERS_MOVED_OUT = "members.moved_out"
     PLACEMENTS_ASSIGNED = "placements.assigned"
@@ -33,7 +35,8 @@ class Metric(StrEnum):
 
 
 class Members(BaseModel):
-    """Members who have not left, in the unit and all below it. Who uses two platforms counts under both."""
+    """Members who have neither left nor been merged into another, in the unit and all below it. Who uses two
+    platforms counts under both."""
 
     total: int
     by_gender: ByWord

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import structlog
@@ -49,11 +49,23 @@ class MemberReader:
         return record
 
     async def show(self, caller: Identity, records: Sequence[Record], via: str) -> list[Shown]:
-        """The members, with contacts for a caller who may read them; `via` goes into the record of that."""
-        if not caller.has_scope(CONTACTS_SCOPE):
-            return [Shown(record.member, None) for record in records]
-        contacts = await self.open_contacts(caller, records, via)
-        return [Shown(record.member, contact) for record, contact in zip(records, contacts, strict=True)]
+        """The members, with contacts for a caller who may read them; `via` goes into the record of that. An
+        inviter who was merged is shown as the member who stands for them."""
+        contacts: Sequence[Contact | None] = [None] * len(records)
+        if caller.has_scope(CONTACTS_SCOPE):
+            contacts = await self.open_contacts(caller, records, via)
+        members = await self._invited([record.member for record in records])
+        return [Shown(member, contact) for member, contact in zip(members, contacts, strict=True)]
+
+    async def _invited(self, members: Sequence[Member]) -> list[Member]:
+        inviters = {member.inviter_id for member in members if member.inviter_id is not None}
+        survivors = await self._store.survivors(inviters) if inviters else {}
+        return [
+            replace(member, inviter_id=survivors[member.inviter_id])
+            if member.inviter_id in survivors
+            else member
+            for member in members
+        ]
 
     async def open_contacts(self, caller: Identity, records: Sequence[Record], via: str) -> list[Contact]:
         """The contacts in order, for a caller with `contacts:read`; records who read them first."""

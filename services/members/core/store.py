@@ -82,6 +82,17 @@ class MemberStore:
         rows = self._members.find(query, {"phone_index": 1, "unit": 1}, session=session)
         return {row["phone_index"]: (row["_id"], row["unit"]) async for row in rows}
 
+    async def survivors(self, ids: Iterable[str]) -> dict[str, str]:
+        """`{id: who stands for them}` for each of `ids` that belongs to a member who was merged."""
+        found: dict[str, str] = {}
+        asked = set(ids)
+        while asked:
+            query = {"_id": {"$in": list(asked)}, "status": Status.MERGED.value}
+            rows = self._members.find(query, {"merged_into": 1})
+            found |= {row["_id"]: row["merged_into"] async for row in rows}
+            asked = {into for into in found.values() if into not in found} - asked
+        return {id_: _root(id_, found) for id_ in found}
+
     async def existing(self, ids: Iterable[str], session: Session | None = None) -> set[str]:
         """The ones among `ids` that belong to a member, past or present."""
         if not (asked := list(ids)):
@@ -162,6 +173,12 @@ class NoticeStore:
 
 def _key(version: str, language: str) -> Document:
     return {"version": version, "language": language}
+
+
+def _root(id_: str, merged_into: Mapping[str, str]) -> str:
+    while id_ in merged_into:
+        id_ = merged_into[id_]
+    return id_
 
 
 def document_of(member: Member, contact: SealedContact | None = None) -> Document:

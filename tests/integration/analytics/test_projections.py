@@ -12,7 +12,14 @@ from hypothesis import strategies as st
 
 from services.shared.contracts.base import Envelope
 from services.shared.contracts.groups import UnitUpserted
-from services.shared.contracts.members import MemberJoined, MemberLeft, MemberMoved
+from services.shared.contracts.members import (
+    MemberJoined,
+    MemberLeft,
+    MemberMerged,
+    MemberMoved,
+    MemberSnapshot,
+    MemberUnmerged,
+)
 from services.shared.contracts.vocabulary import Gender
 from services.shared.database import Document
 from services.shared.ids import new_id
@@ -131,6 +138,28 @@ async def test_a_member_who_left_is_counted_out_once(analytics: Analytics) -> No
         "by_platform": {},
         "women_share": None,
     }
+
+
+async def test_who_was_merged_is_counted_once_and_again_when_parted(analytics: Analytics) -> None:
+    """Late and repeated events, and snapshots, change nothing; who joined stays history."""
+    survivor, other = join("BR-A"), join("BR-A")
+    names = ("member_id", "unit", "gender", "language", "joined_at")
+    state = {name: getattr(other.data, name) for name in names}
+    merged = envelope(MemberMerged(**state, into=survivor.subject), 3)
+    late = envelope(MemberMoved(member_id=other.subject, from_unit="BR-A", unit="BR-B"), 2)
+    told = envelope(MemberSnapshot(**state, status="left", merged_into=survivor.subject), 3)
+    await analytics.feed([survivor, other])
+    for event in (merged, late, merged, told):
+        await analytics.feed([event])
+        assert (await figures(analytics, "BR"))["members"]["total"] == 1
+    await analytics.feed([envelope(MemberUnmerged(**state, into=survivor.subject), 4)])
+    assert (await figures(analytics, "BR-A"))["members"]["total"] == 2
+    flows = {}
+    for metric in ("joined", "merged", "unmerged", "left"):
+        day = {"unit": "BR-A", "metric": f"members.{metric}", "from": "2026-11-01", "to": "2026-11-02"}
+        points = (await analytics.ok("/v1/timeseries", **day))["points"]
+        flows[metric] = sum(point["value"] for point in points)
+    assert flows == {"joined": 2, "merged": 1, "unmerged": 1, "left": 0}
 
 
 def _fields(event: Envelope[Any]) -> dict[str, Any]:

@@ -7,7 +7,13 @@ from datetime import UTC, datetime
 from services.groups.app import build
 from services.groups.settings import GroupsSettings
 from services.shared.contracts.groups import TOPIC
-from services.shared.contracts.members import MemberJoined, MemberLeft, MemberMoved
+from services.shared.contracts.members import (
+    MemberJoined,
+    MemberLeft,
+    MemberMerged,
+    MemberMoved,
+    MemberUnmerged,
+)
 from services.shared.contracts.vocabulary import Gender
 from services.shared.ids import new_id
 from services.shared.messaging import MAX_LEAP
@@ -215,3 +221,24 @@ async def test_a_repair_forgets_how_far_a_member_is_known_and_nothing_else(group
 async def _sequence_is(groups: Running, member_id: str, sequence: int) -> bool:
     query = {"_id": member_id, "member_sequence": sequence}
     return await groups.runtime.database["placements"].count_documents(query) == 1
+
+
+async def test_a_merge_leaves_one_seat_of_two_and_its_undoing_gives_the_seat_again(groups: Running) -> None:
+    """A late event of the member who was merged changes nothing."""
+    await tree(groups, UNIT)
+    survivor, other = joins(2)
+    await groups.publish(survivor, other)
+    await placed(groups, 2)
+    state = {name: getattr(other, name) for name in ("member_id", "unit", "gender", "language", "joined_at")}
+    merged = MemberMerged(**state, into=survivor.member_id)
+    await groups.publish(groups.envelope(merged, 3))
+    await placed(groups, 1, "left")
+    assert await seats(groups) == [(1, 1, "open")]
+    moved = MemberMoved(member_id=other.member_id, from_unit=UNIT, unit=UNIT)
+    await groups.publish(groups.envelope(moved, 2), groups.envelope(merged, 3))
+    await groups.publish(*joins(1))
+    await placed(groups, 2)
+    assert await seats(groups) == [(1, 2, "open")]
+    await groups.publish(groups.envelope(MemberUnmerged(**state, into=survivor.member_id), 4))
+    await placed(groups, 3)
+    assert await seats(groups) == [(1, 3, "open")]

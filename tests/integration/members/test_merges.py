@@ -301,3 +301,18 @@ async def test_a_change_of_number_keeps_the_person(service: Service) -> None:
         "member.roles_changed",
         "member.updated",
     ], "nobody leaves and nobody joins, so the seat stays"
+
+
+async def test_whoever_was_invited_by_the_other_is_shown_as_invited_by_the_survivor(service: Service) -> None:
+    root, one, two = [(await service.register())["id"] for _ in range(3)]
+    invited = (await service.register(inviter_id=two))["id"]
+    await merge(service, one, two)
+    assert (await get(service, invited))["inviter_id"] == one
+    second = (await merge(service, root, one)).json()
+    assert (await get(service, invited))["inviter_id"] == root
+    listed = (await service.http.get("/v1/members")).json()["items"]
+    assert {each["inviter_id"] for each in listed if each["id"] == invited} == {root}
+    await undo(service, second["id"])
+    assert (await get(service, invited))["inviter_id"] == one
+    assert (await service.stored(invited))["inviter_id"] == two
+    assert (await get(service, two))["merged_into"] == one

@@ -28,7 +28,9 @@ from services.shared.contracts.members import (
     MemberConsentChanged,
     MemberJoined,
     MemberLeft,
+    MemberMerged,
     MemberMoved,
+    MemberUnmerged,
     MemberUpdated,
 )
 from services.shared.contracts.vocabulary import Gender
@@ -155,6 +157,19 @@ def consented(member_id: str, sequence: int, *channels: str) -> Envelope[Event]:
 
 def left(member_id: str, sequence: int) -> Envelope[Event]:
     return envelope(MemberLeft(member_id=member_id, unit="BR-SARAN"), sequence)
+
+
+def merged(member_id: str, sequence: int, into: str) -> Envelope[Event]:
+    return envelope(MemberMerged(**_state(member_id), into=into), sequence)
+
+
+def unmerged(member_id: str, sequence: int, into: str) -> Envelope[Event]:
+    return envelope(MemberUnmerged(**_state(member_id), into=into, channels=("whatsapp",)), sequence)
+
+
+def _state(member_id: str) -> dict[str, Any]:
+    of = {"unit": "BR-SARAN", "gender": Gender.FEMALE, "language": "hi", "joined_at": START}
+    return {"member_id": member_id, **of, "announced": False}
 
 
 def assigned(member_id: str, group_id: str, sequence: int = 1, *, ready: bool = False) -> Envelope[Event]:

@@ -6,6 +6,8 @@ import asyncio
 from datetime import timedelta
 from typing import Any
 
+import pytest
+
 from services.notifications.core.domain import State
 from services.shared.ids import new_id
 from services.shared.messaging import UnitOfWork
@@ -13,11 +15,14 @@ from tests.integration.notifications.conftest import (
     Bench,
     assigned,
     consented,
+    envelope,
     invite,
     joined,
     left,
+    merged,
     moved,
     removed,
+    unmerged,
     updated,
 )
 from tests.integration.notifications.stand_ins import Peers, link_of
@@ -244,3 +249,46 @@ async def test_a_withdrawal_heard_before_the_joining_stands(bench: Bench, peers:
     await bench.deliver(joined(member))
     assert await bench.dispatch() == 0
     assert (await bench.welcome(member)).reason == "no_consent"
+
+
+async def test_who_was_merged_gets_nothing_and_whoever_stands_for_them_their_own_welcome(
+    bench: Bench, peers: Peers
+) -> None:
+    one, other, group = peers.add_member(), peers.add_member(), peers.add_group()
+    await bench.deliver(joined(one), joined(other), assigned(one, group), assigned(other, group))
+    await bench.deliver(merged(other, 2, one))
+    await bench.deliver(consented(other, 1, "sms", "whatsapp"))
+    await bench.deliver(invite(group, 1))
+    assert await bench.dispatch() == 1
+    assert (await bench.welcome(one)).state is State.SENT
+    n = await bench.welcome(other)
+    assert (n.state, n.reason) == (State.SUPPRESSED, "merged")
+    await bench.deliver(unmerged(other, 3, one))
+    assert await bench.dispatch() == 0
+    assert (await bench.welcome(other)).state is State.SUPPRESSED, "no second welcome"
+
+
+@pytest.mark.parametrize("first", ["merged", "joined"])
+async def test_after_a_merge_with_somebody_welcomed_there_is_no_second_welcome(
+    bench: Bench, peers: Peers, first: str
+) -> None:
+    """Whatever arrives first: the merge, or the survivor's own events, whose welcome waits for a link."""
+    one, other, group, closed = peers.add_member(), peers.add_member(), peers.add_group(), peers.add_group()
+    await bench.deliver(joined(other), assigned(other, group, ready=True))
+    assert await bench.dispatch() == 1
+    events = [merged(other, 2, one)], [joined(one), assigned(one, closed)]
+    for batch in events if first == "merged" else reversed(events):
+        await bench.deliver(*batch)
+    await bench.deliver(invite(closed, 1))
+    assert await bench.dispatch() == 0
+    n = await bench.welcome(one)
+    assert (n.state, n.reason) == (State.SUPPRESSED, "welcomed_already")
+
+
+async def test_a_consent_that_came_with_a_merge_makes_no_welcome(bench: Bench, peers: Peers) -> None:
+    member, group = peers.add_member(), peers.add_group()
+    await bench.deliver(joined(member, channels=()), assigned(member, group, ready=True))
+    given = consented(member, 2, "whatsapp").data.model_copy(update={"announced": False})
+    await bench.deliver(envelope(given, 2))
+    assert await bench.dispatch() == 0
+    assert (await bench.welcome(member)).state is State.SUPPRESSED

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import permutations
 from typing import Literal
 
 from hypothesis import given
@@ -17,9 +18,11 @@ from services.shared.contracts.members import (
     MemberConsentChanged,
     MemberJoined,
     MemberLeft,
+    MemberMerged,
     MemberMoved,
     MemberRolesChanged,
     MemberSnapshot,
+    MemberUnmerged,
     MemberUpdated,
 )
 from services.shared.contracts.vocabulary import Gender
@@ -172,6 +175,22 @@ def test_after_a_loss_the_last_snapshots_say_all_but_that_they_joined(data):
     assert known.introduced
 
 
+def test_a_merge_and_its_undoing_end_the_same_in_any_order() -> None:
+    state = {"member_id": ID, "unit": "BR-B", "gender": Gender.FEMALE, "language": "en", "joined_at": NOW}
+    merged = [
+        (MemberMerged(**state, into=TWO), 6),
+        (snapshot("left", "BR-B", "en").model_copy(update={"merged_into": TWO}), 6),
+    ]
+    parted = (MemberUnmerged(**state, into=TWO, channels=("email",)), 7)
+    history: list[tuple[Event, int]] = [(joined(), 1), (consented("whatsapp"), 5), *merged]
+    for order in permutations(history):
+        known = told(order)
+        assert (known.merged, known.active, known.unit) == (True, True, "BR-B")
+    for order in permutations([*history, parted]):
+        known = told(order)
+        assert (known.merged, known.active, known.channels, known.welcomed) == (False, True, ("email",), True)
+
+
 def told(events: Iterable[tuple[Event, int]]) -> Recipient:
     known = Recipient(ID)
     for event, sequence in events:
@@ -186,4 +205,5 @@ def without_versions(recipient: Recipient, other: Recipient) -> Recipient:
         unit_sequence=other.unit_sequence,
         language_sequence=other.language_sequence,
         consent_sequence=other.consent_sequence,
+        merged_sequence=other.merged_sequence,
     )

@@ -22,7 +22,9 @@ def test_lets_a_consented_reachable_invited_member_pass_on_the_preferred_channel
     assert (verdict.ruling, verdict.reason, verdict.channel) == (Ruling.ALLOW, None, "whatsapp")
     assert [rule.rule for rule in verdict.rules] == [
         "active",
+        "not_merged",
         "announced",
+        "not_welcomed",
         "consent",
         "address",
         "group_link",
