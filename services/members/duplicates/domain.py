@@ -13,8 +13,7 @@ from enum import StrEnum
 from typing import Final
 
 from services.members.core.names import sound_key, spelt_alike
-from services.members.core.search_fields import is_lowest
-from services.shared.contracts.vocabulary import Gender, lineage, parent_of
+from services.shared.contracts.vocabulary import LEVELS, Gender, level_of, lineage, parent_of
 
 ALIKE: Final = 0.8
 """The least likeness of two words that are the same word spelt in two ways."""
@@ -97,7 +96,7 @@ def name_likeness(one: Sequence[str], other: Sequence[str]) -> float | None:
 
 def neighbourhood(unit: str) -> str:
     """The block of a booth; any other unit is its own."""
-    return (parent_of(unit) or unit) if is_lowest(unit) else unit
+    return (parent_of(unit) or unit) if level_of(unit) is LEVELS[-1] else unit
 
 
 def common_units(one: str, other: str) -> list[str]:
