@@ -453,3 +453,24 @@ async def test_what_an_export_writes_is_imported_unchanged(service: Service, kin
     kinds = {"csv": "text/csv", "ndjson": "application/x-ndjson"}
     plan = await planned(service, answer.content, **{"content-type": kinds[kind]})
     assert outcomes(plan) == {"unchanged": 11}, plan["plan"]
+
+
+async def test_rows_about_who_was_merged_are_refused_or_set_aside(service: Service) -> None:
+    """An old list has the old number: it must not bring the second record back."""
+    one, two, late = [await service.register(name=name) for name in ("Asha", "Asha D", "Aasha")]
+
+    async def merge(other: Any) -> None:
+        answer = await service.http.post(f"/v1/members/{one['id']}/merge", json={"other": other["id"]})
+        assert answer.status_code == 200, answer.text
+
+    await merge(two)
+    free = a_phone()
+    rows = [f",New,{two['phone']}", f"{two['id']},New,{a_phone()}", f"{late['id']},New,", f",Free,{free}"]
+    plan = await planned(service, "id,name,phone\n" + "\n".join(rows))
+    assert plan["plan"]["reasons"] == {"merged": 2}
+    await merge(late)
+    freed = await service.register(name="Free", phone=free)
+    await merge(freed)
+    done = await applied(service, plan["id"])
+    assert done["applied"] == {"created": 0, "updated": 0, "set_aside": 2}
+    assert await service.db["members"].count_documents({"status": "active"}) == 1

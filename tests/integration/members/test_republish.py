@@ -27,8 +27,12 @@ async def test_the_log_learns_how_everyone_is_and_nobodys_name(service: Service)
     answer = await service.http.post(f"/v1/members/{moved}/move", json=move)
     assert answer.status_code == 200, answer.text
     assert (await service.http.delete(f"/v1/members/{gone}")).status_code in (200, 204)
+    consents = [{**CONSENT, "channel": "sms"}]
+    merged = (await service.register(name="Asha D", phone="+919876500004", consents=consents))["id"]
+    answer = await service.http.post(f"/v1/members/{moved}/merge", json={"other": merged})
+    assert answer.status_code == 200, answer.text
     settings = service.app.runtime.settings
-    assert await republish(settings, SOURCES, batch=2) == {"member.snapshot": 3}
+    assert await republish(settings, SOURCES, batch=2) == {"member.snapshot": 4}
     await service.app.until(lambda: quiet(service.app.runtime))
 
     log = await the_log(settings, [TOPIC])
@@ -41,9 +45,11 @@ async def test_the_log_learns_how_everyone_is_and_nobodys_name(service: Service)
     said = {id_: (d.unit, d.status, d.channels, d.platforms) for id_, d in by_id.items()}  # type: ignore[attr-defined]
     assert said == {
         moved: ("BR-GAYA", "active", (), ()),
+        merged: (UNIT, "left", (), ()),
         people[1]["id"]: (UNIT, "active", ("whatsapp", "sms", "email"), ("facebook",)),
         gone: (UNIT, "left", (), ()),
     }
+    assert by_id[merged].merged_into == moved  # type: ignore[attr-defined]
     raw = b"\n".join(part for r in log for part in (r.key or b"", r.value or b"", *(v for _, v in r.headers)))
     for secret in ("Suneeta", "आशा", "Ravi", "98765", "example.org", "asha.devi"):
         assert secret.encode() not in raw

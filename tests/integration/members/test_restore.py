@@ -136,6 +136,50 @@ async def test_what_was_withdrawn_after_the_dump_is_withdrawn_again(
             assert (await service.stored(chief))["version"] == 3
 
 
+async def test_what_was_merged_after_the_dump_stays_merged_and_who_was_parted_stays_parted(
+    settings: MembersSettings, keys: Keys, tmp_path: Path
+) -> None:
+    async with serving(settings, keys) as service:
+
+        async def post(path: str, body: object = None) -> str:
+            answer = await service.http.post(f"/v1{path}", json=body)
+            assert answer.status_code == 200, answer.text
+            return str(answer.json()["id"])
+
+        one, two, root, parted = [(await service.register())["id"] for _ in range(4)]
+        headers = service.app.auth("members:write members:read")
+        await service.http.put(f"/v1/members/{two}/roles/youth?unit={UNIT}", json={}, headers=headers)
+        merge = await post(f"/members/{root}/merge", {"other": parted})
+        await service.app.until(lambda: quiet(service.app.runtime))
+        directory = await taken(settings, tmp_path / "dump")
+        late = (await service.register())["id"]
+        await post(f"/members/{one}/merge", {"other": two})
+        await post(f"/members/{one}/merge", {"other": late})
+        await post(f"/merges/{merge}/undo")
+        await service.app.until(lambda: quiet(service.app.runtime))
+
+    anew = Anew(settings, build, plan)
+    async with databases(settings):
+        await restored(settings, directory, anew)
+        assert await anew.run(resume=True)
+        assert await anew.run(resume=True), "twice is once"
+        async with serving(anew.settings, keys) as service:
+            shown = [
+                (await service.http.get(f"/v1/members/{each}")).json() for each in (one, two, root, parted)
+            ]
+            assert [(each["status"], each["merged_into"]) for each in shown] == [
+                ("active", None),
+                ("merged", one),
+                ("active", None),
+                ("active", None),
+            ]
+            assert [each["roles"] for each in shown] == [[{"role": "youth", "unit": UNIT}], [], [], []]
+            [term] = [row async for row in service.db["role_terms"].find({})]
+            assert term["member_id"] == one
+            lost = [row async for row in service.db["lost"].find({})]
+            assert [(row["_id"], row["left"], "told" in row) for row in lost] == [(late, True, False)]
+
+
 async def test_a_dump_is_the_database_at_one_instant(
     settings: MembersSettings, keys: Keys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
