@@ -272,7 +272,7 @@ async def test_who_was_merged_gets_nothing_and_whoever_stands_for_them_their_own
 async def test_after_a_merge_with_somebody_welcomed_there_is_no_second_welcome(
     bench: Bench, peers: Peers, first: str
 ) -> None:
-    """Whatever arrives first: the merge, or the survivor's own events, whose welcome waits for a link."""
+    """The merge may arrive first, or the survivor's own events, whose welcome waits for a link."""
     one, other, group, closed = peers.add_member(), peers.add_member(), peers.add_group(), peers.add_group()
     await bench.deliver(joined(other), assigned(other, group, ready=True))
     assert await bench.dispatch() == 1
