@@ -41,7 +41,7 @@ class FieldShown(BaseModel):
 
 
 class PreviewShown(BaseModel):
-    """What a merge would do. `consents` and `roles` are those of the survivor that would change."""
+    """The effect of a merge. `consents` and `roles` are those of the survivor that would change."""
 
     survivor: str
     other: str

@@ -37,7 +37,7 @@ from services.shared.messaging import Origin, UnitOfWork
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """What a merge would do. `consents` are those that would change; `roles` those that would come over."""
+    """The effect of a merge. `consents` are those that would change; `roles` those that would come over."""
 
     survivor: Member
     ours: Values
@@ -69,7 +69,7 @@ class Merges:
         self._terms = terms
 
     async def preview(self, caller: Identity, survivor: str, other: str, choice: Choice) -> Preview:
-        """What merging `other` into `survivor` would do; the contacts of both are recorded as read.
+        """The effect of merging `other` into `survivor`; the contacts of both are recorded as read.
 
         Raises: as `merge`.
         """
