@@ -47,7 +47,7 @@ _PLATFORMS: Final = tuple(platform.value for platform in Platform)
 
 
 class Field(StrEnum):
-    """What survives from one record or the other."""
+    """A field that survives from one record or the other."""
 
     NAME = "name"
     PHONE = "phone"
@@ -74,7 +74,7 @@ Values = Mapping[Field, Any]
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """What undoing a merge needs: how the survivor's fields changed, `{field: (before, after)}`; the
+    """All that undoing a merge needs: how the survivor's fields changed, `{field: (before, after)}`; the
     `(purpose, channel)` of consents that the survivor was given; the ids of the roles' terms that moved, and
     the other's terms that were dropped because the survivor had the same role; the other's status before."""
 
