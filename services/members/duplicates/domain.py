@@ -32,7 +32,7 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """A member, by all that is compared. `words` are those of the name; `phone` is the phone's fingerprint."""
+    """A member, by all that is compared. `words` are the name's; `phone` is the phone's fingerprint."""
 
     id: str
     words: tuple[str, ...]
