@@ -26,9 +26,11 @@ from services.shared.contracts.members import (
     MemberConsentChanged,
     MemberJoined,
     MemberLeft,
+    MemberMerged,
     MemberMoved,
     MemberRolesChanged,
     MemberSnapshot,
+    MemberUnmerged,
     MemberUpdated,
 )
 from services.shared.contracts.notifications import (
@@ -211,6 +213,8 @@ def recount(facts: Sequence[Envelope[Any]], unit: str) -> dict[str, Any]:
 FLOWS: dict[str, type[Event]] = {
     "members.joined": MemberJoined,
     "members.left": MemberLeft,
+    "members.merged": MemberMerged,
+    "members.unmerged": MemberUnmerged,
     "placements.assigned": GroupMemberAssigned,
     "placements.waiting": GroupMemberWaiting,
     "placements.removed": GroupMemberRemoved,
