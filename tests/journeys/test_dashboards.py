@@ -69,6 +69,15 @@ class Life:
             )
             assert answer.status_code == 201, answer.text
 
+    async def roll(self) -> None:
+        """Import a row, which does not become a member."""
+        answer = await self._http.post(
+            f"{self._urls['members']}/v1/imports",
+            content=b"name,phone\nAsha,1\n",
+            headers={"content-type": "text/csv"},
+        )
+        assert answer.status_code == 202, answer.text
+
     async def link(self) -> int:
         """Set missing links, and return the number of groups."""
         url = f"{self._urls['groups']}/v1/groups"
@@ -118,6 +127,7 @@ async def test_every_query_of_every_dashboard_returns_data(stack: LocalStack, tm
         for _ in range(12):  # figures are measured every 10 s
             await life.join(1)
             await life.trees()
+            await life.roll()
             await asyncio.sleep(5)
             empty = await unanswered(prometheus)
             if not empty:

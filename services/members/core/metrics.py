@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 from prometheus_client import CollectorRegistry, Counter
+
+from services.shared.contracts.vocabulary import Purpose
 
 
 class MembersMetrics:
@@ -27,6 +31,9 @@ class MembersMetrics:
             ["purpose", "state"],
             registry=registry,
         )
+        # An increase is seen only of a series that was there before: a withdrawal may be the first.
+        for purpose, state in product(Purpose, ("given", "withdrawn")):
+            self.consents.labels(purpose.value, state)
         self.merges = Counter(
             "sangathan_members_merges",
             "Merges of two members by what was done (merged, undone).",
