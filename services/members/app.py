@@ -7,6 +7,7 @@ from typing import Final
 from services.members.consents.feature import consents
 from services.members.core.core import Core
 from services.members.directory.feature import directory
+from services.members.erasure.feature import erasure
 from services.members.imports.feature import imports
 from services.members.profile.feature import profile
 from services.members.recovery.feature import recovery
@@ -32,6 +33,7 @@ def build(settings: MembersSettings, *, clock: Clock | None = None, broker: Brok
         consents(core),
         roles(core),
         imports(core),
+        erasure(core, settings),
         recovery(),
     ]
     return Service(core.runtime, features, description=DESCRIPTION)

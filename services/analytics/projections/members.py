@@ -9,6 +9,7 @@ from services.analytics.core.facts import Fact, Statement, word
 from services.shared.contracts.base import Envelope
 from services.shared.contracts.members import (
     MemberConsentChanged,
+    MemberErasureRequested,
     MemberJoined,
     MemberLeft,
     MemberMoved,
@@ -51,6 +52,17 @@ def _left(event: MemberLeft) -> Statement:
     return {"unit": event.unit, "left": True}
 
 
+def _erased(event: MemberErasureRequested) -> Statement:
+    """Attributes are stated as unknown: an older event that comes late does not bring them back."""
+    return {"unit": event.unit, "left": True, "gender": None, "language": None, "platforms": []}
+
+
+def _erased_flows(event: Envelope[MemberErasureRequested]) -> Iterator[Flow]:
+    """A member who was still active leaves by it; the request may be published again."""
+    if event.data.status == "active" and event.data.attempt == 1:
+        yield "members.left", event.time, rollup(event.data.unit)
+
+
 def _snapshot(event: MemberSnapshot) -> Statement:
     return {**_profile(event), "joined": True, "left": event.status == "left"}
 
@@ -75,6 +87,7 @@ MEMBERS = Projection(
         MemberUpdated: EventMapping(_profile),
         MemberMoved: EventMapping(_located, _moved_flows),
         MemberLeft: EventMapping(_left, flow("members.left")),
+        MemberErasureRequested: EventMapping(_erased, _erased_flows),
         MemberConsentChanged: EventMapping(_located),
         MemberRolesChanged: EventMapping(_located),
         MemberSnapshot: EventMapping(_snapshot, _joined_flows, whole=True),

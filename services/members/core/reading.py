@@ -27,7 +27,8 @@ CONTACTS_SCOPE: Final = "contacts:read"
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """A member as a caller may see it: `contact` is None without `contacts:read`."""
+    """A member as a caller may see it: `contact` is None without `contacts:read`, and when it was destroyed
+    because the member left long ago."""
 
     member: Member
     contact: Contact | None
@@ -53,7 +54,8 @@ class MemberReader:
         if not caller.has_scope(CONTACTS_SCOPE):
             return [Shown(record.member, None) for record in records]
         contacts = await self.open_contacts(caller, records, via)
-        return [Shown(record.member, contact) for record, contact in zip(records, contacts, strict=True)]
+        pairs = zip(records, contacts, strict=True)
+        return [Shown(record.member, contact if contact.phone else None) for record, contact in pairs]
 
     async def open_contacts(self, caller: Identity, records: Sequence[Record], via: str) -> list[Contact]:
         """The contacts in order, for a caller with `contacts:read`; records who read them first."""

@@ -13,6 +13,7 @@ from services.shared.contracts.groups import GroupMemberAssigned, GroupMemberRem
 from services.shared.contracts.members import TOPIC as MEMBERS
 from services.shared.contracts.members import (
     MemberConsentChanged,
+    MemberErasureRequested,
     MemberJoined,
     MemberLeft,
     MemberMoved,
@@ -79,6 +80,8 @@ def learn(known: Recipient, event: Event, sequence: int) -> Recipient:
             after = _consenting(_in_unit(known, event.unit, sequence), event.channels, sequence)
         case MemberLeft():
             after = replace(known, active=False)
+        case MemberErasureRequested():
+            after = _erased(_in_unit(known, event.unit, sequence), sequence)
         case MemberSnapshot():
             after = _found(known, event, sequence)
         case GroupMemberAssigned():
@@ -92,6 +95,20 @@ def learn(known: Recipient, event: Event, sequence: int) -> Recipient:
         case _:
             after = known
     return after
+
+
+def _erased(known: Recipient, sequence: int) -> Recipient:
+    """Without language and channels. The sequences stay, so that a late event does not bring them back."""
+    newest = max(sequence, known.language_sequence, known.consent_sequence)
+    return replace(
+        known,
+        active=False,
+        language="",
+        language_sequence=newest,
+        channels=(),
+        consent_sequence=newest,
+        group_id=None,
+    )
 
 
 def _found(known: Recipient, event: MemberSnapshot, sequence: int) -> Recipient:
