@@ -23,7 +23,7 @@ UNIT: Final = "QA-ASK"
 ELSEWHERE: Final = "QA-ELSE"
 SCOPES: Final = frozenset(
     f"{service}:{right}" for service in (*LISTINGS, "ops") for right in ("read", "write")
-) | {"contacts:read", "consents:write", "notices:write"}
+) | {"contacts:read", "consents:write", "notices:write", "erasure:write"}
 
 
 @dataclass(frozen=True)
@@ -121,9 +121,15 @@ TABLE: Final[dict[str, dict[str, Route]]] = {
         "GET /v1/imports/{id}/rows": Route("members:read"),
         "GET /v1/imports/{id}/errors": Route("members:write contacts:read"),
         "POST /v1/imports/{id}/apply": Route("members:write contacts:read"),
+        "POST /v1/members/{id}/erasure": query("/v1/members/{erased}/erasure", "erasure:write"),
+        "GET /v1/erasures": query(f"/v1/erasures?unit={UNIT}", "members:read"),
+        "GET /v1/erasures/{id}": Route("members:read"),
+        "GET /v1/erasures/{id}/removals": Route("erasure:write contacts:read"),
+        "POST /v1/erasures/{id}/removals/{group_id}": Route("erasure:write"),
         **jobs("members"),
         **STATUS,
         **OF_OWNERS,
+        **OF_CONSUMERS,
     },
     "groups": {
         "PUT /v1/units/{code}": json("groups:write", {"level": "district", "name": NAMES}),
@@ -161,6 +167,7 @@ TABLE: Final[dict[str, dict[str, Route]]] = {
         **OF_CONSUMERS,
     },
 }
+OF_MEMBERS: Final = ("/v1/members", "/v1/imports", "/v1/erasures")
 ROUTES = [(service, line) for service, lines in TABLE.items() for line in lines]
 DELETED_LAST = sorted(ROUTES, key=lambda each: each[1].startswith("DELETE"))
 
@@ -177,11 +184,12 @@ class Asking:
     def call(self, service: str, line: str, scopes: object, unit: str | None) -> httpx2.Response:
         method, template = line.split()
         route = TABLE[service][line]
-        kind = template.split("/")[2] if template.startswith(("/v1/members", "/v1/imports")) else service
+        kind = template.split("/")[2] if template.startswith(OF_MEMBERS) else service
         id_ = self._job if "/jobs/" in template else self._ids.get(kind, "")
         if "/ops/" in template:
             id_ = "sangathan.members:0:999999999"
         path = (route.path or template).replace("{id}", id_).replace("{code}", UNIT)
+        path = path.replace("{erased}", self._ids["erased"]).replace("{group_id}", self._ids["groups"])
         sent = route.send()
         if sent.get("json") == {"ids": ["{id}"]}:
             sent["json"] = {"ids": [id_]}
@@ -237,7 +245,15 @@ async def asking(stack: LocalStack) -> AsyncIterator[Asking]:
         made = sent.json()["id"]
         while await state(made) == "planning":  # noqa: ASYNC110 (it is planned by another process)
             await asyncio.sleep(0.05)
+        erased = (await client.post(f"{members}/v1/members", json=PERSON | {"phone": "+919876511112"})).json()
+        await until("groups", f"/v1/members/{erased['id']}/groups")
+        eraser = {"authorization": f"Bearer {stack.mint('erasure:write', UNIT)}"}
+        asked = await client.post(f"{members}/v1/members/{erased['id']}/erasure", headers=eraser)
+        assert asked.status_code == 202, asked.text
+        await until("members", "/v1/erasures?state=erased")
         ids = {
+            "erased": erased["id"],
+            "erasures": asked.json()["id"],
             "members": member,
             "imports": made,
             "groups": placed["group_id"],

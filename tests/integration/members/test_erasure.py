@@ -94,12 +94,13 @@ def answers(erasure: Document, *, attempt: int = 1, groups: Sequence[str] = ()) 
 
 
 async def in_state(service: Service, erasure: Document, state: str) -> Document:
+    found: Document = {}
+
     async def there() -> bool:
         nonlocal found
         found = (await ok(service, "GET", f"/v1/erasures/{erasure['id']}")).json()
         return bool(found["state"] == state)
 
-    found: Document = {}
     await service.app.until(there)
     return found
 
@@ -194,7 +195,7 @@ async def test_three_answers_end_it_and_others_change_nothing(settings: MembersS
         assert row is not None
         assert "number" not in row
 
-        events = [e for e in await service.events(9) if e.subject == member_id]
+        events = [e for e in await service.app.published(TOPIC, 99, seconds=1.5) if e.subject == member_id]
         assert [e.sequence for e in events] == list(range(1, len(events) + 1))
         assert [type(e.data) for e in events[-2:]] == [MemberErasureRequested, MemberErased]
 
@@ -352,12 +353,13 @@ async def planned(service: Service, content: str) -> Document:
         "id"
     ]
 
+    found: Document = {}
+
     async def done() -> bool:
         nonlocal found
         found = await service.db["imports"].find_one({"_id": import_id}) or {}
         return "planned_at" in found
 
-    found: Document = {}
     await service.app.until(done)
     counts = found.get("counts", {})
     return {**counts, "reasons": found.get("refused", {})}
