@@ -34,6 +34,7 @@ from services.shared.encryption import Vault
 from services.shared.ids import new_id
 from services.shared.loops import Turn
 from services.shared.messaging import decode
+from tests.fixtures.apps import make_topics, started
 from tests.fixtures.rebuilding import Anew, databases, quiet, restored, taken, the_log
 from tests.integration.members.conftest import TOPIC, UNIT, Service, serving
 
@@ -363,3 +364,44 @@ async def planned(service: Service, content: str) -> Document:
     await service.app.until(done)
     counts = found.get("counts", {})
     return {**counts, "reasons": found.get("refused", {})}
+
+
+async def test_a_process_that_is_gone_is_followed_by_the_next(settings: MembersSettings, keys: Keys) -> None:
+    """Between any two steps the process may end; and two processes do each step once."""
+    by_rule = settings.model_copy(update={"erasure_rule": Rule.DPDP_8_3, "erasure_again_seconds": 0.3})
+    await make_topics(by_rule)
+    scopes = STAFF.split()
+    async with started(build, by_rule, keys=keys, admin_scopes=scopes) as app:
+        service = Service(app)
+        erasure = await erase(service, (await service.register())["id"])
+    first, *others = answers(erasure)
+    for step in ([first, first], others):
+        await app.publish(*step)
+        async with started(build, by_rule, keys=keys, admin_scopes=scopes) as app:
+            await heard(Service(app), erasure, {type(each) for each in step})
+    async with (
+        started(build, by_rule, keys=keys, admin_scopes=scopes) as app,
+        started(build, by_rule, keys=keys, admin_scopes=scopes),
+    ):
+        service = Service(app)
+        await in_state(service, erasure, "sealed")
+        past = {"$set": {"next_at": datetime.fromisoformat(erasure["requested_at"])}}
+        await service.db["erasures"].update_one({"_id": erasure["id"]}, past)
+        await in_state(service, erasure, "erased")
+        await app.until(lambda: quiet(app.runtime))
+        events = {e.id: e for e in await app.published(TOPIC, 99, seconds=1.5)}.values()
+        about = sorted(e.sequence for e in events if e.subject == erasure["member_id"])
+        assert about == list(range(1, len(about) + 1))
+        assert sum(isinstance(e.data, MemberErased) for e in events) == 1
+        assert await service.db["erasure_seals"].count_documents({}) == 0
+        await app.runtime.client.drop_database(by_rule.database)
+
+
+async def heard(service: Service, erasure: Document, kinds: set[type[Event]]) -> None:
+    names = {kind.source.removeprefix("/") for kind in kinds}
+
+    async def all_noted() -> bool:
+        found = (await ok(service, "GET", f"/v1/erasures/{erasure['id']}")).json()
+        return all(found["acknowledgements"][name] for name in names)
+
+    await service.app.until(all_noted)
