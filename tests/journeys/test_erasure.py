@@ -101,6 +101,12 @@ async def shown(api: Api, member_id: str) -> list[str]:
     return told if resolved.json() == {"items": [], "missing": [member_id]} else [*told, "resolve"]
 
 
+async def books_balance(api: Api, members: int) -> None:
+    lines = await settled(api, members)
+    assert all(line.balances for line in lines), lines
+    assert set(lines[0].figures.values()) == {members}
+
+
 async def until(state: str, api: Api, erasure_id: str) -> dict[str, Any]:
     deadline = time.monotonic() + 60
     while (erasure := await api.get("members", f"/v1/erasures/{erasure_id}"))["state"] != state:
@@ -126,11 +132,12 @@ async def test_nobody_who_was_erased_is_known_or_comes_back(
 ) -> None:
     stack = own_stack
     accepted, _ = await join(api, CROWD)
+    others = len(accepted)
     unit = (await api.get("members", f"/v1/members/{accepted[0].member_id}"))["unit"]
     answer = await api.send("POST", "members", "/v1/members", json={**PERSON, "unit": unit})
     assert answer.status_code == 201, answer.text
     member_id = answer.json()["id"]
-    await settled(api, CROWD + 1)
+    await books_balance(api, others + 1)
     await welcomed(api, member_id)
     rows = {row["_id"]: row for _, name, row in documents(stack, ["members"]) if name == "members"}
     fingerprint = rows[member_id]["phone_index"]
@@ -146,8 +153,7 @@ async def test_nobody_who_was_erased_is_known_or_comes_back(
     assert destroyed["notifications"]["messages"] == destroyed["groups"]["seats"] == 1
     assert len(erasure["removals"]) == 1
 
-    lines = await settled(api, CROWD)
-    assert all(line.balances for line in lines), lines
+    await books_balance(api, others)
     assert knowing(stack, *WORDS, fingerprint) == {}
     assert await elsewhere(stack) == []
     kept = knowing(stack, member_id)
@@ -160,8 +166,7 @@ async def test_nobody_who_was_erased_is_known_or_comes_back(
             assert not row.get("platforms")
 
     await replay_all(stack)
-    lines = await settled(api, CROWD)
-    assert all(line.balances for line in lines), lines
+    await books_balance(api, others)
     assert "recorded_messages" not in knowing(stack, member_id)["notifications"]
     assert knowing(stack, *WORDS, fingerprint) == {}
 
@@ -171,8 +176,7 @@ async def test_nobody_who_was_erased_is_known_or_comes_back(
     after = ("members2", *PROJECTIONS)
     assert knowing(stack, *WORDS, fingerprint, databases=after) == {}, "before anything is started"
     await start(stack, "members")
-    lines = await settled(api, CROWD)
-    assert all(line.balances for line in lines), lines
+    await books_balance(api, others)
     assert (await until("erased", api, erasure_id))["member_id"] == member_id
     assert await shown(api, member_id) == []
     events = {e.id: e for e in await the_log(stack)}.values()
@@ -196,4 +200,4 @@ async def replay_all(stack: LocalStack) -> None:
 
 def seen_again(stack: LocalStack, name: str) -> bool:
     with MongoClient[dict[str, Any]](stack.mongo) as client:
-        return client[name]["inbox"].count_documents({}) > CROWD
+        return client[name]["inbox"].count_documents({}) > CROWD // 2

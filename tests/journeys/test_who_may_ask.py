@@ -51,6 +51,8 @@ STATUS = {"GET /v1/ops/status": READ}
 SUBJECTS = {"subjects": ["00000000-0000-7000-8000-000000000000"], "dry_run": True}
 OF_OWNERS = {"POST /v1/ops/snapshots": json("ops:write", SUBJECTS, everywhere=True)}
 NO_SUCH_TYPE = "?type=no.such.type"
+REPAIRS: Final = "POST /v1/ops/repairs"
+"""Of those who keep what they learnt from others; members keeps nothing so."""
 OF_CONSUMERS = {
     "GET /v1/ops/dead-letters": READ,
     "GET /v1/ops/dead-letters/summary": READ,
@@ -68,7 +70,7 @@ OF_CONSUMERS = {
     "POST /v1/ops/dead-letters/{id}/discard": json("ops:write", {"reason": "a test"}, everywhere=True),
     "GET /v1/ops/fuse": READ,
     "POST /v1/ops/fuse/reset": WRITE,
-    "POST /v1/ops/repairs": json("ops:write", SUBJECTS, everywhere=True),
+    REPAIRS: json("ops:write", SUBJECTS, everywhere=True),
 }
 
 
@@ -129,7 +131,7 @@ TABLE: Final[dict[str, dict[str, Route]]] = {
         **jobs("members"),
         **STATUS,
         **OF_OWNERS,
-        **OF_CONSUMERS,
+        **{line: route for line, route in OF_CONSUMERS.items() if line != REPAIRS},
     },
     "groups": {
         "PUT /v1/units/{code}": json("groups:write", {"level": "district", "name": NAMES}),

@@ -28,8 +28,6 @@ HELD: Final = (
 )
 """Collections with rows about one member, and the field that names the member. `contact_reads` is not among
 them: it is the record of who looked, and has ids alone."""
-ANSWERED_FOR: Final = timedelta(hours=26)
-"""A repeated registration is answered for 24 h from a copy of the member's document."""
 PLANNED_FOR: Final = timedelta(days=8)
 """Imports younger than that remember which phones their file named."""
 
@@ -126,8 +124,9 @@ class ErasureStore:
         if member is not None:
             await self._members.delete_one({"_id": member_id}, session=session)
             await self._forget_imports(member_id, member["phone_index"], now, session)
-            if now - member["joined_at"] < ANSWERED_FOR:
-                await self._database["idempotency"].delete_many({"member._id": member_id}, session=session)
+            # By its time, which has an index and is that of the registration.
+            answer = {"at": member["joined_at"], "member._id": member_id}
+            await self._database["idempotency"].delete_many(answer, session=session)
         return Removed(member, rows)
 
     async def seal(self, erasure: Erasure, removed: Removed, vault: Vault, session: Session) -> None:
