@@ -299,6 +299,17 @@ OWN: Mapping[str, Rows] = {
                 "s",
                 Query("max(sangathan_members_roles_overdue_seconds)", "overdue"),
             ),
+            figure(
+                "Erasures: longest late",
+                "s",
+                Query("max(sangathan_members_erasures_overdue_seconds)", "late"),
+            ),
+            lines(
+                "Erasures",
+                "ops",
+                Query(rate("sangathan_members_erasures_total", "step"), "{{step}}"),
+                Query(rate("sangathan_members_left_contacts_dropped_total"), "contacts of those who left"),
+            ),
             lines(
                 "Merges of members",
                 "ops",

@@ -29,7 +29,9 @@ from joserfc.jwk import KeySet, OKPKey
 from infra.local.errors import LocalError
 
 ISSUER = AUDIENCE = "sangathan"
-ADMIN_SCOPES = "members:* contacts:read consents:* notices:* groups:* notifications:* analytics:* ops:*"
+ADMIN_SCOPES = (
+    "members:* contacts:read consents:* notices:* erasure:* groups:* notifications:* analytics:* ops:*"
+)
 SERVICE_SCOPES = "contacts:read groups:read"
 DAY = 86_400
 

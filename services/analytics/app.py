@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from services.analytics.core.core import Core
+from services.analytics.erasure.feature import erasure
 from services.analytics.figures.feature import figures
 from services.analytics.projections.feature import projections
 from services.analytics.settings import AnalyticsSettings
@@ -20,5 +21,5 @@ def build(
 
 
 def compose(core: Core) -> Service:
-    features = [core.feature(), projections(core), figures(core)]
+    features = [core.feature(), projections(core), erasure(core), figures(core)]
     return Service(core.runtime, features, description=DESCRIPTION)

@@ -8,6 +8,7 @@ from services.members.consents.feature import consents
 from services.members.core.core import Core
 from services.members.directory.feature import directory
 from services.members.duplicates.feature import duplicates
+from services.members.erasure.feature import erasure
 from services.members.imports.feature import imports
 from services.members.merges.feature import merges
 from services.members.profile.feature import profile
@@ -36,6 +37,7 @@ def build(settings: MembersSettings, *, clock: Clock | None = None, broker: Brok
         imports(core),
         merges(core),
         duplicates(core),
+        erasure(core, settings),
         recovery(),
     ]
     return Service(core.runtime, features, description=DESCRIPTION)

@@ -6,7 +6,8 @@ from typing import Annotated, Final
 
 from pydantic import Base64Bytes, Field, StringConstraints
 
-from services.shared.config.settings import AtLeastOne, ServiceSettings
+from services.members.core.erasing import Rule
+from services.shared.config.settings import AtLeastOne, Period, ServiceSettings
 from services.shared.encryption import MasterKeys
 
 RoleName = Annotated[str, StringConstraints(pattern="^[a-z][a-z_]{0,39}$")]
@@ -26,3 +27,13 @@ class MembersSettings(ServiceSettings):
     """Times per hour that such a caller may be told so afterwards."""
     roles: Annotated[tuple[RoleName, ...], Field(min_length=1)] = ROLES
     """The roles that can be given, as a JSON list. One that is taken out stays with those who hold it."""
+    erasure_rule: Rule = Rule.AT_ONCE
+    """When the data of an erased member are destroyed: `at_once`, or `dpdp_rule_8_3` (sealed apart until the
+    first anniversary of the request, as rule 8(3) of the Digital Personal Data Protection Rules 2025 asks,
+    which apply from May 2027). An erasure keeps the rule under which it was requested."""
+    erasure_again_seconds: Period = 3600.0
+    """Seconds after which a request to erase is published again, while a service has not acknowledged it."""
+    erasure_late_seconds: Period = 86_400.0
+    """Seconds after which an erasure that a service has not acknowledged is overdue, which an alert tells."""
+    left_contacts_days: AtLeastOne = 365
+    """Days after which the contact of a member who left is destroyed."""

@@ -7,6 +7,7 @@ from services.notifications.channels.recording.feature import recording
 from services.notifications.channels.recording.sender import RecordingSender
 from services.notifications.core.channel import Sender
 from services.notifications.core.core import Core
+from services.notifications.erasure.feature import erasure
 from services.notifications.recovery.feature import recovery
 from services.notifications.sending.feature import sending
 from services.notifications.settings import NotificationsSettings
@@ -39,6 +40,7 @@ def compose(core: Core, sender: Sender) -> Service:
         welcomes(core),
         sending(core, sender),
         recording(core),
+        erasure(core),
         tracking(core),
         recovery(),
     ]

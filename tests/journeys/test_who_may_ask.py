@@ -23,7 +23,7 @@ UNIT: Final = "QA-ASK"
 ELSEWHERE: Final = "QA-ELSE"
 SCOPES: Final = frozenset(
     f"{service}:{right}" for service in (*LISTINGS, "ops") for right in ("read", "write")
-) | {"contacts:read", "consents:write", "notices:write"}
+) | {"contacts:read", "consents:write", "notices:write", "erasure:write"}
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,8 @@ STATUS = {"GET /v1/ops/status": READ}
 SUBJECTS = {"subjects": ["00000000-0000-7000-8000-000000000000"], "dry_run": True}
 OF_OWNERS = {"POST /v1/ops/snapshots": json("ops:write", SUBJECTS, everywhere=True)}
 NO_SUCH_TYPE = "?type=no.such.type"
+REPAIRS: Final = "POST /v1/ops/repairs"
+"""Of those who keep what they learnt from others; members keeps nothing so."""
 OF_CONSUMERS = {
     "GET /v1/ops/dead-letters": READ,
     "GET /v1/ops/dead-letters/summary": READ,
@@ -68,7 +70,7 @@ OF_CONSUMERS = {
     "POST /v1/ops/dead-letters/{id}/discard": json("ops:write", {"reason": "a test"}, everywhere=True),
     "GET /v1/ops/fuse": READ,
     "POST /v1/ops/fuse/reset": WRITE,
-    "POST /v1/ops/repairs": json("ops:write", SUBJECTS, everywhere=True),
+    REPAIRS: json("ops:write", SUBJECTS, everywhere=True),
 }
 
 
@@ -130,9 +132,15 @@ TABLE: Final[dict[str, dict[str, Route]]] = {
             path="/v1/members/{id}/merge?dry_run=true",
         ),
         "POST /v1/merges/{id}/undo": Route("members:write members:read"),
+        "POST /v1/members/{id}/erasure": query("/v1/members/{erased}/erasure", "erasure:write"),
+        "GET /v1/erasures": query(f"/v1/erasures?unit={UNIT}", "members:read"),
+        "GET /v1/erasures/{id}": Route("members:read"),
+        "GET /v1/erasures/{id}/removals": Route("erasure:write contacts:read"),
+        "POST /v1/erasures/{id}/removals/{group_id}": Route("erasure:write"),
         **jobs("members"),
         **STATUS,
         **OF_OWNERS,
+        **{line: route for line, route in OF_CONSUMERS.items() if line != REPAIRS},
     },
     "groups": {
         "PUT /v1/units/{code}": json("groups:write", {"level": "district", "name": NAMES}),
@@ -170,6 +178,7 @@ TABLE: Final[dict[str, dict[str, Route]]] = {
         **OF_CONSUMERS,
     },
 }
+OF_MEMBERS: Final = ("/v1/members", "/v1/imports", "/v1/erasures")
 ROUTES = [(service, line) for service, lines in TABLE.items() for line in lines]
 DELETED_LAST = sorted(ROUTES, key=lambda each: each[1].startswith("DELETE"))
 
@@ -191,6 +200,7 @@ class Asking:
         if "/ops/" in template:
             id_ = "sangathan.members:0:999999999"
         path = (route.path or template).replace("{id}", id_).replace("{code}", UNIT)
+        path = path.replace("{erased}", self._ids["erased"]).replace("{group_id}", self._ids["groups"])
         sent = route.send()
         if sent.get("json") == {"ids": ["{id}"]}:
             sent["json"] = {"ids": [id_]}
@@ -258,7 +268,15 @@ async def asking(stack: LocalStack) -> AsyncIterator[Asking]:
         made = sent.json()["id"]
         while await state(made) == "planning":  # noqa: ASYNC110 (it is planned by another process)
             await asyncio.sleep(0.05)
+        erased = (await client.post(f"{members}/v1/members", json=PERSON | {"phone": "+919876511112"})).json()
+        await until("groups", f"/v1/members/{erased['id']}/groups")
+        eraser = {"authorization": f"Bearer {stack.mint('erasure:write', UNIT)}"}
+        asked = await client.post(f"{members}/v1/members/{erased['id']}/erasure", headers=eraser)
+        assert asked.status_code == 202, asked.text
+        await until("members", "/v1/erasures?state=erased")
         ids = {
+            "erased": erased["id"],
+            "erasures": asked.json()["id"],
             "members": member,
             "imports": made,
             "other": other,

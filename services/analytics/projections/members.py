@@ -9,6 +9,7 @@ from services.analytics.core.facts import Fact, Statement, word
 from services.shared.contracts.base import Envelope
 from services.shared.contracts.members import (
     MemberConsentChanged,
+    MemberErasureRequested,
     MemberJoined,
     MemberLeft,
     MemberMerged,
@@ -55,6 +56,17 @@ def _left(event: MemberLeft) -> Statement:
     return {"unit": event.unit, "left": True}
 
 
+def _erased(event: MemberErasureRequested) -> Statement:
+    """Attributes are stated as unknown: an older event that comes late does not bring them back."""
+    return {"unit": event.unit, "left": True, "gender": None, "language": None, "platforms": []}
+
+
+def _erased_flows(event: Envelope[MemberErasureRequested]) -> Iterator[Flow]:
+    """A member who was still active leaves by it; the request may be published again."""
+    if event.data.status == "active" and event.data.attempt == 1:
+        yield "members.left", event.time, rollup(event.data.unit)
+
+
 def _snapshot(event: MemberSnapshot) -> Statement:
     merged = event.merged_into is not None
     left = event.status == "left" and not merged
@@ -91,6 +103,7 @@ MEMBERS = Projection(
         MemberLeft: EventMapping(_left, flow("members.left")),
         MemberMerged: EventMapping(_merged, flow("members.merged")),
         MemberUnmerged: EventMapping(_unmerged, flow("members.unmerged")),
+        MemberErasureRequested: EventMapping(_erased, _erased_flows),
         MemberConsentChanged: EventMapping(_located),
         MemberRolesChanged: EventMapping(_located),
         MemberSnapshot: EventMapping(_snapshot, _joined_flows, whole=True),

@@ -16,7 +16,7 @@ def placement(core: Core) -> Feature:
     service = PlacementService(core, store)
     return Feature(
         routers=[placement_router(service)],
-        subscriptions=subscriptions(service),
+        subscriptions=subscriptions(service, core.runtime.dead_letters),
         loops={LOOP: PendingPlacements(core, store, service).run},
         learnt=[Learnt("placements", store.forget_heard, store.heard)],
         migrations=MIGRATIONS,

@@ -8,7 +8,9 @@ from typing import Any
 from services.groups.placement.domain import Change
 from services.groups.placement.service import ChangeRequest, PlacementService
 from services.shared.contracts.base import Envelope
+from services.shared.contracts.groups import GroupsErasureAcknowledged
 from services.shared.contracts.members import (
+    MemberErasureRequested,
     MemberJoined,
     MemberLeft,
     MemberMerged,
@@ -16,12 +18,13 @@ from services.shared.contracts.members import (
     MemberSnapshot,
     MemberUnmerged,
 )
-from services.shared.messaging import Origin, Subscriptions, UnitOfWork
+from services.shared.messaging import DeadLetters, Origin, Subscriptions, UnitOfWork, forget_letters
 
 
 class Handlers:
-    def __init__(self, service: PlacementService) -> None:
+    def __init__(self, service: PlacementService, letters: DeadLetters) -> None:
         self._service = service
+        self._letters = letters
 
     async def arrive(self, events: Sequence[Envelope[MemberJoined | MemberMoved]], work: UnitOfWork) -> None:
         """`member.joined` and `member.moved` alike: a seat in the unit, wherever the member was before."""
@@ -39,6 +42,26 @@ class Handlers:
         """Place members whom a lost event or database has left out; the placements of all others stay."""
         await self._apply(events, work, lambda event: event.data.status == "left")
 
+    async def erase(self, requests: Sequence[Envelope[MemberErasureRequested]], work: UnitOfWork) -> None:
+        """Free the seat as for leaving, and say in which group it was. The placement stays, as the member's
+        id and unit: it makes late events stale."""
+        held = await self._service.groups_of([request.subject for request in requests], work)
+        await self._apply(requests, work, lambda _: True)
+        destroyed = await forget_letters(self._letters, requests, work)
+        for request in requests:
+            groups = held.get(request.subject, ())
+            counts = {"seats": len(groups), **destroyed[request.subject]}
+            if request.id not in work.refused:
+                data = request.data
+                answer = GroupsErasureAcknowledged(
+                    erasure_id=data.erasure_id,
+                    member_id=data.member_id,
+                    attempt=data.attempt,
+                    destroyed=counts,
+                    group_ids=groups,
+                )
+                work.stage(answer, data.attempt, Origin.of(request))
+
     async def _apply(
         self, events: Sequence[Envelope[Any]], work: UnitOfWork, leaves: Callable[[Envelope[Any]], bool]
     ) -> None:
@@ -48,8 +71,8 @@ class Handlers:
         await self._service.apply(requests, work)
 
 
-def subscriptions(service: PlacementService) -> Subscriptions:
-    handlers = Handlers(service)
+def subscriptions(service: PlacementService, letters: DeadLetters) -> Subscriptions:
+    handlers = Handlers(service, letters)
     return {
         MemberJoined: handlers.arrive,
         MemberMoved: handlers.arrive,
@@ -57,6 +80,7 @@ def subscriptions(service: PlacementService) -> Subscriptions:
         MemberMerged: handlers.leave,
         MemberUnmerged: handlers.part,
         MemberSnapshot: handlers.reconcile,
+        MemberErasureRequested: handlers.erase,
     }
 
 

@@ -84,6 +84,11 @@ class PlacementService:
         await self._store.save_groups(seating, now, session)
         await core.store.save_placements([step.state for step in seating.steps], placements, session)
 
+    async def groups_of(self, member_ids: Sequence[str], work: UnitOfWork) -> dict[str, tuple[str, ...]]:
+        """The groups in which these members have a seat, for those who have one."""
+        placements = await self._core.store.placements(member_ids, work.session)
+        return {id_: (each.group_id,) for id_, each in placements.items() if each.group_id is not None}
+
     async def placement_of(self, caller: Identity, member_id: str) -> Placement:
         """Raises: `NotFoundError` for a member who has no placement, or is outside the caller's units."""
         placement = (await self._core.store.placements([member_id])).get(member_id)

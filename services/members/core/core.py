@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from services.members.core.contacts import Contacts
+from services.members.core.eraser import Eraser
+from services.members.core.erasures import ErasureStore
 from services.members.core.member_changes import MemberChanges
 from services.members.core.metrics import MembersMetrics
 from services.members.core.phones import BlindIndex
@@ -25,6 +27,9 @@ class Core:
         self.changes = MemberChanges(runtime.outbox, self.store)
         self.vault = Vault(runtime.client, runtime.database, settings.master_keys)
         self.contacts = Contacts(self.vault, BlindIndex(settings.blind_index_key))
+        self.erasure_rule = settings.erasure_rule
+        self.erasures = ErasureStore(runtime.database)
+        self.eraser = Eraser(self.erasures, self.vault, self.contacts)
         self.reader = MemberReader(self.store, self.contacts, runtime.clock, self.metrics)
         limit = AnswerLimit(
             runtime.clock, burst=settings.taken_phones_burst, per_hour=settings.taken_phones_per_hour

@@ -72,3 +72,14 @@ class MembersMetrics:
             "Requests refused because their caller had been told of too many taken phones.",
             registry=registry,
         )
+        self.erasures = Counter(
+            "sangathan_members_erasures",
+            "Steps of erasures (requested, asked_again, acknowledged, sealed, erased).",
+            ["step"],
+            registry=registry,
+        )
+        self.left_contacts_dropped = Counter(
+            "sangathan_members_left_contacts_dropped",
+            "Contacts destroyed because their member had left for longer than the retention.",
+            registry=registry,
+        )

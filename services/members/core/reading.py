@@ -27,7 +27,8 @@ CONTACTS_SCOPE: Final = "contacts:read"
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """A member as a caller may see it: `contact` is None without `contacts:read`."""
+    """A member as a caller may see it: `contact` is None without `contacts:read`, and when it was destroyed
+    because the member left long ago."""
 
     member: Member
     contact: Contact | None
@@ -53,7 +54,8 @@ class MemberReader:
         inviter who was merged is shown as the member who stands for them."""
         contacts: Sequence[Contact | None] = [None] * len(records)
         if caller.has_scope(CONTACTS_SCOPE):
-            contacts = await self.open_contacts(caller, records, via)
+            opened = await self.open_contacts(caller, records, via)
+            contacts = [contact if contact.phone else None for contact in opened]
         members = await self._invited([record.member for record in records])
         return [Shown(member, contact) for member, contact in zip(members, contacts, strict=True)]
 

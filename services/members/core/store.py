@@ -93,6 +93,21 @@ class MemberStore:
             asked = {into for into in found.values() if into not in found} - asked
         return {id_: _root(id_, found) for id_ in found}
 
+    async def person(self, member_id: str, session: Session) -> list[Record]:
+        """All records of the member's person: first of the one who stands for them, then of those who were
+        merged into that one."""
+        found = root = await self.find(member_id, session)
+        while root is not None and root.member.merged_into is not None:
+            found, root = root, await self.find(root.member.merged_into, session)
+        records = [each] if (each := root or found) else []
+        into = [record.member.id for record in records]
+        while into:
+            query = {"merged_into": {"$in": into}, "status": Status.MERGED.value}
+            merged = [record_of(row) async for row in self._members.find(query, session=session)]
+            records += merged
+            into = [record.member.id for record in merged]
+        return records
+
     async def existing(self, ids: Iterable[str], session: Session | None = None) -> set[str]:
         """The ones among `ids` that belong to a member, past or present."""
         if not (asked := list(ids)):

@@ -82,6 +82,7 @@ class ApplyJob:
         self._clock = core.runtime.server_clock
         self._contacts = core.contacts
         self._members = core.store
+        self._erasures = core.erasures
         self._store = store
         self._pages = pages
         self._rows_counted = core.metrics.import_rows
@@ -157,14 +158,15 @@ class ApplyJob:
         """Compare the page with the people as they are now."""
         phones = [each.document["phone_index"] for each in page.joining]
         inviters = {each.row.values["inviter_id"] for each in page.joining if "inviter_id" in each.row.values}
-        active, left, merged, known, members = await asyncio.gather(
+        active, left, merged, sealed, known, members = await asyncio.gather(
             self._store.active_by_phone(phones),
             self._store.gone_by_phone(phones, Status.LEFT),
             self._store.gone_by_phone(phones, Status.MERGED),
+            self._erasures.sealed_phones(phones),
             self._members.existing(inviters),
             self._store.members([row.id for row in page.changing]),
         )
-        writes, had = _Writes(), {*active, *left, *merged}
+        writes, had = _Writes(), {*active, *left, *merged, *sealed}
         for each in page.joining:
             phone, values = each.document["phone_index"], each.row.values
             sponsored = values.get("inviter_id") in {None, *known}

@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple
 
 from services.members.core.core import Core
 from services.members.core.domain import Contact, Member, Status, is_plausible_birth_year
+from services.members.core.erasing import Erasure
 from services.members.core.store import Record
 from services.members.imports.cells import Draft, RefusedError, draft
 from services.members.imports.domain import (
@@ -63,6 +64,10 @@ class _Known(NamedTuple):
     left: set[str]
     merged: set[str]
     inviters: set[str]
+    erased: Mapping[str, Erasure]
+    """By member id."""
+    sealed: set[str]
+    """Phones of people who were erased and whose data are still sealed."""
 
 
 class _Outcome(NamedTuple):
@@ -218,10 +223,12 @@ class PlanJob:
         inviters = await self._core.store.existing(
             {d.values["inviter_id"] for d in drafts if "inviter_id" in d.values}
         )
+        erased = await self._core.erasures.of_members(d.values["id"] for d in drafts if "id" in d.values)
+        sealed = await self._core.erasures.sealed_phones(phones)
         records = {record.member.id: record for record in (*by_phone.values(), *by_id.values())}
         contacts = await self._core.contacts.open(list(records.values()))
         opened = dict(zip(records, contacts, strict=True))
-        return _Known(by_id, by_phone, opened, left, merged, inviters)
+        return _Known(by_id, by_phone, opened, left, merged, inviters, erased, sealed)
 
 
 def _match(read: _Read, known: _Known) -> Record | None:
@@ -279,6 +286,7 @@ class _Rules:
     def _not_new(self, read: _Read, values: Mapping[str, Any]) -> str | None:
         """Why no member can be made of the row."""
         reasons = {
+            "erased": self._was_erased(read, values),
             "unknown_id": "id" in values,
             "no_phone": read.phone is None,
             "has_left": read.phone in self._known.left,
@@ -287,6 +295,11 @@ class _Rules:
             "no_unit": "unit" not in values and self._terms.unit is None,
         }
         return next((reason for reason, applies in reasons.items() if applies), None)
+
+    def _was_erased(self, read: _Read, values: Mapping[str, Any]) -> bool:
+        erasure = self._known.erased.get(values.get("id", ""))
+        visible = erasure is not None and self._caller.can_access(erasure.unit)
+        return visible or read.phone in self._known.sealed
 
     def _not_to_change(self, read: _Read, member: Member) -> str | None:
         """Why the row's member cannot be changed. One outside the caller's units looks like nobody's id, or

@@ -95,11 +95,13 @@ def values(profile: Profile) -> Values:
 def surviving(survivor: Profile, other: Profile, choice: Choice) -> Values:
     """The fields after a merge: those chosen, else the survivor's, and the other's where it has none.
 
-    Handles are united. Nobody is their own inviter.
+    Handles are united. Nobody is their own inviter. The phone of somebody who left long ago is not kept, so
+    the survivor's stays.
     """
     ours, theirs = values(survivor), values(other)
     sides = {Side.SURVIVOR: ours, Side.OTHER: theirs}
     taken = {name: sides[_side(name, ours, theirs, choice)][name] for name in Field}
+    taken[Field.PHONE] = taken[Field.PHONE] or ours[Field.PHONE]
     first, second = (ours, theirs) if choice.get(Field.HANDLES) is Side.OTHER else (theirs, ours)
     handles = {**first[Field.HANDLES], **second[Field.HANDLES]}
     taken[Field.HANDLES] = {name: handles[name] for name in sorted(handles, key=_place)}

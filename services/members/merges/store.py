@@ -1,7 +1,8 @@
 """The record of merges, and what undoing them needs.
 
-`merges`: `Merge`, kept for good: it holds ids alone. `merge_traces`: `{_id: id of the merge, trace,
-expires_at}`, with names and contacts, sealed; deleted when the merge can no longer be undone.
+`merges`: `Merge`, kept for good: it holds ids alone. `merge_traces`: `{_id: id of the merge, members, trace,
+expires_at}`, with names and contacts, sealed; deleted when the merge can no longer be undone, or when one of
+the members is erased.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ class MergeStore:
 
     async def add(self, merge: Merge, trace: bytes, expires_at: datetime, session: Session) -> None:
         await self._merges.insert_one(_MERGE.encode(merge), session=session)
-        row = {"_id": merge.id, "trace": trace, "expires_at": expires_at}
+        members = [merge.survivor, merge.other]
+        row = {"_id": merge.id, "members": members, "trace": trace, "expires_at": expires_at}
         await self._traces.insert_one(row, session=session)
 
     async def trace(self, merge_id: str, session: Session) -> bytes | None:
@@ -64,7 +66,7 @@ async def _create(database: Database) -> None:
         database,
         "merge_traces",
         required={"trace": {"bsonType": "binData"}, "expires_at": _DATE},
-        indexes=[IndexModel("expires_at", expireAfterSeconds=0)],
+        indexes=[IndexModel("expires_at", expireAfterSeconds=0), IndexModel("members")],
     )
 
 

@@ -5,21 +5,34 @@ taken for a stale one. A consent that was withdrawn after the dump is withdrawn 
 after it is not restored, because its proof is lost: the person has to be asked again. A member who joined
 after the dump is lost: the log has no name and no number. The other services know that member; they are now
 told that the member left, which frees the seat. The person can join again.
+
+A member who was erased after the dump is erased again, before anything else is done with them: nobody comes
+back from a dump.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import timedelta
 from typing import Final, TypeAlias
 
+from services.members.core import erasing
+from services.members.core.contacts import Contacts
 from services.members.core.domain import ConsentState, Status, consent_of, with_consent
+from services.members.core.eraser import Eraser
+from services.members.core.erasing import Erasure
+from services.members.core.erasures import ErasureStore
 from services.members.core.ledger import entry_of, untaken
+from services.members.core.phones import BlindIndex
 from services.members.core.store import ConsentLedger
 from services.members.recovery.store import LostMember, RecoveryStore
+from services.members.settings import MembersSettings
 from services.shared.contracts.base import Envelope
 from services.shared.contracts.members import (
     MemberConsentChanged,
+    MemberErased,
+    MemberErasureRequested,
     MemberJoined,
     MemberLeft,
     MemberMerged,
@@ -30,6 +43,7 @@ from services.shared.contracts.members import (
     MemberUpdated,
 )
 from services.shared.database import Document
+from services.shared.encryption import Vault
 from services.shared.messaging import Origin, UnitOfWork, newer
 from services.shared.operations.rebuild import Plan
 from services.shared.runtime import Runtime
@@ -62,12 +76,21 @@ SOURCE: Final = "recovery"
 
 class MemberRebuild:
     def __init__(self, runtime: Runtime) -> None:
+        assert isinstance(runtime.settings, MembersSettings)
+        self._settings = runtime.settings
+        vault = Vault(runtime.client, runtime.database, self._settings.master_keys)
+        contacts = Contacts(vault, BlindIndex(self._settings.blind_index_key))
+        self._erasures = ErasureStore(runtime.database)
+        self._eraser = Eraser(self._erasures, vault, contacts)
         self._store = RecoveryStore(runtime.database)
         self._ledger = ConsentLedger(runtime.database)
         self._outbox = runtime.outbox
 
     async def apply(self, events: Sequence[Envelope[MemberEvent]], work: UnitOfWork) -> None:
         subjects = [event.subject for event in events]
+        if erased := await self._erasures.of_members(subjects, work.session):
+            events = [event for event in events if event.subject not in erased]
+            subjects = [event.subject for event in events]
         known = await self._store.versions(subjects, work.session)
         lost = await self._store.lost_sequences(subjects, work.session)
         news = newer(events, lambda id_: known.get(id_, lost.get(id_, 0)), work)
@@ -108,6 +131,38 @@ class MemberRebuild:
             await self._ledger.add([*untaken(member, taken), entry_of(after, consent)], work.session)
             await self._store.set_consents(after, work.session)
 
+    async def erase(self, events: Sequence[Envelope[MemberErasureRequested]], work: UnitOfWork) -> None:
+        """Apply erasures that were requested after the dump; of others, note that they were asked again."""
+        known = await self._erasures.of_members([event.subject for event in events], work.session)
+        for event in events:
+            data, erasure = event.data, known.get(event.subject)
+            again = event.time + timedelta(seconds=self._settings.erasure_again_seconds)
+            if erasure is None:
+                asked = Erasure(
+                    id=data.erasure_id,
+                    member_id=data.member_id,
+                    unit=data.unit,
+                    status=data.status,
+                    rule=self._settings.erasure_rule,
+                    requested_by=SOURCE,
+                    requested_at=event.time,
+                    attempt=data.attempt,
+                    sequence=event.sequence,
+                    next_at=again,
+                )
+                await self._eraser.erase(asked, work)
+            elif event.sequence > erasure.sequence:
+                told = replace(erasure, attempt=data.attempt, sequence=event.sequence, next_at=again)
+                await self._erasures.save(told, work.session)
+
+    async def end(self, events: Sequence[Envelope[MemberErased]], work: UnitOfWork) -> None:
+        """Finish erasures that had ended after the dump."""
+        known = await self._erasures.of_members([event.subject for event in events], work.session)
+        for event in events:
+            if erasure := known.get(event.subject):
+                ended = erasing.end(erasure, event.time).state
+                await self._erasures.save(replace(ended, sequence=event.sequence), work.session)
+
     async def announce_losses(self) -> None:
         """Publish that the lost members left. May be repeated."""
 
@@ -138,7 +193,11 @@ def plan(runtime: Runtime) -> Plan:
     rebuild = MemberRebuild(runtime)
     return Plan(
         summary=rebuild.summary,
-        restores=dict.fromkeys(KINDS, rebuild.apply),
+        restores={
+            **dict.fromkeys(KINDS, rebuild.apply),
+            MemberErasureRequested: rebuild.erase,
+            MemberErased: rebuild.end,
+        },
         finish=rebuild.announce_losses,
         from_dump=True,
     )

@@ -13,6 +13,7 @@ from services.shared.contracts.groups import GroupMemberAssigned, GroupMemberRem
 from services.shared.contracts.members import TOPIC as MEMBERS
 from services.shared.contracts.members import (
     MemberConsentChanged,
+    MemberErasureRequested,
     MemberJoined,
     MemberLeft,
     MemberMerged,
@@ -94,19 +95,33 @@ def learn(known: Recipient, event: Event, sequence: int) -> Recipient:
             heard = _in_unit(_speaking(known, event.language, sequence), event.unit, sequence)
             heard = _consenting(heard, event.channels, sequence)
             after = replace(_merged(heard, sequence, merged=False), welcomed=True)
+        case MemberErasureRequested():
+            after = _erased(_in_unit(known, event.unit, sequence), sequence)
         case MemberSnapshot():
             after = _found(known, event, sequence)
-        case GroupMemberAssigned():
+        case GroupMemberAssigned() | PlacementSnapshot():
             after = _placed(known, event.group_id, sequence)
         case GroupMemberRemoved():
             # The removal from a seat may be reported after the next seat was taken; that one stays.
             stays = known.group_id if known.group_id != event.group_id else None
             after = _placed(known, stays, sequence)
-        case PlacementSnapshot():
-            after = _placed(known, event.group_id, sequence)
         case _:
             after = known
     return after
+
+
+def _erased(known: Recipient, sequence: int) -> Recipient:
+    """Without language and channels. The sequences stay, so that a late event does not bring them back."""
+    newest = max(sequence, known.language_sequence, known.consent_sequence)
+    return replace(
+        known,
+        active=False,
+        language="",
+        language_sequence=newest,
+        channels=(),
+        consent_sequence=newest,
+        group_id=None,
+    )
 
 
 def _found(known: Recipient, event: MemberSnapshot, sequence: int) -> Recipient:

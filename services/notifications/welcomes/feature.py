@@ -13,6 +13,7 @@ from services.shared.contracts.groups import (
 )
 from services.shared.contracts.members import (
     MemberConsentChanged,
+    MemberErasureRequested,
     MemberJoined,
     MemberLeft,
     MemberMerged,
@@ -38,6 +39,7 @@ def welcomes(core: Core) -> Feature:
             MemberMerged: handlers.member_merged,
             MemberUnmerged: handlers.member_changed,
             MemberSnapshot: handlers.member_changed,
+            MemberErasureRequested: handlers.member_changed,
             GroupMemberAssigned: handlers.member_changed,
             GroupMemberRemoved: handlers.member_changed,
             PlacementSnapshot: handlers.member_changed,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.shared.contracts import groups, members, notifications
+from services.shared.contracts import analytics, groups, members, notifications
 from services.shared.contracts.base import Event
 
 EVENTS: tuple[type[Event], ...] = (
@@ -30,6 +30,11 @@ EVENTS: tuple[type[Event], ...] = (
     notifications.NotificationSent,
     notifications.NotificationFailed,
     notifications.NotificationSnapshot,
+    members.MemberErasureRequested,
+    members.MemberErased,
+    groups.GroupsErasureAcknowledged,
+    notifications.NotificationsErasureAcknowledged,
+    analytics.AnalyticsErasureAcknowledged,
 )
 
 BY_TYPE: dict[str, type[Event]] = {event.event_type: event for event in EVENTS}

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import FailFast, Field
 
 from services.shared.contracts.base import Event
+from services.shared.contracts.erasure import ErasureAcknowledged
 from services.shared.contracts.vocabulary import (
     EventUnit,
     Id,
@@ -127,3 +130,12 @@ class PlacementSnapshot(Event, type="placement.snapshot", topic=TOPIC, subject="
     ordinal: Ordinal | None = None
     since: PastTime
     member_sequence: Sequence = 0
+
+
+class GroupsErasureAcknowledged(
+    ErasureAcknowledged, type="groups.erasure_acknowledged", topic=TOPIC, subject="erasure_id"
+):
+    """Groups has freed the member's seat. `group_ids` are the groups in which it was: an admin must
+    remove the person from the chat group."""
+
+    group_ids: Annotated[tuple[Id, ...], Field(max_length=32), FailFast()] = ()

@@ -14,6 +14,7 @@ from services.shared.contracts.vocabulary import (
     Gender,
     Id,
     LanguageCode,
+    Ordinal,
     PastTime,
     Word,
     Words,
@@ -128,3 +129,23 @@ class MemberSnapshot(_Member, type="member.snapshot", topic=TOPIC, subject="memb
 
     status: Literal["active", "left"]
     merged_into: Id | None = None
+
+
+class MemberErasureRequested(Event, type="member.erasure_requested", topic=TOPIC, subject="member_id"):
+    """The member is to be erased and is out of use from now on, as one who left. Whoever keeps something of
+    them destroys it and acknowledges. `status` is the member's before the first request; a request that is
+    not acknowledged is published again, with the next `attempt`."""
+
+    member_id: Id
+    unit: EventUnit
+    erasure_id: Id
+    status: Word = "active"
+    attempt: Ordinal = 1
+
+
+class MemberErased(Event, type="member.erased", topic=TOPIC, subject="member_id"):
+    """Nothing is kept of the member any more but this id."""
+
+    member_id: Id
+    unit: EventUnit
+    erasure_id: Id

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from services.shared.contracts.base import Event
+from services.shared.contracts.erasure import ErasureAcknowledged
 from services.shared.contracts.vocabulary import Attempts, EventUnit, Id, LanguageCode, PastTime, Word
 
 TOPIC = "sangathan.notifications"
@@ -63,3 +64,10 @@ class NotificationSnapshot(
     sender: Word | None = None
     attempts: Attempts = 0
     created_at: PastTime
+
+
+class NotificationsErasureAcknowledged(
+    ErasureAcknowledged, type="notifications.erasure_acknowledged", topic=TOPIC, subject="erasure_id"
+):
+    """Notifications has destroyed the texts and addresses of messages to the member, and will write to them
+    no more."""

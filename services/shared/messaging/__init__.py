@@ -33,6 +33,7 @@ from services.shared.messaging.consuming.sub_batches import Affinity, Splitter
 from services.shared.messaging.dead_letters.replay import Replayer
 from services.shared.messaging.dead_letters.set_aside import SetAside
 from services.shared.messaging.dead_letters.store import DeadLetters, Filter, Place, letter_id, place_of
+from services.shared.messaging.erasing import forget_letters
 from services.shared.messaging.kafka.admin import create_topics, describe_topics
 from services.shared.messaging.kafka.client import KafkaBroker
 from services.shared.messaging.metrics import SECONDS, SIZES, BrokerMetrics, MessagingMetrics
@@ -85,6 +86,7 @@ __all__ = [
     "decode",
     "describe_topics",
     "encode",
+    "forget_letters",
     "is_leap",
     "leap_error",
     "letter_id",

@@ -64,8 +64,15 @@ async def _set_aside(database: Database) -> None:
     await database["outbox"].create_indexes([index])
 
 
+async def _letters_by_subject(database: Database) -> None:
+    """For `DeadLetters.forget_subjects`."""
+    by_subject = IndexModel("headers.ce_subject", name="letters_by_subject")
+    await database["dead_letters"].create_indexes([by_subject])
+
+
 MIGRATIONS: Final = (
     Migration("messaging-0001", "outbox, inbox, dead letters, fuses, locks", _collections),
     Migration("messaging-0002", "records that are set aside for a later release", _newer_types),
+    Migration("messaging-0003", "letters by the subject of their event", _letters_by_subject),
     Migration("relay-0001", "set-aside rows of the outbox", _set_aside),
 )

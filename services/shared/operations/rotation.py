@@ -118,7 +118,8 @@ class Rotation:
         return left
 
     async def _batch(self, sealed: Sealed, after: str) -> list[Document]:
-        rows = self._database[sealed.collection].find({"_id": {"$gt": after}}, {sealed.field: 1})
+        query = {"_id": {"$gt": after}, sealed.field: {"$exists": True}}
+        rows = self._database[sealed.collection].find(query, {sealed.field: 1})
         return await rows.sort("_id", 1).limit(BATCH).to_list(BATCH)
 
     async def _replace(self, sealed: Sealed, behind: Sequence[tuple[str, Binary]]) -> None:

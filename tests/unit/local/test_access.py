@@ -34,10 +34,11 @@ def test_every_service_reads_what_it_subscribes_to():
 
 def test_a_service_that_restores_its_decisions_reads_its_own_topic():
     assert Rule("topic", "sangathan.groups", "literal", "Read") in load_access()["groups"].rules()
+    read = ("analytics", "groups", "members", "notifications")
     assert load_access()["members"].rules() == [
         Rule("topic", "members.dlq", "literal", "Write"),
         Rule("topic", "sangathan.members", "literal", "Write"),
-        Rule("topic", "sangathan.members", "literal", "Read"),
+        *(Rule("topic", f"sangathan.{name}", "literal", "Read") for name in read),
         Rule("group", "members", "prefixed", "Read"),
     ]
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -44,6 +45,8 @@ OPEN: Final = ("dead", "set_aside")
 STATES: Final = (*LISTED, "set_aside")
 UPGRADE: Final = "upgrade"
 """Named as the operator that settled a record which was set aside for a later release."""
+ERASURE: Final = "erasure"
+"""Named as the operator that discarded the letters about an erased member."""
 MAX_KINDS: Final = 500
 """Most pairs of type and reason in a summary. A type comes from a header, so the number of types has no
 bound."""
@@ -269,6 +272,19 @@ class DeadLetters:
         count = partial(self._metrics.settled.labels(state).inc, result.modified_count)
         work.after_commit(count) if work else count()
         return int(result.modified_count)
+
+    async def forget_subjects(self, subjects: Sequence[str], work: UnitOfWork, *, but: str) -> dict[str, int]:
+        """Discard the letters of events about these subjects, with their values, except those of the type
+        `but`; how many of each subject."""
+        query = {"headers.ce_subject": {"$in": list(subjects)}, "type": {"$ne": but}}
+        rows = self.letters.find(query, {"headers.ce_subject": 1, "state": 1}, session=work.session)
+        found = [(row["_id"], row["headers"]["ce_subject"]) async for row in rows]
+        if found:
+            ids = [id_ for id_, _ in found]
+            await self.settle(ids, "discarded", by=ERASURE, work=work)
+            empty = {"$set": {"value": None, "key": None}}
+            await self.letters.update_many({"_id": {"$in": ids}}, empty, session=work.session)
+        return Counter(subject for _, subject in found)
 
     async def failed_again(self, id_: str) -> None:
         """Record a failed replay."""

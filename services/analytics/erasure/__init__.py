@@ -1,0 +1,1 @@
+"""Erasure: what is particular to a member goes; sums over many people stay."""

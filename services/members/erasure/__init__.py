@@ -1,0 +1,1 @@
+"""Erasure of members across the four services, its certificate, and retention of those who left."""

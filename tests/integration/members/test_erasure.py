@@ -1,0 +1,407 @@
+"""Erasure in the members service: out of use at once, acknowledged by three, ended by a rule, for good."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import bson
+import httpx2
+import pytest
+from prometheus_client import CollectorRegistry
+
+from infra.local.keys import Keys
+from services.members.app import build
+from services.members.core.contacts import Contacts
+from services.members.core.erasing import Rule
+from services.members.core.erasures import ErasureStore
+from services.members.core.metrics import MembersMetrics
+from services.members.core.phones import BlindIndex
+from services.members.erasure.due import Retention
+from services.members.recovery.rebuild_plan import plan
+from services.members.settings import MembersSettings
+from services.shared.contracts.analytics import AnalyticsErasureAcknowledged
+from services.shared.contracts.base import Event
+from services.shared.contracts.groups import GroupsErasureAcknowledged
+from services.shared.contracts.members import MemberErased, MemberErasureRequested
+from services.shared.contracts.notifications import NotificationsErasureAcknowledged
+from services.shared.database import Database, Document
+from services.shared.encryption import Vault
+from services.shared.ids import new_id
+from services.shared.loops import Turn
+from services.shared.messaging import decode
+from tests.fixtures.apps import make_topics, started
+from tests.fixtures.rebuilding import Anew, databases, quiet, restored, taken, the_log
+from tests.integration.members.conftest import TOPIC, UNIT, Service, serving
+
+STAFF = "members:* contacts:read consents:write notices:write erasure:write ops:*"
+NAME, DIGITS, EMAIL, HANDLE = "Zubaida Khatunnisa", "9876501234", "zubaida.k@example.org", "zubi_k_77"
+CONSENT = {"purpose": "welcome", "channel": "sms", "notice": "1", "language": "hi"}
+ANSWERS = (GroupsErasureAcknowledged, NotificationsErasureAcknowledged, AnalyticsErasureAcknowledged)
+
+
+@asynccontextmanager
+async def erasing(settings: MembersSettings, keys: Keys) -> AsyncIterator[Service]:
+    async with serving(settings, keys) as service:
+        service.http.headers["authorization"] = f"Bearer {keys.mint(STAFF, '*')}"
+        yield service
+
+
+async def a_known_person(service: Service) -> str:
+    """Somebody of whom there is something in every collection."""
+    person = {
+        "name": NAME,
+        "phone": f"+91{DIGITS}",
+        "unit": UNIT,
+        "email": EMAIL,
+        "platforms": [{"platform": "telegram", "handle": HANDLE}],
+        "consents": [CONSENT],
+    }
+    answer = await service.post(person, idempotency_key=new_id())
+    assert answer.status_code == 201, answer.text
+    member_id: str = answer.json()["id"]
+    await ok(service, "PUT", "/v1/notices/1/hi", json={"text": "We write to you."})
+    proof = {"notice": "1", "language": "hi", "evidence": "form 1"}
+    await ok(service, "PUT", f"/v1/members/{member_id}/consents/broadcast/sms", json=proof)
+    await ok(service, "PUT", f"/v1/members/{member_id}/roles/youth?unit={UNIT}", json={})
+    return member_id
+
+
+async def ok(service: Service, method: str, path: str, **sent: Any) -> httpx2.Response:
+    answer = await service.http.request(method, path, **sent)
+    assert answer.is_success, answer.text
+    return answer
+
+
+async def erase(service: Service, member_id: str) -> Document:
+    answer = await service.http.post(f"/v1/members/{member_id}/erasure")
+    assert answer.status_code == 202, answer.text
+    erasure: Document = answer.json()
+    assert answer.headers["location"] == f"/v1/erasures/{erasure['id']}"
+    return erasure
+
+
+def answers(erasure: Document, *, attempt: int = 1, groups: Sequence[str] = ()) -> list[Event]:
+    about = {"erasure_id": erasure["id"], "member_id": erasure["member_id"], "attempt": attempt}
+    first, *others = ANSWERS
+    return [
+        first(**about, destroyed={"seats": len(groups)}, group_ids=tuple(groups)),
+        *(answer(**about, destroyed={"things": 1}) for answer in others),
+    ]
+
+
+async def in_state(service: Service, erasure: Document, state: str) -> Document:
+    found: Document = {}
+
+    async def there() -> bool:
+        nonlocal found
+        found = (await ok(service, "GET", f"/v1/erasures/{erasure['id']}")).json()
+        return bool(found["state"] == state)
+
+    await service.app.until(there)
+    return found
+
+
+async def places_that_know(db: Database, *words: str) -> list[str]:
+    """Collections whose documents contain one of `words`, in whatever field."""
+    wanted = [word.encode() for word in words]
+    known = []
+    for name in await db.list_collection_names():
+        async for row in db[name].find({}):
+            if any(word in bson.encode(row) for word in wanted):
+                known.append(name)
+                break
+    return sorted(known)
+
+
+async def traces(service: Service, member_id: str) -> list[str]:
+    row = await service.stored(member_id)
+    return [*NAME.split(), *NAME.lower().split(), DIGITS, EMAIL, HANDLE, row["phone_index"]]
+
+
+async def test_nothing_is_known_and_nobody_is_found(settings: MembersSettings, keys: Keys) -> None:
+    async with erasing(settings, keys) as service:
+        member_id = await a_known_person(service)
+        words = await traces(service, member_id)
+        assert await places_that_know(service.db, *words) == ["idempotency", "members"]
+        erasure = await erase(service, member_id)
+
+        assert await places_that_know(service.db, *words) == []
+        await service.app.until(lambda: quiet(service.app.runtime))
+        assert await places_that_know(service.db, member_id) == ["erasures"]
+        for path in ("", "/consents", "/consents/proof", "/roles"):
+            assert (await service.http.get(f"/v1/members/{member_id}{path}")).status_code == 404
+        found = (await ok(service, "GET", f"/v1/members?unit={UNIT}&count=true")).json()
+        assert (found["items"], found["total"]["count"]) == ([], 0)
+        assert (await ok(service, "GET", f"/v1/members?q={NAME.split(maxsplit=1)[0]}")).json()["items"] == []
+        assert NAME not in (await ok(service, "GET", "/v1/members/export")).text
+        resolved = (await ok(service, "POST", "/v1/members/resolve", json={"ids": [member_id]})).json()
+        assert resolved == {"items": [], "missing": [member_id]}
+        assert (await ok(service, "GET", f"/v1/units/{UNIT}/officers")).json()["items"] == []
+        assert (await service.http.delete(f"/v1/members/{member_id}")).status_code == 404
+
+        assert await erase(service, member_id) == erasure, "asking twice is asking once"
+        again = await service.register(name=NAME, phone=f"+91{DIGITS}")
+        assert again["id"] != member_id, "the person may join anew"
+
+
+async def test_three_answers_end_it_and_others_change_nothing(settings: MembersSettings, keys: Keys) -> None:
+    async with erasing(settings, keys) as service:
+        member_id = await a_known_person(service)
+        erasure = await erase(service, member_id)
+        group_id = new_id()
+        in_groups, in_notifications, in_analytics = answers(erasure, groups=[group_id])
+        forged = [
+            in_groups.model_copy(update={"member_id": new_id()}),
+            in_groups.model_copy(update={"attempt": 2}),
+            in_groups.model_copy(update={"erasure_id": new_id()}),
+        ]
+        await service.app.publish(in_groups, in_groups, in_notifications, *forged)
+
+        async def refused() -> bool:
+            return await service.db["dead_letters"].count_documents({"reason": "unknown_erasure"}) == 3
+
+        await service.app.until(refused)
+        waiting = await in_state(service, erasure, "requested")
+        assert waiting["certificate"] is None
+        assert waiting["acknowledgements"]["analytics"] is None
+        assert waiting["acknowledgements"]["groups"]["destroyed"] == {"seats": 1}
+
+        await service.app.publish(in_analytics)
+        ended = await in_state(service, erasure, "erased")
+        certificate = ended["certificate"]
+        assert certificate["destroyed"]["members"] == {
+            "members": 1,
+            "consent_ledger": 2,
+            "role_terms": 1,
+            "role_history": 1,
+            "lost": 0,
+        }
+        assert certificate["destroyed"]["groups"] == {"seats": 1}
+        assert {each["what"].split()[0] for each in certificate["expiring"]} == {"dumps", "plans"}
+
+        removals = f"/v1/erasures/{erasure['id']}/removals"
+        who = (await ok(service, "GET", removals)).json()
+        assert (who["name"], who["phone"]) == (NAME, f"+91{DIGITS}")
+        assert await service.db["contact_reads"].count_documents({"via": "removal", "ids": member_id}) == 1
+        assert (await service.http.post(f"{removals}/{new_id()}")).status_code == 404
+        await ok(service, "POST", f"{removals}/{group_id}")
+        who = (await ok(service, "GET", removals)).json()
+        assert (who["name"], who["phone"], len(who["items"])) == (None, None, 1)
+        row = await service.db["erasures"].find_one({"_id": erasure["id"]})
+        assert row is not None
+        assert "number" not in row
+
+        events = [e for e in await service.app.published(TOPIC, 99, seconds=1.5) if e.subject == member_id]
+        assert [e.sequence for e in events] == list(range(1, len(events) + 1))
+        assert [type(e.data) for e in events[-2:]] == [MemberErasureRequested, MemberErased]
+
+
+async def test_who_does_not_answer_is_asked_again(settings: MembersSettings, keys: Keys) -> None:
+    hasty = settings.model_copy(update={"erasure_again_seconds": 0.2})
+    async with erasing(hasty, keys) as service:
+        erasure = await erase(service, (await service.register())["id"])
+
+        async def asked_again() -> bool:
+            return bool((await ok(service, "GET", f"/v1/erasures/{erasure['id']}")).json()["attempt"] >= 3)
+
+        await service.app.until(asked_again)
+        await service.app.publish(*answers(erasure, attempt=2))
+        await in_state(service, erasure, "erased")
+        await service.app.until(lambda: quiet(service.app.runtime))
+        asked = [
+            e.data
+            for e in await service.events(
+                9,
+            )
+            if isinstance(e.data, MemberErasureRequested)
+        ]
+        assert [each.attempt for each in asked] == list(range(1, len(asked) + 1))
+        assert len(asked) >= 3
+
+
+async def test_a_seal_keeps_it_apart_for_a_year(settings: MembersSettings, keys: Keys) -> None:
+    """While it is sealed, an import does not bring the person back; then it is destroyed."""
+    by_rule = settings.model_copy(update={"erasure_rule": Rule.DPDP_8_3})
+    async with erasing(by_rule, keys) as service:
+        member_id = await a_known_person(service)
+        words = await traces(service, member_id)
+        erasure = await erase(service, member_id)
+        await service.app.publish(*answers(erasure))
+        sealed = await in_state(service, erasure, "sealed")
+        assert sealed["sealed_until"][:4] == str(int(sealed["requested_at"][:4]) + 1)
+        assert sealed["certificate"] is None
+        assert await places_that_know(service.db, *words) == ["erasure_seals"]
+        assert await places_that_know(service.db, *words[:-1]) == [], "only the fingerprint is in the clear"
+        [plan_] = [await planned(service, f"name,phone,unit\n{NAME},{DIGITS},{UNIT}\n")]
+        assert plan_["reasons"] == {"erased": 1}
+
+        past = {"$set": {"next_at": datetime.fromisoformat(sealed["requested_at"])}}
+        await service.db["erasures"].update_one({"_id": erasure["id"]}, past)
+        ended = await in_state(service, erasure, "erased")
+        assert ended["certificate"]["destroyed"]["members"]["consent_ledger"] == 2
+        assert await places_that_know(service.db, *words) == ["import_seen"]
+
+
+async def test_an_import_by_id_is_refused_for_good(settings: MembersSettings, keys: Keys) -> None:
+    """Without a seal nobody knows the phone: the same row without the id is a new person."""
+    async with erasing(settings, keys) as service:
+        member_id = await a_known_person(service)
+        await erase(service, member_id)
+        rows = f"id,name,phone,unit\n{member_id},{NAME},{DIGITS},{UNIT}\n{new_id()},A,9876501235,{UNIT}\n"
+        assert (await planned(service, rows))["reasons"] == {"erased": 1, "unknown_id": 1}
+        assert (await planned(service, f"name,phone,unit\n{NAME},{DIGITS},{UNIT}\n"))["new"] == 1
+
+
+async def test_a_dump_brings_nobody_back(settings: MembersSettings, keys: Keys, tmp_path: Path) -> None:
+    """One erased after the dump, one whose erasure had ended, one who joined after it, and late events."""
+    async with erasing(settings, keys) as service:
+        kept = (await service.register())["id"]
+        asked, ended = await a_known_person(service), (await service.register(name="Rukmini Sah"))["id"]
+        words = [*(await traces(service, asked)), "Rukmini"]
+        await service.app.until(lambda: quiet(service.app.runtime))
+        directory = await taken(settings, tmp_path / "dump")
+        late = (await service.register())["id"]
+        erasures = [await erase(service, each) for each in (asked, ended, late)]
+        await service.app.publish(*answers(erasures[1]))
+        await in_state(service, erasures[1], "erased")
+        await service.app.until(lambda: quiet(service.app.runtime))
+
+    anew = Anew(settings, build, plan)
+    async with databases(settings):
+        await restored(settings, directory, anew)
+        assert await anew.run(resume=True)
+        assert await anew.run(resume=True), "twice is once"
+        async with erasing(anew.settings, keys) as service:
+            assert [row["_id"] async for row in service.db["members"].find({})] == [kept]
+            assert await places_that_know(service.db, *words) == []
+            assert await service.db["lost"].count_documents({}) == 0
+            states = [(await ok(service, "GET", f"/v1/erasures/{e['id']}")).json()["state"] for e in erasures]
+            assert states == ["requested", "erased", "requested"]
+            await service.app.publish(*answers(erasures[0]), *answers(erasures[2]))
+            await in_state(service, erasures[0], "erased")
+            await in_state(service, erasures[2], "erased")
+            await service.app.until(lambda: quiet(service.app.runtime))
+        log = {e.id: e for e in map(decode, await the_log(settings, [TOPIC]))}.values()
+        for member_id in (asked, ended, late):
+            about = [e for e in log if e.subject == member_id]
+            assert [e.sequence for e in about] == list(range(1, len(about) + 1))
+            assert [type(e.data) for e in about[-2:]] == [MemberErasureRequested, MemberErased]
+
+
+async def test_contacts_of_those_who_left_go(settings: MembersSettings, keys: Keys) -> None:
+    async with erasing(settings, keys) as service:
+        long_ago, lately, active = [(await service.register())["id"] for _ in range(3)]
+        for member_id in (long_ago, lately):
+            await ok(service, "DELETE", f"/v1/members/{member_id}")
+        row = await service.stored(long_ago)
+        aged = {"$set": {"updated_at": row["updated_at"] - timedelta(days=366)}}
+        await service.db["members"].update_many({"_id": {"$in": [long_ago, active]}}, aged)
+
+        runtime, database = service.app.runtime, service.db
+        vault = Vault(runtime.client, database, settings.master_keys)
+        contacts = Contacts(vault, BlindIndex(settings.blind_index_key))
+        counted = MembersMetrics(CollectorRegistry())
+        year, store = timedelta(days=365), ErasureStore(database)
+        retention = Retention(store, contacts, runtime.server_clock, counted, year)
+        assert await retention.turn() is Turn.SOME
+        assert await retention.turn() is Turn.NOTHING
+        await vault.close()
+        assert (await service.stored(long_ago))["phone_index"] == ""
+        shown = (await ok(service, "GET", f"/v1/members/{long_ago}")).json()
+        assert "phone" not in shown
+        for member_id in (lately, active):
+            assert (await ok(service, "GET", f"/v1/members/{member_id}")).json()["phone"]
+
+
+async def test_two_who_ask_at_once_get_one_erasure(settings: MembersSettings, keys: Keys) -> None:
+    async with erasing(settings, keys) as service:
+        member_id = (await service.register())["id"]
+        asked = await asyncio.gather(*(erase(service, member_id) for _ in range(5)))
+        assert len({each["id"] for each in asked}) == 1
+        await service.app.until(lambda: quiet(service.app.runtime))
+        requested = [
+            e
+            for e in await service.events(
+                9,
+            )
+            if isinstance(e.data, MemberErasureRequested)
+        ]
+        assert len(requested) == 1
+
+
+@pytest.mark.parametrize("unit", ["BR-GAYA", None])
+async def test_others_are_not_told(settings: MembersSettings, keys: Keys, unit: str | None) -> None:
+    async with erasing(settings, keys) as service:
+        member_id = (await service.register())["id"]
+        elsewhere, path = service.app.auth(STAFF, unit), f"/v1/members/{member_id}/erasure"
+        assert (await service.http.post(path, headers=elsewhere)).status_code == 404
+        erasure = await erase(service, member_id)
+        for shown in (f"/v1/erasures/{erasure['id']}", f"/v1/erasures/{erasure['id']}/removals"):
+            assert (await service.http.get(shown, headers=elsewhere)).status_code == 404
+        listed = await service.http.get("/v1/erasures", headers=elsewhere)
+        assert listed.status_code == 404 or listed.json()["items"] == []
+        assert (await service.http.post(path, headers=elsewhere)).status_code == 404
+
+
+async def planned(service: Service, content: str) -> Document:
+    headers = {"content-type": "text/csv"}
+    import_id = (await ok(service, "POST", "/v1/imports", content=content.encode(), headers=headers)).json()[
+        "id"
+    ]
+
+    found: Document = {}
+
+    async def done() -> bool:
+        nonlocal found
+        found = await service.db["imports"].find_one({"_id": import_id}) or {}
+        return "planned_at" in found
+
+    await service.app.until(done)
+    counts = found.get("counts", {})
+    return {**counts, "reasons": found.get("refused", {})}
+
+
+async def test_a_process_that_is_gone_is_followed_by_the_next(settings: MembersSettings, keys: Keys) -> None:
+    """Between any two steps the process may end; and two processes do each step once."""
+    by_rule = settings.model_copy(update={"erasure_rule": Rule.DPDP_8_3, "erasure_again_seconds": 0.3})
+    await make_topics(by_rule)
+    scopes = STAFF.split()
+    async with started(build, by_rule, keys=keys, admin_scopes=scopes) as app:
+        service = Service(app)
+        erasure = await erase(service, (await service.register())["id"])
+    first, *others = answers(erasure)
+    for step in ([first, first], others):
+        await app.publish(*step)
+        async with started(build, by_rule, keys=keys, admin_scopes=scopes) as app:
+            await heard(Service(app), erasure, {type(each) for each in step})
+    async with (
+        started(build, by_rule, keys=keys, admin_scopes=scopes) as app,
+        started(build, by_rule, keys=keys, admin_scopes=scopes),
+    ):
+        service = Service(app)
+        await in_state(service, erasure, "sealed")
+        past = {"$set": {"next_at": datetime.fromisoformat(erasure["requested_at"])}}
+        await service.db["erasures"].update_one({"_id": erasure["id"]}, past)
+        await in_state(service, erasure, "erased")
+        await app.until(lambda: quiet(app.runtime))
+        events = {e.id: e for e in await app.published(TOPIC, 99, seconds=1.5)}.values()
+        about = sorted(e.sequence for e in events if e.subject == erasure["member_id"])
+        assert about == list(range(1, len(about) + 1))
+        assert sum(isinstance(e.data, MemberErased) for e in events) == 1
+        assert await service.db["erasure_seals"].count_documents({}) == 0
+        await app.runtime.client.drop_database(by_rule.database)
+
+
+async def heard(service: Service, erasure: Document, kinds: set[type[Event]]) -> None:
+    names = {kind.source.removeprefix("/") for kind in kinds}
+
+    async def all_noted() -> bool:
+        found = (await ok(service, "GET", f"/v1/erasures/{erasure['id']}")).json()
+        return all(found["acknowledgements"][name] for name in names)
+
+    await service.app.until(all_noted)
