@@ -9,6 +9,7 @@ from services.members.core.core import Core
 from services.members.directory.feature import directory
 from services.members.imports.feature import imports
 from services.members.profile.feature import profile
+from services.members.reads.feature import reads
 from services.members.recovery.feature import recovery
 from services.members.registration.feature import registration
 from services.members.roles.feature import roles
@@ -32,6 +33,7 @@ def build(settings: MembersSettings, *, clock: Clock | None = None, broker: Brok
         consents(core),
         roles(core),
         imports(core),
+        reads(core),
         recovery(),
     ]
     return Service(core.runtime, features, description=DESCRIPTION)
