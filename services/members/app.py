@@ -7,6 +7,7 @@ from typing import Final
 from services.members.consents.feature import consents
 from services.members.core.core import Core
 from services.members.directory.feature import directory
+from services.members.dossier.feature import dossier
 from services.members.imports.feature import imports
 from services.members.profile.feature import profile
 from services.members.reads.feature import reads
@@ -34,6 +35,7 @@ def build(settings: MembersSettings, *, clock: Clock | None = None, broker: Brok
         roles(core),
         imports(core),
         reads(core),
+        dossier(core),
         recovery(),
     ]
     return Service(core.runtime, features, description=DESCRIPTION)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Final
 
 from pydantic import Base64Bytes, Field, StringConstraints
@@ -26,3 +27,12 @@ class MembersSettings(ServiceSettings):
     """Times per hour that such a caller may be told so afterwards."""
     roles: Annotated[tuple[RoleName, ...], Field(min_length=1)] = ROLES
     """The roles that can be given, as a JSON list. One that is taken out stays with those who hold it."""
+    groups_url: str | None = None
+    """Base URL of the groups service, which tells dossiers what it holds. Without this or one of the next
+    three, there are no dossiers (503)."""
+    notifications_url: str | None = None
+    """Base URL of the notifications service."""
+    analytics_url: str | None = None
+    """Base URL of the analytics service."""
+    service_token_file: Path | None = None
+    """A JWT with scope `holdings:read` and unit `*`; read again when the file changes."""

@@ -23,7 +23,18 @@ UNIT: Final = "QA-ASK"
 ELSEWHERE: Final = "QA-ELSE"
 SCOPES: Final = frozenset(
     f"{service}:{right}" for service in (*LISTINGS, "ops") for right in ("read", "write")
-) | {"contacts:read", "consents:write", "notices:write"}
+) | {
+    "contacts:read",
+    "consents:write",
+    "notices:write",
+    "reads:read",
+    "dossiers:read",
+    "holdings:read",
+    "incidents:read",
+    "incidents:write",
+    "grievances:read",
+    "grievances:write",
+}
 
 
 @dataclass(frozen=True)
@@ -110,6 +121,8 @@ TABLE: Final[dict[str, dict[str, Route]]] = {
         "DELETE /v1/members/{id}/roles/{role}": query(ROLE, "members:write"),
         "GET /v1/members/{id}/roles": Route("members:read"),
         "GET /v1/units/{code}/officers": Route("members:read"),
+        "GET /v1/members/{id}/dossier": Route("dossiers:read contacts:read"),
+        "GET /v1/reads": query("/v1/reads?member={id}", "reads:read"),
         "DELETE /v1/members/{id}": Route("members:write"),
         "POST /v1/imports": Route(
             "members:write contacts:read",
@@ -139,6 +152,7 @@ TABLE: Final[dict[str, dict[str, Route]]] = {
         "GET /v1/groups/{id}/members": Route("groups:read"),
         "GET /v1/placements": query(f"/v1/placements?state=waiting_unit&unit={UNIT}", "groups:read"),
         "GET /v1/members/{id}/groups": Route("groups:read"),
+        "GET /v1/members/{id}/holdings": Route("holdings:read"),
         **jobs("groups"),
         **STATUS,
         **OF_OWNERS,
@@ -147,6 +161,7 @@ TABLE: Final[dict[str, dict[str, Route]]] = {
     "notifications": {
         "GET /v1/notifications": Route("notifications:read"),
         "GET /v1/notifications/{id}": Route("notifications:read"),
+        "GET /v1/members/{id}/holdings": Route("holdings:read"),
         **jobs("notifications"),
         **STATUS,
         **OF_OWNERS,
@@ -156,6 +171,7 @@ TABLE: Final[dict[str, dict[str, Route]]] = {
         "GET /v1/overview": query(f"/v1/overview?unit={UNIT}", "analytics:read"),
         "GET /v1/timeseries": query(f"/v1/timeseries?unit={UNIT}&metric=members.joined", "analytics:read"),
         "GET /v1/coverage": query(f"/v1/coverage?unit={UNIT}&level=block", "analytics:read"),
+        "GET /v1/members/{id}/holdings": Route("holdings:read"),
         **jobs("analytics"),
         **STATUS,
         **OF_CONSUMERS,
@@ -177,8 +193,14 @@ class Asking:
     def call(self, service: str, line: str, scopes: object, unit: str | None) -> httpx2.Response:
         method, template = line.split()
         route = TABLE[service][line]
-        kind = template.split("/")[2] if template.startswith(("/v1/members", "/v1/imports")) else service
+        kind = (
+            template.split("/")[2]
+            if template.startswith(("/v1/members", "/v1/imports", "/v1/incidents", "/v1/grievances"))
+            else service
+        )
         id_ = self._job if "/jobs/" in template else self._ids.get(kind, "")
+        if template == "/v1/reads":
+            id_ = self._ids["members"]
         if "/ops/" in template:
             id_ = "sangathan.members:0:999999999"
         path = (route.path or template).replace("{id}", id_).replace("{code}", UNIT)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from services.shared.errors import (
     ConflictError,
     FieldError,
@@ -9,6 +11,7 @@ from services.shared.errors import (
     Location,
     NotFoundError,
     TooManyError,
+    UnavailableError,
 )
 from services.shared.identity import Identity
 
@@ -67,3 +70,9 @@ def implausible_birth_year() -> InvalidError:
 def unit_not_found() -> NotFoundError:
     """A unit outside the caller's subtree looks like one that does not exist."""
     return NotFoundError("there is no such unit in your part of the organisation")
+
+
+def dossier_incomplete(missing: Sequence[str]) -> UnavailableError:
+    """A dossier is whole or there is none: nobody is handed one from which something is missing."""
+    detail = f"these services do not tell what they hold now: {', '.join(missing)}"
+    return UnavailableError("dossier-incomplete", detail, retry_seconds=30)

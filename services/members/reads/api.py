@@ -20,9 +20,7 @@ def reads_router(reads: Reads) -> APIRouter:
     router = APIRouter(prefix="/v1/reads", tags=["reads"], route_class=Route)
 
     @router.get("", response_model=Page[ReadShown], responses=problems(404))
-    async def list_reads(
-        caller: Auditor, paging: Paging, params: Annotated[ReadParams, Query()]
-    ) -> Response:
+    async def list_reads(caller: Auditor, paging: Paging, params: Annotated[ReadParams, Query()]) -> Response:
         """Whose data a `subject` has seen, or who has seen a `member`'s: one item for each member of each
         read, the newest first.
 

@@ -90,9 +90,7 @@ def _query(search: ReadSearch, after: Position | None) -> Document:
     return {**query, "$and": conditions} if conditions else query
 
 
-async def _items(
-    rows: Any, member: str | None, after: Position | None
-) -> AsyncIterator[ReadItem]:
+async def _items(rows: Any, member: str | None, after: Position | None) -> AsyncIterator[ReadItem]:
     async for row in rows:
         begun = after is not None and row["_id"] == after.read_id
         for number, member_id in enumerate(row["ids"] or [None]):

@@ -3,7 +3,6 @@ asked by reader, by member, by time and by way."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -11,6 +10,7 @@ from typing import Any, Final
 import httpx2
 import pytest
 
+from services.members.dossier.holders import NAMES, Holders
 from services.members.reads.store import Position, ReadSearch, ReadStore
 from services.shared.ids import new_id
 from tests.integration.members.conftest import UNIT, Service, a_person
@@ -62,9 +62,24 @@ async def get_errors(service: Service, _: str) -> httpx2.Response:
     as_csv = headers | {"content-type": "text/csv"}
     sent = await service.http.post(f"/v1/imports?unit={UNIT}", content=b"name,phone\nA,1\n", headers=as_csv)
     path = f"/v1/imports/{sent.json()['id']}"
-    while (await service.http.get(path, headers=headers)).json()["state"] == "planning":
-        await asyncio.sleep(0.02)
+
+    async def planned() -> bool:
+        return bool((await service.http.get(path, headers=headers)).json()["state"] == "planned")
+
+    await service.app.until(planned)
     return await service.http.get(f"{path}/errors", headers=headers)
+
+
+async def get_dossier(service: Service, member_id: str) -> httpx2.Response:
+    """With nothing from the other services, which `tests/journeys/test_dossier.py` runs."""
+
+    async def held(_: Holders, __: str) -> dict[str, dict[str, Any]]:
+        return {name: {} for name in NAMES}
+
+    headers = service.app.auth("dossiers:read contacts:read", sub="eve")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Holders, "held", held)
+        return await service.http.get(f"/v1/members/{member_id}/dossier", headers=headers)
 
 
 SHOWING: Final[Mapping[str, tuple[Ask, str]]] = {
@@ -75,6 +90,7 @@ SHOWING: Final[Mapping[str, tuple[Ask, str]]] = {
     "PATCH /v1/members/{id}": (send("PATCH", "/v1/members/{id}", {"name": "Usha"}, '"1"'), "change"),
     "POST /v1/members/{id}/move": (send("POST", "/v1/members/{id}/move", {"unit": "BR-GAYA"}), "change"),
     "GET /v1/imports/{id}/errors": (get_errors, "import_errors"),
+    "GET /v1/members/{id}/dossier": (get_dossier, "dossier"),
 }
 """The routes whose answer may have a contact: how to ask, and the way that is recorded."""
 OWN: Final = {"POST /v1/members"}
@@ -101,9 +117,10 @@ def may_show(document: Mapping[str, Any]) -> set[str]:
     found = set()
     for path, ways in document["paths"].items():
         for method, way in ways.items():
-            content = {k: v for k, a in way["responses"].items() if k < "3" for k, v in a.get("content", {}).items()}
-            files = [media for media in content if media != "application/json" and path.startswith("/v1")]
-            if files or CONTACT & set(names_in(list(content.values()), document, set())):
+            answers = [answer for status, answer in way["responses"].items() if status < "3"]
+            content = [each for answer in answers for each in answer.get("content", {}).items()]
+            files = [media for media, _ in content if media != "application/json" and path.startswith("/v1")]
+            if files or CONTACT & set(names_in([schema for _, schema in content], document, set())):
                 found.add(f"{method.upper()} {path}")
     return found
 
@@ -230,4 +247,13 @@ async def test_ten_thousand_reads_are_paged_by_an_index(service: Service) -> Non
 
 async def test_a_registration_shows_its_caller_what_they_sent(service: Service) -> None:
     assert (await service.post(a_person())).status_code == 201
+    assert await reads(service) == []
+
+
+async def test_without_the_other_services_there_is_no_dossier_and_nothing_was_read(service: Service) -> None:
+    member = await service.register()
+    headers = service.app.auth("dossiers:read contacts:read")
+    answer = await service.http.get(f"/v1/members/{member['id']}/dossier", headers=headers)
+    assert answer.status_code == 503
+    assert answer.json()["detail"].endswith(": groups, notifications, analytics")
     assert await reads(service) == []
