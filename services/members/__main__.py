@@ -20,7 +20,11 @@ from services.shared.operations.commands import commands
 from services.shared.operations.progress import Meter
 from services.shared.operations.rotation import Sealed, rotate_keys
 
-SEALED: Final = (Sealed("members", "contact", "contacts"),)
+SEALED: Final = (
+    Sealed("members", "contact", "contacts"),
+    Sealed("grievances", "sealed", "grievances"),
+    Sealed("incidents", "sealed", "incidents"),
+)
 
 ROWS_REFUSED: Final = 3
 """Exit status of an import some of whose rows were not applied."""

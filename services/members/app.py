@@ -8,7 +8,9 @@ from services.members.consents.feature import consents
 from services.members.core.core import Core
 from services.members.directory.feature import directory
 from services.members.dossier.feature import dossier
+from services.members.grievances.feature import grievances
 from services.members.imports.feature import imports
+from services.members.incidents.feature import incidents
 from services.members.profile.feature import profile
 from services.members.reads.feature import reads
 from services.members.recovery.feature import recovery
@@ -36,6 +38,8 @@ def build(settings: MembersSettings, *, clock: Clock | None = None, broker: Brok
         imports(core),
         reads(core),
         dossier(core),
+        incidents(core),
+        grievances(core),
         recovery(),
     ]
     return Service(core.runtime, features, description=DESCRIPTION)

@@ -36,3 +36,5 @@ class MembersSettings(ServiceSettings):
     """Base URL of the analytics service."""
     service_token_file: Path | None = None
     """A JWT with scope `holdings:read` and unit `*`; read again when the file changes."""
+    grievance_days: Annotated[int, Field(ge=1, le=90)] = 90
+    """Days within which a grievance is answered: at most 90 (rule 14 of the DPDP Rules 2025)."""

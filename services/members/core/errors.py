@@ -76,3 +76,16 @@ def dossier_incomplete(missing: Sequence[str]) -> UnavailableError:
     """A dossier is whole or there is none: nobody is handed one from which something is missing."""
     detail = f"these services do not tell what they hold now: {', '.join(missing)}"
     return UnavailableError("dossier-incomplete", detail, retry_seconds=30)
+
+
+def not_answered() -> ConflictError:
+    return ConflictError("grievance-not-answered", "a grievance is closed only once it has an answer")
+
+
+def affected_taken() -> ConflictError:
+    detail = "the list of the affected was taken, and is frozen: file another incident for another list"
+    return ConflictError("affected-taken", detail)
+
+
+def in_the_future(pointer: str) -> InvalidError:
+    return InvalidError([FieldError(pointer, "must not be in the future")])

@@ -100,7 +100,9 @@ def dossier_view(dossier: Dossier) -> View:
         "made_at": dossier.made_at,
         "profile": member_view(dossier.member, dossier.contact),
         "consents": entries,
-        "notices": dossier.notices,
+        "notices": [
+            {name: getattr(each, name) for name in NoticeText.model_fields} for each in dossier.notices
+        ],
         "roles": dossier.terms,
         "role_changes": dossier.role_changes,
         "imports": dossier.imports,

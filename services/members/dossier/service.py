@@ -10,6 +10,7 @@ from typing import Any, Final
 from services.members.core.core import Core
 from services.members.core.domain import Contact, Member
 from services.members.core.ledger import LedgerEntry, whole
+from services.members.core.notices import Notice
 from services.members.dossier.holders import Holders
 from services.members.dossier.store import DossierStore
 from services.shared.database import Document
@@ -27,7 +28,7 @@ class Dossier:
     member: Member
     contact: Contact
     ledger: Sequence[LedgerEntry]
-    notices: Sequence[Document]
+    notices: Sequence[Notice]
     terms: Sequence[Document]
     role_changes: Sequence[Document]
     imports: Sequence[Document]
@@ -41,6 +42,7 @@ class Dossiers:
     def __init__(self, core: Core, store: DossierStore, holders: Holders) -> None:
         self._reader = core.reader
         self._ledger = core.ledger
+        self._notices = core.notices
         self._clock = core.runtime.clock
         self._store = store
         self._holders = holders
@@ -61,7 +63,7 @@ class Dossiers:
             member=member,
             contact=contact,
             ledger=ledger,
-            notices=await self._store.notices(ledger),
+            notices=await self._notices.find_many({(each.notice, each.language) for each in ledger}),
             terms=await self._store.terms(member_id),
             role_changes=await self._store.role_changes(member_id),
             imports=await self._store.imports(_imports_in(ledger)),

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from services.members.core.ledger import LedgerEntry
 from services.shared.database import Collection, Database, Document
 
 MOST: Final = 1000
@@ -16,13 +15,6 @@ class DossierStore:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._reads: Collection = database["contact_reads"]
-
-    async def notices(self, entries: Iterable[LedgerEntry]) -> list[Document]:
-        """The registered notices that the entries name, with the texts that were shown."""
-        named = {(entry.notice, entry.language) for entry in entries}
-        keys = [{"version": version, "language": language} for version, language in sorted(named)]
-        fields = {"_id": 0, "version": 1, "language": 1, "text": 1, "sha256": 1}
-        return await self._database["notices"].find({"_id": {"$in": keys}}, fields).to_list(None)
 
     async def terms(self, member_id: str) -> list[Document]:
         """Roles that have not ended."""
