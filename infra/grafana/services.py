@@ -299,6 +299,24 @@ OWN: Mapping[str, Rows] = {
                 "s",
                 Query("max(sangathan_members_roles_overdue_seconds)", "overdue"),
             ),
+            figure(
+                "Incidents: least time left",
+                "s",
+                Query("min(sangathan_members_incident_clock_seconds)", "left"),
+            ),
+            figure(
+                "Grievances overdue", "short", Query("max(sangathan_members_grievances_overdue)", "overdue")
+            ),
+            lines(
+                "Other services that do not tell what they hold",
+                "ops",
+                Query(rate("sangathan_peer_errors_total", "peer"), "{{peer}} did not answer"),
+            ),
+            figure(
+                "The token for dossiers expires in",
+                "s",
+                Query("min(sangathan_service_token_expiry_timestamp_seconds) - time()", "left"),
+            ),
             lines(
                 "Rows of imports",
                 "ops",

@@ -100,6 +100,8 @@ EVIDENCE = {"notice": "ask", "language": "hi", "evidence": "form 1"}
 NOTICE = "/v1/notices/ask/hi"
 TEXT = {"text": "We write to you."}
 ROLE = f"/v1/members/{{id}}/roles/youth?unit={UNIT}"
+INCIDENT = {"unit": UNIT, "detected_at": "2026-11-01T00:00:00Z", "title": "Lost", "what": "A list was lost."}
+GRIEVANCE = {"unit": UNIT, "kind": "other", "text": "Nobody answers."}
 TABLE: Final[dict[str, dict[str, Route]]] = {
     "members": {
         "POST /v1/members": json("members:write", PERSON),
@@ -123,6 +125,17 @@ TABLE: Final[dict[str, dict[str, Route]]] = {
         "GET /v1/units/{code}/officers": Route("members:read"),
         "GET /v1/members/{id}/dossier": Route("dossiers:read contacts:read"),
         "GET /v1/reads": query("/v1/reads?member={id}", "reads:read"),
+        "POST /v1/incidents": json("incidents:write incidents:read", INCIDENT),
+        "GET /v1/incidents": query(f"/v1/incidents?unit={UNIT}", "incidents:read"),
+        "GET /v1/incidents/{id}": Route("incidents:read"),
+        "PATCH /v1/incidents/{id}": json("incidents:write incidents:read", {}),
+        "PUT /v1/incidents/{id}/affected": json("incidents:write incidents:read", {"by": "members"}),
+        "GET /v1/incidents/{id}/affected": Route("incidents:read"),
+        "GET /v1/incidents/{id}/notices": Route("incidents:read"),
+        "POST /v1/grievances": json("grievances:write grievances:read", GRIEVANCE),
+        "GET /v1/grievances": query(f"/v1/grievances?unit={UNIT}", "grievances:read"),
+        "GET /v1/grievances/{id}": Route("grievances:read"),
+        "PATCH /v1/grievances/{id}": json("grievances:write grievances:read", {}),
         "DELETE /v1/members/{id}": Route("members:write"),
         "POST /v1/imports": Route(
             "members:write contacts:read",
@@ -193,14 +206,8 @@ class Asking:
     def call(self, service: str, line: str, scopes: object, unit: str | None) -> httpx2.Response:
         method, template = line.split()
         route = TABLE[service][line]
-        kind = (
-            template.split("/")[2]
-            if template.startswith(("/v1/members", "/v1/imports", "/v1/incidents", "/v1/grievances"))
-            else service
-        )
-        id_ = self._job if "/jobs/" in template else self._ids.get(kind, "")
-        if template == "/v1/reads":
-            id_ = self._ids["members"]
+        kind = template.split("/")[2]
+        id_ = self._job if "/jobs/" in template else self._ids.get(kind, self._ids.get(service, ""))
         if "/ops/" in template:
             id_ = "sangathan.members:0:999999999"
         path = (route.path or template).replace("{id}", id_).replace("{code}", UNIT)
@@ -254,12 +261,17 @@ async def asking(stack: LocalStack) -> AsyncIterator[Asking]:
         assert job.status_code == 202, job.text
         own |= {"authorization": f"Bearer {stack.mint('members:write contacts:read', UNIT)}"}
         members = stack.urls["members"]
+        ids: dict[str, str] = {}
         sent = await client.post(f"{members}/v1/imports?unit={UNIT}", content=PEOPLE, headers=own)
         assert sent.status_code == 202, sent.text
         made = sent.json()["id"]
         while await state(made) == "planning":  # noqa: ASYNC110 (it is planned by another process)
             await asyncio.sleep(0.05)
-        ids = {
+        for kind, body in (("incidents", INCIDENT), ("grievances", GRIEVANCE)):
+            filed = await client.post(f"{members}/v1/{kind}", json=body)
+            assert filed.status_code == 201, filed.text
+            ids[kind] = filed.json()["id"]
+        ids |= {
             "members": member,
             "imports": made,
             "groups": placed["group_id"],
