@@ -115,7 +115,7 @@ class CounterStore:
         ]
 
     async def held(self, projection: str, id_: str) -> Statement | None:
-        """What is known of a subject now, without the sequences."""
+        """The values known of a subject now, without the sequences."""
         row = await self._database[projection].find_one({"_id": id_})
         return _fact(row).values if row else None
 

@@ -124,7 +124,7 @@ class CoveragePage(Page[Coverage]):
 
 
 class MemberHeld(BaseModel):
-    """What the events have told about a member, by which it is counted; null where none has told it."""
+    """A member as the events have told, by which it is counted; null where none has told it."""
 
     unit: str
     gender: str | None = None

@@ -30,7 +30,7 @@ class Holders:
         self._peers = {name: Peer(name, url, token, errors) for name, url in urls.items() if url is not None}
 
     async def held(self, member_id: str) -> dict[str, dict[str, Any]]:
-        """What each of the other services holds about a member, by its name.
+        """Ask each of the other services what it holds about a member; the answers by its name.
 
         Raises: `UnavailableError` that names the services that did not answer.
         """

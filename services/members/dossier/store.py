@@ -1,4 +1,4 @@
-"""What the collections of this service hold about one member, beside the member itself and its ledger."""
+"""The queries for what this service holds about one member, beside the member itself and its ledger."""
 
 from __future__ import annotations
 

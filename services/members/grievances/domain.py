@@ -51,7 +51,7 @@ class Grievance:
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """What was complained of, and the answer."""
+    """The complaint, and the answer to it."""
 
     text: str
     answer: str | None = None

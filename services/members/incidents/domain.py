@@ -85,7 +85,7 @@ class Incident:
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """What the notices have to say (rule 7(1)): what happened, what may follow, what was done about it, what
+    """The words for the notices (rule 7(1)): what happened, what may follow, what was done about it, what
     the affected can do, and whom they can ask."""
 
     title: str

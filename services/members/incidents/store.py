@@ -97,7 +97,7 @@ class IncidentStore:
         return await rows.to_list(limit)
 
     async def within(self, member_ids: Many[str], unit: str) -> list[str]:
-        """Those of the members who are in the subtree of the unit now, by id."""
+        """The ones among the members who are in the subtree of the unit now, by id."""
         query = {"_id": {"$in": list(member_ids)}, "unit": subtree(unit)}
         return sorted([row["_id"] async for row in self._members.find(query, {"_id": 1})])
 

@@ -21,7 +21,7 @@ def reads_router(reads: Reads) -> APIRouter:
 
     @router.get("", response_model=Page[ReadShown], responses=problems(404))
     async def list_reads(caller: Auditor, paging: Paging, params: Annotated[ReadParams, Query()]) -> Response:
-        """Whose data a `subject` has seen, or who has seen a `member`'s: one item for each member of each
+        """List whose data a `subject` has seen, or who has seen a `member`'s: an item for each member of each
         read, the newest first.
 
         A caller bound to a unit sees the reads of members who are in it now; a page may then have fewer items

@@ -68,7 +68,7 @@ class ReadStore:
         return [item async for item in _first(_items(rows, search.member, after), limit)]
 
     async def within(self, member_ids: Iterable[str], root: str) -> set[str]:
-        """Those of the members who are in the subtree of `root` now."""
+        """The ones among the members who are in the subtree of `root` now."""
         query = {"_id": {"$in": list(member_ids)}, "unit": subtree(root)}
         return {row["_id"] async for row in self._members.find(query, {"_id": 1})}
 

@@ -51,7 +51,7 @@ def notification_out(notification: Notification) -> dict[str, Any]:
 
 
 class RecipientHeld(BaseModel):
-    """What the events have told about the member."""
+    """A member as the events have told."""
 
     active: bool
     unit: str
