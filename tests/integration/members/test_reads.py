@@ -168,13 +168,15 @@ async def put_reads(service: Service, *rows: tuple[str, list[str], int]) -> None
 async def test_the_record_is_asked_by_reader_by_member_and_by_time(service: Service) -> None:
     one, two = [(await service.register())["id"] for _ in range(2)]
     await put_reads(service, ("eve", [one, two], 1), ("bob", [one], 2), ("eve", [two], 3))
+    await put_reads(service, *[("tim", [one], 4)] * 5)
 
     async def seen(**query: str) -> list[tuple[str, str]]:
         return [(each["subject"], each["member_id"]) for each in await reads(service, **query)]
 
     assert await seen(subject="eve") == [("eve", two), ("eve", one), ("eve", two)]
     assert await seen(subject="eve", limit="1") == await seen(subject="eve")
-    assert await seen(member=one) == [("bob", one), ("eve", one)]
+    assert await seen(subject="tim", limit="2") == [("tim", one)] * 5, "of the same moment"
+    assert await seen(member=one) == [("tim", one)] * 5 + [("bob", one), ("eve", one)]
     assert await seen(member=one.upper(), subject="eve") == [("eve", one)]
     second = [(BASE + timedelta(seconds=n)).isoformat().replace("+00:00", "Z") for n in range(5)]
     assert await seen(**{"from": second[2], "to": second[3]}) == [("bob", one)]
@@ -221,13 +223,15 @@ async def test_the_record_needs_its_own_scope(empty: Service) -> None:
 async def test_ten_thousand_reads_are_paged_by_an_index(service: Service) -> None:
     """MongoDB's profiler: no scan, no sort, and few documents for each page."""
     member = (await service.register())["id"]
-    await put_reads(service, *[(f"s{n % 7}", [member, new_id()], n) for n in range(10_000)])
+    rare = new_id()
+    rows = [(f"s{n % 7}", [member, new_id() if n % 50 else rare], n) for n in range(10_000)]
+    await put_reads(service, *rows)
     store = ReadStore(service.db)
     middle = Position(int(BASE.timestamp() * 1000) + 5_000_000, "f", 0)
     searches = [
         ReadSearch(),
         ReadSearch(subject="s1"),
-        ReadSearch(member=member),
+        ReadSearch(member=rare),
         ReadSearch(via="list"),
         ReadSearch(subject="s1", since=BASE, until=BASE + timedelta(seconds=9000)),
     ]
