@@ -267,8 +267,8 @@ async def asking(stack: LocalStack) -> AsyncIterator[Asking]:
         made = sent.json()["id"]
         while await state(made) == "planning":  # noqa: ASYNC110 (it is planned by another process)
             await asyncio.sleep(0.05)
-        for kind, body in (("incidents", INCIDENT), ("grievances", GRIEVANCE)):
-            filed = await client.post(f"{members}/v1/{kind}", json=body)
+        for kind, wanted in (("incidents", INCIDENT), ("grievances", GRIEVANCE)):
+            filed = await client.post(f"{members}/v1/{kind}", json=wanted)
             assert filed.status_code == 201, filed.text
             ids[kind] = filed.json()["id"]
         ids |= {

@@ -26,14 +26,16 @@ HOSTILE = [
 
 def view(text: str = "आशा देवी", count: int = 1) -> dict[str, Any]:
     """The values of a `DossierShown`, with `text` wherever people's words can be."""
-    profile = dict.fromkeys(
+    profile: dict[str, Any] = dict.fromkeys(
         ("id", "name", "unit", "status", "gender", "language", "origin", "phone", "email"), text
     )
     profile |= {"birth_year": 1990, "inviter_id": None, "joined_at": AT, "updated_at": AT}
-    consent = dict.fromkeys(
+    consent: dict[str, Any] = dict.fromkeys(
         ("purpose", "channel", "state", "notice", "language", "source", "actor", "evidence"), text
     )
-    message = dict.fromkeys(("purpose", "channel", "state", "reason", "address", "text"), text)
+    message: dict[str, Any] = dict.fromkeys(
+        ("purpose", "channel", "state", "reason", "address", "text"), text
+    )
     return {
         "made_at": AT,
         "profile": profile | {"platforms": [{"platform": "x", "handle": text}]},
