@@ -31,7 +31,7 @@ from infra.local.errors import LocalError
 
 ISSUER = AUDIENCE = "sangathan"
 ADMIN_SCOPES = (
-    "members:* contacts:read consents:* notices:* reads:* dossiers:* incidents:* grievances:* "
+    "members:* contacts:read consents:* notices:* reads:* dossiers:* holdings:* incidents:* grievances:* "
     "groups:* notifications:* analytics:* ops:*"
 )
 SERVICE_SCOPES = {"members": "holdings:read", "notifications": "contacts:read groups:read"}
