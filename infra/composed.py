@@ -21,7 +21,16 @@ def composed_services() -> dict[str, Service]:
     keys = {"none": base64.b64encode(bytes(96))}
     index_key = base64.b64encode(bytes(32))
     return {
-        "members": members.build(MembersSettings(master_keys=keys, blind_index_key=index_key)),
+        "members": members.build(
+            MembersSettings(
+                master_keys=keys,
+                blind_index_key=index_key,
+                groups_url="",
+                notifications_url="",
+                analytics_url="",
+                service_token_file=Path("unused"),
+            )
+        ),
         "groups": groups.build(GroupsSettings()),
         "notifications": notifications.build(
             NotificationsSettings(

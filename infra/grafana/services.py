@@ -325,6 +325,24 @@ OWN: Mapping[str, Rows] = {
                 "s",
                 Query("max(sangathan_members_duplicates_stuck_seconds)", "stuck"),
             ),
+            figure(
+                "Incidents: least time left",
+                "s",
+                Query("min(sangathan_members_incident_clock_seconds)", "left"),
+            ),
+            figure(
+                "Grievances overdue", "short", Query("max(sangathan_members_grievances_overdue)", "overdue")
+            ),
+            lines(
+                "Other services that do not tell what they hold",
+                "ops",
+                Query(rate("sangathan_peer_errors_total", "peer"), "{{peer}} did not answer"),
+            ),
+            figure(
+                "The token for dossiers expires in",
+                "s",
+                Query("min(sangathan_service_token_expiry_timestamp_seconds) - time()", "left"),
+            ),
             lines(
                 "Rows of imports",
                 "ops",

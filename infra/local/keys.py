@@ -5,6 +5,7 @@
     secrets/revoked/revoked.json                     the list of revoked tokens, empty at first
     secrets/members/sangathan_master_keys            {"dev-1": base64 of 96 bytes}
     secrets/members/sangathan_blind_index_key        base64 of 32 bytes
+    secrets/members/service_token                    signed anew on each start
     secrets/notifications/sangathan_master_keys      a different key
     secrets/notifications/service_token              signed anew on each start
 
@@ -30,9 +31,10 @@ from infra.local.errors import LocalError
 
 ISSUER = AUDIENCE = "sangathan"
 ADMIN_SCOPES = (
-    "members:* contacts:read consents:* notices:* erasure:* groups:* notifications:* analytics:* ops:*"
+    "members:* contacts:read consents:* notices:* erasure:* reads:* dossiers:* holdings:* incidents:* "
+    "grievances:* groups:* notifications:* analytics:* ops:*"
 )
-SERVICE_SCOPES = "contacts:read groups:read"
+SERVICE_SCOPES = {"members": "holdings:read", "notifications": "contacts:read groups:read"}
 DAY = 86_400
 
 
@@ -75,10 +77,9 @@ class Keys:
         """
         return self.directory / "revoked" / "revoked.json"
 
-    @property
-    def service_token(self) -> Path:
-        """The file of the token with which notifications calls the other services."""
-        return self.directory / "notifications" / "service_token"
+    def service_token(self, service: str) -> Path:
+        """The file of the token with which a service of `SERVICE_SCOPES` calls the others."""
+        return self.directory / service / "service_token"
 
     def secrets_of(self, service: str) -> Path | None:
         """The directory for SANGATHAN_SECRETS_DIR, if the service has secrets."""
@@ -112,7 +113,8 @@ class Keys:
 
     def _write_secrets(self) -> None:
         write_private(self.jwks, json.dumps(KeySet([self.signing]).as_dict(private=False)))
-        write_private(self.service_token, self.mint(SERVICE_SCOPES, sub="notifications"))
+        for service, scopes in SERVICE_SCOPES.items():
+            write_private(self.service_token(service), self.mint(scopes, sub=service))
         for file, secret in {
             "revoked/revoked.json": '{"revoked": []}',
             "members/sangathan_master_keys": json.dumps({"dev-1": _random(96)}),

@@ -14,6 +14,8 @@ from infra.local.ports import HOST
 from infra.local.processes import Child
 from infra.local.secured import Secured
 
+PEERS = {"members": ("groups", "notifications", "analytics"), "notifications": ("members", "groups")}
+"""The services that each one calls."""
 SERVICES = ("members", "groups", "notifications", "analytics")
 
 
@@ -59,9 +61,9 @@ class Surroundings:
             values |= self.secured.environment(service)
         if service == "members":  # a second run of the demo registers the same phones again
             values["TAKEN_PHONES_BURST"] = str(10**9)
-        if service == "notifications":
-            values["SERVICE_TOKEN_FILE"] = str(self.keys.service_token)
-            values |= {f"{peer.upper()}_URL": url(self.ports[peer]) for peer in ("members", "groups")}
+        if peers := PEERS.get(service):
+            values["SERVICE_TOKEN_FILE"] = str(self.keys.service_token(service))
+            values |= {f"{peer.upper()}_URL": url(self.ports[peer]) for peer in peers}
         return {f"SANGATHAN_{name}": value for name, value in values.items()}
 
 

@@ -24,6 +24,8 @@ SEALED: Final = (
     Sealed("members", "contact", "contacts"),
     Sealed("erasures", "number", "numbers"),
     Sealed("erasure_seals", "sealed", "seals"),
+    Sealed("grievances", "sealed", "grievances"),
+    Sealed("incidents", "sealed", "incidents"),
 )
 
 ROWS_REFUSED: Final = 3

@@ -7,11 +7,15 @@ from typing import Final
 from services.members.consents.feature import consents
 from services.members.core.core import Core
 from services.members.directory.feature import directory
+from services.members.dossier.feature import dossier
 from services.members.duplicates.feature import duplicates
 from services.members.erasure.feature import erasure
+from services.members.grievances.feature import grievances
 from services.members.imports.feature import imports
+from services.members.incidents.feature import incidents
 from services.members.merges.feature import merges
 from services.members.profile.feature import profile
+from services.members.reads.feature import reads
 from services.members.recovery.feature import recovery
 from services.members.registration.feature import registration
 from services.members.roles.feature import roles
@@ -38,6 +42,10 @@ def build(settings: MembersSettings, *, clock: Clock | None = None, broker: Brok
         merges(core),
         duplicates(core),
         erasure(core, settings),
+        reads(core),
+        dossier(core),
+        incidents(core),
+        grievances(core),
         recovery(),
     ]
     return Service(core.runtime, features, description=DESCRIPTION)

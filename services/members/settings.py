@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Final
 
 from pydantic import Base64Bytes, Field, StringConstraints
@@ -37,3 +38,14 @@ class MembersSettings(ServiceSettings):
     """Seconds after which an erasure that a service has not acknowledged is overdue, which an alert tells."""
     left_contacts_days: AtLeastOne = 365
     """Days after which the contact of a member who left is destroyed."""
+    groups_url: str | None = None
+    """Base URL of the groups service, which tells dossiers what it holds. Without this or one of the next
+    three, there are no dossiers (503)."""
+    notifications_url: str | None = None
+    """Base URL of the notifications service."""
+    analytics_url: str | None = None
+    """Base URL of the analytics service."""
+    service_token_file: Path | None = None
+    """A JWT with scope `holdings:read` and unit `*`; read again when the file changes."""
+    grievance_days: Annotated[int, Field(ge=1, le=90)] = 90
+    """Days within which a grievance is answered: at most 90 (rule 14 of the DPDP Rules 2025)."""

@@ -9,12 +9,12 @@ from typing import Any, Final
 import structlog
 
 from services.notifications.app import build
-from services.notifications.core.clients.service import ServiceToken
 from services.notifications.recovery.rebuild_plan import plan
 from services.notifications.recovery.snapshots import SOURCES
 from services.notifications.settings import NotificationsSettings
 from services.shared.operations.commands import commands
 from services.shared.operations.rotation import Sealed, rotate_keys
+from services.shared.peers import ServiceToken
 from services.shared.runtime import Service
 
 log = structlog.get_logger(__name__)

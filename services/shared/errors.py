@@ -104,6 +104,15 @@ class TooManyError(ServiceError):
         self.retry_seconds = retry_seconds
 
 
+class UnavailableError(ServiceError):
+    """A part of the answer is missing, because another service does not answer now; the caller may try again
+    after `retry_seconds`."""
+
+    def __init__(self, reason: str, detail: str, retry_seconds: int) -> None:
+        super().__init__(reason, detail)
+        self.retry_seconds = retry_seconds
+
+
 class KeyReusedError(ServiceError):
     """The idempotency key was used before, for a request with other content."""
 

@@ -36,6 +36,12 @@ class Identity:
         if not self.can_access(unit):
             raise NotFoundError
 
+    def check_all_units(self) -> None:
+        """Raises: `NotFoundError` unless all units are accessible: nobody else is told that there is
+        nothing."""
+        if self.unit != ALL_UNITS:
+            raise NotFoundError
+
     def accessible_root(self, unit: str | None) -> str | None:
         """The subtree that a listing covers: `unit` if given, else all accessible units (None means no
         limit).

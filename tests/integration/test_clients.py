@@ -21,10 +21,11 @@ from services.members.app import build as build_members
 from services.members.settings import MembersSettings
 from services.notifications.core.clients.groups import GroupsClient
 from services.notifications.core.clients.members import MembersClient
-from services.notifications.core.clients.service import ServiceClient, ServiceToken
+from services.notifications.core.clients.service import ServiceClient
 from services.notifications.core.metrics import NotificationMetrics
 from services.shared.http.app import ServiceApp
 from services.shared.ids import new_id
+from services.shared.peers import ServiceToken
 from tests.fixtures.apps import base_settings, running
 from tests.integration.groups.test_placement import joins, placed, tree
 

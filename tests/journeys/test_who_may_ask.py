@@ -23,7 +23,19 @@ UNIT: Final = "QA-ASK"
 ELSEWHERE: Final = "QA-ELSE"
 SCOPES: Final = frozenset(
     f"{service}:{right}" for service in (*LISTINGS, "ops") for right in ("read", "write")
-) | {"contacts:read", "consents:write", "notices:write", "erasure:write"}
+) | {
+    "contacts:read",
+    "consents:write",
+    "notices:write",
+    "erasure:write",
+    "reads:read",
+    "dossiers:read",
+    "holdings:read",
+    "incidents:read",
+    "incidents:write",
+    "grievances:read",
+    "grievances:write",
+}
 
 
 @dataclass(frozen=True)
@@ -91,7 +103,8 @@ EVIDENCE = {"notice": "ask", "language": "hi", "evidence": "form 1"}
 NOTICE = "/v1/notices/ask/hi"
 TEXT = {"text": "We write to you."}
 ROLE = f"/v1/members/{{id}}/roles/youth?unit={UNIT}"
-OF_MEMBERS = tuple(f"/v1/{kind}" for kind in ("members", "imports", "merges", "duplicates"))
+INCIDENT = {"unit": UNIT, "detected_at": "2026-11-01T00:00:00Z", "title": "Lost", "what": "A list was lost."}
+GRIEVANCE = {"unit": UNIT, "kind": "other", "text": "Nobody answers."}
 TABLE: Final[dict[str, dict[str, Route]]] = {
     "members": {
         "POST /v1/members": json("members:write", PERSON),
@@ -113,6 +126,19 @@ TABLE: Final[dict[str, dict[str, Route]]] = {
         "DELETE /v1/members/{id}/roles/{role}": query(ROLE, "members:write"),
         "GET /v1/members/{id}/roles": Route("members:read"),
         "GET /v1/units/{code}/officers": Route("members:read"),
+        "GET /v1/members/{id}/dossier": Route("dossiers:read contacts:read"),
+        "GET /v1/reads": query("/v1/reads?member={id}", "reads:read"),
+        "POST /v1/incidents": json("incidents:write incidents:read", INCIDENT),
+        "GET /v1/incidents": query(f"/v1/incidents?unit={UNIT}", "incidents:read"),
+        "GET /v1/incidents/{id}": Route("incidents:read"),
+        "PATCH /v1/incidents/{id}": json("incidents:write incidents:read", {}),
+        "PUT /v1/incidents/{id}/affected": json("incidents:write incidents:read", {"by": "members"}),
+        "GET /v1/incidents/{id}/affected": Route("incidents:read"),
+        "GET /v1/incidents/{id}/notices": Route("incidents:read"),
+        "POST /v1/grievances": json("grievances:write grievances:read", GRIEVANCE),
+        "GET /v1/grievances": query(f"/v1/grievances?unit={UNIT}", "grievances:read"),
+        "GET /v1/grievances/{id}": Route("grievances:read"),
+        "PATCH /v1/grievances/{id}": json("grievances:write grievances:read", {}),
         "DELETE /v1/members/{id}": Route("members:write"),
         "POST /v1/imports": Route(
             "members:write contacts:read",
@@ -156,6 +182,7 @@ TABLE: Final[dict[str, dict[str, Route]]] = {
         "GET /v1/groups/{id}/members": Route("groups:read"),
         "GET /v1/placements": query(f"/v1/placements?state=waiting_unit&unit={UNIT}", "groups:read"),
         "GET /v1/members/{id}/groups": Route("groups:read"),
+        "GET /v1/members/{id}/holdings": Route("holdings:read"),
         **jobs("groups"),
         **STATUS,
         **OF_OWNERS,
@@ -164,6 +191,7 @@ TABLE: Final[dict[str, dict[str, Route]]] = {
     "notifications": {
         "GET /v1/notifications": Route("notifications:read"),
         "GET /v1/notifications/{id}": Route("notifications:read"),
+        "GET /v1/members/{id}/holdings": Route("holdings:read"),
         **jobs("notifications"),
         **STATUS,
         **OF_OWNERS,
@@ -173,6 +201,7 @@ TABLE: Final[dict[str, dict[str, Route]]] = {
         "GET /v1/overview": query(f"/v1/overview?unit={UNIT}", "analytics:read"),
         "GET /v1/timeseries": query(f"/v1/timeseries?unit={UNIT}&metric=members.joined", "analytics:read"),
         "GET /v1/coverage": query(f"/v1/coverage?unit={UNIT}&level=block", "analytics:read"),
+        "GET /v1/members/{id}/holdings": Route("holdings:read"),
         **jobs("analytics"),
         **STATUS,
         **OF_CONSUMERS,
@@ -195,8 +224,8 @@ class Asking:
     def call(self, service: str, line: str, scopes: object, unit: str | None) -> httpx2.Response:
         method, template = line.split()
         route = TABLE[service][line]
-        kind = template.split("/")[2] if template.startswith(OF_MEMBERS) else service
-        id_ = self._job if "/jobs/" in template else self._ids.get(kind, "")
+        kind = template.split("/")[2]
+        id_ = self._job if "/jobs/" in template else self._ids.get(kind, self._ids.get(service, ""))
         if "/ops/" in template:
             id_ = "sangathan.members:0:999999999"
         path = (route.path or template).replace("{id}", id_).replace("{code}", UNIT)
@@ -263,6 +292,7 @@ async def asking(stack: LocalStack) -> AsyncIterator[Asking]:
         assert job.status_code == 202, job.text
         own |= {"authorization": f"Bearer {stack.mint('members:write contacts:read', UNIT)}"}
         members = stack.urls["members"]
+        ids: dict[str, str] = {}
         sent = await client.post(f"{members}/v1/imports?unit={UNIT}", content=PEOPLE, headers=own)
         assert sent.status_code == 202, sent.text
         made = sent.json()["id"]
@@ -274,7 +304,11 @@ async def asking(stack: LocalStack) -> AsyncIterator[Asking]:
         asked = await client.post(f"{members}/v1/members/{erased['id']}/erasure", headers=eraser)
         assert asked.status_code == 202, asked.text
         await until("members", "/v1/erasures?state=erased")
-        ids = {
+        for kind, wanted in (("incidents", INCIDENT), ("grievances", GRIEVANCE)):
+            filed = await client.post(f"{members}/v1/{kind}", json=wanted)
+            assert filed.status_code == 201, filed.text
+            ids[kind] = filed.json()["id"]
+        ids |= {
             "erased": erased["id"],
             "erasures": asked.json()["id"],
             "members": member,

@@ -20,7 +20,7 @@ from typing import Any, Final
 from pymongo import IndexModel, InsertOne, ReplaceOne, UpdateOne
 
 from services.analytics.core.counting import EVERYWHERE, Changes
-from services.analytics.core.facts import Fact, forget
+from services.analytics.core.facts import Fact, Statement, forget
 from services.shared.contracts.vocabulary import LEVELS, UnitLevel, subtree
 from services.shared.database import Collection, Database, Document, Migration, Session, create, in_snapshot
 
@@ -113,6 +113,11 @@ class CounterStore:
             )
             for (unit, day), added in by_day.items()
         ]
+
+    async def held(self, projection: str, id_: str) -> Statement | None:
+        """The values known of a subject now, without the sequences."""
+        row = await self._database[projection].find_one({"_id": id_})
+        return _fact(row).values if row else None
 
     async def knows(self, unit: str) -> bool:
         """Whether the unit was announced, or anything was counted in it before it was."""

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends, Path, Query
 
 from services.analytics.core.calendar import Interval
 from services.analytics.core.counting import EVERYWHERE
 from services.analytics.figures.queries import FigureQueries
-from services.analytics.figures.schemas import CoveragePage, Metric, Overview, Timeseries
+from services.analytics.figures.schemas import CoveragePage, Holdings, Metric, Overview, Timeseries
 from services.shared.contracts.vocabulary import UnitCode, UnitLevel
 from services.shared.http.auth import require
 from services.shared.http.body import JSON, Route, problems
 from services.shared.http.pagination import Paging
-from services.shared.http.values import Day
+from services.shared.http.values import Canonical, Day
 from services.shared.identity import Identity
 
 Reader = Annotated[Identity, Depends(require("analytics:read"))]
+Gatherer = Annotated[Identity, Depends(require("holdings:read"))]
+MemberId = Annotated[str, Path(alias="id", pattern="^[A-Za-z0-9-]{1,64}$"), Canonical]
 Unit = Annotated[
     UnitCode | None, Query(description="The unit and all below it; without one, all that the caller may see.")
 ]
@@ -58,5 +60,10 @@ def figures_router(queries: FigureQueries) -> APIRouter:
         summary = None if window.after else await queries.summary(caller, unit, level)
         page = CoveragePage(items=list(items), next=cursor, unit=root, level=level, summary=summary)
         return JSON(page.model_dump())
+
+    @router.get("/members/{id}/holdings", response_model=Holdings)
+    async def get_holdings(caller: Gatherer, member_id: MemberId) -> JSON:
+        """All that this service holds about a member, for the dossier that members hands over."""
+        return JSON((await queries.held(caller, member_id)).model_dump())
 
     return router

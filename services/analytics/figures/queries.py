@@ -14,10 +14,13 @@ from services.analytics.figures.schemas import (
     Coverage,
     CoverageSummary,
     Groups,
+    Holdings,
+    MemberHeld,
     Members,
     Metric,
     Notifications,
     Overview,
+    PlacementHeld,
     Point,
     Timeseries,
 )
@@ -42,6 +45,24 @@ class FigureQueries:
     def __init__(self, store: CounterStore, clock: Clock) -> None:
         self._store = store
         self._clock = clock
+
+    async def held(self, caller: Identity, member_id: str) -> Holdings:
+        """The facts about a member. Those of notifications do not say whose they are.
+
+        Raises: `NotFoundError` also for a member of whom nothing is known, unless the caller has all units.
+        """
+        member = await self._store.held("members", member_id)
+        placement = await self._store.held("placements", member_id)
+        units = {fact["unit"] for fact in (member, placement) if fact}
+        if not units:
+            caller.check_all_units()
+        for unit in units:
+            caller.check_access(unit)
+        return Holdings(
+            member_id=member_id,
+            member=MemberHeld.model_validate(member) if member else None,
+            placement=PlacementHeld.model_validate(placement) if placement else None,
+        )
 
     async def overview(self, caller: Identity, unit: str | None) -> Overview:
         root = await self._root(caller, unit)

@@ -124,3 +124,30 @@ class CoveragePage(Page[Coverage]):
     unit: str
     level: UnitLevel
     summary: CoverageSummary | None = Field(description="On the first page only.")
+
+
+class MemberHeld(BaseModel):
+    """A member as the events have told, by which it is counted; null where none has told it."""
+
+    unit: str
+    gender: str | None = None
+    language: str | None = None
+    platforms: list[str] | None = None
+    joined: bool = False
+    left: bool = False
+
+
+class PlacementHeld(BaseModel):
+    """Whether the member takes a seat (`taken`, `waiting`, `none`), and in which group."""
+
+    unit: str
+    state: str
+    group: str | None = None
+
+
+class Holdings(BaseModel):
+    """All that this service holds about one member; everything else are sums."""
+
+    member_id: str
+    member: MemberHeld | None
+    placement: PlacementHeld | None

@@ -7,7 +7,14 @@ from typing import Annotated, Literal, cast
 from fastapi import APIRouter, Depends, Path, Query, Response
 
 from services.groups.core.schemas import Id
-from services.groups.placement.schemas import PlacementsOut, WaitingOut, placement_out, waiting_out
+from services.groups.placement.schemas import (
+    HoldingsOut,
+    PlacementsOut,
+    WaitingOut,
+    holdings_out,
+    placement_out,
+    waiting_out,
+)
 from services.groups.placement.service import PlacementService
 from services.shared.contracts.vocabulary import UnitCode
 from services.shared.http.auth import require
@@ -16,6 +23,7 @@ from services.shared.http.pagination import Page, Paging
 from services.shared.identity import Identity
 
 Reader = Annotated[Identity, Depends(require("groups:read"))]
+Gatherer = Annotated[Identity, Depends(require("holdings:read"))]
 Waiting = Annotated[Literal["waiting_unit"], Query(description="Members of units that do not exist.")]
 
 
@@ -42,5 +50,10 @@ def placement_router(service: PlacementService) -> APIRouter:
         """Where a member is placed, and in what state."""
         placement = await service.placement_of(caller, member_id)
         return JSON({"items": [placement_out(placement)]})
+
+    @router.get("/members/{id}/holdings", response_model=HoldingsOut)
+    async def get_holdings(member_id: Annotated[Id, Path(alias="id")], caller: Gatherer) -> Response:
+        """All that this service holds about a member, for the dossier that members hands over."""
+        return JSON(holdings_out(member_id, *await service.held(caller, member_id)))
 
     return router

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Final, NamedTuple
 
 from services.groups.core.core import Core
-from services.groups.core.domain import Placement
+from services.groups.core.domain import Group, Placement
 from services.groups.placement.domain import (
     Change,
     Seating,
@@ -95,6 +95,20 @@ class PlacementService:
         if placement is None or not caller.can_access(placement.unit):
             raise NotFoundError
         return placement
+
+    async def held(self, caller: Identity, member_id: str) -> tuple[Placement | None, Group | None]:
+        """The member's placement and its group, if they have them.
+
+        Raises: `NotFoundError` for a member outside the caller's units; for one without a placement, who may
+        be anywhere, unless the caller has all units.
+        """
+        placement = (await self._core.store.placements([member_id])).get(member_id)
+        if placement is None:
+            caller.check_all_units()
+            return None, None
+        caller.check_access(placement.unit)
+        groups = await self._core.store.groups([placement.group_id] if placement.group_id else [])
+        return placement, next(iter(groups.values()), None)
 
     async def waiting(
         self, caller: Identity, unit: str | None, after: tuple[str, str] | None, limit: int

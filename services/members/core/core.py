@@ -19,6 +19,7 @@ from services.shared.runtime import Feature, Runtime, vault_key
 class Core:
     def __init__(self, runtime: Runtime, settings: MembersSettings) -> None:
         self.runtime = runtime
+        self.settings = settings
         self.roles = settings.roles
         self.metrics = MembersMetrics(runtime.registry)
         self.store = MemberStore(runtime.database)

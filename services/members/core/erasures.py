@@ -27,9 +27,11 @@ HELD: Final = (
     ("lost", "_id"),
     ("duplicates", "members"),
     ("merge_traces", "members"),
+    ("grievances", "member_id"),
 )
-"""Collections with rows about one member, and the field that names the member. `contact_reads` and `merges`
-are not among them: they are the record of who looked, and of what was done, and have ids alone."""
+"""Collections with rows about one member, and the field that names the member. `contact_reads`,
+`incident_affected` and `merges` are not among them: they are the record of who looked, who was affected and
+what was done, and have ids alone."""
 PLANNED_FOR: Final = timedelta(days=8)
 """Imports younger than that remember which phones their file named."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from services.members.core.domain import Member, Status
 from services.shared.errors import (
     ConflictError,
@@ -10,6 +12,7 @@ from services.shared.errors import (
     Location,
     NotFoundError,
     TooManyError,
+    UnavailableError,
 )
 from services.shared.identity import Identity
 
@@ -96,3 +99,22 @@ def implausible_birth_year() -> InvalidError:
 def unit_not_found() -> NotFoundError:
     """A unit outside the caller's subtree looks like one that does not exist."""
     return NotFoundError("there is no such unit in your part of the organisation")
+
+
+def dossier_incomplete(missing: Sequence[str]) -> UnavailableError:
+    """A dossier is whole or there is none: nobody is handed one from which something is missing."""
+    detail = f"these services do not tell what they hold now: {', '.join(missing)}"
+    return UnavailableError("dossier-incomplete", detail, retry_seconds=30)
+
+
+def not_answered() -> ConflictError:
+    return ConflictError("grievance-not-answered", "a grievance is closed only once it has an answer")
+
+
+def affected_taken() -> ConflictError:
+    detail = "the list of the affected was taken, and is frozen: file another incident for another list"
+    return ConflictError("affected-taken", detail)
+
+
+def in_the_future(pointer: str) -> InvalidError:
+    return InvalidError([FieldError(pointer, "must not be in the future")])

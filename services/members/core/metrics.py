@@ -50,7 +50,7 @@ class MembersMetrics:
         self.contacts_shown = Counter(
             "sangathan_members_contacts_shown",
             "Contacts decrypted for a caller, each with a record of who read it, by route"
-            " (get, list, resolve, change, export, merge).",
+            " (get, list, resolve, change, export, merge, dossier).",
             ["via"],
             registry=registry,
         )

@@ -98,11 +98,18 @@ class MemberReader:
         await self.record(caller, [record.member.id for record in records], via)
         self._metrics.contacts_shown.labels(via).inc(len(records))
 
-    async def record(self, caller: Identity, member_ids: Sequence[str], via: str) -> None:
-        """Record that `caller` learns something of the contacts of these members, and by what request."""
+    async def record(
+        self, caller: Identity, member_ids: Sequence[str], via: str, about: tuple[str, str] | None = None
+    ) -> None:
+        """Record that `caller` learns something of the contacts of these members, and by what request.
+
+        `about` is `(name, unit)` of what is read, such as an import, where that is not members alone.
+        """
         context = current_context()
+        named = {"about": about[0], "unit": about[1]} if about else {}
         await self._store.record_read(
             {
+                **named,
                 "_id": new_id(),
                 "subject": caller.subject,
                 "ids": list(member_ids),

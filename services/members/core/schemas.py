@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final, TypeAlias
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     Strict,
@@ -28,6 +29,7 @@ from services.shared.text import ShortText, clean, refuse
 View: TypeAlias = dict[str, Any]
 
 _SHORT: Final = 100
+MAX_TEXT: Final = 5000
 _EMAIL_LIMIT: Final = 254  # RFC 5321, 4.5.3.1.3, less the angle brackets
 _LABEL: Final = r"(?!-)[^\s!-,./:-@\[-`{-~]{1,63}(?<!-)"
 _EMAIL: Final = re.compile(rf'[^\s@"(),:;<>\[\]\\]{{1,64}}@(?:{_LABEL}\.)+{_LABEL}')
@@ -51,6 +53,20 @@ def _short(text: str) -> str:
     return text
 
 
+def _long(value: object) -> object:
+    """Text of several lines: NFC, without control characters."""
+    if not isinstance(value, str):
+        return value
+    if len(value) > 2 * MAX_TEXT:
+        raise refuse(f"must have at most {MAX_TEXT:,} characters")
+    text = "\n".join(map(clean, value.splitlines())).strip()
+    if not text:
+        raise refuse("must not be empty")
+    if len(text) > MAX_TEXT:
+        raise refuse(f"must have at most {MAX_TEXT:,} characters")
+    return text
+
+
 Phone = Annotated[
     str,
     AfterValidator(normalise),
@@ -70,6 +86,13 @@ Email = Annotated[
 MemberId = Annotated[str, StringConstraints(pattern=_UUID), Canonical]
 BirthYear = Annotated[int, Strict(), Field(ge=1900, le=2100)]
 Label = Annotated[ShortText, AfterValidator(_short)]
+LongText = Annotated[
+    str,
+    BeforeValidator(_long),
+    Strict(),
+    WithJsonSchema({"type": "string", "minLength": 1, "maxLength": MAX_TEXT}),
+]
+"""Some paragraphs, each line cleaned as all text is."""
 
 
 class RequestBody(Body):

@@ -4,8 +4,9 @@
 searched by (`search_fields.py`), `contact` (one sealed document `{phone, email?, handles}`), `phone_index`
 (the keyed fingerprint of the phone, unique among active members), and after a restore `contact_lost` and
 `consent_lost`, see `recovery`.
-`contact_reads`: `{_id, subject, ids, via, at, request_id}`, one for each time that someone was shown
-contacts, or was told that a phone is that of an active member.
+`contact_reads`: `{_id, subject, ids, via, at, request_id, about?, unit?}`, one for each time that someone was
+shown contacts, or was told that a phone is that of an active member. `about` names what was read where that
+is not members alone (`import:<id>`), `unit` is its unit.
 `consent_ledger`: `LedgerEntry`, one for each change of a consent; see `ledger` for those of a registration.
 `notices`: `{_id: {version, language}, text, sha256, registered_by, registered_at}`; never changed.
 """

@@ -67,6 +67,7 @@ class Imports:
         self._vault = core.vault
         self._taken_phones = core.taken_phones
         self._notices = core.notices
+        self._reader = core.reader
         self._store = store
         self._pages = pages
 
@@ -189,11 +190,13 @@ class Imports:
 
     async def refused(self, caller: Identity, import_id: str) -> AsyncIterator[Sequence[Sequence[str]]]:
         """The refused rows and those set aside, in batches: the file's own header and cells, then the line
-        and the reason.
+        and the reason. That they were read is on record.
 
         Raises: `NotFoundError`.
         """
         found = await self.get(caller, import_id)
+        about = (f"import:{import_id}", found.document["unit"])
+        await self._reader.record(caller, [], "import_errors", about)
         return self._refused(found)
 
     async def _refused(self, found: Import) -> AsyncIterator[Sequence[Sequence[str]]]:

@@ -6,12 +6,13 @@ import asyncio
 
 from services.notifications.core.clients.groups import GroupsClient
 from services.notifications.core.clients.members import MembersClient
-from services.notifications.core.clients.service import ServiceClient, ServiceToken
+from services.notifications.core.clients.service import ServiceClient
 from services.notifications.core.metrics import NotificationMetrics
 from services.notifications.core.store import MIGRATIONS, InviteStore, NotificationStore, RecipientStore
 from services.notifications.core.texts import Texts
 from services.notifications.settings import NotificationsSettings
 from services.shared.encryption import Vault
+from services.shared.peers import ServiceToken
 from services.shared.runtime import Feature, Learnt, Runtime, vault_key
 
 

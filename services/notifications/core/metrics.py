@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from services.notifications.core.domain import Notification
 from services.shared.messaging import SIZES
+from services.shared.peers import peer_errors, token_expiry
 
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 HELD_FOR = ("no_address", "no_group", "no_invite", "nothing")
@@ -41,11 +42,7 @@ class NotificationMetrics:
             ["reason"],
             registry=registry,
         )
-        self.token_expiry = Gauge(
-            "sangathan_service_token_expiry_timestamp_seconds",
-            "When the token with which members and groups are called expires; NaN while it cannot be read.",
-            registry=registry,
-        )
+        self.token_expiry = token_expiry(registry)
         self.batch_size = Histogram(
             "sangathan_dispatch_batch_notifications",
             "Notifications per claimed batch.",
@@ -79,12 +76,7 @@ class NotificationMetrics:
         )
         for reason in ISOLATED:  # 0 from the start: `increase` does not see a series begin
             self.isolated.labels(reason)
-        self.peer_errors = Counter(
-            "sangathan_peer_errors",
-            "Calls to another service given up, by service.",
-            ["peer"],
-            registry=registry,
-        )
+        self.peer_errors = peer_errors(registry)
 
     def entered(self, notifications: Iterable[Notification]) -> None:
         for notification in notifications:

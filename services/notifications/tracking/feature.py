@@ -10,4 +10,5 @@ from services.shared.runtime import Feature
 
 
 def tracking(core: Core) -> Feature:
-    return Feature(routers=[tracking_router(TrackingService(TrackingStore(core.runtime.database)))])
+    service = TrackingService(TrackingStore(core.runtime.database), core.vault)
+    return Feature(routers=[tracking_router(service)])

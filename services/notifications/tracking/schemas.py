@@ -8,6 +8,7 @@ from typing import Any, Final
 from pydantic import BaseModel
 
 from services.notifications.core.domain import Notification, OutcomeClass, State
+from services.notifications.tracking.service import Holdings
 
 
 class AttemptOut(BaseModel):
@@ -47,3 +48,40 @@ def notification_out(notification: Notification) -> dict[str, Any]:
         if (value := getattr(notification, name)) is not None:
             answer[name] = value
     return answer
+
+
+class RecipientHeld(BaseModel):
+    """A member as the events have told."""
+
+    active: bool
+    unit: str
+    language: str
+    channels: list[str]
+    group_id: str | None
+
+
+class MessageHeld(NotificationOut):
+    """`address` and `text` are there if the text was kept, which only the recording sender does."""
+
+    address: str | None
+    text: str | None
+
+
+class HoldingsOut(BaseModel):
+    """All that this service holds about a member: `messages` are the newest of `total`, at most 1,000."""
+
+    member_id: str
+    recipient: RecipientHeld | None
+    messages: list[MessageHeld]
+    total: int
+
+
+def holdings_out(member_id: str, held: Holdings) -> dict[str, Any]:
+    row = held.recipient
+    nothing: dict[str, Any] = {"address": None, "text": None}
+    return {
+        "member_id": member_id,
+        "recipient": {name: row.get(name) for name in RecipientHeld.model_fields} if row else None,
+        "messages": [notification_out(each) | held.kept.get(each.id, nothing) for each in held.messages],
+        "total": held.total,
+    }

@@ -29,6 +29,7 @@ from services.shared.errors import (
     ServiceError,
     StaleVersionError,
     TooManyError,
+    UnavailableError,
 )
 from services.shared.ids import new_id
 from services.shared.observability.correlation import current_context
@@ -126,6 +127,7 @@ _OF_SERVICES: Final[Mapping[type[ServiceError], tuple[int, str]]] = {
     InvalidError: (422, "The request has invalid fields"),
     KeyReusedError: (422, "Idempotency key reused"),
     TooManyError: (429, "Too many requests"),
+    UnavailableError: (503, "Service unavailable"),
 }
 
 
@@ -138,7 +140,9 @@ def problem_of(error: ServiceError) -> Problem:
         error.title or title,
         error.detail or None,
         errors=error.fields,
-        headers={"Retry-After": str(error.retry_seconds)} if isinstance(error, TooManyError) else None,
+        headers={"Retry-After": str(error.retry_seconds)}
+        if isinstance(error, TooManyError | UnavailableError)
+        else None,
         extra=error.extra,
     )
 

@@ -55,11 +55,15 @@ def test_the_published_set_holds_no_private_part(keys):
 def test_keys_are_made_once_and_tokens_each_time(tmp_path):
     first = Keys.open(tmp_path)
     kept = {path: path.read_text() for path in tmp_path.rglob("*") if path.is_file()}
-    first.service_token.write_text("stale")
+    tokens = {first.service_token("members"), first.service_token("notifications")}
+    for token in tokens:
+        token.write_text("stale")
     second = Keys.open(tmp_path)
     changed = {path for path in kept if path.read_text() != kept[path]}
-    assert changed <= {first.service_token}
-    assert claims_of(second.service_token.read_text(), first)["scope"] == "contacts:read groups:read"
+    assert changed <= tokens
+    scopes = {claims_of(token.read_text(), first)["scope"] for token in tokens}
+    assert second.signing.kid == first.signing.kid
+    assert scopes == {"holdings:read", "contacts:read groups:read"}
 
 
 def test_services_get_secrets_of_the_promised_shape_and_not_the_same(tmp_path):
@@ -87,4 +91,4 @@ def test_containers_may_read_all_but_the_signing_key(tmp_path):
     closed = {path.name for path in tmp_path.rglob("*") if path.is_file() and not path.stat().st_mode & 0o004}
     assert closed == {"signing.jwk"}
     Keys.open(tmp_path)
-    assert keys.service_token.stat().st_mode & 0o004, "a later start removed the right again"
+    assert keys.service_token("notifications").stat().st_mode & 0o004, "a later start removed the right again"

@@ -8,27 +8,24 @@ and fails alone. Nothing of an answer gets into an error or a log, because it is
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
-from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
 
 import httpx2
 import orjson
 import stamina
 import structlog
-from joserfc import jws
-from joserfc.errors import JoseError
 from pydantic import BaseModel, ValidationError
 
 from services.notifications.core.metrics import NotificationMetrics
 from services.shared.errors import TransientError
 from services.shared.ids import new_id
 from services.shared.observability import tracing
+from services.shared.peers import ServiceToken
 
 log = structlog.get_logger(__name__)
 
@@ -67,35 +64,6 @@ class Answers(Generic[T]):
 
     found: Mapping[str, T]
     failed: Mapping[str, str]
-
-
-class ServiceToken:
-    """The bearer token in a file, read again whenever the file changes."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._seen: tuple[int, int, int] | None = None
-        self._token = ""
-
-    def current(self) -> str:
-        """Raises: `TransientError` while the file cannot be read."""
-        try:
-            status = self._path.stat()
-            seen = (status.st_mtime_ns, status.st_ino, status.st_size)
-            if seen != self._seen:
-                self._token = self._path.read_text(encoding="ascii").strip()
-                self._seen = seen
-        except (OSError, UnicodeError) as error:
-            raise TransientError(f"service token: {type(error).__name__}") from None
-        return self._token
-
-    def expires_at(self) -> float:
-        """Seconds since 1970 according to the token's own claim; NaN without a readable token."""
-        try:
-            claims = jws.extract_compact(self.current().encode()).payload
-            return float(orjson.loads(claims)["exp"])
-        except (TransientError, JoseError, ValueError, KeyError, TypeError):
-            return math.nan
 
 
 class _UnansweredError(Exception):

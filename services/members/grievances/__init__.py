@@ -1,0 +1,1 @@
+"""Grievances: what somebody complains of, and by when they have an answer."""
