@@ -1,5 +1,5 @@
 """Thousands of real-looking rows come in by the command, while the service is killed: each person once, and
-the books balance."""
+the books balance; also after a merge, a withdrawal and an erasure, and a restore of the dump from before."""
 
 from __future__ import annotations
 
@@ -16,12 +16,15 @@ import pytest
 from infra.local.demo.api import Api
 from infra.local.demo.tree import codes, read_tree
 from infra.local.stack import LocalStack
+from tests.journeys.test_erasure import until
 from tests.journeys.test_kill import settled, the_log
+from tests.journeys.test_restore import lose, restore, run, start
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT.parent / "shared" / "data"
 ROWS = 20_000
 BAD = 200
+CONSENT = "/consents/broadcast/sms"
 
 
 @pytest.fixture
@@ -79,8 +82,8 @@ async def in_state(api: Api, state: str, done: int) -> str:
 
 
 @pytest.mark.heavy
-@pytest.mark.timeout(400)
-async def test_an_import_that_is_killed_twice_makes_each_member_once(
+@pytest.mark.timeout(600)
+async def test_an_import_that_is_killed_twice_makes_each_member_once_and_the_day_goes_on(
     own_stack: LocalStack, tmp_path: Path
 ) -> None:
     stack, file = own_stack, tmp_path / "members.csv"
@@ -121,5 +124,48 @@ async def test_an_import_that_is_killed_twice_makes_each_member_once(
         assert all(line.balances for line in lines), lines
         suppressed = [n async for n in api.pages("notifications", "/v1/notifications")]
         assert {(n["state"], n["reason"]) for n in suppressed} == {("suppressed", "not_announced")}
-    joined = [event for event in await the_log(stack) if event.type == "member.joined"]
-    assert len({event.id for event in joined}) == len({event.subject for event in joined}) == ROWS
+        joined = [event for event in await the_log(stack) if event.type == "member.joined"]
+        assert len({event.id for event in joined}) == len({event.subject for event in joined}) == ROWS
+
+        one, two, withdrawing, leaving = [await join(api, n) for n in range(4)]
+        await run(stack, "members", "dump", str(tmp_path / "members"))
+        merge = await api.send("POST", "members", f"/v1/members/{one}/merge", json={"other": two})
+        assert merge.status_code == 200, merge.text
+        withdrawal = await api.send("DELETE", "members", f"/v1/members/{withdrawing}{CONSENT}")
+        assert withdrawal.status_code == 204, withdrawal.text
+        erasure = await api.send("POST", "members", f"/v1/members/{leaving}/erasure")
+        assert erasure.status_code == 202, erasure.text
+        await until("erased", api, erasure.json()["id"])
+        await check_the_day(api, one, two, withdrawing, leaving)
+
+        await stack.processes["members"].stop()
+        lose(stack, ["members"])
+        await restore(stack, tmp_path, "members")
+        await start(stack, "members")
+        await check_the_day(api, one, two, withdrawing, leaving)
+
+
+async def join(api: Api, number: int) -> str:
+    """A member who agreed to broadcasts; the first two seem to be one person."""
+    person = {
+        "name": ("Asha Devi", "आशा देवी", "Ravi Kumar", "Mina Khatun")[number],
+        "phone": f"+91710000000{number}",
+        "unit": "BR-SARAN",
+        "consents": [{"purpose": "broadcast", "channel": "sms", "notice": "1", "language": "hi"}],
+    }
+    answer = await api.send("POST", "members", "/v1/members", json=person)
+    assert answer.status_code == 201, answer.text
+    return str(answer.json()["id"])
+
+
+async def check_the_day(api: Api, one: str, two: str, withdrawing: str, leaving: str) -> None:
+    """One member stands for another, one has withdrawn, one is not known any more; the books balance."""
+    lines = await settled(api, ROWS + 2)
+    assert all(line.balances for line in lines), lines
+    assert set(lines[0].figures.values()) == {ROWS + 2}
+    merged = await api.get("members", f"/v1/members/{two}")
+    assert (merged["status"], merged["merged_into"]) == ("merged", one)
+    assert (await api.get("members", f"/v1/members/{one}"))["consents"][0]["state"] == "given"
+    [consent] = (await api.get("members", f"/v1/members/{withdrawing}"))["consents"]
+    assert consent["state"] == "withdrawn"
+    assert (await api.send("GET", "members", f"/v1/members/{leaving}")).status_code == 404

@@ -64,7 +64,7 @@ SUBJECTS = {"subjects": ["00000000-0000-7000-8000-000000000000"], "dry_run": Tru
 OF_OWNERS = {"POST /v1/ops/snapshots": json("ops:write", SUBJECTS, everywhere=True)}
 NO_SUCH_TYPE = "?type=no.such.type"
 REPAIRS: Final = "POST /v1/ops/repairs"
-"""Of those who keep what they learnt from others; members keeps nothing so."""
+"""The route of services that keep what they learnt from others; members keeps nothing so."""
 OF_CONSUMERS = {
     "GET /v1/ops/dead-letters": READ,
     "GET /v1/ops/dead-letters/summary": READ,

@@ -405,3 +405,30 @@ async def heard(service: Service, erasure: Document, kinds: set[type[Event]]) ->
         return all(found["acknowledgements"][name] for name in names)
 
     await service.app.until(all_noted)
+
+
+@pytest.mark.parametrize("asked", [0, 1, 2])
+async def test_with_a_member_go_all_records_that_were_merged(
+    settings: MembersSettings, keys: Keys, asked: int
+) -> None:
+    async with erasing(settings, keys) as service:
+        records = [(await service.register(name=f"{NAME} {n}"))["id"] for n in "abc"]
+        bystander = (await service.register(name="Ravi Kumar"))["id"]
+        first, second, third = records
+        for survivor, other in ((second, third), (first, second)):
+            await ok(service, "POST", f"/v1/members/{survivor}/merge", json={"other": other})
+        indexes = [(await service.stored(each))["phone_index"] for each in records]
+        erasure = await erase(service, records[asked])
+
+        assert erasure["member_id"] == records[asked]
+        assert (await erase(service, records[asked]))["id"] == erasure["id"]
+        shown = (await ok(service, "GET", "/v1/erasures")).json()["items"]
+        assert {each["member_id"] for each in shown} == set(records)
+        assert await places_that_know(service.db, *NAME.split(), *indexes) == []
+        assert await service.db["merge_traces"].count_documents({}) == 0
+        assert (await service.stored(bystander))["status"] == "active"
+        [undone] = {
+            (await service.http.post(f"/v1/merges/{row['_id']}/undo")).status_code
+            async for row in service.db["merges"].find()
+        }
+        assert undone == 404
