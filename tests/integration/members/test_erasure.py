@@ -179,7 +179,7 @@ async def test_three_answers_end_it_and_others_change_nothing(settings: MembersS
             "consent_ledger": 2,
             "role_terms": 1,
             "role_history": 1,
-            "lost": 0,
+            **dict.fromkeys(("lost", "duplicates", "merge_traces", "grievances"), 0),
         }
         assert certificate["destroyed"]["groups"] == {"seats": 1}
         assert {each["what"].split()[0] for each in certificate["expiring"]} == {"dumps", "plans"}
