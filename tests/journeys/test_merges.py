@@ -64,7 +64,10 @@ async def join(api: Api, name: str, phone: str, channel: str) -> str:
 
 async def figures(api: Api, *, seats: int, total: int) -> bool:
     groups = (await api.get("groups", "/v1/groups", unit=UNIT))["items"]
-    overview = await api.get("analytics", "/v1/overview", unit=UNIT)
+    answer = await api.send("GET", "analytics", "/v1/overview", params={"unit": UNIT})
+    if answer.status_code == 404:  # it has not heard of the unit yet
+        return False
+    overview = answer.json()
     taken, counts = sum(group["members"] for group in groups), overview["groups"]["taken"]
     return (taken, counts, overview["members"]["total"]) == (seats, seats, total)
 
