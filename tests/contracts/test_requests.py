@@ -109,8 +109,13 @@ def test_no_body_has_a_time_that_pydantic_alone_would_read() -> None:
         for name, schemas in bodies(service)
         if any(each.get("format") in {"date", "date-time"} for each in schemas)
     }
-    assert with_times == {"put /v1/members/{id}/roles/{role}"}
-    assert tried == {"since", "until"}
+    assert with_times == {
+        "patch /v1/incidents/{id}",
+        "post /v1/incidents",
+        "put /v1/incidents/{id}/affected",
+        "put /v1/members/{id}/roles/{role}",
+    }
+    assert tried == {"detected_at", "done", "since", "until"}
 
 
 def test_every_route_is_strict() -> None:

@@ -202,13 +202,13 @@ def test_where_the_address_and_the_token_come_from(tmp_path: Path, monkeypatch: 
     )
 
 
-@pytest.mark.parametrize("name", ["members", "group", "Groups", "http://groups"])
+@pytest.mark.parametrize("name", ["member", "group", "Groups", "http://groups"])
 def test_a_wrong_service_is_told_the_names(run: Any, name: str) -> None:
     service = Service()
     result = run(service, "fuse", "show", "--service", name)
     assert result.exit_code == 2
     assert result.stderr.count("\n") == 1
-    assert result.stderr.endswith("--service is groups, notifications or analytics\n")
+    assert result.stderr.endswith("--service is members, groups, notifications or analytics\n")
     assert not service.calls
 
 
