@@ -22,7 +22,8 @@ from services.shared.runtime.slow_gauges import Reading
 
 LOOP: Final = "duplicates"
 BATCH: Final = 100
-PACE: Final = Pace(0.05, 2.0)
+PACE: Final = Pace(0.25, 2.0)
+"""Nobody waits for a suggestion, so a rush of registrations keeps most of the processor."""
 SETTLED: Final = timedelta(seconds=5)
 """A change is looked at when it is that old: one that was decided before it may be committed after it."""
 
