@@ -7,13 +7,14 @@ nearby. Several processes may look at the same batch: what they write is the sam
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Gauge
 
 from services.members.core.domain import Status
-from services.members.duplicates.domain import judge
+from services.members.duplicates.domain import Person, judge
 from services.members.duplicates.store import Changed, DuplicateStore, Found
 from services.shared.clock import Clock
 from services.shared.loops import Pace, Turn, poll_loop
@@ -21,7 +22,8 @@ from services.shared.runtime.slow_gauges import Reading
 
 LOOP: Final = "duplicates"
 BATCH: Final = 100
-PACE: Final = Pace(0.05, 2.0)
+PACE: Final = Pace(0.25, 2.0)
+"""Nobody waits for a suggestion, so a rush of registrations keeps most of the processor."""
 SETTLED: Final = timedelta(seconds=5)
 """A change is looked at when it is that old: one that was decided before it may be committed after it."""
 
@@ -43,18 +45,20 @@ class Looking:
         if not changed:
             return Turn.NOTHING
         found: list[Found] = []
-        for each in changed:
-            found += await self._suspected(each)
+        for status, other in ((Status.ACTIVE, Status.LEFT), (Status.LEFT, Status.ACTIVE)):
+            these = [each for each in changed if each.status == status]
+            sharing = await self._store.with_phones([each.person.phone for each in these], other)
+            for each in these:
+                candidates = await self._store.sounding_alike(each)
+                found += _suspected(each, [*candidates, *sharing.get(each.person.phone, ())])
         await self._store.save([each.person.id for each in changed], found, now)
         await self._store.look_on(last, now)
         return Turn.of(len(changed), BATCH)
 
-    async def _suspected(self, each: Changed) -> list[Found]:
-        if each.status not in (Status.ACTIVE, Status.LEFT):
-            return []
-        candidates = await self._store.candidates(each)
-        judged = ((other, judge(each.person, other)) for other in candidates)
-        return [Found(each.person, other, suspicion) for other, suspicion in judged if suspicion]
+
+def _suspected(each: Changed, candidates: Iterable[Person]) -> list[Found]:
+    judged = ((other, judge(each.person, other)) for other in candidates)
+    return [Found(each.person, other, suspicion) for other, suspicion in judged if suspicion]
 
 
 def gauges(store: DuplicateStore, clock: Clock, registry: CollectorRegistry) -> Reading:

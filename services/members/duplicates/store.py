@@ -87,26 +87,26 @@ class DuplicateStore:
         rows = self._members.find(query, {**_READ, "updated_at": 1})
         return rows.hint([("updated_at", 1)]).sort("updated_at", 1)
 
-    async def candidates(self, each: Changed) -> list[Person]:
-        """Members to compare one with: active ones nearby whose names have a word that sounds like the given
-        name, and whoever had the phone and left, or has it now."""
-        person, active = each.person, each.status == Status.ACTIVE
-        found: list[Document] = []
-        if active and each.key is not None:
-            near = neighbourhood(person.unit)
-            units: Any = subtree(near) if near != person.unit else person.unit
-            query = {
-                "keys": each.key,
-                "unit": units,
-                "status": Status.ACTIVE.value,
-                "_id": {"$ne": person.id},
-            }
-            rows = self._members.find(query, _READ).hint([("keys", 1), ("unit", 1)]).limit(COMPARED)
-            found = await rows.to_list(COMPARED)
-        other = Status.LEFT if active else Status.ACTIVE
-        same = {"phone_index": person.phone, "status": other.value}
-        found += await self._members.find(same, _READ).limit(COMPARED).to_list(COMPARED)
-        return [_person(row) for row in found]
+    async def sounding_alike(self, each: Changed) -> list[Person]:
+        """Active members near an active one whose names have a word that sounds like the given name."""
+        person = each.person
+        if each.status != Status.ACTIVE or each.key is None:
+            return []
+        near = neighbourhood(person.unit)
+        units: Any = subtree(near) if near != person.unit else person.unit
+        query = {"keys": each.key, "unit": units, "status": Status.ACTIVE.value, "_id": {"$ne": person.id}}
+        rows = self._members.find(query, _READ).hint([("keys", 1), ("unit", 1)]).limit(COMPARED)
+        return [_person(row) for row in await rows.to_list(COMPARED)]
+
+    async def with_phones(self, phones: Sequence[str], status: Status) -> dict[str, list[Person]]:
+        """Members of that status who have one of these phones, or had it when they left; by phone."""
+        found: dict[str, list[Person]] = {}
+        if phones:
+            most = COMPARED * len(phones)
+            query = {"phone_index": {"$in": list(phones)}, "status": status.value}
+            for row in await self._members.find(query, _READ).limit(most).to_list(most):
+                found.setdefault(row["phone_index"], []).append(_person(row))
+        return found
 
     async def save(self, looked_at: Sequence[str], found: Sequence[Found], now: datetime) -> int:
         """Write what was found of these members, and delete what is suspected of them no longer. A pair that
