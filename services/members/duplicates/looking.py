@@ -45,12 +45,13 @@ class Looking:
         if not changed:
             return Turn.NOTHING
         found: list[Found] = []
+        sounding = await self._store.sounding_alike(changed)
         for status, other in ((Status.ACTIVE, Status.LEFT), (Status.LEFT, Status.ACTIVE)):
             these = [each for each in changed if each.status == status]
             sharing = await self._store.with_phones([each.person.phone for each in these], other)
             for each in these:
-                candidates = await self._store.sounding_alike(each)
-                found += _suspected(each, [*candidates, *sharing.get(each.person.phone, ())])
+                candidates = (*sounding.get(each.person.id, ()), *sharing.get(each.person.phone, ()))
+                found += _suspected(each, candidates)
         await self._store.save([each.person.id for each in changed], found, now)
         await self._store.look_on(last, now)
         return Turn.of(len(changed), BATCH)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from typing import Any, Final, NamedTuple
 
 from pymongo import IndexModel, UpdateOne
@@ -17,7 +18,7 @@ from pymongo import IndexModel, UpdateOne
 from services.members.core.domain import Member, Status
 from services.members.core.store import record_of
 from services.members.duplicates.domain import Person, Suspicion, common_units, neighbourhood
-from services.shared.contracts.vocabulary import subtree
+from services.shared.contracts.vocabulary import LEVELS, level_of, subtree
 from services.shared.database import Codec, Collection, Database, Document, Migration, create
 from services.shared.identity import ALL_UNITS
 from services.shared.ids import new_id
@@ -87,16 +88,41 @@ class DuplicateStore:
         rows = self._members.find(query, {**_READ, "updated_at": 1})
         return rows.hint([("updated_at", 1)]).sort("updated_at", 1)
 
-    async def sounding_alike(self, each: Changed) -> list[Person]:
-        """Active members near an active one whose names have a word that sounds like the given name."""
-        person = each.person
-        if each.status != Status.ACTIVE or each.key is None:
-            return []
-        near = neighbourhood(person.unit)
-        units: Any = subtree(near) if near != person.unit else person.unit
-        query = {"keys": each.key, "unit": units, "status": Status.ACTIVE.value, "_id": {"$ne": person.id}}
-        rows = self._members.find(query, _READ).hint([("keys", 1), ("unit", 1)]).limit(COMPARED)
-        return [_person(row) for row in await rows.to_list(COMPARED)]
+    async def sounding_alike(self, batch: Iterable[Changed]) -> dict[str, list[Person]]:
+        """By the id of each active member in the batch: active members nearby whose names have a word that
+        sounds like their given name, at most `COMPARED` of them.
+
+        One query for each neighbourhood, since registrations and pages of imports come by neighbourhoods.
+        """
+        nearby: dict[str, list[Changed]] = {}
+        for each in batch:
+            if each.status == Status.ACTIVE and each.key is not None:
+                nearby.setdefault(neighbourhood(each.person.unit), []).append(each)
+        found: dict[str, list[Person]] = {}
+        for near, these in nearby.items():
+            sounding = await self._sounding(sorted({each.key for each in these if each.key}), near)
+            for each in these:
+                others = (other for other in sounding[each.key or ""] if other.id != each.person.id)
+                found[each.person.id] = list(islice(others, COMPARED))
+        return found
+
+    async def _sounding(self, keys: Sequence[str], near: str) -> dict[str, list[Person]]:
+        """By key: active members of the neighbourhood whose names have a word that sounds so."""
+        most = (COMPARED + 1) * len(keys)
+        query = {"keys": {"$in": keys}, "unit": _around(near), "status": Status.ACTIVE.value}
+        rows = (
+            await self._members.find(query, _READ).hint([("keys", 1), ("unit", 1)]).limit(most).to_list(most)
+        )
+        if len(rows) == most and len(keys) > 1:
+            # A common name may have taken the places of the others.
+            return {
+                key: people for each in keys for key, people in (await self._sounding([each], near)).items()
+            }
+        sounding: dict[str, list[Person]] = {key: [] for key in keys}
+        for row in rows:
+            for key in sounding.keys() & row["keys"]:
+                sounding[key].append(_person(row))
+        return sounding
 
     async def with_phones(self, phones: Sequence[str], status: Status) -> dict[str, list[Person]]:
         """Members of that status who have one of these phones, or had it when they left; by phone."""
@@ -156,6 +182,11 @@ class DuplicateStore:
 
     async def open(self) -> int:
         return await self._pairs.count_documents({"within": ALL_UNITS, "state": State.OPEN})
+
+
+def _around(near: str) -> Any:
+    """The units of a neighbourhood: a block with its booths, or the unit alone."""
+    return subtree(near) if level_of(near) is LEVELS[-2] else near
 
 
 def _changed(row: Document) -> Changed:

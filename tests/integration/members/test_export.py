@@ -105,7 +105,7 @@ async def test_each_batch_is_recorded_and_a_contact_that_does_not_open_is_empty(
     found = rows_of(await exported(service, headers))
     assert len({row["id"] for row in found}) == EXPORTED + 2
     assert sum(bool(row["phone"]) for row in found) == 1
-    reads = [row async for row in service.db["contact_reads"].find({"subject": "exporter"})]
+    reads = [row async for row in service.db["contact_reads"].find({"subject": "exporter"}).sort("_id", 1)]
     assert [len(read["ids"]) for read in reads] == [EXPORTED, 2]
     assert {read["via"] for read in reads} == {"export"}
 
