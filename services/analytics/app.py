@@ -21,5 +21,5 @@ def build(
 
 
 def compose(core: Core) -> Service:
-    features = [core.feature(), projections(core), erasure(core), figures(core)]
+    features = [core.feature(), erasure(core), projections(core), figures(core)]
     return Service(core.runtime, features, description=DESCRIPTION)
