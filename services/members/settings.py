@@ -28,6 +28,10 @@ class MembersSettings(ServiceSettings):
     """Times per hour that such a caller may be told so afterwards."""
     roles: Annotated[tuple[RoleName, ...], Field(min_length=1)] = ROLES
     """The roles that can be given, as a JSON list. One that is taken out stays with those who hold it."""
+    minors_allowed: bool = False
+    """Whether somebody from 13 to 17 may be registered, with the consent of a guardian on record (section 9
+    of the DPDP Act 2023). A minor is whoever is not surely 18 by the year of birth. An import registers
+    none."""
     erasure_rule: Rule = Rule.AT_ONCE
     """When the data of an erased member are destroyed: `at_once`, or `dpdp_rule_8_3` (sealed apart until the
     first anniversary of the request, as rule 8(3) of the Digital Personal Data Protection Rules 2025 asks,

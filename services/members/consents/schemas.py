@@ -2,36 +2,26 @@
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from datetime import datetime
 from typing import Annotated, Any, Final
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Strict, StringConstraints, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, Strict, StringConstraints, WithJsonSchema
 
 from services.members.consents.domain import Given
 from services.members.consents.service import Ledger, Proof
 from services.members.core.domain import Consent
 from services.members.core.ledger import LedgerEntry
 from services.members.core.notices import Notice
-from services.members.core.schemas import ConsentShown, Label, RequestBody
+from services.members.core.schemas import ConsentShown, Evidence, Label, RequestBody
 from services.shared.contracts.vocabulary import Language
 from services.shared.database import as_dict
-from services.shared.text import ShortText, refuse
+from services.shared.text import refuse
 
 MAX_NOTICE: Final = 20_000
-_DIGITS: Final = re.compile(r"\d")
-_PHONE_DIGITS: Final = 10
 _consent: Final = as_dict(Consent)
 _entry: Final = as_dict(LedgerEntry)
 _notice: Final = as_dict(Notice)
-
-
-def _reference(text: str) -> str:
-    """Evidence is kept in the clear, so it must be a reference and not what it refers to."""
-    if len(_DIGITS.findall(text)) >= _PHONE_DIGITS or "@" in text:
-        raise refuse("must be a reference to a record of yours, not a phone number or an address")
-    return text
 
 
 def _text(value: object) -> object:
@@ -51,7 +41,6 @@ def _text(value: object) -> object:
 
 
 Source = Annotated[str, StringConstraints(pattern="^[a-z][a-z0-9_]{0,31}$")]
-Evidence = Annotated[ShortText, AfterValidator(_reference), StringConstraints(max_length=100)]
 NoticeText = Annotated[
     str,
     BeforeValidator(_text),

@@ -21,6 +21,7 @@ class Core:
         self.runtime = runtime
         self.settings = settings
         self.roles = settings.roles
+        self.minors_allowed = settings.minors_allowed
         self.metrics = MembersMetrics(runtime.registry)
         self.store = MemberStore(runtime.database)
         self.ledger = ConsentLedger(runtime.database)

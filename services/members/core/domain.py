@@ -16,6 +16,10 @@ from services.shared.contracts.vocabulary import Channel, Purpose
 
 OLDEST_YEARS: Final = 120
 YOUNGEST_YEARS: Final = 13
+ADULT_YEARS: Final = 18
+"""The age from which somebody is no child (DPDP Act 2023, section 2(f))."""
+GUARDIAN: Final = "guardian"
+"""The source of a consent that a guardian gave for a minor."""
 
 # Plain strings: comparing members of enums is what a registration would spend its time on.
 _CHANNELS: Final = tuple(channel.value for channel in Channel)
@@ -105,7 +109,22 @@ def with_consent(consents: Sequence[Consent], new: Consent) -> tuple[Consent, ..
 
 
 def is_plausible_birth_year(year: int, now: datetime) -> bool:
-    return now.year - OLDEST_YEARS <= year <= now.year - YOUNGEST_YEARS
+    return now.year - OLDEST_YEARS <= year and _is_surely(YOUNGEST_YEARS, year, now)
+
+
+def may_be_minor(year: int, now: datetime) -> bool:
+    """Whether somebody who was born in that year is not surely an adult: the birthday may be to come."""
+    return not _is_surely(ADULT_YEARS, year, now)
+
+
+def has_guardian(member: Member) -> bool:
+    """Whether a guardian's consent to the membership is on record, and not withdrawn."""
+    wanted = (Purpose.MEMBERSHIP.value, GUARDIAN, ConsentState.GIVEN)
+    return any((c.purpose, c.source, c.state) == wanted for c in member.consents)
+
+
+def _is_surely(years: int, born: int, now: datetime) -> bool:
+    return now.year - born > years
 
 
 def agreed_channels(consents: Sequence[Consent]) -> tuple[str, ...]:

@@ -66,9 +66,9 @@ def changed_meanwhile() -> ConflictError:
     return ConflictError("changed-meanwhile", "others are changing this member; try again")
 
 
-def unknown_notice(where: Location = "body") -> InvalidError:
+def unknown_notice(where: Location = "body", pointer: str = "/notice") -> InvalidError:
     detail = "names no registered notice in this language: register its text first"
-    return InvalidError([FieldError("/notice", detail, where)])
+    return InvalidError([FieldError(pointer, detail, where)])
 
 
 def notice_is_another() -> ConflictError:
@@ -94,6 +94,19 @@ def unknown_inviter() -> InvalidError:
 
 def implausible_birth_year() -> InvalidError:
     return InvalidError([FieldError("/birth_year", "is not a plausible year of birth")])
+
+
+def is_minor() -> InvalidError:
+    detail = (
+        "is of somebody who may be under 18: that needs `guardian_evidence`, a consent to `membership`, and"
+        " this organisation's setting `minors_allowed`"
+    )
+    return InvalidError([FieldError("/birth_year", detail)])
+
+
+def is_no_minor() -> InvalidError:
+    detail = "is for somebody whose `birth_year` says that they may be under 18"
+    return InvalidError([FieldError("/guardian_evidence", detail)])
 
 
 def unit_not_found() -> NotFoundError:

@@ -26,6 +26,8 @@ class Application:
     """`(purpose, channel, notice, language)` of each consent given."""
     source: str = "registration"
     """Where the consents come from."""
+    guardian_evidence: str | None = None
+    """A reference to the proof that a guardian gave the consents, for a minor."""
     origin: str | None = None
     announced: bool = True
 

@@ -33,6 +33,8 @@ MAX_TEXT: Final = 5000
 _EMAIL_LIMIT: Final = 254  # RFC 5321, 4.5.3.1.3, less the angle brackets
 _LABEL: Final = r"(?!-)[^\s!-,./:-@\[-`{-~]{1,63}(?<!-)"
 _EMAIL: Final = re.compile(rf'[^\s@"(),:;<>\[\]\\]{{1,64}}@(?:{_LABEL}\.)+{_LABEL}')
+_DIGITS: Final = re.compile(r"\d")
+_PHONE_DIGITS: Final = 10
 _UUID: Final = r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"
 _PLATFORMS: Final = tuple(platform.value for platform in Platform)
 _values: Final = as_dict(Member)
@@ -67,6 +69,14 @@ def _long(value: object) -> object:
     return text
 
 
+def _reference(text: str) -> str:
+    """Evidence is kept in the clear, so it must be a reference and not what it refers to."""
+    if len(_DIGITS.findall(text)) >= _PHONE_DIGITS or "@" in text:
+        raise refuse("must be a reference to a record of yours, not a phone number or an address")
+    return text
+
+
+Evidence = Annotated[ShortText, AfterValidator(_reference), StringConstraints(max_length=100)]
 Phone = Annotated[
     str,
     AfterValidator(normalise),

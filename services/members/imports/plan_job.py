@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 from services.members.core.core import Core
-from services.members.core.domain import Contact, Member, Status, is_plausible_birth_year
+from services.members.core.domain import Contact, Member, Status, is_plausible_birth_year, may_be_minor
 from services.members.core.erasing import Erasure
 from services.members.core.store import Record
 from services.members.imports.cells import Draft, RefusedError, draft
@@ -257,7 +257,7 @@ class _Rules:
         if read.draft is None:
             return _Outcome(REFUSED, read.reason)
         match, values = _match(read, self._known), read.draft.values
-        reason = self._bad_value(values)
+        reason = self._bad_value(values, match)
         if reason is None:
             reason = self._not_to_change(read, match.member) if match else self._not_new(read, values)
         if reason is not None:
@@ -273,10 +273,13 @@ class _Rules:
         unit = values.get("unit") or (match.member.unit if match else self._terms.unit)
         return district(unit if unit and self._caller.can_access(unit) else None)
 
-    def _bad_value(self, values: Mapping[str, Any]) -> str | None:
+    def _bad_value(self, values: Mapping[str, Any], match: Record | None) -> str | None:
         year = values.get("birth_year")
-        if year is not None and not is_plausible_birth_year(year, self._now):
-            return "birth_year"
+        if year is not None and not (match and match.member.birth_year == year):
+            if not is_plausible_birth_year(year, self._now):
+                return "birth_year"
+            if may_be_minor(year, self._now):
+                return "minor"
         if "unit" in values and not self._caller.can_access(values["unit"]):
             return "unit_outside"
         if "inviter_id" in values and values["inviter_id"] not in self._known.inviters:

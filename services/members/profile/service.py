@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from datetime import datetime
 from typing import Final, ParamSpec, TypeVar
 
 from services.members.core import changing
 from services.members.core.changing import Changes, HasLeftError, IsMergedError, Profile
 from services.members.core.core import Core
-from services.members.core.domain import Contact, Member, is_plausible_birth_year
+from services.members.core.domain import Contact, Member, has_guardian, is_plausible_birth_year, may_be_minor
 from services.members.core.errors import (
     changed_meanwhile,
     implausible_birth_year,
+    is_minor,
     member_has_left,
     member_is_merged,
     unit_not_found,
@@ -37,6 +39,7 @@ class Profiles:
         self._contacts = core.contacts
         self._taken_phones = core.taken_phones
         self._metrics = core.metrics
+        self._minors_allowed = core.minors_allowed
 
     async def update(
         self, caller: Identity, member_id: str, version: int, changes: Changes, origin: Origin
@@ -51,8 +54,7 @@ class Profiles:
         if changes.phone:
             self._taken_phones.check_may_ask(caller)
         now = self._clock.now()
-        if changes.birth_year is not None and not is_plausible_birth_year(changes.birth_year, now):
-            raise implausible_birth_year()
+        self._check_age(changes.birth_year, record.member, now)
         [contact] = await self._contacts.open([record])
         sees_contact = caller.has_scope(CONTACTS_SCOPE)
         profile = Profile(record.member, contact)
@@ -102,6 +104,16 @@ class Profiles:
             origin,
             "left",
         )
+
+    def _check_age(self, birth_year: int | None, member: Member, now: datetime) -> None:
+        """Raises: `InvalidError` for a new year of birth that nobody has, or that makes the member a minor
+        without a guardian."""
+        if birth_year is None or birth_year == member.birth_year:
+            return
+        if not is_plausible_birth_year(birth_year, now):
+            raise implausible_birth_year()
+        if may_be_minor(birth_year, now) and not (self._minors_allowed and has_guardian(member)):
+            raise is_minor()
 
     async def _change(
         self,

@@ -6,11 +6,12 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from services.members.core.domain import Contact
+from services.members.core.domain import GUARDIAN, Contact
 from services.members.core.joining import Application
 from services.members.core.schemas import (
     BirthYear,
     Email,
+    Evidence,
     Handles,
     Label,
     MemberId,
@@ -43,7 +44,11 @@ Consents = Annotated[
 
 
 class Registration(RequestBody):
-    """A person to register. Without `consents` the person is recorded and never messaged."""
+    """A person to register. Without `consents` the person is recorded and never messaged.
+
+    `guardian_evidence` is where the proof is kept that the guardian of a minor gave the `consents` (a form's
+    number, a call's id); one of those must be to `membership`.
+    """
 
     name: Name
     phone: Phone
@@ -55,6 +60,7 @@ class Registration(RequestBody):
     platforms: Handles = ()
     inviter_id: MemberId | None = None
     consents: Consents = ()
+    guardian_evidence: Evidence | None = None
 
     def application(self) -> Application:
         return Application(
@@ -66,4 +72,6 @@ class Registration(RequestBody):
             birth_year=self.birth_year,
             inviter_id=self.inviter_id,
             consents=tuple((c.purpose, c.channel, c.notice, c.language) for c in self.consents),
+            source=GUARDIAN if self.guardian_evidence else "registration",
+            guardian_evidence=self.guardian_evidence,
         )

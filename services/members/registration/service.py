@@ -7,22 +7,27 @@ the whole batch, so that a phone already taken fails its own request and not its
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeAlias
 
 from services.members.core.core import Core
-from services.members.core.domain import Contact, Member, is_plausible_birth_year
+from services.members.core.domain import Contact, Member, is_plausible_birth_year, may_be_minor
 from services.members.core.errors import (
     implausible_birth_year,
+    is_minor,
+    is_no_minor,
     unit_not_found,
     unknown_inviter,
+    unknown_notice,
 )
 from services.members.core.joining import Application, join
+from services.members.core.ledger import LedgerEntry, entry_of
 from services.members.core.store import DuplicateError, document_of, record_of
 from services.members.registration.store import AnswerStore, answer_of
 from services.shared.contracts.base import Step
+from services.shared.contracts.vocabulary import Purpose
 from services.shared.database import Document
 from services.shared.database.idempotency import IdempotentRequest, earlier_answer
 from services.shared.errors import KeyReusedError, TooManyError
@@ -39,10 +44,34 @@ class Registered:
 
 
 @dataclass(frozen=True, slots=True)
+class _Guardian:
+    """The proof of a guardian's consents: `digests` of the notices by version and language, and who recorded
+    it."""
+
+    evidence: str
+    digests: Mapping[tuple[str, str], str]
+    actor: str
+
+    def entries(self, member: Member) -> list[LedgerEntry]:
+        """What the ledger says of the consents with which the member was registered."""
+        return [
+            entry_of(
+                member,
+                consent,
+                notice_sha256=self.digests[consent.notice, consent.language],
+                actor=self.actor,
+                evidence=self.evidence,
+            )
+            for consent in member.consents
+        ]
+
+
+@dataclass(frozen=True, slots=True)
 class _Submission:
     application: Application
     origin: Origin
     request: IdempotentRequest | None
+    guardian: _Guardian | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +82,11 @@ class _Draft:
     step: Step[Member]
     document: Document
     answer: Document | None
+
+    @property
+    def proven(self) -> list[LedgerEntry]:
+        guardian = self.submission.guardian
+        return guardian.entries(self.step.state) if guardian else []
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +126,9 @@ class Registrar:
         self._store = core.store
         self._contacts = core.contacts
         self._taken_phones = core.taken_phones
+        self._ledger = core.ledger
+        self._notices = core.notices
+        self._minors_allowed = core.minors_allowed
         self._metrics = core.metrics
         self._answers = answers
         self._registered = core.metrics.registrations.labels("registered")
@@ -105,7 +142,7 @@ class Registrar:
         """The new member, or the one that this same request made before; durable with its event on return.
 
         Raises, in this order: `NotFoundError` (unit), `TooManyError` (taken phones), `InvalidError` (birth
-        year), `KeyReusedError`, `InvalidError` (inviter), `ConflictError` (phone).
+        year, guardian), `KeyReusedError`, `InvalidError` (inviter), `ConflictError` (phone).
         """
         if not caller.can_access(application.unit):
             raise unit_not_found()
@@ -117,10 +154,8 @@ class Registrar:
             if request is None or (row := await self._answers.get(request.id)) is None:
                 raise
             return await self._replay(request, row)
-        year = application.birth_year
-        if year is not None and not is_plausible_birth_year(year, self._clock.now()):
-            raise implausible_birth_year()
-        outcome = await self._group.submit(_Submission(application, origin, request))
+        guardian = await self._guardian(caller, application)
+        outcome = await self._group.submit(_Submission(application, origin, request, guardian))
         match outcome:
             case _Accepted(draft):
                 self._registered.inc()
@@ -137,6 +172,28 @@ class Registrar:
     async def close(self) -> None:
         """Finish what was accepted."""
         await self._group.close()
+
+    async def _guardian(self, caller: Identity, application: Application) -> _Guardian | None:
+        """None for somebody who needs no guardian.
+
+        Raises: `InvalidError`.
+        """
+        year, evidence, now = application.birth_year, application.guardian_evidence, self._clock.now()
+        if year is not None and not is_plausible_birth_year(year, now):
+            raise implausible_birth_year()
+        if year is None or not may_be_minor(year, now):
+            if evidence is not None:
+                raise is_no_minor()
+            return None
+        agreed = Purpose.MEMBERSHIP in {purpose for purpose, *_ in application.consents}
+        if not self._minors_allowed or evidence is None or not agreed:
+            raise is_minor()
+        named = [(notice, language) for _, _, notice, language in application.consents]
+        found = {(n.version, n.language): n.sha256 for n in await self._notices.find_many(set(named))}
+        for n, each in enumerate(named):
+            if each not in found:
+                raise unknown_notice(pointer=f"/consents/{n}/notice")
+        return _Guardian(evidence, found, caller.subject)
 
     async def _replay(self, request: IdempotentRequest, row: Document) -> Registered:
         try:
@@ -170,6 +227,7 @@ class Registrar:
         if accepted:
             await self._store.insert([draft.document for draft in accepted], work.session)
             await self._answers.insert((draft.answer for draft in accepted), work.session)
+            await self._ledger.add([each for draft in accepted for each in draft.proven], work.session)
         for draft in accepted:
             work.stage_all(draft.step.events, draft.submission.origin)
         return outcomes
