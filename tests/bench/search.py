@@ -31,6 +31,7 @@ from services.shared.ids import new_id
 from services.shared.text import words
 from tests.bench.environment import UNITS, Environment, new_topics
 from tests.bench.figures import Figure, Ratio, percentile
+from tests.bench.size import CACHE_MB, cache
 from tests.fixtures.reference import rows
 
 GOAL = 2.0
@@ -54,7 +55,7 @@ FILTERS = (
 
 async def measure(env: Environment) -> list[Ratio]:
     many = 1_000_000 if env.full else 50_000
-    async with filled(env, FEW) as small, filled(env, many) as large:
+    async with cache(env, CACHE_MB), filled(env, FEW) as small, filled(env, many) as large:
         pages = [await timed(each) for each in (small, large)]
         names = [await timed_names(each) for each in (small, large)]
     return [

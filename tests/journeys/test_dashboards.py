@@ -42,6 +42,7 @@ class Life:
 
     def __init__(self, stack: LocalStack, http: httpx2.AsyncClient) -> None:
         self._urls, self._http, self._joined = stack.urls, http, 0
+        self._member = ""
 
     async def trees(self) -> None:
         for tree, status in ((TREE, 200), (LONG_TREE, 202)):
@@ -68,6 +69,12 @@ class Life:
                 },
             )
             assert answer.status_code == 201, answer.text
+            self._member = answer.json()["id"]
+
+    async def erase(self) -> None:
+        """Erase the last one who joined, which the other services acknowledge to members."""
+        answer = await self._http.post(f"{self._urls['members']}/v1/members/{self._member}/erasure")
+        assert answer.status_code == 202, answer.text
 
     async def roll(self) -> None:
         """Import a row, which does not become a member."""
@@ -128,6 +135,7 @@ async def test_every_query_of_every_dashboard_returns_data(stack: LocalStack, tm
             await life.join(1)
             await life.trees()
             await life.roll()
+            await life.erase()
             await asyncio.sleep(5)
             empty = await unanswered(prometheus)
             if not empty:

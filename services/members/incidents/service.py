@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -12,7 +13,7 @@ from prometheus_client import CollectorRegistry, Gauge
 from services.members.core.core import Core
 from services.members.core.errors import affected_taken, in_the_future
 from services.members.incidents import affected_job
-from services.members.incidents.domain import Affected, Incident, Words, mark
+from services.members.incidents.domain import CLOCKS, Affected, Incident, Words, mark
 from services.members.incidents.notices import Draft, Notices
 from services.members.incidents.store import WORDS, IncidentStore, Stored
 from services.shared.contracts.vocabulary import in_subtree
@@ -206,15 +207,15 @@ def clocks(store: IncidentStore, clock: ServerClock, registry: CollectorRegistry
     gauge = Gauge(
         "sangathan_members_incident_clock_seconds",
         "Seconds until the earliest report of an incident is due that is not marked as done (negative: it is"
-        " overdue), by duty (cert_in, board_report); absent if there is none.",
+        " overdue), by duty (cert_in, board_report); +Inf if there is none.",
         ["duty"],
         registry=registry,
     )
 
     async def read() -> None:
         due = await store.next_due()
-        gauge.clear()
-        for duty, at in due.items():
-            gauge.labels(duty).set((at - clock.now()).total_seconds())
+        for duty in CLOCKS:
+            at = due.get(duty)
+            gauge.labels(duty.value).set((at - clock.now()).total_seconds() if at else math.inf)
 
     return read
