@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Final, Literal
 
 import orjson
@@ -26,7 +26,10 @@ Mapping_ = Annotated[
     ),
 ]
 Unit = Annotated[UnitCode | None, Query(description="Unit of new members whose row names none.")]
-Announce = Annotated[Literal["none", "welcome"], Query(description="Whether new members are welcomed.")]
+Announce = Annotated[
+    Literal["none", "welcome"],
+    Query(description="Whether new members get a welcome."),
+]
 Consents = Annotated[
     str | None,
     Query(
@@ -88,15 +91,19 @@ def _invalid(name: str, detail: str) -> InvalidError:
 
 
 class ImportProgress(BaseModel):
-    """Bytes of the file while it is planned, rows while the plan is applied."""
+    """Bytes of the file while it is planned, rows while the plan is applied. `waits_until` is when it goes
+    on, while it waits because imports have welcomed as many members as the hour allows."""
 
     done: int
     total: int | None
+    waits_until: datetime | None
 
 
 class ImportPlan(BaseModel):
     """The plan: what applying would do, in rows. `fields` counts the fields that change, `reasons` why rows
     are refused, `notes` what was left out of rows that are not; `by_district` has the outcomes per district.
+    `welcomed` are the new members who would get a welcome, and `welcoming_seconds` is how long applying takes
+    because of them, if no other import welcomes anybody meanwhile.
     """
 
     new: int
@@ -108,6 +115,8 @@ class ImportPlan(BaseModel):
     reasons: dict[str, int]
     notes: dict[str, int]
     by_district: dict[str, dict[str, int]]
+    welcomed: int
+    welcoming_seconds: int
 
 
 class ImportApplied(BaseModel):
@@ -190,21 +199,27 @@ def import_view(found: Import) -> dict[str, Any]:
         "consents": [":".join(each) for each in terms["consents"]],
         "notice": terms["notice"] or None,
         "evidence": terms["evidence"] or None,
-        "progress": {"done": job.done if job else 0, "total": job.total if job else None},
-        "plan": _plan(document),
+        "progress": {
+            "done": job.done if job else 0,
+            "total": job.total if job else None,
+            "waits_until": job.rests_until if job else None,
+        },
+        "plan": _plan(document, found.announcing),
         "applied": {word: document.get("applied", {}).get(word, 0) for word in ImportApplied.model_fields},
         "plan_job": found.id,
         "apply_job": document["apply_job"],
     }
 
 
-def _plan(document: Mapping[str, Any]) -> dict[str, Any]:
+def _plan(document: Mapping[str, Any], announcing: timedelta) -> dict[str, Any]:
     return {
         **{word: document["counts"].get(word, 0) for word in OUTCOMES},
         "fields": document.get("fields_changed", {}),
         "reasons": document.get("refused", {}),
         "notes": document.get("notes", {}),
         "by_district": document.get("districts", {}),
+        "welcomed": document.get("welcomed", 0),
+        "welcoming_seconds": round(announcing.total_seconds()),
     }
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
 from services.members.core.core import Core
 from services.members.core.errors import unknown_notice
 from services.members.imports import apply_job, plan_job
+from services.members.imports.announcing import Announcing
 from services.members.imports.columns import columns
 from services.members.imports.domain import PlannedRow, Terms
 from services.members.imports.errors import not_planned, refused_file
@@ -37,11 +39,13 @@ from services.shared.messaging import UnitOfWork
 
 @dataclass(frozen=True, slots=True)
 class Import:
-    """An import with its jobs; a job is None when it was not asked for, or is gone after its retention."""
+    """An import with its jobs; a job is None when it was not asked for, or is gone after its retention.
+    `announcing` is the time that the welcomes of its plan take."""
 
     document: Document
     plan: Job | None
     apply: Job | None
+    announcing: timedelta = timedelta()
 
     @property
     def id(self) -> str:
@@ -59,7 +63,9 @@ class Import:
 
 
 class Imports:
-    def __init__(self, core: Core, store: ImportStore, pages: Pages, made: MadeIds) -> None:
+    def __init__(
+        self, core: Core, store: ImportStore, pages: Pages, announcing: Announcing, made: MadeIds
+    ) -> None:
         self._made = made
         self._outbox = core.runtime.outbox
         self._clock = core.runtime.server_clock
@@ -70,6 +76,7 @@ class Imports:
         self._reader = core.reader
         self._store = store
         self._pages = pages
+        self._announcing = announcing
 
     async def add(
         self,
@@ -216,6 +223,7 @@ class Imports:
             document,
             await self._jobs.get(document["_id"]),
             await self._jobs.get(apply) if apply else None,
+            self._announcing.takes(document),
         )
 
 
