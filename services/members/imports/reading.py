@@ -203,7 +203,8 @@ def _rows(
     for start, end, cells, problem in reader:
         used = end
         if problem or any(cells):
-            rows.append(Row(first_line + start, cells, problem or _flaw(form, lines[start:end], cells)))
+            flaw = problem or _flaw(form, lines[start:end], cells)
+            rows.append(Row(first_line + start, _readable(cells) if flaw else cells, flaw))
         if len(rows) == most:
             break
     return rows, used
@@ -223,6 +224,11 @@ def _flaw(form: Form, lines: Sequence[str], cells: Sequence[str]) -> str | None:
         extra = cells[len(form.header) :]
         return "too_many_cells" if any(extra) else None
     return None
+
+
+def _readable(cells: Sequence[str]) -> list[str]:
+    """The cells for a report, with a mark for each byte that is no text."""
+    return [_SURROGATE.sub("\ufffd", cell) for cell in cells]
 
 
 Parsed = tuple[int, int, Sequence[str], str | None]
@@ -347,7 +353,7 @@ def _with_header(form: Form, sample: bytes) -> Form:
     except csv.Error:
         raise UnreadableError("header", "the header has an unclosed quote") from None
     start = form.start + sum(size for _, size in lines[: first + 1])
-    return replace(form, delimiter=delimiter, header=tuple(header), start=start, line=first + 2)
+    return replace(form, delimiter=delimiter, header=tuple(_readable(header)), start=start, line=first + 2)
 
 
 def _check_width(columns: int) -> None:

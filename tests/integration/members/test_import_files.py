@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import io
 import json
+import os
+import zipfile
 from collections.abc import AsyncIterator
 
 import pytest
 
+from tests.fixtures.memory import begin_again, high_water
 from tests.integration.members.conftest import UNIT, Service
 from tests.integration.members.importing import (
     CSV,
     IMPORTER,
     a_phone,
+    applied,
     outcomes,
     planned,
     reaching,
     refused,
     send,
 )
+
+MOST_MEGABYTES = 20
+"""By which the process may grow for a file of 25 MB."""
 
 
 async def test_refused_rows_can_be_mended_and_sent_again(service: Service) -> None:
@@ -84,16 +93,33 @@ async def test_an_import_that_is_cut_off_leaves_nothing(service: Service) -> Non
     assert [await service.db[name].count_documents({}) for name in names] == [0, 0, 0, 0]
 
 
+def zipped(text: str) -> bytes:
+    """A spreadsheet as it is when it is renamed to .csv."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        archive.writestr("people.csv", text)
+    return content.getvalue()
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
         (b"", "empty-file"),
-        (b"PK\x03\x04" + b"\x00" * 1000, "not-text"),
+        (b"\xef\xbb\xbf", "empty-file"),
+        (b"\r\n \t\n" * 100, "empty-file"),
+        (b"\x00" * 1000, "empty-file"),
+        (zipped("name,phone\nAsha,9812345678\n"), "not-text"),
+        (b"\x1f\x8b\x08" + b"\x00" * 1000, "not-text"),
+        (b"\xd0\xcf\x11\xe0" + b"\x00" * 1000, "not-text"),
         (",".join(map(str, range(5000))), "too-many-columns"),
+        ("name;phone" + ";" * 5000 + "\nA;1\n", "too-many-columns"),
+        ('"name,phone\nA,1\n', "header"),
+        ("x" * 10_000_000, "header"),
         ("name,phone,caste\nA,1,B\n", "forbidden-column"),
         ("name,email\nA,a@b.in\n", "no-phone-column"),
         ("name,phone,mobile\nA,1,2\n", "column-twice"),
         ("uke,phone\nx,1\n", None),
+        (b"n\xe9m\xe9ro,phone\n" + b"x,1\n" * 20, None),
         ("name,phone\njke dqekj,1\nlquhrk nsoh,2\n", "legacy-font"),
     ],
 )
@@ -124,3 +150,60 @@ async def test_the_service_answers_while_it_reads_the_worst_of_files(service: Se
     assert outcomes(plan)["refused"] > 20_000
     assert sum(plan["plan"]["reasons"].values()) == plan["plan"]["refused"]
     assert len(await refused(service, id_)) == plan["plan"]["refused"]
+
+
+BAD_LINES = {
+    b"Asha\x00Devi,9812345678": "control_characters",
+    b"Asha,98123\x0045678": "control_characters",
+    b"\x1b[2JAsha,9812345678": "control_characters",
+    b'"Asha,9812345678': "not_csv",
+    b'Asha,"9812345678': "not_csv",
+    b'"Asha"Devi,9812345678': "not_csv",
+    "Jos\u00e9,9812345678".encode("cp1252"): "encoding",
+    "Asha,9812345678".encode("utf-16"): "encoding",
+    b"\xc0\xafsha,9812345678": "encoding",
+    b"Asha,9812345678" + b",x" * 5000: "too_many_cells",
+    b"A" * 100_000 + b",9812345678": "line_too_long",
+    b"name,phone": "header_again",
+    b'"name","phone"': "header_again",
+    b"Phone,Name": "phone",
+    b"=cmd|'/c calc'!A1,9812345678": "formula",
+    b"@SUM(1),9812345678": "formula",
+    b"Asha,9.81E+09": "spreadsheet_number",
+}
+
+
+async def test_a_bad_line_costs_itself_alone(service: Service) -> None:
+    lines: list[bytes] = []
+    for bad in BAD_LINES:
+        lines += [bad, *(f"Sita {n},{a_phone()}".encode() for n in range(12))]
+    plan = await planned(service, b"name,phone\n" + b"\n".join(lines) + b"\n")
+    assert outcomes(plan) == {"new": 12 * len(BAD_LINES), "refused": len(BAD_LINES)}
+    said = {int(row["line"]): row["error"] for row in await refused(service, plan["id"])}
+    assert said == {2 + 13 * n: reason for n, reason in enumerate(BAD_LINES.values())}
+    assert (await applied(service, plan["id"]))["applied"]["created"] == 12 * len(BAD_LINES)
+
+
+async def test_a_header_alone_is_a_plan_of_nothing(service: Service) -> None:
+    for content in ("name,phone", "name,phone\n", "name,phone\r\n\r\n,,,\r\n"):
+        plan = await planned(service, content)
+        assert outcomes(plan) == {}
+        assert await refused(service, plan["id"]) == []
+
+
+async def test_memory_does_not_grow_with_the_rows_that_are_refused(service: Service) -> None:
+    rows = 50_000
+
+    async def content() -> AsyncIterator[bytes]:
+        yield b"name,phone,note\n"
+        for _ in range(rows // 1000):
+            yield b"Asha,bad,%b\n" % (b"x" * 500) * 1000
+
+    gc.collect()
+    before = begin_again(os.getpid())
+    answer = await service.http.post(f"/v1/imports?unit={UNIT}", content=content(), headers=CSV)
+    plan = await reaching(service, answer.json()["id"], "planned")
+    assert high_water(os.getpid()) - before < MOST_MEGABYTES
+    assert outcomes(plan) == {"refused": rows}
+    answer = await service.http.get(f"/v1/imports/{plan['id']}/errors")
+    assert answer.text.count("\n") == rows + 1
