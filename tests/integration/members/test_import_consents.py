@@ -11,6 +11,7 @@ from tests.integration.members.conftest import Service
 from tests.integration.members.importing import (
     IMPORTER,
     a_phone,
+    outcomes,
     planned,
     reaching,
     send,
@@ -71,6 +72,30 @@ async def test_an_import_never_touches_the_consents_of_who_is_known(service: Ser
         *("Asha Devi", before["consents"]),
         before["joined_at"],
     )
+
+
+@pytest.mark.usefixtures("notice")
+async def test_a_withdrawal_between_plan_and_application_wins(service: Service) -> None:
+    allowed = service.app.auth(f"{IMPORTER} consents:write")
+    given = {"purpose": "welcome", "channel": "sms", "notice": "1", "language": "hi"}
+    asha = await service.register(name="Asha", consents=[given])
+    phone = a_phone()
+    content = f"name,phone,consent\nAsha Devi,{asha['phone']},yes\nSita,{phone},yes\n"
+    plan = await planned(service, content, query=CONSENTS, **allowed)
+    assert outcomes(plan) == {"changed": 1, "new": 1}
+
+    sita = await service.register(name="Sita", phone=phone, consents=[given])
+    for member in (asha, sita):
+        answer = await service.http.delete(f"/v1/members/{member['id']}/consents/welcome/sms")
+        assert answer.status_code == 204
+    await service.http.post(f"/v1/imports/{plan['id']}/apply", headers=allowed)
+    done = await reaching(service, plan["id"], "applied")
+    assert done["applied"] == {"created": 0, "updated": 0, "set_aside": 2}
+    for member in (asha, sita):
+        stored = await service.stored(member["id"])
+        assert (stored["name"], [each["state"] for each in stored["consents"]]) == (
+            *(member["name"], ["withdrawn"]),
+        )
 
 
 @pytest.mark.parametrize(("announce", "channels"), [("none", ()), ("welcome", ("whatsapp", "sms"))])
