@@ -25,12 +25,12 @@ Mapping_ = Annotated[
         description='JSON, column to field, such as `{"Mob. 1": "phone", "Remarks": "ignore"}`.',
     ),
 ]
-Unit = Annotated[UnitCode | None, Query(description="Unit of new members whose row names none.")]
-Announce = Annotated[
+_Unit = Annotated[UnitCode | None, Query(description="Unit of new members whose row names none.")]
+_Announce = Annotated[
     Literal["none", "welcome"],
     Query(description="Whether new members get a welcome."),
 ]
-Consents = Annotated[
+_Consents = Annotated[
     str | None,
     Query(
         max_length=500,
@@ -38,12 +38,12 @@ Consents = Annotated[
         "`consents:write`, `notice` and `evidence`; a row whose column `consent` says no gets none.",
     ),
 ]
-Notice = Annotated[
+_Notice = Annotated[
     str | None,
     Query(min_length=1, max_length=100, description="The registered notice that they were shown."),
 ]
-NoticeLanguage = Annotated[Language, Query(description="The language of that notice.")]
-Evidence = Annotated[
+_NoticeLanguage = Annotated[Language, Query(description="The language of that notice.")]
+_Evidence = Annotated[
     str | None,
     Query(min_length=1, max_length=200, description="Where the proof is kept, such as a register's number."),
 ]
@@ -60,15 +60,18 @@ def mapping_of(text: str | None) -> dict[str, str]:
     return mapping
 
 
-def terms_of(
-    unit: str | None,
-    announce: str,
-    consents: str | None,
-    notice: str | None,
-    notice_language: str,
-    evidence: str | None,
+async def terms_of(
+    unit: _Unit = None,
+    announce: _Announce = "none",
+    consents: _Consents = None,
+    notice: _Notice = None,
+    notice_language: _NoticeLanguage = Language.HINDI,
+    evidence: _Evidence = None,
 ) -> Terms:
-    """Raises: `InvalidError`."""
+    """The terms that a request sets for all rows.
+
+    Raises: `InvalidError`.
+    """
     given = [each.strip() for each in (consents or "").split(",") if each.strip()]
     if not set(given) <= _GIVEN or len(set(given)) < len(given):
         raise _invalid("consents", "must be different pairs purpose:channel, separated by commas")
@@ -81,7 +84,7 @@ def terms_of(
         announce=announce == "welcome",
         consents=pairs,
         notice=notice or "",
-        notice_language=notice_language,
+        notice_language=notice_language.value,
         evidence=evidence or "",
     )
 
