@@ -96,13 +96,7 @@ class Imports:
         caller's; `TooManyError` for one who was told of too many taken phones; `KeyReusedError`; whatever
         `content` raises when it is cut off, after which there is no import.
         """
-        if caller.unit is None:
-            raise NotFoundError
-        self._taken_phones.check_may_ask(caller)
-        if terms.unit is not None:
-            caller.check_access(terms.unit)
-        if terms.consents and not await self._notices.find(terms.notice, terms.notice_language):
-            raise unknown_notice("query")
+        await self._check(caller, terms)
         sample, rest = await _peek(content)
         try:
             form, fields = await asyncio.to_thread(_examine, sample, kind, mapping)
@@ -123,8 +117,23 @@ class Imports:
             "counts": {},
             "apply_job": None,
         }
+        return await self._begin(caller, document, request() if request else None)
 
-        sent = request() if request else None
+    async def _check(self, caller: Identity, terms: Terms) -> None:
+        if caller.unit is None:
+            raise NotFoundError
+        self._taken_phones.check_may_ask(caller)
+        if terms.unit is not None:
+            caller.check_access(terms.unit)
+        if terms.consents and not await self._notices.find(terms.notice, terms.notice_language):
+            raise unknown_notice("query")
+
+    async def _begin(self, caller: Identity, document: Document, sent: IdempotentRequest | None) -> Import:
+        """Add the import and the job that plans it; or answer the import that the same request made before.
+
+        Raises: `KeyReusedError`.
+        """
+        import_id = document["_id"]
 
         async def add(work: UnitOfWork) -> Job | None:
             if not await self._made.remember(sent, import_id, work.session):
