@@ -59,11 +59,11 @@ class Surroundings:
         if self.secured:
             del values["MONGO_URI"]
             values |= self.secured.environment(service)
-        if service == "members":  # a second run of the demo registers the same phones again
-            values["TAKEN_PHONES_BURST"] = str(10**9)
+        if service == "members":  # a second run of the demo registers the same phones again, and none waits
+            values |= {name: str(10**9) for name in ("TAKEN_PHONES_BURST", "IMPORTS_WELCOME_PER_HOUR")}
         if peers := PEERS.get(service):
             values["SERVICE_TOKEN_FILE"] = str(self.keys.service_token(service))
-            values |= {f"{peer.upper()}_URL": url(self.ports[peer]) for peer in peers}
+            values |= {f"{peer.upper()}_URL": url(self.ports[peer]) for peer in peers if peer in self.ports}
         return {f"SANGATHAN_{name}": value for name, value in values.items()}
 
 

@@ -26,6 +26,9 @@ class MembersSettings(ServiceSettings):
     an active member. Then it can register nobody for a while (429)."""
     taken_phones_per_hour: AtLeastOne = 60
     """Times per hour that such a caller may be told so afterwards."""
+    imports_welcome_per_hour: AtLeastOne = 10_000
+    """New members per hour whom imports with `announce=welcome` welcome, all of them and all processes
+    together. An import that would welcome more waits between its pages."""
     roles: Annotated[tuple[RoleName, ...], Field(min_length=1)] = ROLES
     """The roles that can be given, as a JSON list. One that is taken out stays with those who hold it."""
     minors_allowed: bool = False

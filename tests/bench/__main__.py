@@ -21,6 +21,7 @@ from infra.local.broker import BROKERS
 from tests.bench import (
     capacity,
     consume,
+    duplicates,
     idle,
     imports,
     ingest,
@@ -45,6 +46,7 @@ BENCHES: dict[str, Bench] = {
     "jobs": jobs.measure,
     "search": search.measure,
     "imports": imports.measure,
+    "duplicates": duplicates.measure,
     "size": size.measure,
     "latency": latency.measure,
     "idle": idle.measure,

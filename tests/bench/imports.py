@@ -12,7 +12,6 @@ import random
 import sys
 import time
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import httpx2
 
@@ -21,6 +20,7 @@ from services.shared.database import Collection, Database, connect, database
 from tests.bench.environment import UNITS, Environment
 from tests.bench.figures import Figure, Ratio
 from tests.bench.ingest import Server, server
+from tests.fixtures.memory import high_water
 
 GOAL = 0.4
 FLOOR = 0.2
@@ -123,10 +123,3 @@ async def insert(db: Database, rows: int) -> float:
     for first in range(0, rows, BATCH):
         await bare.insert_many(documents[first : first + BATCH])
     return rows / (time.perf_counter() - began)
-
-
-def high_water(pid: int) -> float:
-    """Megabytes of resident memory, at its highest."""
-    status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
-    kilobytes = next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]
-    return int(kilobytes) / 1024

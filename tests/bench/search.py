@@ -9,10 +9,11 @@ from __future__ import annotations
 import random
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 
 from bson.binary import Binary
 from prometheus_client import CollectorRegistry
@@ -26,7 +27,7 @@ from services.members.directory.freshness import Freshness
 from services.members.directory.service import Directory
 from services.members.directory.store import MIGRATIONS, DirectoryStore, Search
 from services.shared.clock import SystemClock
-from services.shared.database import Database, connect, database, migrate
+from services.shared.database import Database, Migration, connect, database, migrate
 from services.shared.ids import new_id
 from services.shared.text import words
 from tests.bench.environment import UNITS, Environment, new_topics
@@ -73,34 +74,37 @@ async def measure(env: Environment) -> list[Ratio]:
 @asynccontextmanager
 async def filled(env: Environment, count: int) -> AsyncIterator[Directory]:
     """A directory of `count` members, dropped afterwards."""
+    began = time.perf_counter()
+    async with stored(env, MIGRATIONS, members(count)) as db:
+        print(f"search: {count:,} members stored in {time.perf_counter() - began:.0f} s", file=sys.stderr)
+        store, metrics = DirectoryStore(db), MembersMetrics(CollectorRegistry())
+        freshness = Freshness(store, SystemClock(), metrics)
+        await freshness.turn()
+        # Contacts are neither sealed nor opened here.
+        reader = MemberReader(MemberStore(db), None, SystemClock(), metrics)  # type: ignore[arg-type]
+        yield Directory(store, reader, freshness)
+
+
+@asynccontextmanager
+async def stored(
+    env: Environment, migrations: Sequence[Migration], people: Iterator[Member]
+) -> AsyncIterator[Database]:
+    """A database with these members and the collections of `migrations`, dropped afterwards."""
     name = (await new_topics(env)).rstrip(".")
     client = connect(env.mongo, app_name="bench")
     db = database(client, name)
-    await migrate(db, [*CORE, *MIGRATIONS], SystemClock())
-    began = time.perf_counter()
-    await _fill(db, count)
-    print(f"search: {count:,} members stored in {time.perf_counter() - began:.0f} s", file=sys.stderr)
-    store, metrics = DirectoryStore(db), MembersMetrics(CollectorRegistry())
-    freshness = Freshness(store, SystemClock(), metrics)
-    await freshness.turn()
-    # Contacts are neither sealed nor opened here.
-    reader = MemberReader(MemberStore(db), None, SystemClock(), metrics)  # type: ignore[arg-type]
-    yield Directory(store, reader, freshness)
+    await migrate(db, [*CORE, *migrations], SystemClock())
+    contact = Binary(b"x" * 120, 0x80)
+    while batch := list(islice(people, BATCH)):
+        documents = [document_of(member, SealedContact(contact, member.id)) for member in batch]
+        await db["members"].insert_many(documents, ordered=False)
+    yield db
     await client.drop_database(name)
     client.close()
 
 
-async def _fill(db: Database, count: int) -> None:
-    waiting = members(count)
-    for _ in range(0, count, BATCH):
-        documents = [
-            document_of(member, SealedContact(Binary(b"x" * 120, 0x80), member.id))
-            for member, _ in zip(waiting, range(BATCH), strict=False)
-        ]
-        await db["members"].insert_many(documents, ordered=False)
-
-
 def members(count: int) -> Iterator[Member]:
+    """`count` members, one of whom registers each second."""
     rng = random.Random(count)
     given, last = rows("names_given.csv"), rows("names_last_token.csv")
     weights = [int(row["count_m"]) + int(row["count_f"]) for row in given]

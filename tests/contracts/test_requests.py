@@ -64,7 +64,8 @@ def queries() -> Iterator[tuple[str, TypeAdapter[Any]]]:
                 dependant = waiting.pop()
                 waiting += dependant.dependencies
                 for field in get_flat_params(Dependant(query_params=dependant.query_params)):
-                    kind: Any = Annotated[field.field_info.annotation, field.field_info]
+                    # Without the field itself: alone, a type has no use for an alias, and pydantic says so.
+                    kind: Any = Annotated[field.field_info.annotation, None, *field.field_info.metadata]
                     yield f"{service} {dependant.path} {field.alias}", TypeAdapter(kind)
 
 

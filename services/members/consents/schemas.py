@@ -86,18 +86,11 @@ class NoticeShown(BaseModel):
     registered_at: datetime
 
 
-class EntryShown(BaseModel):
-    """One change of a consent. Consents of a registration have no `actor` and no `evidence`;
+class EntryShown(ConsentShown):
+    """One change: the consent after it. Consents of a registration have no `actor` and no `evidence`;
     `notice_sha256` is null if the notice was not registered then."""
 
     sequence: int
-    purpose: str
-    channel: str
-    state: str
-    notice: str
-    language: str
-    source: str
-    at: datetime
     notice_sha256: str | None
     actor: str | None
     evidence: str | None

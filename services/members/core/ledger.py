@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from services.members.core.domain import Consent, Member
 
@@ -21,22 +20,16 @@ REGISTERED_AT_VERSION: Final = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LedgerEntry:
-    """One change. `sequence` is the member's version after it, which orders the entries of a member.
+class LedgerEntry(Consent):
+    """One change: the consent after it. `sequence` is the member's version then, which orders a member's
+    entries.
 
-    `notice` and `language` name the text that was shown, `notice_sha256` its digest if it was registered
-    then. `actor` is the subject of the token that recorded it, `evidence` a reference to what proves it.
+    `notice_sha256` is the digest of the text that was shown, if it was registered then. `actor` is the
+    subject of the token that recorded it, `evidence` a reference to what proves it.
     """
 
     member_id: str
     sequence: int
-    purpose: str
-    channel: str
-    state: str
-    notice: str
-    language: str
-    source: str
-    at: datetime
     notice_sha256: str | None = None
     actor: str | None = None
     evidence: str | None = None
@@ -48,9 +41,7 @@ class LedgerEntry:
     @property
     def consent(self) -> Consent:
         """The entry as the member's document keeps it."""
-        return Consent(
-            self.purpose, self.channel, self.notice, self.language, self.at, self.source, self.state
-        )
+        return Consent(**_consent(self))
 
 
 def entry_of(
@@ -65,17 +56,15 @@ def entry_of(
     return LedgerEntry(
         member_id=member.id,
         sequence=member.version,
-        purpose=consent.purpose,
-        channel=consent.channel,
-        state=consent.state,
-        notice=consent.notice,
-        language=consent.language,
-        source=consent.source,
-        at=consent.at,
+        **_consent(consent),
         notice_sha256=notice_sha256,
         actor=actor,
         evidence=evidence,
     )
+
+
+def _consent(of: Consent) -> dict[str, Any]:
+    return {name: getattr(of, name) for name in Consent.__slots__}
 
 
 def untaken(member: Member, taken: Iterable[Pair]) -> list[LedgerEntry]:

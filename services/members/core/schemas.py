@@ -20,10 +20,11 @@ from pydantic import (
 
 from services.members.core.domain import Contact, Member
 from services.members.core.phones import normalise
-from services.shared.contracts.vocabulary import Platform
+from services.shared.clock import to_milliseconds
+from services.shared.contracts.vocabulary import EARLIEST, Platform
 from services.shared.database import as_dict
 from services.shared.http.body import Body
-from services.shared.http.values import Canonical
+from services.shared.http.values import Canonical, Timestamp
 from services.shared.text import ShortText, clean, refuse
 
 View: TypeAlias = dict[str, Any]
@@ -103,6 +104,8 @@ LongText = Annotated[
     WithJsonSchema({"type": "string", "minLength": 1, "maxLength": MAX_TEXT}),
 ]
 """Some paragraphs, each line cleaned as all text is."""
+Moment = Annotated[Timestamp, Field(ge=EARLIEST), AfterValidator(to_milliseconds)]
+"""A time that is kept, which MongoDB does to the millisecond."""
 
 
 class RequestBody(Body):

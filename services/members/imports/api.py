@@ -12,25 +12,18 @@ from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import StreamingResponse
 
 from services.members.core.api import Id
-from services.members.imports.domain import CONSENTS_SCOPE
+from services.members.imports.domain import CONSENTS_SCOPE, Terms
 from services.members.imports.reading import Kind
 from services.members.imports.schemas import (
-    Announce,
-    Consents,
-    Evidence,
     ImportOut,
     Mapping_,
-    Notice,
-    NoticeLanguage,
     PlannedShown,
-    Unit,
     import_view,
     mapping_of,
     planned_view,
     terms_of,
 )
 from services.members.imports.service import Imports
-from services.shared.contracts.vocabulary import Language
 from services.shared.http.auth import require
 from services.shared.http.body import JSON, Route, problems
 from services.shared.http.idempotency import IdempotencyKey, IdempotentFile
@@ -41,6 +34,7 @@ from services.shared.identity import Identity
 Reader = Annotated[Identity, Depends(require("members:read"))]
 Importer = Annotated[Identity, Depends(require("members:write", "contacts:read"))]
 """A plan tells whose phone and address a row has, and refused rows are shown as they were sent."""
+ForAllRows = Annotated[Terms, Depends(terms_of)]
 
 PATH: Final = "/v1/imports"
 MAX_IMPORT_BYTES: Final = 1024**3
@@ -71,14 +65,9 @@ def imports_router(imports: Imports) -> APIRouter:
     async def import_members(
         request: Request,
         caller: Importer,
+        terms: ForAllRows,
         key: IdempotentFile,
         mapping: Mapping_ = None,
-        unit: Unit = None,
-        announce: Announce = "none",
-        consents: Consents = None,
-        notice: Notice = None,
-        notice_language: NoticeLanguage = Language.HINDI,
-        evidence: Evidence = None,
     ) -> Response:
         """Send a file of members: a plan is made of it (202), which shows what applying it would do.
 
@@ -87,7 +76,6 @@ def imports_router(imports: Imports) -> APIRouter:
         file with columns for caste, religion, voter id or Aadhaar is refused. An Idempotency-Key makes a
         repeated request answer the same import.
         """
-        terms = terms_of(unit, announce, consents, notice, notice_language.value, evidence)
         _check_scope(caller, terms.consents)
         kind, content, sent = _kind(request), _content(request, key), key.request if key else None
         found = await imports.add(caller, kind, content, mapping_of(mapping), terms, sent)

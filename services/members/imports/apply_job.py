@@ -10,7 +10,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 
 from services.members.core.changing import Profile, move, update
@@ -18,6 +18,7 @@ from services.members.core.core import Core
 from services.members.core.domain import Contact, Member, Status
 from services.members.core.joining import join
 from services.members.core.store import SealedContact, document_of
+from services.members.imports.announcing import Announcing, is_welcomed
 from services.members.imports.domain import (
     CHANGED,
     CONSENTS_SCOPE,
@@ -31,7 +32,7 @@ from services.members.imports.domain import (
 )
 from services.members.imports.pages import ASIDE, Pages
 from services.members.imports.records import terms_from
-from services.members.imports.store import ImportStore
+from services.members.imports.store import RETENTION, ImportStore
 from services.shared.contracts.base import Numbered
 from services.shared.database import Document
 from services.shared.errors import PermanentError
@@ -41,6 +42,8 @@ from services.shared.messaging import UnitOfWork
 
 KIND: Final = "member_import"
 CHANGED_MEANWHILE: Final = "changed_meanwhile"
+FRESH: Final = timedelta(seconds=1)
+"""A page that was made ready longer ago is made ready again: its members would have joined in the past."""
 
 
 class _Joining(NamedTuple):
@@ -60,6 +63,8 @@ class _Page:
     """The import's."""
     joining: Sequence[_Joining]
     changing: Sequence[PlannedRow]
+    at: datetime
+    """When its new members join."""
 
 
 @dataclass(slots=True)
@@ -69,6 +74,7 @@ class _Writes:
     created: list[Document] = field(default_factory=list)
     changed: list[tuple[Member, Member, SealedContact | None]] = field(default_factory=list)
     events: list[Numbered] = field(default_factory=list)
+    welcomed: int = 0
     aside: list[PlannedRow] = field(default_factory=list)
 
     def counts(self) -> Counter[str]:
@@ -78,33 +84,37 @@ class _Writes:
 class ApplyJob:
     """While a page is being committed, the next one is made ready; each commits only if it is unapplied."""
 
-    def __init__(self, core: Core, store: ImportStore, pages: Pages) -> None:
+    def __init__(self, core: Core, store: ImportStore, pages: Pages, announcing: Announcing) -> None:
         self._clock = core.runtime.server_clock
         self._contacts = core.contacts
         self._members = core.store
         self._erasures = core.erasures
         self._store = store
         self._pages = pages
+        self._announcing = announcing
         self._rows_counted = core.metrics.import_rows
         self._ahead: tuple[str, asyncio.Task[_Page | None]] | None = None
         """An import's id and its next page; all pages before that one are applied."""
         self.kind = JobKind(KIND, self.step)
 
     async def step(self, job: Job) -> Effect:
-        """Apply the first page that has not been applied."""
+        """Apply the first page that has not been applied, once the budget allows its welcomes."""
         import_id: str = job.input["import"]
         page = await self._next(import_id)
         if page is None:
-            return self._finish(job, import_id)
+            return await self._finish(job, import_id)
         if page.document["terms"]["consents"] and not job.requested_by.has_scope(CONSENTS_SCOPE):
             raise PermanentError("insufficient_scope", f"consents need the scope {CONSENTS_SCOPE}")
         writes = await self._decide(job.requested_by, page)
+        if writes.welcomed and (until := await self._announcing.spent_until()):
+            return _resting(until)
         aside = await self._set_aside(page, writes.aside)
         counts, rows = writes.counts(), len(page.joining) + len(page.changing)
-        total = sum(page.document["counts"].get(word, 0) for word in (NEW, CHANGED))
+        total = _total(page.document)
         ahead = import_id, asyncio.create_task(self._load(import_id, page.document, page.id))
 
         async def write(work: UnitOfWork) -> Advance:
+            await self._announcing.spend(writes.welcomed, work.session)
             if writes.created:
                 await self._members.insert(writes.created, work.session)
             await self._store.change(writes.changed, work.session)
@@ -118,7 +128,12 @@ class ApplyJob:
 
         return write
 
-    def _finish(self, job: Job, import_id: str) -> Effect:
+    async def _finish(self, job: Job, import_id: str) -> Effect:
+        """Raises: `PermanentError` when rows of the plan were deleted before their turn."""
+        document = await self._store.find(import_id)
+        if document is not None and sum(document.get("applied", {}).values()) < _total(document):
+            raise PermanentError("plan_expired", f"the plan was deleted after {RETENTION.days} days")
+
         async def write(work: UnitOfWork) -> Advance:
             applied = {"applied_at": self._clock.now()}
             await self._store.count(import_id, {}, work.session, applied)
@@ -134,8 +149,10 @@ class ApplyJob:
     async def _next(self, import_id: str) -> _Page | None:
         ahead, self._ahead = self._ahead, None
         if ahead is not None and ahead[0] == import_id:
-            return await ahead[1]
-        if ahead is not None:
+            page = await ahead[1]
+            if page is None or self._clock.now() - page.at < FRESH:
+                return page
+        elif ahead is not None:
             ahead[1].cancel()
         document = await self._store.find(import_id)
         assert document is not None, "an import outlives its jobs"
@@ -152,7 +169,7 @@ class ApplyJob:
         terms, at = terms_from(document), self._clock.now()
         # In a thread: a page's members and events take tens of milliseconds.
         joining = await asyncio.to_thread(_joining, new, sealed, terms, import_id, at)
-        return _Page(page["_id"], document, joining, [row for row in rows if row.version])
+        return _Page(page["_id"], document, joining, [row for row in rows if row.version], at)
 
     async def _decide(self, caller: Identity, page: _Page) -> _Writes:
         """Compare the page with the people as they are now."""
@@ -166,6 +183,7 @@ class ApplyJob:
             self._members.existing(inviters),
             self._store.members([row.id for row in page.changing]),
         )
+        terms = terms_from(page.document)
         writes, had = _Writes(), {*active, *left, *merged, *sealed}
         for each in page.joining:
             phone, values = each.document["phone_index"], each.row.values
@@ -175,6 +193,7 @@ class ApplyJob:
             else:
                 writes.created.append(each.document)
                 writes.events += each.events
+                writes.welcomed += is_welcomed(each.row, terms)
         contacts = dict(zip(members, await self._contacts.open(list(members.values())), strict=True))
         for row in page.changing:
             record = members.get(row.id)
@@ -199,6 +218,17 @@ class ApplyJob:
         fields = page.document["fields"]
         shown = [RefusedRow(row.line, REFUSED, CHANGED_MEANWHILE, _cells(row, fields)) for row in rows]
         return await self._pages.seal(page.id, ASIDE, shown)
+
+
+def _total(document: Mapping[str, Any]) -> int:
+    return sum(document["counts"].get(word, 0) for word in (NEW, CHANGED))
+
+
+def _resting(until: datetime) -> Effect:
+    async def write(_: UnitOfWork) -> Advance:
+        return Advance(rest_until=until)
+
+    return write
 
 
 def _joining(

@@ -144,8 +144,8 @@ def phone(cell: str) -> tuple[str, bool]:
     parts = [part for part in _SEVERAL.split(text) if part.strip()]
     if len(parts) == 1:
         parts = text.split()
-    numbers = [number for part in parts if (number := _one_phone(part)) is not None]
-    if not numbers or len(parts) == 1:
+    numbers = [number for part in parts if (number := _one_phone(part)) is not None] if parts[1:] else []
+    if not numbers:
         raise RefusedError("phone", "phone")
     return numbers[0], len(set(numbers)) > 1
 

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -127,6 +128,9 @@ class ImportCommand:
         for where, counts in [*_largest(plan["by_district"]), ("all", plan)]:
             table.add_row(where, *(f"{counts.get(word, 0):,}" for word in OUTCOMES))
         self.console.print(table)
+        if plan["welcomed"]:
+            hours = timedelta(seconds=plan["welcoming_seconds"])
+            self.console.print(f"welcomes: {plan['welcomed']:,}, which take {hours}", highlight=False)
         for what in ("fields", "reasons", "notes"):
             if plan[what]:
                 said = ", ".join(f"{word} {n}" for word, n in sorted(plan[what].items()))

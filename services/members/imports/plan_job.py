@@ -17,6 +17,7 @@ from services.members.core.core import Core
 from services.members.core.domain import Contact, Member, Status, is_plausible_birth_year, may_be_minor
 from services.members.core.erasing import Erasure
 from services.members.core.store import Record
+from services.members.imports.announcing import Announcing, is_welcomed
 from services.members.imports.cells import Draft, RefusedError, draft
 from services.members.imports.domain import (
     CHANGED,
@@ -107,12 +108,13 @@ class _Page:
 
 
 class PlanJob:
-    def __init__(self, core: Core, store: ImportStore, pages: Pages) -> None:
+    def __init__(self, core: Core, store: ImportStore, pages: Pages, announcing: Announcing) -> None:
         self._inputs = core.runtime.jobs.inputs
         self._clock = core.runtime.server_clock
         self._core = core
         self._store = store
         self._pages = pages
+        self._announcing = announcing
         self._rows_counted = core.metrics.import_rows
         self.kind = JobKind(KIND, self.step)
 
@@ -129,7 +131,10 @@ class PlanJob:
         place = Place(offset, line, skipping)
         content = await self._inputs.read(job.id, place.offset, SLICE_BYTES, self._core.vault)
         at_end = place.offset + len(content) >= document["length"]
-        slice_, read = await asyncio.to_thread(self._read, form, document["fields"], content, place, at_end)
+        most = self._announcing.page_rows(terms_from(document))
+        slice_, read = await asyncio.to_thread(
+            self._read, form, document["fields"], content, place, at_end, most
+        )
         page = await self._compare(job, document, read)
         id_ = page_id(job.id, number)
         fields = {
@@ -166,10 +171,16 @@ class PlanJob:
             self._rows_counted.labels(word).inc(n)
 
     def _read(
-        self, form: Form, fields: Sequence[str | None], content: bytes, place: Place, at_end: bool
+        self,
+        form: Form,
+        fields: Sequence[str | None],
+        content: bytes,
+        place: Place,
+        at_end: bool,
+        most: int,
     ) -> tuple[Slice, list[_Read]]:
         """In a thread: parsing never holds the event loop."""
-        slice_ = read_slice(form, content, place, at_end=at_end)
+        slice_ = read_slice(form, content, place, at_end=at_end, most=most)
         return slice_, [self._draft(form, fields, row) for row in slice_.rows]
 
     def _draft(self, form: Form, fields: Sequence[str | None], row: Row) -> _Read:
@@ -189,7 +200,8 @@ class PlanJob:
         await self._record_taken(job.requested_by, known)
         keys = {key for each in read for key in _keys(each, known)}
         seen = await self._store.seen(job.id, keys)
-        rules = _Rules(job.requested_by, terms_from(document), known, self._clock.now())
+        terms = terms_from(document)
+        rules = _Rules(job.requested_by, terms, known, self._clock.now())
         page = _Page({}, [], [], Counter(), set(document.get("districts", ())))
         for each in read:
             named = _keys(each, known)
@@ -200,6 +212,8 @@ class PlanJob:
                 outcome = rules.outcome(each)
                 page.seen.update(dict.fromkeys(named, each.row.line))
             page.add(each, outcome, rules.district(each))
+            if outcome.row is not None and is_welcomed(outcome.row, terms):
+                page.counts["welcomed"] += 1
         return page
 
     async def _record_taken(self, caller: Identity, known: _Known) -> None:

@@ -113,8 +113,8 @@ def form_of(sample: bytes, kind: Kind) -> Form:
     return _with_header(form, sample)
 
 
-def read_slice(form: Form, content: bytes, place: Place, *, at_end: bool) -> Slice:
-    """The rows of `content`, which begins at `place`; `at_end` says that the file ends with it.
+def read_slice(form: Form, content: bytes, place: Place, *, at_end: bool, most: int = SLICE_ROWS) -> Slice:
+    """At most `most` rows of `content`, which begins at `place`; `at_end` says that the file ends with it.
 
     Raises: nothing; what cannot be read is a row with a problem.
     """
@@ -125,7 +125,7 @@ def read_slice(form: Form, content: bytes, place: Place, *, at_end: bool) -> Sli
         place = replace(place, offset=place.offset + lines[0][1], line=place.line + 1, skipping=False)
         lines = lines[1:]
     texts = [text for text, _ in lines]
-    rows, used = _rows(form, texts, place.line, at_end)
+    rows, used = _rows(form, texts, place.line, at_end, most)
     offset = place.offset + sum(size for _, size in lines[:used])
     return Slice(rows, Place(offset, place.line + used), at_end and used == len(lines))
 
@@ -193,7 +193,9 @@ def _lines(form: Form, content: bytes, at_end: bool) -> list[tuple[str, int]]:
     return [(line, len(line.encode(form.encoding, "surrogatepass"))) for line in whole]
 
 
-def _rows(form: Form, lines: Sequence[str], first_line: int, at_end: bool) -> tuple[list[Row], int]:
+def _rows(
+    form: Form, lines: Sequence[str], first_line: int, at_end: bool, most: int
+) -> tuple[list[Row], int]:
     """Rows of whole lines, and how many lines they took."""
     rows: list[Row] = []
     used = 0
@@ -201,8 +203,9 @@ def _rows(form: Form, lines: Sequence[str], first_line: int, at_end: bool) -> tu
     for start, end, cells, problem in reader:
         used = end
         if problem or any(cells):
-            rows.append(Row(first_line + start, cells, problem or _flaw(form, lines[start:end], cells)))
-        if len(rows) == SLICE_ROWS:
+            flaw = problem or _flaw(form, lines[start:end], cells)
+            rows.append(Row(first_line + start, _readable(cells) if flaw else cells, flaw))
+        if len(rows) == most:
             break
     return rows, used
 
@@ -221,6 +224,11 @@ def _flaw(form: Form, lines: Sequence[str], cells: Sequence[str]) -> str | None:
         extra = cells[len(form.header) :]
         return "too_many_cells" if any(extra) else None
     return None
+
+
+def _readable(cells: Sequence[str]) -> list[str]:
+    """The cells for a report, with a mark for each byte that is no text."""
+    return [_SURROGATE.sub("\ufffd", cell) for cell in cells]
 
 
 Parsed = tuple[int, int, Sequence[str], str | None]
@@ -345,7 +353,7 @@ def _with_header(form: Form, sample: bytes) -> Form:
     except csv.Error:
         raise UnreadableError("header", "the header has an unclosed quote") from None
     start = form.start + sum(size for _, size in lines[: first + 1])
-    return replace(form, delimiter=delimiter, header=tuple(header), start=start, line=first + 2)
+    return replace(form, delimiter=delimiter, header=tuple(_readable(header)), start=start, line=first + 2)
 
 
 def _check_width(columns: int) -> None:

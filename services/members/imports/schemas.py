@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Final, Literal
 
 import orjson
@@ -25,9 +25,12 @@ Mapping_ = Annotated[
         description='JSON, column to field, such as `{"Mob. 1": "phone", "Remarks": "ignore"}`.',
     ),
 ]
-Unit = Annotated[UnitCode | None, Query(description="Unit of new members whose row names none.")]
-Announce = Annotated[Literal["none", "welcome"], Query(description="Whether new members are welcomed.")]
-Consents = Annotated[
+_Unit = Annotated[UnitCode | None, Query(description="Unit of new members whose row names none.")]
+_Announce = Annotated[
+    Literal["none", "welcome"],
+    Query(description="Whether new members get a welcome."),
+]
+_Consents = Annotated[
     str | None,
     Query(
         max_length=500,
@@ -35,12 +38,12 @@ Consents = Annotated[
         "`consents:write`, `notice` and `evidence`; a row whose column `consent` says no gets none.",
     ),
 ]
-Notice = Annotated[
+_Notice = Annotated[
     str | None,
     Query(min_length=1, max_length=100, description="The registered notice that they were shown."),
 ]
-NoticeLanguage = Annotated[Language, Query(description="The language of that notice.")]
-Evidence = Annotated[
+_NoticeLanguage = Annotated[Language, Query(description="The language of that notice.")]
+_Evidence = Annotated[
     str | None,
     Query(min_length=1, max_length=200, description="Where the proof is kept, such as a register's number."),
 ]
@@ -57,15 +60,18 @@ def mapping_of(text: str | None) -> dict[str, str]:
     return mapping
 
 
-def terms_of(
-    unit: str | None,
-    announce: str,
-    consents: str | None,
-    notice: str | None,
-    notice_language: str,
-    evidence: str | None,
+async def terms_of(
+    unit: _Unit = None,
+    announce: _Announce = "none",
+    consents: _Consents = None,
+    notice: _Notice = None,
+    notice_language: _NoticeLanguage = Language.HINDI,
+    evidence: _Evidence = None,
 ) -> Terms:
-    """Raises: `InvalidError`."""
+    """The terms that a request sets for all rows.
+
+    Raises: `InvalidError`.
+    """
     given = [each.strip() for each in (consents or "").split(",") if each.strip()]
     if not set(given) <= _GIVEN or len(set(given)) < len(given):
         raise _invalid("consents", "must be different pairs purpose:channel, separated by commas")
@@ -78,7 +84,7 @@ def terms_of(
         announce=announce == "welcome",
         consents=pairs,
         notice=notice or "",
-        notice_language=notice_language,
+        notice_language=notice_language.value,
         evidence=evidence or "",
     )
 
@@ -88,15 +94,19 @@ def _invalid(name: str, detail: str) -> InvalidError:
 
 
 class ImportProgress(BaseModel):
-    """Bytes of the file while it is planned, rows while the plan is applied."""
+    """Bytes of the file while it is planned, rows while the plan is applied. `waits_until` is when it goes
+    on, while it waits because imports have welcomed as many members as the hour allows."""
 
     done: int
     total: int | None
+    waits_until: datetime | None
 
 
 class ImportPlan(BaseModel):
     """The plan: what applying would do, in rows. `fields` counts the fields that change, `reasons` why rows
     are refused, `notes` what was left out of rows that are not; `by_district` has the outcomes per district.
+    `welcomed` are the new members who would get a welcome, and `welcoming_seconds` is how long applying takes
+    because of them, if no other import welcomes anybody meanwhile.
     """
 
     new: int
@@ -108,6 +118,8 @@ class ImportPlan(BaseModel):
     reasons: dict[str, int]
     notes: dict[str, int]
     by_district: dict[str, dict[str, int]]
+    welcomed: int
+    welcoming_seconds: int
 
 
 class ImportApplied(BaseModel):
@@ -190,21 +202,27 @@ def import_view(found: Import) -> dict[str, Any]:
         "consents": [":".join(each) for each in terms["consents"]],
         "notice": terms["notice"] or None,
         "evidence": terms["evidence"] or None,
-        "progress": {"done": job.done if job else 0, "total": job.total if job else None},
-        "plan": _plan(document),
+        "progress": {
+            "done": job.done if job else 0,
+            "total": job.total if job else None,
+            "waits_until": job.rests_until if job else None,
+        },
+        "plan": _plan(document, found.announcing),
         "applied": {word: document.get("applied", {}).get(word, 0) for word in ImportApplied.model_fields},
         "plan_job": found.id,
         "apply_job": document["apply_job"],
     }
 
 
-def _plan(document: Mapping[str, Any]) -> dict[str, Any]:
+def _plan(document: Mapping[str, Any], announcing: timedelta) -> dict[str, Any]:
     return {
         **{word: document["counts"].get(word, 0) for word in OUTCOMES},
         "fields": document.get("fields_changed", {}),
         "reasons": document.get("refused", {}),
         "notes": document.get("notes", {}),
         "by_district": document.get("districts", {}),
+        "welcomed": document.get("welcomed", 0),
+        "welcoming_seconds": round(announcing.total_seconds()),
     }
 
 

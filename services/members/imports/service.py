@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
 from services.members.core.core import Core
 from services.members.core.errors import unknown_notice
 from services.members.imports import apply_job, plan_job
+from services.members.imports.announcing import Announcing
 from services.members.imports.columns import columns
 from services.members.imports.domain import PlannedRow, Terms
 from services.members.imports.errors import not_planned, refused_file
@@ -37,11 +39,13 @@ from services.shared.messaging import UnitOfWork
 
 @dataclass(frozen=True, slots=True)
 class Import:
-    """An import with its jobs; a job is None when it was not asked for, or is gone after its retention."""
+    """An import with its jobs; a job is None when it was not asked for, or is gone after its retention.
+    `announcing` is the time that the welcomes of its plan take."""
 
     document: Document
     plan: Job | None
     apply: Job | None
+    announcing: timedelta = timedelta()
 
     @property
     def id(self) -> str:
@@ -59,7 +63,9 @@ class Import:
 
 
 class Imports:
-    def __init__(self, core: Core, store: ImportStore, pages: Pages, made: MadeIds) -> None:
+    def __init__(
+        self, core: Core, store: ImportStore, pages: Pages, announcing: Announcing, made: MadeIds
+    ) -> None:
         self._made = made
         self._outbox = core.runtime.outbox
         self._clock = core.runtime.server_clock
@@ -70,6 +76,7 @@ class Imports:
         self._reader = core.reader
         self._store = store
         self._pages = pages
+        self._announcing = announcing
 
     async def add(
         self,
@@ -89,13 +96,7 @@ class Imports:
         caller's; `TooManyError` for one who was told of too many taken phones; `KeyReusedError`; whatever
         `content` raises when it is cut off, after which there is no import.
         """
-        if caller.unit is None:
-            raise NotFoundError
-        self._taken_phones.check_may_ask(caller)
-        if terms.unit is not None:
-            caller.check_access(terms.unit)
-        if terms.consents and not await self._notices.find(terms.notice, terms.notice_language):
-            raise unknown_notice("query")
+        await self._check(caller, terms)
         sample, rest = await _peek(content)
         try:
             form, fields = await asyncio.to_thread(_examine, sample, kind, mapping)
@@ -116,8 +117,23 @@ class Imports:
             "counts": {},
             "apply_job": None,
         }
+        return await self._begin(caller, document, request() if request else None)
 
-        sent = request() if request else None
+    async def _check(self, caller: Identity, terms: Terms) -> None:
+        if caller.unit is None:
+            raise NotFoundError
+        self._taken_phones.check_may_ask(caller)
+        if terms.unit is not None:
+            caller.check_access(terms.unit)
+        if terms.consents and not await self._notices.find(terms.notice, terms.notice_language):
+            raise unknown_notice("query")
+
+    async def _begin(self, caller: Identity, document: Document, sent: IdempotentRequest | None) -> Import:
+        """Add the import and the job that plans it; or answer the import that the same request made before.
+
+        Raises: `KeyReusedError`.
+        """
+        import_id = document["_id"]
 
         async def add(work: UnitOfWork) -> Job | None:
             if not await self._made.remember(sent, import_id, work.session):
@@ -216,6 +232,7 @@ class Imports:
             document,
             await self._jobs.get(document["_id"]),
             await self._jobs.get(apply) if apply else None,
+            self._announcing.takes(document),
         )
 
 

@@ -6,13 +6,14 @@ file without a header has a person in its first line.
 `import_pages`: the rows of one slice of a file, as two sealed fields: `plan` (rows to apply, deleted once
 applied) and `refused` (rows to mend), and `aside` (rows whose member changed between plan and application).
 `import_seen`: the phones (as fingerprints) and members that a file has named so far.
+`import_welcomes`: one document, `until`: before that time no import welcomes anybody else.
 Pages and what was seen are deleted after `RETENTION`.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from pymongo import IndexModel, UpdateOne
@@ -26,6 +27,7 @@ from services.shared.errors import TransientError
 RETENTION: Final = timedelta(days=7)
 """How long a plan can be applied, and refused rows be fetched."""
 _NUMBER: Final = 8
+_BUDGET: Final = "welcomes"
 
 
 class ImportStore:
@@ -33,6 +35,7 @@ class ImportStore:
         self._imports: Collection = database["imports"]
         self._pages: Collection = database["import_pages"]
         self._seen: Collection = database["import_seen"]
+        self._welcomes: Collection = database["import_welcomes"]
         self._members: Collection = database["members"]
 
     async def add(self, document: Document, session: Session) -> None:
@@ -106,6 +109,23 @@ class ImportStore:
         if rows:
             await self._seen.insert_many(rows, session=session)
 
+    async def welcoming_from(self) -> datetime | None:
+        """From when on the budget allows the next welcomes; None before the first."""
+        row = await self._welcomes.find_one({"_id": _BUDGET})
+        return row["until"] if row else None
+
+    async def welcome(self, now: datetime, share: timedelta, session: Session) -> None:
+        """Use up the budget for the time `share`.
+
+        Raises: `TransientError` when it is used up already.
+        """
+        change = {"$set": {"until": now + share}}
+        before = await self._welcomes.find_one_and_update(
+            {"_id": _BUDGET}, change, upsert=True, session=session
+        )
+        if before and before["until"] > now:
+            raise TransientError("another import has used up the budget of welcomes")
+
     async def members(self, ids: Iterable[str]) -> dict[str, Record]:
         rows = self._members.find({"_id": {"$in": list(ids)}})
         return {row["_id"]: record_of(row) async for row in rows}
@@ -170,4 +190,11 @@ async def _create(database: Database) -> None:
     await database["members"].create_indexes([left])
 
 
-MIGRATIONS: Final = (Migration("imports-0001", "imports, their pages, phones of those who left", _create),)
+async def _create_budget(database: Database) -> None:
+    await create(database, "import_welcomes")
+
+
+MIGRATIONS: Final = (
+    Migration("imports-0001", "imports, their pages, phones of those who left", _create),
+    Migration("imports-0002", "import_welcomes", _create_budget),
+)

@@ -5,20 +5,17 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
-from services.members.core.schemas import Label, LongText, RequestBody
+from services.members.core.schemas import Label, LongText, Moment, RequestBody
 from services.members.incidents.domain import Duty, Incident, Words
 from services.members.incidents.notices import Draft
 from services.members.incidents.service import Shown
-from services.shared.clock import to_milliseconds
-from services.shared.contracts.vocabulary import EARLIEST, UnitCode
+from services.shared.contracts.vocabulary import UnitCode
 from services.shared.database import as_dict
 from services.shared.http.body import ABSENT
-from services.shared.http.values import Timestamp
 from services.shared.text import refuse
 
-Moment = Annotated[Timestamp, Field(ge=EARLIEST), AfterValidator(to_milliseconds)]
 _words: Final = as_dict(Words)
 _draft: Final = as_dict(Draft)
 

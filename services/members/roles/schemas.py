@@ -5,19 +5,14 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import BaseModel, Field
 
-from services.members.core.schemas import RequestBody
+from services.members.core.schemas import Moment, RequestBody
 from services.members.core.terms import RoleRecord, Term
 from services.members.roles.service import Officer
-from services.shared.clock import to_milliseconds
-from services.shared.contracts.vocabulary import EARLIEST
 from services.shared.database import as_dict
-from services.shared.http.values import Timestamp
 
 _record = as_dict(RoleRecord)
-
-Moment = Annotated[Timestamp, Field(ge=EARLIEST), AfterValidator(to_milliseconds)]
 
 
 class TermIn(RequestBody):

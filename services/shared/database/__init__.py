@@ -7,14 +7,12 @@ from services.shared.database.leases import Lease
 from services.shared.database.metrics import MongoMetrics
 from services.shared.database.migrations import Migration, check_ids, create, migrate
 from services.shared.database.mongo import (
-    Bucket,
     Client,
     Collection,
     Database,
     Document,
     Session,
     blocking,
-    bucket,
     commits_within,
     connect,
     database,
@@ -25,7 +23,6 @@ from services.shared.database.mongo import (
 from services.shared.database.server_clock import ServerClock
 
 __all__ = [
-    "Bucket",
     "Client",
     "Codec",
     "Collection",
@@ -38,7 +35,6 @@ __all__ = [
     "Session",
     "as_dict",
     "blocking",
-    "bucket",
     "check_ids",
     "commits_within",
     "connect",

@@ -15,7 +15,6 @@ from motor.motor_asyncio import (
     AsyncIOMotorClientSession,
     AsyncIOMotorCollection,
     AsyncIOMotorDatabase,
-    AsyncIOMotorGridFSBucket,
 )
 from pymongo import MongoClient
 from pymongo.errors import InvalidOperation, OperationFailure, PyMongoError
@@ -28,7 +27,6 @@ Client: TypeAlias = "AsyncIOMotorClient[Document]"
 Database: TypeAlias = "AsyncIOMotorDatabase[Document]"
 Collection: TypeAlias = "AsyncIOMotorCollection[Document]"
 Session: TypeAlias = AsyncIOMotorClientSession
-Bucket: TypeAlias = AsyncIOMotorGridFSBucket
 T = TypeVar("T")
 
 TRANSACTION_SECONDS = 8.0
@@ -66,11 +64,6 @@ def blocking(client: Client) -> MongoClient[Document]:
     thread."""
     inside: MongoClient[Document] = client.delegate
     return inside
-
-
-def bucket(database: Database, name: str) -> Bucket:
-    """Files of any size, kept in chunks in the collections `<name>.files` and `<name>.chunks` (GridFS)."""
-    return AsyncIOMotorGridFSBucket(database, bucket_name=name)
 
 
 def in_snapshot(collection: Collection) -> Collection:

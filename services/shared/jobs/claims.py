@@ -28,7 +28,7 @@ UNCLAIMED: Document = {"$expr": {"$lt": [{"$ifNull": ["$lease.expires_at", EPOCH
 """Matches a job that nobody has claimed, or whose claim has run out."""
 STEPPED = (
     *("state", "cursor", "progress", "counts", "steps", "attempts", "result"),
-    *("updated_at", "progressed_at", "finished_at"),
+    *("updated_at", "progressed_at", "finished_at", "due_at", "next_at"),
 )
 """Fields that a step may change, beside the lease."""
 CANDIDATES = 16
@@ -105,12 +105,13 @@ class Claims:
         return bool(result.matched_count)
 
     async def advance(self, claim: Claim, by: Advance, session: Session) -> Job:
-        """Write what a step reached, in the step's own transaction and last of all, and renew the lease.
+        """Write what a step reached, in the step's own transaction and last of all, and renew the lease, or
+        end it with a job that has ended or rests.
 
         Raises: `ClaimLostError`, which must abort the transaction.
         """
         job = advanced(claim.job, by, self._clock.now())
-        lease: Document = {"lease": None} if by.finished else {"lease.expires_at": self._until}
+        lease: Document = {"lease.expires_at": self._until} if job.state == "running" else {"lease": None}
         # The count of steps, too: a commit whose reply was lost has made this step already.
         here = claim.held() | {"steps": claim.job.steps}
         result = await self._jobs.update_one(here, [{"$set": _literally(job) | lease}], session=session)

@@ -1,5 +1,7 @@
 """Inputs too big for a job's document, such as a CSV of a million rows: one file per job, under the job's id,
-in GridFS.
+as GridFS keeps them (the GridFS specification of MongoDB: collections `.files` and `.chunks`).
+
+They are written here chunk by chunk, because the driver's own upload holds up to 48 MB of a file in memory.
 
 An input that holds personal data is sealed with the service's vault, piece by piece, so that any part of it
 can be read without the rest.
@@ -12,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import suppress
 from datetime import timedelta
 from typing import Final
 
@@ -20,7 +21,7 @@ from gridfs.errors import NoFile
 from pymongo import IndexModel
 
 from services.shared.clock import Clock
-from services.shared.database import Bucket, Collection, Database, bucket, create
+from services.shared.database import Collection, Database, create
 from services.shared.encryption import OVERHEAD, Vault
 from services.shared.jobs.job import ENDED
 from services.shared.loops import Pace, Turn, poll_loop
@@ -32,43 +33,44 @@ SWEEP_SECONDS = 600.0
 PIECE_BYTES: Final = 64 * 1024
 """Length of the pieces that a sealed input is sealed in."""
 _SEALED_BYTES: Final = PIECE_BYTES + OVERHEAD
+_CHUNK_BYTES: Final = 255 * 1024
 
 
 class Inputs:
     """The files of one database's jobs."""
 
     def __init__(self, database: Database, clock: Clock) -> None:
-        self._database = database
         self._files: Collection = database[f"{BUCKET}.files"]
         self._chunks: Collection = database[f"{BUCKET}.chunks"]
         self._jobs: Collection = database["jobs"]
         self._clock = clock
 
-    @property
-    def _bucket(self) -> Bucket:
-        """Made for each use: motor ties a bucket to the event loop, and there is none when a service is
-        composed."""
-        return bucket(self._database, BUCKET)
-
     async def store(self, job_id: str, content: AsyncIterator[bytes], vault: Vault | None = None) -> int:
-        """Keep the whole of `content` as the input of a job that is added next; answers its length in bytes.
-        With `vault` it is sealed, and only read with that vault.
+        """Keep the whole of `content` as the input of a job that is added next and has none; answers its
+        length in bytes. With `vault` it is sealed, and only read with that vault.
 
-        Raises: whatever `content` raises, after which nothing is kept; `FileExists` when the job has an input
-        already.
+        Raises: whatever `content` raises, after which nothing is kept.
         """
-        file = self._bucket.open_upload_stream_with_id(job_id, job_id)
-        length = 0
-        try:
-            n = 0
-            async for piece in content if vault is None else _in_pieces(content):
-                await file.write(piece if vault is None else await vault.seal_bytes(f"{job_id}/{n}", piece))
+        length = stored = n = 0
+
+        async def kept() -> AsyncIterator[bytes]:
+            nonlocal length
+            piece_number = 0
+            async for piece in content if vault is None else _in_pieces(content, PIECE_BYTES):
                 length += len(piece)
+                yield piece if vault is None else await vault.seal_bytes(f"{job_id}/{piece_number}", piece)
+                piece_number += 1
+
+        try:
+            async for chunk in _in_pieces(kept(), _CHUNK_BYTES):
+                await self._chunks.insert_one({"files_id": job_id, "n": n, "data": chunk})
+                stored += len(chunk)
                 n += 1
+            file = {"_id": job_id, "filename": job_id, "length": stored, "chunkSize": _CHUNK_BYTES}
+            await self._files.insert_one({**file, "uploadDate": self._clock.now()})
         except BaseException:
-            await file.abort()
+            await self.delete(job_id)
             raise
-        await file.close()
         return length
 
     async def read(self, job_id: str, offset: int, size: int, vault: Vault | None = None) -> bytes:
@@ -99,8 +101,8 @@ class Inputs:
 
     async def delete(self, job_id: str) -> None:
         """Delete the job's input, if it has one."""
-        with suppress(NoFile):
-            await self._bucket.delete(job_id)
+        await self._files.delete_one({"_id": job_id})
+        await self._chunks.delete_many({"files_id": job_id})
 
     async def run(self, stop: asyncio.Event) -> None:
         """Sweep every ten minutes until `stop`."""
@@ -119,8 +121,7 @@ class Inputs:
         states = {row["_id"]: row["state"] async for row in found}
         swept = [i for i in ids if states.get(i) in ENDED or (i not in states and await self._is_old(i))]
         for job_id in swept:
-            await self._files.delete_one({"_id": job_id})
-            await self._chunks.delete_many({"files_id": job_id})
+            await self.delete(job_id)
         return len(swept)
 
     async def _is_old(self, job_id: str) -> bool:
@@ -131,14 +132,14 @@ class Inputs:
         return bool(begun < self._clock.now() - ORPHANED_AFTER)
 
 
-async def _in_pieces(content: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """The same bytes in pieces of `PIECE_BYTES`; only the last may be shorter."""
+async def _in_pieces(content: AsyncIterator[bytes], size: int) -> AsyncIterator[bytes]:
+    """The same bytes in pieces of that size; only the last may be shorter."""
     kept = bytearray()
     async for part in content:
         kept += part
-        whole = len(kept) - len(kept) % PIECE_BYTES
-        for at in range(0, whole, PIECE_BYTES):
-            yield bytes(kept[at : at + PIECE_BYTES])
+        whole = len(kept) - len(kept) % size
+        for at in range(0, whole, size):
+            yield bytes(kept[at : at + size])
         del kept[:whole]
     if kept:
         yield bytes(kept)

@@ -65,6 +65,11 @@ class Job:
         """Events that a step stages belong to the request that asked for the job."""
         return Origin(self.correlation_id, self.traceparent)
 
+    @property
+    def rests_until(self) -> datetime | None:
+        """The time before which no worker takes it; None for one that is worked at or may be."""
+        return self.due_at if self.state == "waiting" and self.due_at > self.updated_at else None
+
 
 @dataclass(frozen=True, slots=True)
 class Advance:
@@ -72,7 +77,8 @@ class Advance:
 
     `cursor` replaces the job's cursor. `done` and `counts` (`{"created": 3, "refused": 1}`) are added to the
     job's. `total` replaces the job's total unless it is None. `result` is kept when `finished`; the API
-    shows it, so it holds JSON values only and nothing personal.
+    shows it, so it holds JSON values only and nothing personal. Until `rest_until` no worker takes the next
+    step.
     """
 
     cursor: Any = None
@@ -81,6 +87,7 @@ class Advance:
     counts: Mapping[str, int] = field(default_factory=dict)
     finished: bool = False
     result: Any = None
+    rest_until: datetime | None = None
 
 
 Effect: TypeAlias = Callable[[UnitOfWork], Awaitable[Advance]]
@@ -104,8 +111,11 @@ class JobKind:
 
 def advanced(job: Job, by: Advance, now: datetime) -> Job:
     """The job after a committed step."""
+    goes_on: State = "waiting" if by.rest_until else "running"
     return replace(
         job,
+        due_at=by.rest_until or job.due_at,
+        next_at=by.rest_until or job.next_at,
         cursor=by.cursor,
         done=job.done + by.done,
         total=job.total if by.total is None else by.total,
@@ -114,7 +124,7 @@ def advanced(job: Job, by: Advance, now: datetime) -> Job:
         },
         steps=job.steps + 1,
         attempts=0,
-        state="succeeded" if by.finished else "running",
+        state="succeeded" if by.finished else goes_on,
         result=by.result if by.finished else None,
         updated_at=now,
         progressed_at=now,

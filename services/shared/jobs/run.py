@@ -31,7 +31,7 @@ MAX_OUTBOX_ROWS = 5000
 """Events waiting to be published, above which no step begins."""
 OUTBOX_SECONDS = 0.5
 
-Ending: TypeAlias = Literal["ended", "turn_over", "failing", "stopped"]
+Ending: TypeAlias = Literal["ended", "resting", "turn_over", "failing", "stopped"]
 
 
 class Run:
@@ -99,9 +99,8 @@ class Run:
                 await wait_first(stop, self._lost, timeout=backoff_seconds(failures.total()))
             else:
                 failures.clear()
-                if job.state in ENDED:
-                    log.info("job.succeeded", steps=job.steps)
-                    return "ended"
+                if job.state != "running":
+                    return _left(job)
         return "stopped"
 
     async def _congested(self) -> bool:
@@ -134,3 +133,10 @@ class Run:
 
     def _count(self, outcome: str) -> None:
         self._metrics.steps.labels(self._kind.name, outcome).inc()
+
+
+def _left(job: Job) -> Ending:
+    if job.state not in ENDED:
+        return "resting"
+    log.info("job.succeeded", steps=job.steps)
+    return "ended"

@@ -7,13 +7,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 
 import pytest
+from motor.motor_asyncio import AsyncIOMotorGridFSBucket
 from pymongo.errors import EncryptionError, WriteError
 
 from services.shared.encryption import OVERHEAD, Vault, create_key_collection
 from services.shared.identity import Identity
 from services.shared.jobs import Job, JobEndedError
 from services.shared.jobs.claims import UNCLAIMED, Claims
-from services.shared.jobs.inputs import PIECE_BYTES
+from services.shared.jobs.inputs import BUCKET, PIECE_BYTES
 from services.shared.messaging import UnitOfWork
 from tests.integration.jobs.conftest import ANYBODY, Desk
 
@@ -165,6 +166,19 @@ async def test_a_sealed_input_is_read_from_any_offset_and_lies_nowhere_in_the_cl
     with pytest.raises(EncryptionError):
         await inputs.read("import-1", 0, 10, vault)
     await vault.close()
+
+
+async def test_inputs_are_gridfs_files_as_the_driver_keeps_them(desk: Desk) -> None:
+    """So that a process of the previous release, which left them to the driver, reads ours, and we its."""
+    inputs, driver = desk.jobs.inputs, AsyncIOMotorGridFSBucket(desk.db, bucket_name=BUCKET)
+    content = secrets.token_bytes(700_000)
+    await inputs.store("ours", pieces(content, 100_001))
+    assert await (await driver.open_download_stream("ours")).read() == content
+    await driver.upload_from_stream_with_id("theirs", "theirs", content)
+    assert await inputs.read("theirs", 300_001, 100_000) == content[300_001:400_001]
+    for job_id in ("ours", "theirs"):
+        await inputs.delete(job_id)
+    assert await kept(desk) == set()
 
 
 async def test_an_upload_that_fails_leaves_nothing(desk: Desk) -> None:

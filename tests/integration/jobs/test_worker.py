@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from pymongo.errors import ConnectionFailure
 
+from services.shared.clock import to_milliseconds
 from services.shared.errors import PermanentError, TransientError
 from services.shared.jobs import Advance, Effect, Job, JobKind, run, worker
 from services.shared.jobs.claims import UNCLAIMED, ClaimLostError, Claims
@@ -328,6 +329,32 @@ async def test_a_job_waits_until_it_is_due_and_the_oldest_is_first(desk: Desk) -
     done = await desk.until(later.id, "succeeded")
     assert done.finished_at
     assert done.finished_at >= later.due_at
+
+
+async def test_a_job_that_rests_leaves_its_worker_to_others_and_counts_as_no_stalled_one(desk: Desk) -> None:
+    until = desk.clock.now() + timedelta(seconds=1.5)
+
+    async def step(job: Job) -> Effect:
+        async def effect(_: UnitOfWork) -> Advance:
+            if job.steps == 0:
+                return Advance("on", 1, rest_until=until)
+            return Advance(finished=True, result=job.cursor)
+
+        return effect
+
+    resting = await desk.add(kind="resting")
+    desk.start(desk.worker(desk.counting(), JobKind("resting", step), concurrency=1))
+    other = await desk.add()
+    assert (await desk.until(other.id, "succeeded")).finished_at
+    now = await desk.job(resting.id)
+    assert (now.state, now.steps, now.rests_until) == ("waiting", 1, to_milliseconds(until))
+    await desk.gauges.count()
+    labels = {"kind": "other"}
+    assert desk.registry.get_sample_value("sangathan_jobs_unprogressed_seconds", labels) == 0
+    done = await desk.until(resting.id, "succeeded")
+    assert done.result == "on"
+    assert done.finished_at
+    assert done.finished_at >= until
 
 
 async def test_no_step_begins_while_the_outbox_is_full(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

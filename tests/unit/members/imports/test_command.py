@@ -24,6 +24,8 @@ PLAN = {
     "reasons": {"spreadsheet_number": 1},
     "notes": {},
     "by_district": {"BR-SARAN": {"new": 2, "changed": 1}, "none": {"refused": 1}},
+    "welcomed": 2,
+    "welcoming_seconds": 5400,
 }
 
 
