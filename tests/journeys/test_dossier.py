@@ -103,6 +103,20 @@ async def test_a_dossier_has_what_the_four_services_hold_or_there_is_none(stack:
             other = await client.get(path, headers={"authorization": f"Bearer {token}"})
             assert other.status_code == 404, "outside the caller's units, or nobody"
 
+        async with Api(stack.urls, stack.token, connections=2) as api:
+            person = {"name": "Asha D", "phone": "+919876500772", "unit": UNIT}
+            other = (await api.send("POST", "members", "/v1/members", json=person)).json()["id"]
+            await api.send("POST", "members", f"/v1/members/{id_}/merge", json={"other": other})
+
+        async def merged_everywhere() -> bool:
+            [merged] = (await dossier())["merged"]
+            assert (merged["profile"]["id"], merged["profile"]["phone"]) == (other, person["phone"])
+            return bool((merged["analytics"]["member"] or {}).get("left"))
+
+        await until(merged_everywhere)
+        assert (await client.get(url.replace(id_, other))).json()["profile"]["id"] == id_
+        assert person["phone"] in (await client.get(url, headers={"accept": "text/html"})).text
+
         await stack.processes["analytics"].stop()
         try:
             answer = await client.get(url)

@@ -94,7 +94,7 @@ class MemberStore:
             asked = {into for into in found.values() if into not in found} - asked
         return {id_: _root(id_, found) for id_ in found}
 
-    async def person(self, member_id: str, session: Session) -> list[Record]:
+    async def person(self, member_id: str, session: Session | None = None) -> list[Record]:
         """All records of the member's person: first of the one who stands for them, then of those who were
         merged into that one."""
         found = root = await self.find(member_id, session)
