@@ -83,6 +83,7 @@ async def test_a_dossier_has_what_the_four_services_hold_or_there_is_none(stack:
             "platforms": ["x"],
             "joined": True,
             "left": False,
+            "merged": False,
         }
         ways = {(each["subject"], each["via"]) for each in found["reads"]}
         assert ("clerk", "dossier") in ways, "this very read"
@@ -111,7 +112,7 @@ async def test_a_dossier_has_what_the_four_services_hold_or_there_is_none(stack:
         async def merged_everywhere() -> bool:
             [merged] = (await dossier())["merged"]
             assert (merged["profile"]["id"], merged["profile"]["phone"]) == (other, person["phone"])
-            return bool((merged["analytics"]["member"] or {}).get("left"))
+            return bool((merged["analytics"]["member"] or {}).get("merged"))
 
         await until(merged_everywhere)
         assert (await client.get(url.replace(id_, other))).json()["profile"]["id"] == id_

@@ -107,7 +107,7 @@ class MemberRebuild:
             {
                 e.subject: e.data.roles if isinstance(e.data, MemberRolesChanged) else ()
                 for e in changed
-                if isinstance(e.data, MemberRolesChanged | MemberMerged)
+                if isinstance(e.data, MemberRolesChanged) or _left(e.data)
             },
             work.session,
         )
@@ -216,7 +216,7 @@ def _changes(event: Envelope[MemberEvent]) -> Document:
     elif isinstance(data, MemberUnmerged):
         changes |= {"status": data.status, "merged_into": None, "announced": False}
     elif _left(data):
-        changes["status"] = Status.LEFT.value
+        changes |= {"status": Status.LEFT.value, "roles": []}
     return changes
 
 

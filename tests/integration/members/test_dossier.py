@@ -46,7 +46,7 @@ async def a_person_of_three_records(service: Service) -> list[str]:
     """The one who stands for all, one merged into that, one merged into the second, in other units."""
     one, two, three = [
         await service.register(name=f"Asha {name}", unit=unit, consents=agreed("sms"))
-        for name, unit in (("One", UNIT), ("Two", ELSEWHERE), ("Three", UNIT))
+        for name, unit in (("One", UNIT), ("Two", ELSEWHERE), ("Three", "BR-PATNA"))
     ]
     await service.http.put(f"/v1/members/{two['id']}/roles/youth?unit={UNIT}", json={})
     for survivor, other in ((two, three), (one, two)):
