@@ -1,5 +1,5 @@
-"""The queries of retention, and the migrations of erasures, whose queries are core: a restore applies erasures
-too.
+"""The queries of retention, and the migrations of erasures, whose queries are core: a restore applies
+erasures too.
 
 `members` has `former_phone` in place of `phone_index` for a member who was merged and whose contact was
 destroyed: its fingerprint, by which an import of an old list finds that the person is a member.
@@ -53,8 +53,8 @@ class RetentionStore(MemberStore):
         return dropped
 
     async def drop_merged(self, emptied: Sequence[tuple[str, Ciphertext]], before: datetime) -> int:
-        """Put an empty contact in the place of each; how many. The fingerprint stays as `former_phone`, unless
-        the person's own contact is gone."""
+        """Put an empty contact in the place of each; how many. The fingerprint stays as `former_phone`, but
+        not that of a person whose own contact is gone."""
         survivors = await self.survivors([member_id for member_id, _ in emptied])
         query = {"_id": {"$in": list(survivors.values())}, "status": Status.LEFT.value, "phone_index": ""}
         gone = {row["_id"] async for row in self._members.find(query, {"_id": 1})}

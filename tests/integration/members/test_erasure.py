@@ -336,7 +336,7 @@ async def test_contacts_of_those_who_left_go(settings: MembersSettings, keys: Ke
 async def test_contacts_of_merged_records_go_once_the_merge_is_for_good(
     settings: MembersSettings, keys: Keys
 ) -> None:
-    """Their fingerprints stay as long as the person has a contact, so that an old list makes no new member."""
+    """Their fingerprints stay as long as the person has a contact: an old list makes no new member."""
     async with erasing(settings, keys) as service, retaining(service, settings) as retention:
         one, two, three, fresh = [await service.register(name=f"{NAME} {n}") for n in "abcd"]
         merges = {}
@@ -365,9 +365,7 @@ async def test_contacts_of_merged_records_go_once_the_merge_is_for_good(
         await age(service, 366, one["id"])
         assert await retention.turn() is Turn.SOME
         await age(service, 2, fresh["id"])
-        assert await retention.turn() is Turn.SOME, (
-            "its merge was undoable when the person's own contact went"
-        )
+        assert await retention.turn() is Turn.SOME, "undoable when the person's own contact went"
         assert await retention.turn() is Turn.NOTHING
         for member in (one, two, three, fresh):
             row = await service.stored(member["id"])
