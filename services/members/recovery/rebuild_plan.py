@@ -8,7 +8,7 @@ told that the member left, which frees the seat. The person can join again.
 
 A member who was parted from another after the dump is active again, unless another active member has the
 phone: in the dump it is still theirs, who has left since, or has another phone, which the log does not know.
-That is decided at the end of the log. Whoever cannot be active is announced as left, and counted in the report.
+That is decided at the end of the log. Whoever cannot be active is announced as left, and counted.
 
 A member who was erased after the dump is erased again, before anything else is done with them: nobody comes
 back from a dump.

@@ -200,6 +200,9 @@ async def test_who_was_parted_and_whose_phone_is_taken_in_the_dump_is_aside_and_
         change = {"phone": "+919812312312"}
         path = f"/v1/members/{holders[0]}"
         assert (await service.http.patch(path, json=change, headers={"if-match": '"1"'})).is_success
+        # So many changes that the log tells of the leaving only after the other one was parted.
+        for unit in ("BR-GAYA", UNIT, "BR-PATNA"):
+            await move(service, holders[1], unit)
         assert (await service.http.delete(f"/v1/members/{holders[1]}")).is_success
         assert (await post(f"/v1/merges/{merge.json()['id']}/undo")).is_success
         assert (await service.http.delete(f"/v1/members/{holders[2]}")).is_success
