@@ -35,7 +35,7 @@ BLOWS: Final = (
     ("analytics", "requested", 70),
     ("members", "erased", 30),
 )
-"""Who is killed, once so many erasures have come so far."""
+"""The service that is killed, once so many erasures have come so far."""
 REACHED: Final[dict[str, dict[str, Any]]] = {
     "requested": {},
     "acknowledged": {"$or": [{name: {"$ne": None}} for name in ("groups", "notifications", "analytics")]},

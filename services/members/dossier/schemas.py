@@ -104,8 +104,8 @@ class ReadOfMember(BaseModel):
 
 
 class RecordShown(BaseModel):
-    """What is held under one member's id. What the other services hold is as
-    `GET /v1/members/{id}/holdings` of each describes it."""
+    """All that is held under one member's id. The parts of the other services are as
+    `GET /v1/members/{id}/holdings` of each describes them."""
 
     profile: MemberShown
     consents: list[ConsentChange]

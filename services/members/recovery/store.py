@@ -79,7 +79,7 @@ class RecoveryStore:
         return {row["_id"]: (row["unit"], row["version"]) async for row in rows}
 
     async def decide(self, ids: Iterable[str], taken: Many[str], session: Session) -> None:
-        """Who is not among the `taken` is active again; the others have the version of their leaving."""
+        """Make these members active again, but for the `taken`, who have the version of their leaving."""
         active: Document = {"$set": {"status": Status.ACTIVE.value}, "$unset": {"phone_taken": ""}}
         left: Document = {"$set": {"phone_taken": True, "roles": []}, "$inc": {"version": 1}}
         if writes := [UpdateOne({"_id": id_}, left if id_ in taken else active) for id_ in ids]:

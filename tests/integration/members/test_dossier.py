@@ -1,4 +1,4 @@
-"""What members itself puts into a dossier; the journey of dossiers has the other services too."""
+"""The part of a dossier that members itself holds; the journey of dossiers has the other services too."""
 
 from __future__ import annotations
 

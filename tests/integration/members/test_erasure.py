@@ -314,7 +314,7 @@ async def age(service: Service, days: int, *member_ids: str) -> None:
 
 
 async def phone(service: Service, member_id: str) -> str | None:
-    """What a caller is shown of it."""
+    """As a caller is shown it."""
     shown: Document = (await ok(service, "GET", f"/v1/members/{member_id}")).json()
     return shown.get("phone")
 

@@ -54,7 +54,7 @@ def reason(answer: httpx2.Response) -> tuple[int, str]:
 
 
 async def everything(service: Service) -> dict[str, list[Any]]:
-    """What an undone merge would change."""
+    """All that undoing a merge changes."""
     names = ("members", "merges", "merge_traces", "role_terms", "role_history", "consent_ledger")
     return {name: await service.db[name].find({}).sort("_id", 1).to_list(None) for name in names}
 

@@ -195,7 +195,7 @@ async def test_an_ended_role_can_be_given_again_before_anybody_looked(service: S
 
 
 async def test_roles_end_with_the_member(service: Service) -> None:
-    """Those in effect and those for later; and taking one afterwards publishes nothing."""
+    """Both roles in effect and roles for later; and taking one afterwards publishes nothing."""
     member = (await service.register())["id"]
     await put(service, member)
     await put(service, member, "youth", **{"from": after(3600), "until": after(7200)})
