@@ -24,7 +24,7 @@ _NAMED_FOR: Final = timedelta(days=8)
 
 @dataclass(frozen=True, slots=True)
 class HeldRecord:
-    """All that is held about one record of a person. `others` is what the other three services say, by name."""
+    """All that is held about one record of a person. `others` is what the other services say, by name."""
 
     member: Member
     contact: Contact
