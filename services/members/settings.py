@@ -40,7 +40,8 @@ class MembersSettings(ServiceSettings):
     first anniversary of the request, as rule 8(3) of the Digital Personal Data Protection Rules 2025 asks,
     which apply from May 2027). An erasure keeps the rule under which it was requested."""
     erasure_again_seconds: Period = 3600.0
-    """Seconds after which a request to erase is published again, while a service has not acknowledged it."""
+    """Seconds after which a request to erase is published again, while a service has not acknowledged it; the
+    pause doubles each time, up to a day."""
     erasure_late_seconds: Period = 86_400.0
     """Seconds after which an erasure that a service has not acknowledged is overdue, which an alert tells."""
     left_contacts_days: AtLeastOne = 365

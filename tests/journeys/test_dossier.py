@@ -9,6 +9,7 @@ import httpx2
 import pytest
 
 from infra.local.demo.api import Api
+from infra.local.keys import ADMIN_SCOPES
 from infra.local.stack import LocalStack
 from services.shared.ids import new_id
 from tests.journeys.test_poison_and_stop import load_tree
@@ -83,6 +84,7 @@ async def test_a_dossier_has_what_the_four_services_hold_or_there_is_none(stack:
             "platforms": ["x"],
             "joined": True,
             "left": False,
+            "merged": False,
         }
         ways = {(each["subject"], each["via"]) for each in found["reads"]}
         assert ("clerk", "dossier") in ways, "this very read"
@@ -118,3 +120,28 @@ async def test_a_dossier_has_what_the_four_services_hold_or_there_is_none(stack:
             headers={"authorization": f"Bearer {stack.mint('members:write', UNIT)}"},
         )
         assert (await dossier())["profile"]["status"] == "left"
+
+
+@pytest.mark.timeout(120)
+async def test_a_dossier_has_what_all_hold_about_a_record_that_was_merged(stack: LocalStack) -> None:
+    async with Api(stack.urls, stack.mint(f"{ADMIN_SCOPES} dossiers:read"), connections=2) as api:
+        phones = ["+919876500772", "+919876500773"]
+        ids = []
+        for phone in phones:
+            person = {"name": "Asha Devi", "phone": phone, "unit": UNIT}
+            answer = await api.send("POST", "members", "/v1/members", json=person)
+            ids.append(answer.json()["id"])
+        one, other = ids
+        await api.send("POST", "members", f"/v1/members/{one}/merge", json={"other": other})
+        path = f"/v1/members/{other}/dossier"
+
+        async def merged_everywhere() -> bool:
+            found = await api.get("members", path)
+            [merged] = found["merged"]
+            assert [each["profile"]["id"] for each in (found, merged)] == ids
+            assert [each["profile"]["phone"] for each in (found, merged)] == phones
+            return bool((merged["analytics"]["member"] or {}).get("merged"))
+
+        await until(merged_everywhere)
+        page = await api.send("GET", "members", path, headers={"accept": "text/html"})
+        assert all(text in page.text for text in (*ids, *phones))

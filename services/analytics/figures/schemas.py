@@ -135,6 +135,7 @@ class MemberHeld(BaseModel):
     platforms: list[str] | None = None
     joined: bool = False
     left: bool = False
+    merged: bool = False
 
 
 class PlacementHeld(BaseModel):

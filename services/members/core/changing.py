@@ -100,14 +100,14 @@ def move(member: Member, unit: str, now: datetime) -> Step[Member]:
 
 
 def leave(member: Member, now: datetime) -> Step[Member]:
-    """Leaving twice changes nothing.
+    """The roles end with the member. Leaving twice changes nothing.
 
     Raises: `IsMergedError`.
     """
     if member.status == Status.LEFT:
         return Step(member)
     check_active(member)
-    new = _next(replace(member, status=Status.LEFT.value), now)
+    new = _next(replace(member, status=Status.LEFT.value, roles=()), now)
     return Step(new, (Numbered(MemberLeft(member_id=member.id, unit=member.unit), new.version),))
 
 

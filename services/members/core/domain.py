@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
 from services.shared.contracts.vocabulary import Channel, Purpose
 
+UNDO_MERGE_WITHIN: Final = timedelta(days=30)
 OLDEST_YEARS: Final = 120
 YOUNGEST_YEARS: Final = 13
 ADULT_YEARS: Final = 18

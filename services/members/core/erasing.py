@@ -21,8 +21,8 @@ from services.shared.contracts.members import MemberErased, MemberErasureRequest
 
 SERVICES: Final = ("groups", "notifications", "analytics")
 """The services that acknowledge."""
-MOST_ATTEMPTS: Final = 100
-"""Times that one request is published in all; the alert has long been on by then."""
+SLOWEST: Final = timedelta(days=1)
+"""The pause between two requests doubles until it is that long, and is never given up."""
 
 
 class Rule(StrEnum):
@@ -98,14 +98,22 @@ class Erasure:
 
 def request(erasure: Erasure, again: timedelta) -> Step[Erasure]:
     """The erasure with its first request; it is published again after `again`, unless all acknowledge."""
-    return _published(replace(erasure, next_at=erasure.requested_at + again))
+    return _published(replace(erasure, next_at=erasure.requested_at + pause(1, again)))
 
 
 def ask_again(erasure: Erasure, again: timedelta, now: datetime) -> Step[Erasure]:
-    """Publish the request once more, if anybody has still to acknowledge it."""
-    if erasure.state is not ErasureState.REQUESTED or erasure.attempt >= MOST_ATTEMPTS:
+    """Publish the request once more, if anybody has still to acknowledge it. It is asked for as long as it
+    takes: a service may be away for weeks."""
+    if erasure.state is not ErasureState.REQUESTED:
         return Step(replace(erasure, next_at=None))
-    return _published(replace(erasure, attempt=erasure.attempt + 1, next_at=now + again))
+    attempt = erasure.attempt + 1
+    return _published(replace(erasure, attempt=attempt, next_at=now + pause(attempt, again)))
+
+
+def pause(attempt: int, again: timedelta) -> timedelta:
+    """The time from the request `attempt` to the next one: `again` after the first, doubled after each."""
+    doubled = again.total_seconds() * 2.0 ** min(attempt - 1, 64)
+    return max(again, timedelta(seconds=min(doubled, SLOWEST.total_seconds())))
 
 
 def acknowledge(

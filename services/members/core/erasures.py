@@ -7,11 +7,10 @@ sealed}`, what was known of a member whose rule keeps it for a time; no route re
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
-from services.members.core.domain import Status
 from services.members.core.erasing import Erasure, ErasureState
 from services.shared.contracts.vocabulary import subtree
 from services.shared.database import Codec, Collection, Database, Document, Session
@@ -149,21 +148,3 @@ class ErasureStore:
         imports = [row["_id"] async for row in recent]
         keys = [f"{import_id}/{key}" for import_id in imports for key in (member_id, phone_index)]
         await self._database["import_seen"].delete_many({"_id": {"$in": keys}}, session=session)
-
-    # -- retention of those who left -------------------------------------------------------------------------
-
-    async def left_before(self, before: datetime, limit: int) -> list[str]:
-        """Members who left before then and whose contact is still kept."""
-        query = {"status": Status.LEFT.value, "phone_index": {"$gt": ""}, "updated_at": {"$lt": before}}
-        rows = self._members.find(query, {"_id": 1}).hint("left_with_contact").limit(limit)
-        return [row["_id"] async for row in rows]
-
-    async def drop_contacts(self, emptied: Sequence[tuple[str, Ciphertext]], before: datetime) -> int:
-        """Put an empty contact in the place of each; how many. Whoever changed meanwhile keeps theirs for
-        now."""
-        dropped = 0
-        for member_id, empty in emptied:
-            query = {"_id": member_id, "status": Status.LEFT.value, "updated_at": {"$lt": before}}
-            change = {"$set": {"contact": empty, "phone_index": ""}}
-            dropped += (await self._members.update_one(query, change)).modified_count
-        return dropped

@@ -80,6 +80,6 @@ class MembersMetrics:
         )
         self.left_contacts_dropped = Counter(
             "sangathan_members_left_contacts_dropped",
-            "Contacts destroyed because their member had left for longer than the retention.",
+            "Contacts destroyed because their member left long ago, or was merged for good.",
             registry=registry,
         )

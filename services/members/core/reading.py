@@ -49,6 +49,18 @@ class MemberReader:
         caller.check_access(record.member.unit)
         return record
 
+    async def person(self, caller: Identity, member_id: str) -> list[Record]:
+        """All records of the member's person: first of the one who stands for them, then of those who were
+        merged into that one. Where the first one is decides who may see them all.
+
+        Raises: `NotFoundError`.
+        """
+        records = await self._store.person(member_id)
+        if not records:
+            raise NotFoundError
+        caller.check_access(records[0].member.unit)
+        return records
+
     async def show(self, caller: Identity, records: Sequence[Record], via: str) -> list[Shown]:
         """The members, with contacts for a caller who may read them; `via` goes into the record of that. An
         inviter who was merged is shown as the member who stands for them."""

@@ -2,8 +2,8 @@
 
 `members`: the fields of `Member` (`_id` for `id`; those of `_OPTIONAL` only if they have a value), what it is
 searched by (`search_fields.py`), `contact` (one sealed document `{phone, email?, handles}`), `phone_index`
-(the keyed fingerprint of the phone, unique among active members), and after a restore `contact_lost` and
-`consent_lost`, see `recovery`.
+(the keyed fingerprint of the phone, unique among active members) or `former_phone` (see `erasure`), and after
+a restore `contact_lost`, `consent_lost` and `phone_taken`, see `recovery`.
 `contact_reads`: `{_id, subject, ids, via, at, request_id, about?, unit?}`, one for each time that someone was
 shown contacts, or was told that a phone is that of an active member. `about` names what was read where that
 is not members alone (`import:<id>`), `unit` is its unit.
@@ -94,7 +94,7 @@ class MemberStore:
             asked = {into for into in found.values() if into not in found} - asked
         return {id_: _root(id_, found) for id_ in found}
 
-    async def person(self, member_id: str, session: Session) -> list[Record]:
+    async def person(self, member_id: str, session: Session | None = None) -> list[Record]:
         """All records of the member's person: first of the one who stands for them, then of those who were
         merged into that one."""
         found = root = await self.find(member_id, session)

@@ -4,10 +4,11 @@ them."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
-from services.members.core.terms import RoleRecord, Term
+from services.members.core.terms import RoleChange, RoleRecord, Term, record_of
 from services.shared.database import Codec, Collection, Database, Session
 
 TERM: Final = Codec(Term, id_field="id", omit_none=("until",))
@@ -32,6 +33,14 @@ class TermStore:
 
     async def remove(self, term: Term, session: Session) -> None:
         await self._terms.delete_one({"_id": term.id}, session=session)
+
+    async def end(self, member_id: str, now: datetime, session: Session, actor: str | None = None) -> None:
+        """End all terms of somebody who is no member any more."""
+        if not (terms := await self.of(member_id, session)):
+            return
+        await self._terms.delete_many({"member_id": member_id}, session=session)
+        ended = [term if term.ended(now) else replace(term, until=now) for term in terms]
+        await self.record([record_of(term, RoleChange.ENDED, now, actor) for term in ended], session)
 
     async def record(self, records: Sequence[RoleRecord], session: Session) -> None:
         if records:

@@ -45,12 +45,12 @@ class RoleChange(StrEnum):
     """A term that was given for later."""
     TAKEN = "taken"
     ENDED = "ended"
-    """By the time that was set."""
+    """By the time that was set, or because the member left."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoleRecord:
-    """One change of a term, kept for good. `actor` is the subject of the token; None: time did it."""
+    """One change of a term, kept for good. `actor` is the subject of the token; None: it came to pass."""
 
     member_id: str
     role: str

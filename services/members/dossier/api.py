@@ -28,11 +28,15 @@ def dossier_router(dossiers: Dossiers, page: Page) -> APIRouter:
 
     @router.get("/{id}/dossier", response_model=DossierShown, responses=_ANSWERS)
     async def get_dossier(caller: Gatherer, id: Id, request: Request) -> Response:
-        """All that the four services hold about a member, also about one who left: as JSON, or for
+        """All that the four services hold about a person, also about one who left: as JSON, or for
         `Accept: text/html` as a page in Hindi and English that can be printed and handed over.
 
+        `profile` is that of the member who stands for the person, and `merged` has the records that were
+        merged into it. A member who was merged has no dossier of their own: theirs is the same one, for who
+        may see the member that stands for them.
+
         It is whole: while one of the services does not answer there is none (503, which names it). It is
-        recorded as a read of the contact.
+        recorded as a read of the contact of each record.
         """
         view = dossier_view(await dossiers.gather(caller, id))
         if not prefers_page(request.headers.get("accept", "")):

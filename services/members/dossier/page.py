@@ -36,7 +36,7 @@ class Page:
 
     def render(self, view: Mapping[str, Any]) -> str:
         """`view` are the values of a `DossierShown`; every text in it is escaped."""
-        return self._template.render(view, style=Markup(_STYLE))  # noqa: S704 (a file of ours)
+        return self._template.render(view, view=view, style=Markup(_STYLE))  # noqa: S704 (a file of ours)
 
 
 def _time(value: datetime | str | None) -> str:

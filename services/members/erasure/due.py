@@ -1,8 +1,9 @@
-"""The loops of erasures: what is due by MongoDB's clock, and the contacts of those who left long ago."""
+"""The loops of erasures: what is due by MongoDB's clock, and the contacts that are not needed any more."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Final
 
@@ -10,11 +11,13 @@ import structlog
 from prometheus_client import CollectorRegistry, Gauge
 
 from services.members.core.contacts import Contacts
-from services.members.core.domain import Contact
+from services.members.core.domain import UNDO_MERGE_WITHIN, Contact
 from services.members.core.erasures import ErasureStore
 from services.members.core.metrics import MembersMetrics
 from services.members.erasure.service import Erasures
+from services.members.erasure.store import RetentionStore
 from services.shared.database import ServerClock
+from services.shared.encryption import Ciphertext
 from services.shared.faults import may_pass
 from services.shared.loops import Pace, Turn, poll_loop
 from services.shared.runtime.slow_gauges import Reading
@@ -54,11 +57,12 @@ class DueErasures:
 
 
 class Retention:
-    """Destroys the contacts of members who left, a bounded batch at a time."""
+    """Destroys the contacts of members who left, and of those who were merged for good: whose merge cannot be
+    undone any more. A bounded batch at a time."""
 
     def __init__(
         self,
-        store: ErasureStore,
+        store: RetentionStore,
         contacts: Contacts,
         clock: ServerClock,
         metrics: MembersMetrics,
@@ -74,12 +78,18 @@ class Retention:
         await poll_loop(RETENTION, self.turn, stop, RETENTION_PACE)
 
     async def turn(self) -> Turn:
-        before = self._clock.now() - self._keep
-        ids = await self._store.left_before(before, BATCH)
-        sealed = await self._contacts.seal([(member_id, NOBODY) for member_id in ids])
-        emptied = [(member_id, each.ciphertext) for member_id, each in zip(ids, sealed, strict=True)]
-        self._dropped.inc(await self._store.drop_contacts(emptied, before))
-        return Turn.of(len(ids), BATCH)
+        now = self._clock.now()
+        before = now - self._keep
+        left = await self._store.left_before(before, BATCH)
+        self._dropped.inc(await self._store.drop_left(await self._empty(left), before))
+        for_good = now - UNDO_MERGE_WITHIN
+        merged = await self._store.merged_before(for_good, BATCH)
+        self._dropped.inc(await self._store.drop_merged(await self._empty(merged), for_good))
+        return Turn.of(max(len(left), len(merged)), BATCH)
+
+    async def _empty(self, member_ids: Sequence[str]) -> list[tuple[str, Ciphertext]]:
+        sealed = await self._contacts.seal([(member_id, NOBODY) for member_id in member_ids])
+        return [(member_id, each.ciphertext) for member_id, each in zip(member_ids, sealed, strict=True)]
 
 
 def overdue(store: ErasureStore, clock: ServerClock, registry: CollectorRegistry, late: timedelta) -> Reading:

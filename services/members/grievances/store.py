@@ -1,4 +1,5 @@
-"""`grievances`: the fields of `Grievance`, and `sealed`: its `Words`, bound to its id."""
+"""`grievances`: the fields of `Grievance`, `sealed` (its `Words`, bound to its id), and `within`, by which
+lists find it."""
 
 from __future__ import annotations
 
@@ -8,14 +9,18 @@ from typing import Any, Final
 
 from pymongo import IndexModel
 
+from services.members.core.within import fill_within, within
 from services.members.grievances.domain import Grievance, GrievanceState, Words
-from services.shared.contracts.vocabulary import subtree
 from services.shared.database import Codec, Collection, Database, Document, Migration, Session, create
 from services.shared.encryption import Ciphertext
+from services.shared.identity import ALL_UNITS
 
 COLLECTION: Final = "grievances"
 _GRIEVANCE: Final = Codec(Grievance, id_field="id", omit_none=("member_id", "answered_at", "closed_at"))
 WORDS: Final = Codec(Words, omit_none=("answer",))
+_BY_MEMBER: Final = [("member_id", 1), ("_id", 1)]
+_BY_UNIT: Final = [("within", 1), ("_id", 1)]
+_BY_STATE: Final = [("within", 1), ("state", 1), ("_id", 1)]
 _OPEN: Final = {"state": GrievanceState.OPEN.value}
 
 
@@ -26,7 +31,7 @@ class Stored:
 
 
 def _document(grievance: Grievance, sealed: Ciphertext) -> Document:
-    return {**_GRIEVANCE.encode(grievance), "sealed": sealed}
+    return {**_GRIEVANCE.encode(grievance), "within": within(grievance.unit), "sealed": sealed}
 
 
 class GrievanceStore:
@@ -48,14 +53,15 @@ class GrievanceStore:
         self, root: str | None, state: str | None, member_id: str | None, after: str | None, limit: int
     ) -> list[Grievance]:
         """At most `limit` after the id `after`, the oldest first, without their words."""
-        query: Document = {} if state is None else {"state": state}
+        query: Document = {"within": root or ALL_UNITS}
+        index = _BY_UNIT
+        if state is not None:
+            query["state"], index = state, _BY_STATE
         if member_id is not None:
-            query["member_id"] = member_id
-        if root is not None:
-            query["unit"] = subtree(root)
+            query["member_id"], index = member_id, _BY_MEMBER
         if after is not None:
             query["_id"] = {"$gt": after}
-        rows: Any = self._grievances.find(query, {"sealed": 0}).sort("_id", 1).limit(limit)
+        rows: Any = self._grievances.find(query, {"sealed": 0}).hint(index).sort("_id", 1).limit(limit)
         return [_GRIEVANCE.decode(row) for row in await rows.to_list(limit)]
 
     async def overdue(self, now: datetime) -> int:
@@ -73,11 +79,19 @@ async def _create(database: Database) -> None:
             "sealed": {"bsonType": "binData"},
         },
         indexes=[
-            IndexModel([("member_id", 1), ("_id", 1)]),
+            IndexModel(_BY_MEMBER),
             IndexModel([("state", 1), ("_id", 1), ("unit", 1)]),
             IndexModel("due_at", partialFilterExpression=_OPEN),
         ],
     )
 
 
-MIGRATIONS: Final = (Migration("grievances-0001", "grievances", _create),)
+async def _within(database: Database) -> None:
+    await fill_within(database[COLLECTION])
+    await database[COLLECTION].create_indexes([IndexModel(_BY_UNIT), IndexModel(_BY_STATE)])
+
+
+MIGRATIONS: Final = (
+    Migration("grievances-0001", "grievances", _create),
+    Migration("grievances-0002", "grievances by unit", _within),
+)

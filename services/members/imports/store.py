@@ -28,6 +28,11 @@ RETENTION: Final = timedelta(days=7)
 """How long a plan can be applied, and refused rows be fetched."""
 _NUMBER: Final = 8
 _BUDGET: Final = "welcomes"
+_GONE: Final = {
+    Status.LEFT: (("phone_index", "phone_index_of_left"),),
+    Status.MERGED: (("phone_index", "phone_index_of_merged"), ("former_phone", "former_phone")),
+}
+"""The fields, and their indexes, that have the phones of members who are gone."""
 
 
 class ImportStore:
@@ -137,9 +142,12 @@ class ImportStore:
 
     async def gone_by_phone(self, indexes: Sequence[str], status: Status) -> set[str]:
         """The ones among `indexes` that belonged to a member who has this status: left, or merged."""
-        query = {"phone_index": {"$in": indexes}, "status": status.value}
-        rows = self._members.find(query, {"_id": 0, "phone_index": 1}).hint(f"phone_index_of_{status.value}")
-        return {row["phone_index"] async for row in rows}
+        found: set[str] = set()
+        for field, index in _GONE[status]:
+            query = {field: {"$in": indexes}, "status": status.value}
+            rows = self._members.find(query, {"_id": 0, field: 1}).hint(index)
+            found |= {row[field] async for row in rows}
+        return found
 
     async def change(
         self, changes: Sequence[tuple[Member, Member, SealedContact | None]], session: Session

@@ -1,7 +1,7 @@
 """The collections of incidents, and their queries.
 
-`incidents`: the fields of `Incident`, `clocks` (the due times that run, by duty), and `sealed`: its `Words`,
-bound to its id.
+`incidents`: the fields of `Incident`, `clocks` (the due times that run, by duty), `sealed` (its `Words`,
+bound to its id), and `within`, by which lists find it.
 `incident_affected`: `{_id: "<job>/<member>"}`, one for each member on the list of the affected that the job
 has made.
 """
@@ -15,12 +15,15 @@ from typing import Final
 
 from pymongo import IndexModel
 
+from services.members.core.within import fill_within, within
 from services.members.incidents.domain import CLOCKS, Affected, Incident, Words
 from services.shared.contracts.vocabulary import subtree
 from services.shared.database import Codec, Collection, Database, Document, Migration, Session, create
 from services.shared.encryption import Ciphertext
+from services.shared.identity import ALL_UNITS
 
 COLLECTION: Final = "incidents"
+_BY_UNIT: Final = [("within", 1), ("_id", -1)]
 _INCIDENT: Final = Codec(Incident, id_field="id", omit_none=("affected",))
 WORDS: Final = Codec(Words, omit_none=("consequences", "measures", "advice", "contact"))
 
@@ -32,7 +35,12 @@ class Stored:
 
 
 def _document(incident: Incident, sealed: Ciphertext) -> Document:
-    return {**_INCIDENT.encode(incident), "clocks": dict(incident.running()), "sealed": sealed}
+    return {
+        **_INCIDENT.encode(incident),
+        "clocks": dict(incident.running()),
+        "within": within(incident.unit),
+        "sealed": sealed,
+    }
 
 
 class IncidentStore:
@@ -55,10 +63,10 @@ class IncidentStore:
 
     async def page(self, root: str | None, after: str | None, limit: int) -> list[Stored]:
         """At most `limit` after the id `after`, the newest first."""
-        query: Document = {"unit": subtree(root)} if root is not None else {}
+        query: Document = {"within": root or ALL_UNITS}
         if after is not None:
             query["_id"] = {"$lt": after}
-        rows = await self._incidents.find(query).sort("_id", -1).limit(limit).to_list(limit)
+        rows = await self._incidents.find(query).hint(_BY_UNIT).sort("_id", -1).limit(limit).to_list(limit)
         return [Stored(_INCIDENT.decode(row), row["sealed"]) for row in rows]
 
     async def next_due(self) -> dict[str, datetime]:
@@ -140,4 +148,12 @@ async def _create(database: Database) -> None:
     await create(database, "incident_affected")
 
 
-MIGRATIONS: Final = (Migration("incidents-0001", "incidents, incident_affected", _create),)
+async def _within(database: Database) -> None:
+    await fill_within(database[COLLECTION])
+    await database[COLLECTION].create_indexes([IndexModel(_BY_UNIT)])
+
+
+MIGRATIONS: Final = (
+    Migration("incidents-0001", "incidents, incident_affected", _create),
+    Migration("incidents-0002", "incidents by unit", _within),
+)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
 
@@ -35,7 +35,6 @@ from services.shared.contracts.members import (
 )
 from services.shared.contracts.vocabulary import Gender, Platform
 
-UNDO_WITHIN: Final = timedelta(days=30)
 MERGE: Final = "merge"
 """The source of a consent that the survivor has from a merge."""
 UNDO: Final = "merge_undone"

@@ -8,8 +8,9 @@ from typing import Any, Final
 
 import orjson
 
+from services.members.core.domain import UNDO_MERGE_WITHIN
 from services.members.core.terms import Term
-from services.members.merges.domain import UNDO_WITHIN, Trace
+from services.members.merges.domain import Trace
 from services.shared.database import as_dict
 
 _trace: Final = as_dict(Trace)
@@ -31,7 +32,7 @@ class Merge:
 
     @property
     def undo_until(self) -> datetime:
-        return self.at + UNDO_WITHIN
+        return self.at + UNDO_MERGE_WITHIN
 
 
 def trace_to_json(trace: Trace) -> bytes:

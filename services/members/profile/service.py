@@ -9,7 +9,14 @@ from typing import Final, ParamSpec, TypeVar
 from services.members.core import changing
 from services.members.core.changing import Changes, HasLeftError, IsMergedError, Profile
 from services.members.core.core import Core
-from services.members.core.domain import Contact, Member, has_guardian, is_plausible_birth_year, may_be_minor
+from services.members.core.domain import (
+    Contact,
+    Member,
+    Status,
+    has_guardian,
+    is_plausible_birth_year,
+    may_be_minor,
+)
 from services.members.core.errors import (
     changed_meanwhile,
     implausible_birth_year,
@@ -35,6 +42,7 @@ class Profiles:
         self._outbox = core.runtime.outbox
         self._clock = core.runtime.clock
         self._store = core.store
+        self._terms = core.terms
         self._reader = core.reader
         self._contacts = core.contacts
         self._taken_phones = core.taken_phones
@@ -92,7 +100,8 @@ class Profiles:
         )
 
     async def leave(self, caller: Identity, member_id: str, version: int | None, origin: Origin) -> None:
-        """Free the phone; the contact stays, sealed, until it is erased. Leaving twice changes nothing.
+        """Free the phone, and end the roles; the contact stays, sealed, until it is destroyed. Leaving twice
+        changes nothing.
 
         Raises: `NotFoundError`, `StaleVersionError`, `ConflictError` (is merged).
         """
@@ -130,7 +139,7 @@ class Profiles:
             member, events = _decide(rule, record.member)
             if not events:
                 return record
-            if await self._save(member, events, origin):
+            if await self._save(member, events, origin, actor=caller.subject):
                 self._metrics.changes.labels(counted_as).inc()
                 return Record(member, record.contact)
         raise changed_meanwhile()
@@ -147,12 +156,15 @@ class Profiles:
         events: Iterable[Numbered],
         origin: Origin,
         contact: SealedContact | None = None,
+        actor: str | None = None,
     ) -> bool:
         """False when another change came first."""
 
         async def write(work: UnitOfWork) -> bool:
             if not await self._store.save(member, work.session, contact):
                 return False
+            if member.status == Status.LEFT:
+                await self._terms.end(member.id, member.updated_at, work.session, actor)
             work.stage_all(events, origin)
             return True
 

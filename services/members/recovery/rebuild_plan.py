@@ -6,6 +6,10 @@ after it is not restored, because its proof is lost: the person has to be asked 
 after the dump is lost: the log has no name and no number. The other services know that member; they are now
 told that the member left, which frees the seat. The person can join again.
 
+A member who was parted from another after the dump is active again, unless another active member has the
+phone: in the dump it is still theirs, who has left since, or has another phone, which the log does not know.
+That is decided at the end of the log. Whoever cannot be active is announced as left, and counted.
+
 A member who was erased after the dump is erased again, before anything else is done with them: nobody comes
 back from a dump.
 """
@@ -95,7 +99,11 @@ class MemberRebuild:
         lost = await self._store.lost_sequences(subjects, work.session)
         news = newer(events, lambda id_: known.get(id_, lost.get(id_, 0)), work)
         changed = [e for e in news if e.subject in known]
-        await self._store.change({e.subject: _changes(e) for e in changed}, work.session)
+        changes = {e.subject: _changes(e) for e in changed}
+        parted = [id_ for id_, fields in changes.items() if fields.get("status") == Status.ACTIVE]
+        for id_ in await self._store.phones_taken(parted, work.session):
+            changes[id_] |= {"status": Status.LEFT.value, "phone_taken": False}
+        await self._store.change(changes, work.session)
         await self._store.mark_contacts_lost(
             [e.subject for e in changed if _changed_contact(e)], work.session
         )
@@ -107,7 +115,7 @@ class MemberRebuild:
             {
                 e.subject: e.data.roles if isinstance(e.data, MemberRolesChanged) else ()
                 for e in changed
-                if isinstance(e.data, MemberRolesChanged | MemberMerged)
+                if isinstance(e.data, MemberRolesChanged) or _left(e.data)
             },
             work.session,
         )
@@ -163,10 +171,20 @@ class MemberRebuild:
                 ended = erasing.end(erasure, event.time).state
                 await self._erasures.save(replace(ended, sequence=event.sequence), work.session)
 
-    async def announce_losses(self) -> None:
-        """Publish that the lost members left. May be repeated."""
+    async def finish(self) -> None:
+        """Decide about members who were parted from another and whose phone was taken, and publish that the
+        lost members left. May be repeated."""
 
-        async def body(work: UnitOfWork) -> int:
+        async def decide(work: UnitOfWork) -> int:
+            undecided = await self._store.undecided(work.session)
+            taken = await self._store.phones_taken(list(undecided), work.session)
+            for member_id, (unit, version) in undecided.items():
+                if member_id in taken:
+                    work.stage(MemberLeft(member_id=member_id, unit=unit), version + 1, origin)
+            await self._store.decide(undecided, taken, work.session)
+            return len(undecided)
+
+        async def announce(work: UnitOfWork) -> int:
             lost = await self._store.unannounced(work.session)
             for member in lost:
                 event = MemberLeft(member_id=member.member_id, unit=member.unit)
@@ -175,17 +193,20 @@ class MemberRebuild:
             return len(lost)
 
         origin = Origin.here()
-        while await self._outbox.transact(body):
-            pass
+        for body in (decide, announce):
+            while await self._outbox.transact(body):
+                pass
 
     async def summary(self) -> Sequence[str]:
-        members, lost, contacts, consents = await self._store.counts()
+        members, lost, contacts, consents, taken = await self._store.counts()
         return [
             f"{members} members",
             f"{lost} who joined after the dump are lost (db.lost): the others will hear that they left.",
             f"{contacts} have changed their name or contact since (db.members, contact_lost):"
             " ask them again.",
             f"{consents} have given a consent since (db.members, consent_lost): ask them again.",
+            f"{taken} were parted from another member since, but another active member has their phone"
+            " (db.members, phone_taken): the others will hear that they left.",
         ]
 
 
@@ -198,7 +219,7 @@ def plan(runtime: Runtime) -> Plan:
             MemberErasureRequested: rebuild.erase,
             MemberErased: rebuild.end,
         },
-        finish=rebuild.announce_losses,
+        finish=rebuild.finish,
         from_dump=True,
     )
 
@@ -216,7 +237,7 @@ def _changes(event: Envelope[MemberEvent]) -> Document:
     elif isinstance(data, MemberUnmerged):
         changes |= {"status": data.status, "merged_into": None, "announced": False}
     elif _left(data):
-        changes["status"] = Status.LEFT.value
+        changes |= {"status": Status.LEFT.value, "roles": []}
     return changes
 
 

@@ -19,6 +19,7 @@ from services.members.core.terms import RoleChange, RoleRecord, Term, record_of,
 from services.members.roles.store import RoleStore
 from services.shared.contracts.base import Step
 from services.shared.contracts.members import MAX_ROLES
+from services.shared.errors import NotFoundError
 from services.shared.identity import Identity
 from services.shared.ids import new_id
 from services.shared.messaging import Origin, UnitOfWork
@@ -115,6 +116,8 @@ class Roles:
 
         async def decide(member: Member, work: UnitOfWork) -> Step[Member]:
             now = self._clock.now()
+            if member.status != Status.ACTIVE:
+                return await self._ended(member, now, work, caller.subject)
             terms = await self._settled(member, now, work)
             if term := _at(terms, *place):
                 terms.remove(term)
@@ -128,26 +131,33 @@ class Roles:
     async def settle(self, member_id: str) -> None:
         """Publish what time has begun and ended of a member's roles; again, nothing changes.
 
-        Raises: `NotFoundError` when the member is gone.
+        A term of somebody who is no member any more, given while they left, ends, and nothing is published.
+        Of somebody who was erased meanwhile, nothing is kept.
         """
 
         async def decide(member: Member, work: UnitOfWork) -> Step[Member]:
             now = self._clock.now()
+            if member.status != Status.ACTIVE:
+                return await self._ended(member, now, work)
             terms = await self._settled(member, now, work)
             for term in terms:
                 await self._store.save(term, now, work.session)
             return self._counted(with_roles(member, terms, now), work)
 
-        await self._core.changes.change(member_id, decide, Origin.here())
+        try:
+            await self._core.changes.change(member_id, decide, Origin.here())
+        except NotFoundError:
+            await self._store.forget(member_id)
 
     async def of(self, caller: Identity, member_id: str) -> tuple[list[Term], list[RoleRecord]]:
         """A member's terms that have not ended, and the history of all.
 
         Raises: `NotFoundError`.
         """
-        await self._core.reader.find(caller, member_id)
+        record = await self._core.reader.find(caller, member_id)
         now = self._clock.now()
-        terms = [term for term in await self._store.of(member_id) if not term.ended(now)]
+        held = await self._store.of(member_id) if record.member.status == Status.ACTIVE else []
+        terms = [term for term in held if not term.ended(now)]
         return terms, await self._store.history(member_id)
 
     async def officers(
@@ -176,6 +186,12 @@ class Roles:
             if term.member_id in people and caller.can_access(people[term.member_id][1])
         ]
         return Officers(page, shown)
+
+    async def _ended(
+        self, member: Member, now: datetime, work: UnitOfWork, actor: str | None = None
+    ) -> Step[Member]:
+        await self._store.end(member.id, now, work.session, actor)
+        return Step(member)
 
     async def _settled(self, member: Member, now: datetime, work: UnitOfWork) -> list[Term]:
         """The member's terms that have not ended; what time has changed since the last look is recorded."""

@@ -32,6 +32,11 @@ class RoleStore(TermStore):
         row = await self._terms.find_one({"due_at": {"$exists": True}}, {"due_at": 1}, sort=[("due_at", 1)])
         return row["due_at"] if row else None
 
+    async def forget(self, member_id: str) -> None:
+        """Delete what was written about a member while they were erased."""
+        for collection in (self._terms, self._history):
+            await collection.delete_many({"member_id": member_id})
+
     async def in_effect(
         self,
         unit: str,

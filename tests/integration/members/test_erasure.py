@@ -18,10 +18,10 @@ from infra.local.keys import Keys
 from services.members.app import build
 from services.members.core.contacts import Contacts
 from services.members.core.erasing import Rule
-from services.members.core.erasures import ErasureStore
 from services.members.core.metrics import MembersMetrics
 from services.members.core.phones import BlindIndex
 from services.members.erasure.due import Retention
+from services.members.erasure.store import RetentionStore
 from services.members.recovery.rebuild_plan import plan
 from services.members.settings import MembersSettings
 from services.shared.contracts.analytics import AnalyticsErasureAcknowledged
@@ -293,29 +293,111 @@ async def test_a_dump_brings_nobody_back(settings: MembersSettings, keys: Keys, 
             assert [type(e.data) for e in about[-2:]] == [MemberErasureRequested, MemberErased]
 
 
+@asynccontextmanager
+async def retaining(service: Service, settings: MembersSettings, days: int = 365) -> AsyncIterator[Retention]:
+    """The retention of a service; the service's own has had its turn and comes again in ten minutes."""
+    vault = Vault(service.app.runtime.client, service.db, settings.master_keys)
+    contacts = Contacts(vault, BlindIndex(settings.blind_index_key))
+    counted = MembersMetrics(CollectorRegistry())
+    clock, keep = service.app.runtime.server_clock, timedelta(days=days)
+    yield Retention(RetentionStore(service.db), contacts, clock, counted, keep)
+    await vault.close()
+
+
+async def age(service: Service, days: int, *member_ids: str) -> None:
+    """As if the last change of the members, and merges of them, had been that many days earlier."""
+    milliseconds = timedelta(days=days) // timedelta(milliseconds=1)
+    of = {"$in": list(member_ids)}
+    for name, field, query in (("members", "updated_at", {"_id": of}), ("merges", "at", {"other": of})):
+        earlier = [{"$set": {field: {"$subtract": [f"${field}", milliseconds]}}}]
+        await service.db[name].update_many(query, earlier)
+
+
+async def phone(service: Service, member_id: str) -> str | None:
+    """As a caller is shown it."""
+    shown: Document = (await ok(service, "GET", f"/v1/members/{member_id}")).json()
+    return shown.get("phone")
+
+
 async def test_contacts_of_those_who_left_go(settings: MembersSettings, keys: Keys) -> None:
-    async with erasing(settings, keys) as service:
+    async with erasing(settings, keys) as service, retaining(service, settings) as retention:
         long_ago, lately, active = [(await service.register())["id"] for _ in range(3)]
         for member_id in (long_ago, lately):
             await ok(service, "DELETE", f"/v1/members/{member_id}")
-        row = await service.stored(long_ago)
-        aged = {"$set": {"updated_at": row["updated_at"] - timedelta(days=366)}}
-        await service.db["members"].update_many({"_id": {"$in": [long_ago, active]}}, aged)
-
-        runtime, database = service.app.runtime, service.db
-        vault = Vault(runtime.client, database, settings.master_keys)
-        contacts = Contacts(vault, BlindIndex(settings.blind_index_key))
-        counted = MembersMetrics(CollectorRegistry())
-        year, store = timedelta(days=365), ErasureStore(database)
-        retention = Retention(store, contacts, runtime.server_clock, counted, year)
+        await age(service, 366, long_ago, active)
         assert await retention.turn() is Turn.SOME
         assert await retention.turn() is Turn.NOTHING
-        await vault.close()
         assert (await service.stored(long_ago))["phone_index"] == ""
-        shown = (await ok(service, "GET", f"/v1/members/{long_ago}")).json()
-        assert "phone" not in shown
-        for member_id in (lately, active):
-            assert (await ok(service, "GET", f"/v1/members/{member_id}")).json()["phone"]
+        assert await phone(service, long_ago) is None
+        assert await phone(service, lately)
+        assert await phone(service, active)
+
+
+async def test_contacts_of_merged_records_go_once_the_merge_is_for_good(
+    settings: MembersSettings, keys: Keys
+) -> None:
+    """Their fingerprints stay as long as the person has a contact: an old list makes no new member."""
+    async with erasing(settings, keys) as service, retaining(service, settings) as retention:
+        one, two, three, fresh = [await service.register(name=f"{NAME} {n}") for n in "abcd"]
+        merges = {}
+        for survivor, other in ((two, three), (one, two), (one, fresh)):
+            path = f"/v1/members/{survivor['id']}/merge"
+            merges[other["id"]] = (await ok(service, "POST", path, json={"other": other["id"]})).json()["id"]
+        await age(service, 31, two["id"], three["id"])
+        await age(service, 29, fresh["id"])
+        undo = f"/v1/merges/{merges[two['id']]}/undo"
+        assert (await service.http.post(undo)).json()["type"].endswith(":merge-expired")
+
+        assert await retention.turn() is Turn.SOME
+        assert await retention.turn() is Turn.NOTHING
+        assert [await phone(service, each["id"]) for each in (one, two, three, fresh)] == [
+            one["phone"],
+            None,
+            None,
+            fresh["phone"],
+        ]
+        assert not await places_that_know(service.db, two["phone"], three["phone"])
+        rows = [f"{NAME},{each['phone']},{UNIT}\n" for each in (two, three, fresh)]
+        assert (await planned(service, f"name,phone,unit\n{''.join(rows)}"))["reasons"] == {"merged": 3}
+        assert (await service.http.post(undo)).json()["type"].endswith(":merge-expired")
+
+        await ok(service, "DELETE", f"/v1/members/{one['id']}")
+        await age(service, 366, one["id"])
+        assert await retention.turn() is Turn.SOME
+        await age(service, 2, fresh["id"])
+        assert await retention.turn() is Turn.SOME, "undoable when the person's own contact went"
+        assert await retention.turn() is Turn.NOTHING
+        for member in (one, two, three, fresh):
+            row = await service.stored(member["id"])
+            assert (row["phone_index"], "former_phone" in row) == ("", False)
+        assert (await planned(service, f"name,phone,unit\n{rows[0]}"))["new"] == 1, "nobody remembers them"
+
+
+async def test_retention_finds_its_members_by_an_index(settings: MembersSettings, keys: Keys) -> None:
+    async with erasing(settings, keys) as service, retaining(service, settings) as retention:
+        due = [(await service.register())["id"] for _ in range(2)]
+        row = await service.stored(due[0])
+        others = [
+            row | {"_id": new_id(), "status": status, "phone_index": "", "updated_at": row["updated_at"]}
+            for status in ("left", "merged")
+            for _ in range(300)
+        ]
+        await service.db["members"].insert_many(others)
+        ways = [("left", None), ("merged", due[0])]
+        for member_id, (status, into) in zip(due, ways, strict=True):
+            change = {"$set": {"status": status, "merged_into": into}}
+            await service.db["members"].update_one({"_id": member_id}, change)
+        await age(service, 400, *due, *[each["_id"] for each in others])
+        await service.db.command("profile", 2)
+        assert await retention.turn() is Turn.SOME
+        await service.db.command("profile", 0)
+        mine = {"ns": f"{settings.database}.members", "command.hint": {"$exists": True}, "op": "query"}
+        hinted = [each async for each in service.db["system.profile"].find(mine)]
+        looked = [each for each in hinted if "with_contact" in str(each["command"]["hint"])]
+        assert len(looked) == 2
+        for each in looked:
+            assert each["planSummary"].startswith("IXSCAN"), each["planSummary"]
+            assert (each["docsExamined"], each["nreturned"]) == (1, 1)
 
 
 async def test_two_who_ask_at_once_get_one_erasure(settings: MembersSettings, keys: Keys) -> None:

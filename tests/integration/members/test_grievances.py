@@ -9,6 +9,7 @@ import httpx2
 import pytest
 from prometheus_client import CollectorRegistry
 
+from services.members.core.within import fill_within
 from services.members.grievances.service import overdue
 from services.members.grievances.store import GrievanceStore
 from services.shared.ids import new_id
@@ -123,3 +124,44 @@ async def test_those_without_an_answer_in_time_are_counted(service: Service) -> 
     await service.db["grievances"].update_many({"_id": {"$in": filed[:2]}}, past)
     await overdue(GrievanceStore(service.db), clock, registry)()
     assert registry.get_sample_value("sangathan_members_grievances_overdue") == 1
+
+
+async def test_every_page_reads_an_index_in_its_order_and_little_else(service: Service) -> None:
+    """In a small unit among many, as MongoDB's profiler tells what was executed."""
+    member = (await service.register())["id"]
+    rows = []
+    for unit, of in ((UNIT, member), ("BR-GAYA", None)):
+        id_ = (await file(service, **({"member_id": of} if of else {"unit": unit}))).json()["id"]
+        row = await service.db["grievances"].find_one({"_id": id_})
+        assert row is not None
+        rows += [row | {"_id": new_id(), "state": state} for state in ("open", "answered", "closed")]
+    few, many = rows[:3], rows[3:]
+    crowd = [each | {"_id": new_id()} for each in many for _ in range(200)]
+    await service.db["grievances"].insert_many([*few, *crowd])
+    for filters in ("", "&state=closed", f"&member={member}", f"&member={member}&state=closed"):
+        for unit in ("", f"&unit={UNIT}", "&unit=BR", "&unit=BR-GAYA"):
+            await service.db.command("profile", 2)
+            answer = await get(service, f"?limit=20{unit}{filters}")
+            assert answer.status_code == 200, answer.text
+            await service.db.command("profile", 0)
+            await read_little(service, "grievances", len(answer.json()["items"]), f"{unit}{filters}")
+
+
+async def read_little(service: Service, collection: str, answered: int, what: str) -> None:
+    query = {"command.find": collection}
+    [executed] = [row async for row in service.db["system.profile"].find(query)]
+    await service.db.drop_collection("system.profile")
+    assert executed["planSummary"].startswith("IXSCAN"), (what, executed["planSummary"])
+    assert not executed.get("hasSortStage"), what
+    assert executed["docsExamined"] <= answered + 10, (what, executed["docsExamined"])
+    assert executed["keysExamined"] <= 2 * answered + 10, (what, executed["keysExamined"])
+
+
+async def test_grievances_of_an_earlier_build_are_found_after_the_migration(service: Service) -> None:
+    id_ = (await file(service, unit=UNIT)).json()["id"]
+    await service.db["grievances"].update_one({"_id": id_}, {"$unset": {"within": ""}})
+    for _ in range(2):
+        await fill_within(service.db["grievances"])
+    for unit in ("*", "BR", UNIT):
+        assert [each["id"] for each in (await get(service, "", unit)).json()["items"]] == [id_]
+    assert (await get(service, "", "BR-GAYA")).json()["items"] == []

@@ -14,6 +14,7 @@ from services.members.incidents.service import clocks
 from services.members.incidents.store import IncidentStore
 from services.shared.ids import new_id
 from tests.integration.members.conftest import UNIT, Service
+from tests.integration.members.test_grievances import read_little
 
 RIGHTS: Final = "incidents:write incidents:read members:read"
 DISTRICT: Final = "BR-SARAN"
@@ -222,3 +223,19 @@ async def test_a_caller_of_a_unit_sees_its_incidents_alone(service: Service) -> 
         headers = auth(service, unit, if_match='"1"')
         changed = await service.http.patch(f"/v1/incidents/{id_}", json={"title": "x"}, headers=headers)
         assert changed.status_code == 404
+
+
+async def test_every_page_reads_an_index_in_its_order_and_little_else(service: Service) -> None:
+    rows = []
+    for unit in (UNIT, "BR-GAYA"):
+        row = await service.db["incidents"].find_one({"_id": await recorded(service, unit=unit)})
+        assert row is not None
+        rows.append(row)
+    crowd = [rows[1] | {"_id": new_id()} for _ in range(500)]
+    await service.db["incidents"].insert_many(crowd)
+    for unit in ("", f"&unit={UNIT}", "&unit=BR", "&unit=BR-GAYA"):
+        await service.db.command("profile", 2)
+        answer = await get(service, f"?limit=20{unit}")
+        assert answer.status_code == 200, answer.text
+        await service.db.command("profile", 0)
+        await read_little(service, "incidents", len(answer.json()["items"]), unit)

@@ -180,6 +180,66 @@ async def test_what_was_merged_after_the_dump_stays_merged_and_who_was_parted_st
             assert [(row["_id"], row["left"], "told" in row) for row in lost] == [(late, True, False)]
 
 
+async def test_who_was_parted_and_whose_phone_is_taken_in_the_dump_is_aside_and_the_rest_goes_on(
+    settings: MembersSettings, keys: Keys, tmp_path: Path
+) -> None:
+    """The holder has another phone since; or has left; or was parted as well, and has left."""
+    async with serving(settings, keys) as service:
+        post = service.http.post
+        root = (await service.register())["id"]
+        parted, merges, holders = [], [], []
+        for _ in range(3):
+            member = await service.register()
+            merge = await post(f"/v1/members/{root}/merge", json={"other": member["id"]})
+            parted.append(member["id"])
+            merges.append(merge.json()["id"])
+            holders.append((await service.register(phone=member["phone"]))["id"])
+        merge = await post(f"/v1/members/{root}/merge", json={"other": holders[2]})
+        await service.app.until(lambda: quiet(service.app.runtime))
+        directory = await taken(settings, tmp_path / "dump")
+        change = {"phone": "+919812312312"}
+        path = f"/v1/members/{holders[0]}"
+        assert (await service.http.patch(path, json=change, headers={"if-match": '"1"'})).is_success
+        # So many changes that the log tells of the leaving only after the other one was parted.
+        for unit in ("BR-GAYA", UNIT, "BR-PATNA"):
+            await move(service, holders[1], unit)
+        assert (await service.http.delete(f"/v1/members/{holders[1]}")).is_success
+        assert (await post(f"/v1/merges/{merge.json()['id']}/undo")).is_success
+        assert (await service.http.delete(f"/v1/members/{holders[2]}")).is_success
+        for merge_id in merges:
+            assert (await post(f"/v1/merges/{merge_id}/undo")).is_success
+        headers = service.app.auth("members:write members:read")
+        for member_id in parted[:2]:
+            role = f"/v1/members/{member_id}/roles/youth?unit={UNIT}"
+            assert (await service.http.put(role, json={}, headers=headers)).is_success
+        await service.app.until(lambda: quiet(service.app.runtime))
+
+    anew = Anew(settings, build, plan)
+    async with databases(settings):
+        await restored(settings, directory, anew)
+        assert await anew.run(resume=True)
+        for said in ("1 were parted from another member", "phone_taken"):
+            assert said in anew.said
+        assert await anew.run(resume=True), "twice is once"
+        async with serving(anew.settings, keys) as service:
+            await service.app.until(lambda: quiet(service.app.runtime))
+            stored = [await service.stored(each) for each in parted]
+            assert [(row["status"], row.get("phone_taken")) for row in stored] == [
+                ("left", True),
+                ("active", None),
+                ("active", None),
+            ]
+            assert [len(row["roles"]) for row in stored] == [0, 1, 0]
+            terms = [row["member_id"] async for row in service.db["role_terms"].find({})]
+            assert terms == [parted[1]]
+            assert [(await service.stored(each))["status"] for each in holders] == ["active", "left", "left"]
+        log = {e.id: e for e in map(decode, await the_log(settings, [TOPIC]))}.values()
+        for member_id in parted:
+            about = [e for e in log if e.subject == member_id]
+            assert [e.sequence for e in about] == list(range(1, len(about) + 1))
+            assert isinstance(about[-1].data, MemberLeft) is (member_id == parted[0])
+
+
 async def test_a_dump_is_the_database_at_one_instant(
     settings: MembersSettings, keys: Keys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -192,3 +192,63 @@ async def test_an_ended_role_can_be_given_again_before_anybody_looked(service: S
     told = await roles(service, member)
     assert [each["change"] for each in told["history"]] == ["given", "ended", "given"]
     assert [held(event) for event in (await service.events(3))[1:]] == [[("coordinator", UNIT)]] * 2
+
+
+async def test_roles_end_with_the_member(service: Service) -> None:
+    """Both roles in effect and roles for later; and taking one afterwards publishes nothing."""
+    member = (await service.register())["id"]
+    await put(service, member)
+    await put(service, member, "youth", **{"from": after(3600), "until": after(7200)})
+    assert (await service.http.delete(f"/v1/members/{member}")).status_code == 204
+    told = await roles(service, member)
+    assert told["items"] == []
+    assert [(each["change"], each["role"]) for each in told["history"][2:]] == [
+        ("ended", "coordinator"),
+        ("ended", "youth"),
+    ]
+    assert all(each["actor"] == told["history"][2]["actor"] for each in told["history"][2:])
+    assert told["history"][2]["actor"]
+    stored = await service.stored(member)
+    assert (stored["roles"], await service.db["role_terms"].count_documents({})) == ([], 0)
+
+    # A process of an earlier release ends none of them.
+    term = {"member_id": member, "role": "coordinator", "unit": UNIT, "since": datetime.now(UTC)}
+    await service.db["role_terms"].insert_one({"_id": new_id(), **term})
+    kept = {"$set": {"roles": [{"role": "coordinator", "unit": UNIT}]}}
+    await service.db["members"].update_one({"_id": member}, kept)
+    assert (await roles(service, member))["items"] == []
+    assert (await take(service, member)).status_code == 204
+    assert await service.db["role_terms"].count_documents({}) == 0
+    assert [event.type for event in await service.events(4)] == [
+        "member.joined",
+        "member.roles_changed",
+        "member.left",
+    ]
+
+
+async def test_time_does_nothing_to_roles_of_who_is_no_member_any_more(service: Service) -> None:
+    """A role for later may be given in the instant in which the member leaves, is merged or is erased."""
+    survivor, merged, left = [(await service.register())["id"] for _ in range(3)]
+    headers = service.app.auth("members:write members:read contacts:read")
+    path = f"/v1/members/{survivor}/merge"
+    assert (await service.http.post(path, json={"other": merged}, headers=headers)).status_code == 200
+    assert (await service.http.delete(f"/v1/members/{left}")).status_code == 204
+    erased = new_id()
+    before = [await service.stored(each) for each in (survivor, merged, left)]
+    now = datetime.now(UTC)
+    for number, member in enumerate((merged, left, erased)):
+        term = {"member_id": member, "role": "youth", "unit": UNIT, "since": now}
+        times = {"due_at": now} if number else {"until": now, "due_at": now}
+        await service.db["role_terms"].insert_one({"_id": new_id(), **term, **times})
+        await service.db["role_history"].insert_one({**term, "change": "given", "at": now})
+    assert (await roles(service, left))["items"] == []
+
+    async def settled() -> bool:
+        return await service.db["role_terms"].count_documents({}) == 0
+
+    await service.app.until(settled)
+    assert [await service.stored(each) for each in (survivor, merged, left)] == before
+    assert [each["change"] for each in (await roles(service, left))["history"]] == ["given", "ended"]
+    assert await service.db["role_history"].count_documents({"member_id": erased}) == 0
+    kinds = [event.type for event in await service.events(9)]
+    assert "member.roles_changed" not in kinds

@@ -36,16 +36,11 @@ def view(text: str = "आशा देवी", count: int = 1) -> dict[str, Any]
     message: dict[str, Any] = dict.fromkeys(
         ("purpose", "channel", "state", "reason", "address", "text"), text
     )
-    return {
-        "made_at": AT,
+    record = {
         "profile": profile | {"platforms": [{"platform": "x", "handle": text}]},
         "consents": [consent | {"at": AT}],
-        "notices": [{"version": "1", "language": "hi", "text": text, "sha256": "ab"}],
         "roles": [{"role": "youth", "unit": text, "since": AT}],
         "role_changes": [{"at": AT, "change": "given", "role": "youth", "unit": text}],
-        "imports": [{"at": AT, "id": "1", "unit": text, "by": text}],
-        "reads": [{"at": AT, "subject": text, "via": "list"}] * count,
-        "reads_total": 10_000,
         "groups": {
             "placement": {
                 "state": "assigned",
@@ -59,6 +54,18 @@ def view(text: str = "आशा देवी", count: int = 1) -> dict[str, Any]
             "total": count,
         },
         "analytics": {"member": {"unit": text, "platforms": [text, "x"]}, "placement": None},
+    }
+    grievance: dict[str, Any] = dict.fromkeys(("kind", "state", "text", "answer"), text)
+    return {
+        **record,
+        "made_at": AT,
+        "merged": [record],
+        "merges": [{"at": AT, "other": "2", "survivor": "1", "by": text}],
+        "notices": [{"version": "1", "language": "hi", "text": text, "sha256": "ab"}],
+        "grievances": [grievance | {"opened_at": AT, "due_at": AT, "answered_at": None}],
+        "imports": [{"at": AT, "id": "1", "unit": text, "by": text}],
+        "reads": [{"at": AT, "subject": text, "via": "list"}] * count,
+        "reads_total": 10_000,
     }
 
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from services.members.core import erasing
-from services.members.core.erasing import MOST_ATTEMPTS, Erasure, ErasureState, Rule
+from services.members.core.erasing import SLOWEST, Erasure, ErasureState, Rule
 from services.shared.contracts.members import MemberErased, MemberErasureRequested
 from services.shared.ids import new_id
 
@@ -85,16 +85,32 @@ def test_a_year_is_a_whole_year(asked_on: tuple[int, int, int], ends_on: tuple[i
     assert datetime(*ends_on, tzinfo=UTC) - datetime(*asked_on, tzinfo=UTC) >= timedelta(days=365)
 
 
-def test_it_is_asked_again_and_not_for_ever() -> None:
+def test_it_is_asked_again_until_it_is_answered() -> None:
     erasure, [(event, sequence)] = erasing.ask_again(asked(), HOUR, NOW + HOUR)
     assert isinstance(event, MemberErasureRequested)
-    assert (event.attempt, sequence, erasure.next_at) == (2, 6, NOW + 2 * HOUR)
-    last = replace(erasure, attempt=MOST_ATTEMPTS)
-    given_up = erasing.ask_again(last, HOUR, NOW)
-    assert (given_up.state.next_at, given_up.events) == (None, ())
+    assert (event.attempt, sequence, erasure.next_at) == (2, 6, NOW + 3 * HOUR)
     ended = answered(erasure, *erasing.SERVICES)
     assert ended.state is ErasureState.ERASED
     assert erasing.ask_again(ended, HOUR, NOW).events == ()
+
+
+@pytest.mark.parametrize("again", [timedelta(milliseconds=10), HOUR, timedelta(days=30)])
+def test_a_service_that_is_away_for_months_is_asked_ever_more_slowly_and_for_ever(again: timedelta) -> None:
+    erasure, now = asked(), NOW
+    pauses = []
+    for _ in range(300):
+        before = erasure.sequence
+        erasure, [(event, sequence)] = erasing.ask_again(erasure, again, now)
+        assert isinstance(event, MemberErasureRequested)
+        assert (event.attempt, sequence) == (erasure.attempt, before + 1)
+        assert erasure.next_at is not None
+        pauses.append(erasure.next_at - now)
+        now = erasure.next_at
+    assert pauses == sorted(pauses)
+    assert pauses[0] == (2 * again if 2 * again <= SLOWEST else again)
+    assert pauses[-1] == max(SLOWEST, again)
+    far = erasing.ask_again(replace(erasure, attempt=900_000), again, now).state
+    assert far.next_at == now + max(SLOWEST, again)
 
 
 def test_the_number_is_needed_until_the_last_group_is_left() -> None:
