@@ -53,7 +53,7 @@ class _Guardian:
     actor: str
 
     def entries(self, member: Member) -> list[LedgerEntry]:
-        """What the ledger says of the consents with which the member was registered."""
+        """The entries of the consents with which the member was registered."""
         return [
             entry_of(
                 member,

@@ -15,7 +15,7 @@ from tests.integration.members.conftest import UNIT, Service, a_person, serving
 
 YEAR = datetime.now(UTC).year
 MINOR, ADULT, CHILD = YEAR - 18, YEAR - 19, YEAR - 13
-"""Who was born 18 years ago may still be 17; who was born 13 years ago may still be 12."""
+"""Somebody born 18 years ago may still be 17; somebody born 13 years ago may still be 12."""
 NOTICE = {"notice": "g1", "language": "hi"}
 CONSENTS = [{"purpose": purpose, "channel": "sms", **NOTICE} for purpose in ("membership", "welcome")]
 GUARDED: dict[str, Any] = {"consents": CONSENTS, "guardian_evidence": "form 77"}
