@@ -109,6 +109,7 @@ def test_a_plan_alone_writes_nothing(file: Path) -> None:
     assert not any(call.endswith("/apply") for call in members.calls)
     assert "BR-SARAN" in said
     assert "spreadsheet_number 1" in said
+    assert "welcomes: 2, which take 1:30:00" in said
 
 
 def test_who_says_no_writes_nothing(file: Path) -> None:
