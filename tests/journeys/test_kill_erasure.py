@@ -103,7 +103,8 @@ async def erase_all(api: Api, members: Iterable[str]) -> list[str]:
 async def strike(
     stack: LocalStack, client: MongoClient[dict[str, Any]], name: str, state: str, count: int
 ) -> int:
-    """Kill a service once `count` erasures have come so far; how many had ended then."""
+    """Kill a service that runs once `count` erasures have come so far; how many had ended then."""
+    await stack.processes[name].wait_ready()
     erasures, deadline = client["members"]["erasures"], time.monotonic() + 60
     while erasures.count_documents(REACHED[state]) < count:
         assert time.monotonic() < deadline, (name, state)
