@@ -360,6 +360,11 @@ OWN: Mapping[str, Rows] = {
                 Query(rate("sangathan_members_phones_limited_total"), "refused"),
             ),
             lines(
+                "Numbers of rosters",
+                "ops",
+                Query(rate("sangathan_members_phones_matched_total", "outcome"), "{{outcome}}"),
+            ),
+            lines(
                 "Members of an earlier release made searchable",
                 "ops",
                 Query(rate("sangathan_members_search_fields_refreshed_total"), "members"),

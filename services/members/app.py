@@ -13,6 +13,7 @@ from services.members.erasure.feature import erasure
 from services.members.grievances.feature import grievances
 from services.members.imports.feature import imports
 from services.members.incidents.feature import incidents
+from services.members.matching.feature import matching
 from services.members.merges.feature import merges
 from services.members.profile.feature import profile
 from services.members.reads.feature import reads
@@ -39,6 +40,7 @@ def build(settings: MembersSettings, *, clock: Clock | None = None, broker: Brok
         consents(core),
         roles(core),
         imports(core),
+        matching(core),
         merges(core),
         duplicates(core),
         erasure(core, settings),

@@ -25,6 +25,7 @@ SCOPES: Final = frozenset(
     f"{service}:{right}" for service in (*LISTINGS, "ops") for right in ("read", "write")
 ) | {
     "contacts:read",
+    "members:match",
     "consents:write",
     "notices:write",
     "erasure:write",
@@ -112,6 +113,7 @@ TABLE: Final[dict[str, dict[str, Route]]] = {
         "GET /v1/members/export": query(f"/v1/members/export?unit={UNIT}", "members:read contacts:read"),
         "GET /v1/members/{id}": Route("members:read"),
         "POST /v1/members/resolve": json("contacts:read", {"ids": ["{id}"]}),
+        "POST /v1/members/match": json("members:match", {"unit": UNIT, "phones": [PERSON["phone"]]}),
         "PATCH /v1/members/{id}": json("members:write members:read", {}),
         "POST /v1/members/{id}/move": json("members:write members:read", {"unit": UNIT}),
         "PUT /v1/members/{id}/consents/{purpose}/{channel}": json(

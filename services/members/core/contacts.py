@@ -32,7 +32,11 @@ class Contacts:
         return [CONTACT.decode(document) for document in opened]
 
     def phone_index(self, contact: Contact) -> str:
-        return self._blind.of(contact.phone)
+        return self.fingerprint(contact.phone)
+
+    def fingerprint(self, number: str) -> str:
+        """The keyed fingerprint of a number in E.164."""
+        return self._blind.of(number)
 
     def keyed_digest(self, digest: bytes) -> bytes:
         """A digest of personal data that cannot be guessed; a plain one could, by trying all phones."""

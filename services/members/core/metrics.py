@@ -72,6 +72,14 @@ class MembersMetrics:
             "Requests refused because their caller had been told of too many taken phones.",
             registry=registry,
         )
+        self.phones_matched = Counter(
+            "sangathan_members_phones_matched",
+            "Entries of rosters by what they were found to be (member, stranger, several, unreadable).",
+            ["outcome"],
+            registry=registry,
+        )
+        for outcome in ("member", "stranger", "several", "unreadable"):
+            self.phones_matched.labels(outcome)
         self.erasures = Counter(
             "sangathan_members_erasures",
             "Steps of erasures (requested, asked_again, acknowledged, sealed, erased).",

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final
 
 from pydantic import TypeAdapter, ValidationError
-from pydantic_core import PydanticCustomError
 
-from services.members.core.phones import normalise
+from services.members.core.phone_cells import UnreadablePhoneError, ascii_digits, numbers_in
 from services.members.core.schemas import Email, Label, MemberId
 from services.members.imports.legacy_fonts import is_legacy
 from services.shared.contracts.vocabulary import Gender, Language, Platform, UnitCode
@@ -26,15 +24,6 @@ _HANDLE: Final = TypeAdapter(Label)
 _UNIT: Final = TypeAdapter(UnitCode)
 _ID: Final = TypeAdapter(MemberId)
 
-_SPREADSHEET: Final = re.compile(r"[+-]?[0-9](?:[.,][0-9]*)?[eE]\+?[0-9]{1,2}")
-_PREFIX: Final = re.compile(
-    r"(?:(?:tel|phone|ph|mob|mobile|m|मो|मोबाइल|फोन)(?:\s*no)?\s*[.:]+\s*)+", re.IGNORECASE
-)
-_SEPARATORS: Final = re.compile(r"[\s.()\[\]_\-\u2010-\u2015\u00b7]+")
-_SEVERAL: Final = re.compile(r"[,/;|&\n]|\s(?:or|and|या|और)\s|\s{2,}")
-_FLOAT: Final = re.compile(r"([0-9]{10,12})\.0+")
-_LONGEST_PHONES: Final = 200
-_MOBILE: Final = re.compile(r"(?:\+?0{0,2}91|0)?0?([6-9][0-9]{9})")
 _YEAR: Final = re.compile(r"(?<![0-9])((?:19|20)[0-9]{2})(?![0-9])")
 _FORMULA: Final = "=+@-|%"
 """A cell that begins with one of these is a formula to some spreadsheet."""
@@ -129,41 +118,11 @@ def phone(cell: str) -> tuple[str, bool]:
 
     Raises: `RefusedError`: `spreadsheet_number` for digits that a spreadsheet has rounded, `phone` otherwise.
     """
-    if len(cell) > _LONGEST_PHONES:
-        raise RefusedError("phone", "phone")
-    text = _digits(cell.lstrip("'\u2018\u2019`").strip())
-    if mobile := _MOBILE.fullmatch(_SEPARATORS.sub("", text)):
-        return f"+91{mobile[1]}", False
-    if _SPREADSHEET.fullmatch(text):
-        raise RefusedError("spreadsheet_number", "phone")
-    text = _PREFIX.sub("", text)
-    if whole := _FLOAT.fullmatch(text):
-        text = whole[1]
-    if (number := _one_phone(text)) is not None:
-        return number, False
-    parts = [part for part in _SEVERAL.split(text) if part.strip()]
-    if len(parts) == 1:
-        parts = text.split()
-    numbers = [number for part in parts if (number := _one_phone(part)) is not None] if parts[1:] else []
-    if not numbers:
-        raise RefusedError("phone", "phone")
-    return numbers[0], len(set(numbers)) > 1
-
-
-def _one_phone(text: str) -> str | None:
-    if mobile := _MOBILE.fullmatch(_SEPARATORS.sub("", text)):
-        return f"+91{mobile[1]}"
     try:
-        return normalise(text)
-    except PydanticCustomError:
-        return None
-
-
-def _digits(text: str) -> str:
-    """The same text with the digits of any script as ASCII."""
-    if text.isascii():
-        return text
-    return "".join(str(unicodedata.decimal(char)) if char.isdecimal() else char for char in clean(text))
+        number, *more = numbers_in(cell)
+    except UnreadablePhoneError as unreadable:
+        raise RefusedError(unreadable.reason, "phone") from None
+    return number, bool(more)
 
 
 def _unescaped(text: str) -> str:
@@ -202,7 +161,7 @@ def _word(words: Mapping[str, str], name: str, cell: str) -> str:
 
 def _birth_year(cell: str) -> int:
     """The year of a year or of a date that has it in four digits."""
-    years = set(_YEAR.findall(_digits(cell)))
+    years = set(_YEAR.findall(ascii_digits(cell)))
     if len(years) != 1:
         raise RefusedError("birth_year", "birth_year")
     return int(years.pop())

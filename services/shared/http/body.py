@@ -30,7 +30,7 @@ PROBLEM_SCHEMA = "Problem"
 
 
 MAX_VALUES = 10_000
-"""Most values in a JSON body, counted by its commas; the longest list that a route takes has 500."""
+"""Most values in a JSON body, counted by its commas; the longest list that a route takes has 1,000."""
 
 
 class Body(BaseModel):
