@@ -135,6 +135,7 @@ def overview(unit: str, totals: Totals, everywhere: Totals) -> Overview:
         as_of=everywhere.at,
         members=Members(
             total=values["members.total"],
+            without_number=values["members.without_number"],
             by_gender=below(values, "members.by_gender"),
             by_language=below(values, "members.by_language"),
             by_platform=below(values, "members.by_platform"),

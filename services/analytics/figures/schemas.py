@@ -36,9 +36,11 @@ class Metric(StrEnum):
 
 class Members(BaseModel):
     """Members who have neither left nor been merged into another, in the unit and all below it. Who uses two
-    platforms counts under both."""
+    platforms counts under both. `without_number` are those of `total` who have no number of their own: no
+    seat, and no message."""
 
     total: int
+    without_number: int
     by_gender: ByWord
     by_language: ByWord
     by_platform: ByWord
@@ -133,6 +135,7 @@ class MemberHeld(BaseModel):
     gender: str | None = None
     language: str | None = None
     platforms: list[str] | None = None
+    own_number: bool | None = None
     joined: bool = False
     left: bool = False
     merged: bool = False

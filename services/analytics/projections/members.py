@@ -27,6 +27,8 @@ def counted(fact: Fact) -> Iterator[Count]:
         return
     unit = fact["unit"]
     yield unit, "members.total", 1
+    if fact.get("own_number") is False:
+        yield unit, "members.without_number", 1
     yield unit, f"members.by_gender.{fact['gender']}", 1
     yield unit, f"members.by_language.{fact['language']}", 1
     for platform in fact["platforms"]:
@@ -41,6 +43,7 @@ def _profile(
         "gender": event.gender.value,
         "language": word(event.language),
         "platforms": sorted({word(platform) for platform in event.platforms}),
+        "own_number": event.own_number,
     }
 
 
@@ -58,7 +61,14 @@ def _left(event: MemberLeft) -> Statement:
 
 def _erased(event: MemberErasureRequested) -> Statement:
     """Attributes are stated as unknown: an older event that comes late does not bring them back."""
-    return {"unit": event.unit, "left": True, "gender": None, "language": None, "platforms": []}
+    return {
+        "unit": event.unit,
+        "left": True,
+        "gender": None,
+        "language": None,
+        "platforms": [],
+        "own_number": None,
+    }
 
 
 def _erased_flows(event: Envelope[MemberErasureRequested]) -> Iterator[Flow]:

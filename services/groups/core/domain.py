@@ -16,7 +16,8 @@ class GroupState(StrEnum):
 
 
 class PlacementState(StrEnum):
-    """Placement decides on a seat, on waiting and on leaving; the other states are observed later."""
+    """Placement decides on a seat, on waiting and on leaving; the other states are observed later. `left` is
+    also the state of a member who has no seat because they have no number of their own."""
 
     WAITING_UNIT = "waiting_unit"
     WAITING_SEAT = "waiting_seat"

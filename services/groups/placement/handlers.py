@@ -17,6 +17,7 @@ from services.shared.contracts.members import (
     MemberMoved,
     MemberSnapshot,
     MemberUnmerged,
+    MemberUpdated,
 )
 from services.shared.messaging import DeadLetters, Origin, Subscriptions, UnitOfWork, forget_letters
 
@@ -27,20 +28,28 @@ class Handlers:
         self._letters = letters
 
     async def arrive(self, events: Sequence[Envelope[MemberJoined | MemberMoved]], work: UnitOfWork) -> None:
-        """`member.joined` and `member.moved` alike: a seat in the unit, wherever the member was before."""
-        await self._apply(events, work, lambda _: False)
+        """`member.joined` and `member.moved` alike: a seat in the unit, wherever the member was before; none
+        for somebody without a number of their own."""
+        await self._apply(events, work, lambda event: not event.data.own_number)
+
+    async def number(self, events: Sequence[Envelope[MemberUpdated]], work: UnitOfWork) -> None:
+        """A seat for who has got a number of their own, none for who has lost it. Other changes of a member
+        leave the seat as it is."""
+        seated = await self._service.seated([event.subject for event in events], work)
+        due = [event for event in events if event.data.own_number != seated.get(event.subject)]
+        await self._apply(due, work, lambda event: not event.data.own_number)
 
     async def leave(self, events: Sequence[Envelope[MemberLeft | MemberMerged]], work: UnitOfWork) -> None:
         """`member.merged` too: the member who stands for both has a seat of their own."""
         await self._apply(events, work, lambda _: True)
 
     async def part(self, events: Sequence[Envelope[MemberUnmerged]], work: UnitOfWork) -> None:
-        """A seat again for a member who was merged, unless they had left before."""
-        await self._apply(events, work, lambda event: event.data.status == "left")
+        """A seat again for a member who was merged, unless they had left before or have no number."""
+        await self._apply(events, work, _is_out)
 
     async def reconcile(self, events: Sequence[Envelope[MemberSnapshot]], work: UnitOfWork) -> None:
         """Place members whom a lost event or database has left out; the placements of all others stay."""
-        await self._apply(events, work, lambda event: event.data.status == "left")
+        await self._apply(events, work, _is_out)
 
     async def erase(self, requests: Sequence[Envelope[MemberErasureRequested]], work: UnitOfWork) -> None:
         """Free the seat as for leaving, and say in which group it was. The placement stays, as the member's
@@ -71,11 +80,16 @@ class Handlers:
         await self._service.apply(requests, work)
 
 
+def _is_out(event: Envelope[MemberUnmerged | MemberSnapshot]) -> bool:
+    return event.data.status == "left" or not event.data.own_number
+
+
 def subscriptions(service: PlacementService, letters: DeadLetters) -> Subscriptions:
     handlers = Handlers(service, letters)
     return {
         MemberJoined: handlers.arrive,
         MemberMoved: handlers.arrive,
+        MemberUpdated: handlers.number,
         MemberLeft: handlers.leave,
         MemberMerged: handlers.leave,
         MemberUnmerged: handlers.part,

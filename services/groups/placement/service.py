@@ -12,7 +12,7 @@ from functools import partial
 from typing import Final, NamedTuple
 
 from services.groups.core.core import Core
-from services.groups.core.domain import Group, Placement
+from services.groups.core.domain import Group, Placement, PlacementState
 from services.groups.placement.domain import (
     Change,
     Seating,
@@ -88,6 +88,11 @@ class PlacementService:
         """The groups in which these members have a seat, for those who have one."""
         placements = await self._core.store.placements(member_ids, work.session)
         return {id_: (each.group_id,) for id_, each in placements.items() if each.group_id is not None}
+
+    async def seated(self, member_ids: Sequence[str], work: UnitOfWork) -> dict[str, bool]:
+        """Whether these members have a seat or wait for one, for those who were placed."""
+        placements = await self._core.store.placements(member_ids, work.session)
+        return {id_: each.state is not PlacementState.LEFT for id_, each in placements.items()}
 
     async def placement_of(self, caller: Identity, member_id: str) -> Placement:
         """Raises: `NotFoundError` for a member who has no placement, or is outside the caller's units."""

@@ -20,6 +20,10 @@ class IsMergedError(HasLeftError):
     """A member who was merged cannot be changed: another one stands for both."""
 
 
+class HasNumberError(Exception):
+    """A member who has a number of their own is not reached through another one."""
+
+
 @dataclass(frozen=True, slots=True)
 class Profile:
     """A member with the contact opened."""
@@ -39,6 +43,7 @@ class Changes:
     phone: str | None = None
     email: str | None = None
     handles: Mapping[str, str] | None = None
+    reached_by: str | None = None
     removed: frozenset[str] = frozenset()
 
     @property
@@ -52,12 +57,15 @@ class Changes:
 
 def update(profile: Profile, changes: Changes, now: datetime, *, sees_contact: bool) -> Step[Profile]:
     """A caller who does not see the contact makes a new version by naming any of it, changed or not.
-    Otherwise a guess would be confirmed by nothing having changed.
+    Otherwise a guess would be confirmed by nothing having changed. A phone is the member's own number from
+    then on, and cannot be taken away again.
 
-    Raises: `HasLeftError`.
+    Raises: `HasLeftError`, `HasNumberError`.
     """
     member, contact = profile.member, profile.contact
     check_active(member)
+    if changes.reached_by and member.own_number:
+        raise HasNumberError
     new_contact = Contact(
         phone=changes.phone or contact.phone,
         email=None if "email" in changes.removed else changes.email or contact.email,
@@ -70,6 +78,7 @@ def update(profile: Profile, changes: Changes, now: datetime, *, sees_contact: b
         language=changes.language or member.language,
         birth_year=None if "birth_year" in changes.removed else changes.birth_year or member.birth_year,
         platforms=tuple(new_contact.handles),
+        reached_by=None if changes.phone else changes.reached_by or member.reached_by,
     )
     guessed = changes.name_contact and not sees_contact
     if new == member and new_contact == contact and not guessed:
@@ -84,6 +93,7 @@ def update(profile: Profile, changes: Changes, now: datetime, *, sees_contact: b
         language=new.language,
         platforms=new.platforms,
         contact_changed=contact_changed,
+        own_number=new.own_number,
     )
     new = _next(new, now)
     return Step(Profile(new, new_contact), (Numbered(event, new.version),))
@@ -94,7 +104,7 @@ def move(member: Member, unit: str, now: datetime) -> Step[Member]:
     check_active(member)
     if unit == member.unit:
         return Step(member)
-    event = MemberMoved(member_id=member.id, from_unit=member.unit, unit=unit)
+    event = MemberMoved(member_id=member.id, from_unit=member.unit, unit=unit, own_number=member.own_number)
     new = _next(replace(member, unit=unit), now)
     return Step(new, (Numbered(event, new.version),))
 

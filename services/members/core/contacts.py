@@ -10,6 +10,7 @@ from services.members.core.phones import BlindIndex
 from services.members.core.store import Record, SealedContact
 from services.shared.database import Codec
 from services.shared.encryption import Vault
+from services.shared.text import words
 
 CONTACT: Final = Codec(Contact)
 
@@ -23,8 +24,8 @@ class Contacts:
         """Seal each `(member id, contact)`, in order; it opens only as that member's."""
         sealed = await self._vault.seal((id_, CONTACT.encode(contact)) for id_, contact in contacts)
         return [
-            SealedContact(ciphertext, self.phone_index(contact))
-            for ciphertext, (_, contact) in zip(sealed, contacts, strict=True)
+            SealedContact(ciphertext, self.phone_index(contact) if contact.phone else f"-{id_}")
+            for ciphertext, (id_, contact) in zip(sealed, contacts, strict=True)
         ]
 
     async def open(self, records: Sequence[Record]) -> list[Contact]:
@@ -37,6 +38,10 @@ class Contacts:
     def fingerprint(self, number: str) -> str:
         """The keyed fingerprint of a number in E.164."""
         return self._blind.of(number)
+
+    def dependent(self, reached_by: str, name: str) -> str:
+        """The fingerprint by which an import knows somebody without a number again."""
+        return self.fingerprint(f"{reached_by} {' '.join(words(name))}")
 
     def keyed_digest(self, digest: bytes) -> bytes:
         """A digest of personal data that cannot be guessed; a plain one could, by trying all phones."""

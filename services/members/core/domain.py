@@ -36,7 +36,8 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Contact:
-    """How to reach a person. `handles` maps a platform to the person's name there."""
+    """How to reach a person. `phone` is empty for somebody without a number of their own. `handles` maps a
+    platform to the person's name there."""
 
     phone: str
     email: str | None = None
@@ -92,9 +93,16 @@ class Member:
     """False for a member whom nobody is to welcome, because the import announced nothing."""
     merged_into: str | None = None
     """The member who stands for this one, who is `merged`; that one may be merged into another in turn."""
+    reached_by: str | None = None
+    """The member whose number reaches this one, who has none of their own. It stays when that member leaves,
+    is merged or erased; answers show who stands for them now, empty if that is nobody with a number."""
     joined_at: datetime
     updated_at: datetime
     version: int = 1
+
+    @property
+    def own_number(self) -> bool:
+        return self.reached_by is None
 
 
 def consent_of(member: Member, purpose: str, channel: str) -> Consent | None:

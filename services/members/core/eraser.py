@@ -8,6 +8,7 @@ from services.members.core.contacts import Contacts
 from services.members.core.erasing import Erasure
 from services.members.core.erasures import ErasureStore
 from services.members.core.store import record_of
+from services.shared.database import Document
 from services.shared.encryption import Vault
 from services.shared.messaging import UnitOfWork
 
@@ -21,7 +22,9 @@ class Eraser:
     async def erase(self, erasure: Erasure, work: UnitOfWork) -> Erasure:
         """Delete all that is known of the member, but for a seal where the rule has one, and the number for
         as long as the person may be in a chat group. Answers the erasure as it is stored."""
-        removed = await self._store.remove(erasure.member_id, erasure.requested_at, work.session)
+        removed = await self._store.remove(
+            erasure.member_id, erasure.requested_at, work.session, self._fingerprints
+        )
         erasure = replace(erasure, destroyed=removed.counts())
         number = None
         if removed.member is not None:
@@ -34,3 +37,8 @@ class Eraser:
             await self._store.seal(erasure, removed, self._vault, work.session)
         await self._store.add(erasure, number, work.session)
         return erasure
+
+    def _fingerprints(self, member: Document) -> list[str]:
+        if (reached_by := member.get("reached_by")) is None:
+            return [member["phone_index"]]
+        return [self._contacts.dependent(reached_by, member["name"])]

@@ -7,7 +7,7 @@ sealed}`, what was known of a member whose rule keeps it for a time; no route re
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
@@ -116,8 +116,11 @@ class ErasureStore:
         row = await self._erasures.find_one({"_id": erasure_id}, {"number": 1})
         return row.get("number") if row else None
 
-    async def remove(self, member_id: str, now: datetime, session: Session) -> Removed:
-        """Delete all that the service knows of a member; answers what it was."""
+    async def remove(
+        self, member_id: str, now: datetime, session: Session, fingerprints: Callable[[Document], list[str]]
+    ) -> Removed:
+        """Delete all that the service knows of a member; answers what it was. `fingerprints` are those that
+        files may have named the stored member by."""
         member = await self._members.find_one({"_id": member_id}, session=session)
         rows: dict[str, list[Document]] = {}
         for name, field in HELD:
@@ -126,7 +129,7 @@ class ErasureStore:
             await self._database[name].delete_many(about, session=session)
         if member is not None:
             await self._members.delete_one({"_id": member_id}, session=session)
-            await self._forget_imports(member_id, member["phone_index"], now, session)
+            await self._forget_imports([member_id, *fingerprints(member)], now, session)
             # By its time, which has an index and is that of the registration.
             answer = {"at": member["joined_at"], "member._id": member_id}
             await self._database["idempotency"].delete_many(answer, session=session)
@@ -140,11 +143,9 @@ class ErasureStore:
         row = {"_id": erasure.id, "phone_index": removed.member["phone_index"], "sealed": sealed}
         await self._seals.insert_one(row, session=session)
 
-    async def _forget_imports(
-        self, member_id: str, phone_index: str, now: datetime, session: Session
-    ) -> None:
+    async def _forget_imports(self, names: Sequence[str], now: datetime, session: Session) -> None:
         """Forget that files of late named the member; their plans, sealed, expire."""
         recent = self._database["imports"].find({"at": {"$gte": now - PLANNED_FOR}}, {"_id": 1})
         imports = [row["_id"] async for row in recent]
-        keys = [f"{import_id}/{key}" for import_id in imports for key in (member_id, phone_index)]
+        keys = [f"{import_id}/{key}" for import_id in imports for key in names]
         await self._database["import_seen"].delete_many({"_id": {"$in": keys}}, session=session)

@@ -92,6 +92,16 @@ def unknown_inviter() -> InvalidError:
     return InvalidError([FieldError("/inviter_id", "is not the id of a member")])
 
 
+def unreachable() -> InvalidError:
+    """The same for a member elsewhere as for nobody's id."""
+    detail = "is not the id of an active member of yours who has a number of their own"
+    return InvalidError([FieldError("/reached_by", detail)])
+
+
+def has_own_number() -> ConflictError:
+    return ConflictError("has-own-number", "a member who has a number of their own is reached by it")
+
+
 def implausible_birth_year() -> InvalidError:
     return InvalidError([FieldError("/birth_year", "is not a plausible year of birth")])
 

@@ -22,6 +22,8 @@ class Application:
     language: str
     birth_year: int | None = None
     inviter_id: str | None = None
+    reached_by: str | None = None
+    """The member through whom somebody is reached whose contact has no phone."""
     consents: tuple[tuple[str, str, str, str], ...] = ()
     """`(purpose, channel, notice, language)` of each consent given."""
     source: str = "registration"
@@ -46,6 +48,7 @@ def join(application: Application, member_id: str, now: datetime) -> Step[Member
         inviter_id=a.inviter_id,
         origin=a.origin,
         announced=None if a.announced else False,
+        reached_by=a.reached_by,
         joined_at=now,
         updated_at=now,
     )
@@ -60,5 +63,6 @@ def join(application: Application, member_id: str, now: datetime) -> Step[Member
         channels=agreed_channels(member.consents) if a.announced else (),
         origin=a.origin or "registration",
         announced=a.announced,
+        own_number=member.own_number,
     )
     return Step(member, (Numbered(event, member.version),))

@@ -15,7 +15,8 @@ class MembersMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registrations = Counter(
             "sangathan_members_registrations",
-            "Registrations by outcome (registered, replayed, phone_taken, key_reused, unknown_inviter).",
+            "Registrations by outcome (registered, replayed, phone_taken, key_reused, unknown_inviter,"
+            " unreachable).",
             ["outcome"],
             registry=registry,
         )

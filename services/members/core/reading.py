@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -63,21 +63,32 @@ class MemberReader:
 
     async def show(self, caller: Identity, records: Sequence[Record], via: str) -> list[Shown]:
         """The members, with contacts for a caller who may read them; `via` goes into the record of that. An
-        inviter who was merged is shown as the member who stands for them."""
+        inviter who was merged is shown as the member who stands for them, and so is the member who reaches
+        another; as nobody, once that one has left or was erased."""
         contacts: Sequence[Contact | None] = [None] * len(records)
         if caller.has_scope(CONTACTS_SCOPE):
             opened = await self.open_contacts(caller, records, via)
-            contacts = [contact if contact.phone else None for contact in opened]
-        members = await self._invited([record.member for record in records])
+            contacts = [
+                contact if contact.phone or not record.member.own_number else None
+                for record, contact in zip(records, opened, strict=True)
+            ]
+        members = await self._related([record.member for record in records])
         return [Shown(member, contact) for member, contact in zip(members, contacts, strict=True)]
 
-    async def _invited(self, members: Sequence[Member]) -> list[Member]:
+    async def _related(self, members: Sequence[Member]) -> list[Member]:
+        """The members with the ids of those who stand for their inviters and for whoever reaches them."""
         inviters = {member.inviter_id for member in members if member.inviter_id is not None}
-        survivors = await self._store.survivors(inviters) if inviters else {}
+        reaching = {member.reached_by for member in members if member.reached_by is not None}
+        if not (named := inviters | reaching):
+            return list(members)
+        survivors = await self._store.survivors(named)
+        able = await self._store.with_number({survivors.get(each, each) for each in reaching})
         return [
-            replace(member, inviter_id=survivors[member.inviter_id])
-            if member.inviter_id in survivors
-            else member
+            replace(
+                member,
+                inviter_id=_standing(member.inviter_id, survivors),
+                reached_by=_through(_standing(member.reached_by, survivors), able),
+            )
             for member in members
         ]
 
@@ -130,3 +141,13 @@ class MemberReader:
                 "request_id": context.request_id if context else "",
             }
         )
+
+
+def _standing(member_id: str | None, survivors: Mapping[str, str]) -> str | None:
+    """The member who stands for this one, if they were merged."""
+    return survivors.get(member_id, member_id) if member_id is not None else None
+
+
+def _through(member_id: str | None, able: Container[str]) -> str | None:
+    """Empty in the place of a member who has no number now: having none is not having one's own."""
+    return member_id if member_id is None or member_id in able else ""

@@ -172,9 +172,14 @@ class MemberShown(BaseModel):
     inviter_id: str | None
     origin: str
     merged_into: str | None
+    reached_by: str | None = Field(
+        description="The member whose number reaches this one, who has none of their own; null once that "
+        "member left or was erased."
+    )
     joined_at: datetime
     updated_at: datetime
     version: int
+    own_number: bool
 
 
 def member_view(member: Member, contact: Contact | None) -> View:
@@ -184,10 +189,12 @@ def member_view(member: Member, contact: Contact | None) -> View:
     """
     view: View = {"id": member.id, "name": member.name}
     if contact is not None:
-        view["phone"] = contact.phone
+        view["phone"] = contact.phone or None
         view["email"] = contact.email
     view |= _values(member)
     view["origin"] = member.origin or "registration"
+    view["reached_by"] = member.reached_by or None
+    view["own_number"] = member.own_number
     del view["announced"]
     view["platforms"] = _platforms(member.platforms, contact)
     return view

@@ -2,8 +2,9 @@
 
 `members`: the fields of `Member` (`_id` for `id`; those of `_OPTIONAL` only if they have a value), what it is
 searched by (`search_fields.py`), `contact` (one sealed document `{phone, email?, handles}`), `phone_index`
-(the keyed fingerprint of the phone, unique among active members) or `former_phone` (see `erasure`), and after
-a restore `contact_lost`, `consent_lost` and `phone_taken`, see `recovery`.
+(the keyed fingerprint of the phone, unique among active members; `-<id>` for a member without a phone, which
+is nobody's fingerprint) or `former_phone` (see `erasure`), and after a restore `contact_lost`, `consent_lost`
+and `phone_taken`, see `recovery`.
 `contact_reads`: `{_id, subject, ids, via, at, request_id, about?, unit?}`, one for each time that someone was
 shown contacts, or was told that a phone is that of an active member. `about` names what was read where that
 is not members alone (`import:<id>`), `unit` is its unit.
@@ -32,7 +33,7 @@ from services.shared.faults import FaultFamily, classify
 
 _ENTRY: Final = Codec(LedgerEntry, omit_none=("notice_sha256", "actor", "evidence"))
 _NOTICE: Final = Codec(Notice)
-_OPTIONAL: Final = ("birth_year", "inviter_id", "origin", "announced", "merged_into")
+_OPTIONAL: Final = ("birth_year", "inviter_id", "origin", "announced", "merged_into", "reached_by")
 MEMBER: Final = Codec(Member, id_field="id", omit_none=_OPTIONAL)
 
 
@@ -93,6 +94,14 @@ class MemberStore:
             found |= {row["_id"]: row["merged_into"] async for row in rows}
             asked = {into for into in found.values() if into not in found} - asked
         return {id_: _root(id_, found) for id_ in found}
+
+    async def with_number(self, ids: Iterable[str], session: Session | None = None) -> dict[str, str]:
+        """`{id: unit}` for each of `ids` that belongs to an active member with a number of their own."""
+        if not (asked := list(ids)):
+            return {}
+        query = {"_id": {"$in": asked}, "status": Status.ACTIVE.value, "reached_by": None}
+        rows = self._members.find(query, {"unit": 1}, session=session)
+        return {row["_id"]: row["unit"] async for row in rows}
 
     async def person(self, member_id: str, session: Session | None = None) -> list[Record]:
         """All records of the member's person: first of the one who stands for them, then of those who were

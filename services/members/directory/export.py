@@ -23,7 +23,7 @@ Row: TypeAlias = tuple[Member, Contact | None]
 PLATFORMS: Final = tuple(platform.value for platform in Platform)
 COLUMNS: Final = (
     *("id", "name", "phone", "email", "unit", "gender", "language", "birth_year", *PLATFORMS),
-    *("roles", "inviter_id", "joined_at", "status"),
+    *("roles", "inviter_id", "reached_by", "joined_at", "status"),
 )
 """A platform's column holds the member's handle there; `roles` is `coordinator@BR-GAYA; youth@BR`."""
 BOM: Final = "\ufeff"
@@ -54,11 +54,12 @@ WRITERS: Final[dict[str, tuple[str, Callable[[], bytes], Callable[[Iterable[Row]
 def _cells(member: Member, contact: Contact | None) -> tuple[Any, ...]:
     handles = contact.handles if contact else {}
     return (
-        *(member.id, member.name, contact and contact.phone, contact and contact.email),
+        *(member.id, member.name, contact and (contact.phone or None), contact and contact.email),
         *(member.unit, member.gender, member.language, member.birth_year),
         *(handles.get(platform) for platform in PLATFORMS),
         "; ".join(f"{each.role}@{each.unit}" for each in member.roles) or None,
         member.inviter_id,
+        member.reached_by,
         member.joined_at.isoformat().replace("+00:00", "Z"),
         member.status,
     )

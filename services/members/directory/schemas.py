@@ -121,7 +121,8 @@ class ConsentGiven(BaseModel):
 
 
 class ContactShown(BaseModel):
-    """A member to write to, by the `status`, `unit` and `consents` here and not by those of events."""
+    """A member to write to, by the `status`, `unit` and `consents` here and not by those of events. Without
+    `own_number` nobody is to be written to: there is neither phone (empty), e-mail nor consent."""
 
     id: str
     name: str
@@ -131,6 +132,7 @@ class ContactShown(BaseModel):
     status: str
     unit: str
     consents: list[ConsentGiven]
+    own_number: bool
 
 
 class Resolved(BaseModel):
@@ -147,13 +149,16 @@ def contact_view(member: Member, contact: Contact) -> dict[str, Any]:
         "id": member.id,
         "name": member.name,
         "phone": contact.phone,
-        "email": contact.email,
+        "email": contact.email if member.own_number else None,
         "language": member.language,
         "status": member.status,
         "unit": member.unit,
         "consents": [
             {"purpose": c.purpose, "channel": c.channel}
             for c in member.consents
-            if c.state == "given" and (c.purpose != Purpose.WELCOME or member.announced is not False)
+            if member.own_number
+            and c.state == "given"
+            and (c.purpose != Purpose.WELCOME or member.announced is not False)
         ],
+        "own_number": member.own_number,
     }

@@ -175,6 +175,8 @@ class ApplyJob:
         """Compare the page with the people as they are now."""
         phones = [each.document["phone_index"] for each in page.joining]
         inviters = {each.row.values["inviter_id"] for each in page.joining if "inviter_id" in each.row.values}
+        named = (*(each.row for each in page.joining), *page.changing)
+        reached_by = {row.values["reached_by"] for row in named if "reached_by" in row.values}
         active, left, merged, sealed, known, members = await asyncio.gather(
             self._store.active_by_phone(phones),
             self._store.gone_by_phone(phones, Status.LEFT),
@@ -184,10 +186,12 @@ class ApplyJob:
             self._store.members([row.id for row in page.changing]),
         )
         terms = terms_from(page.document)
+        reaching = await self._members.with_number(reached_by)
         writes, had = _Writes(), {*active, *left, *merged, *sealed}
+        able = {None, *(id_ for id_, unit in reaching.items() if caller.can_access(unit))}
         for each in page.joining:
             phone, values = each.document["phone_index"], each.row.values
-            sponsored = values.get("inviter_id") in {None, *known}
+            sponsored = values.get("inviter_id") in {None, *known} and values.get("reached_by") in able
             if phone in had or not sponsored or not caller.can_access(values["unit"]):
                 writes.aside.append(each.row)
             else:
@@ -197,7 +201,8 @@ class ApplyJob:
         contacts = dict(zip(members, await self._contacts.open(list(members.values())), strict=True))
         for row in page.changing:
             record = members.get(row.id)
-            if record is not None and _is_as_planned(caller, row, record.member):
+            reached = "reached_by" not in row.changed or row.values["reached_by"] in able
+            if record is not None and reached and _is_as_planned(caller, row, record.member):
                 await self._change(writes, row, record.member, contacts[row.id])
             else:
                 writes.aside.append(row)
@@ -242,7 +247,7 @@ def _joining(
 
 
 def _contact(row: PlannedRow) -> Contact:
-    return Contact(row.values["phone"], row.values.get("email"), row.handles)
+    return Contact(row.values.get("phone", ""), row.values.get("email"), row.handles)
 
 
 def _is_as_planned(caller: Identity, row: PlannedRow, member: Member) -> bool:

@@ -203,4 +203,5 @@ _READERS: Final[Mapping[str, Callable[[str], Any]]] = {
     "email": lambda cell: _valid(_EMAIL, "email", cell),
     "birth_year": _birth_year,
     "inviter_id": lambda cell: _valid(_ID, "inviter_id", cell),
+    "reached_by": lambda cell: _valid(_ID, "reached_by", cell),
 }

@@ -16,7 +16,7 @@ from services.shared.text import clean
 
 FIELDS: Final = (
     *("id", "name", "phone", "unit", "gender", "language", "email", "birth_year", "platforms"),
-    *("inviter_id", "consent"),
+    *("inviter_id", "reached_by", "consent"),
     *(platform.value for platform in Platform),
 )
 """Fields that a column can hold; a platform's name means the handle there."""
@@ -38,6 +38,7 @@ _SYNONYMS: Final[Mapping[str, str]] = {
     ),
     "platforms": "handles, social media",
     "inviter_id": "inviter",
+    "reached_by": "reached via, reached through, phone of member, किसके फोन से",
     "consent": "consent given, सहमति",
     "whatsapp": "व्हाट्सएप, व्हाट्सऐप, वाट्सएप",
     "facebook": "fb, फेसबुक",
@@ -127,7 +128,7 @@ def _check_complete(fields: Sequence[str | None]) -> None:
         raise UnreadableError(
             "column_twice", f"several columns are taken for {', '.join(twice)}: say which by mapping="
         )
-    if not {"phone", "id"} & set(named):
+    if not {"phone", "id", "reached_by"} & set(named):
         raise UnreadableError(
             "no_phone_column", "no column is known as the phone: name it `phone`, or say which by mapping="
         )

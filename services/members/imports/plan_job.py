@@ -48,12 +48,14 @@ KIND: Final = "member_import_plan"
 
 
 class _Read(NamedTuple):
-    """A row with what was made of it: a draft, or why there is none. `phone` is the fingerprint."""
+    """A row with what was made of it: a draft, or why there is none. `phone` is the fingerprint, and
+    `dependent` that of a new person's name and of who reaches them."""
 
     row: Row
     draft: Draft | None
     reason: str | None
-    phone: str | None
+    phone: str | None = None
+    dependent: str | None = None
 
 
 class _Known(NamedTuple):
@@ -65,6 +67,10 @@ class _Known(NamedTuple):
     left: set[str]
     merged: set[str]
     inviters: set[str]
+    reaching: Mapping[str, str]
+    """The units of the members who have a number and are named as `reached_by`."""
+    dependents: Mapping[str, Record]
+    """By `dependent`, the members whom they reach."""
     erased: Mapping[str, Erasure]
     """By member id."""
     sealed: set[str]
@@ -185,15 +191,19 @@ class PlanJob:
 
     def _draft(self, form: Form, fields: Sequence[str | None], row: Row) -> _Read:
         if row.problem:
-            return _Read(row, None, row.problem, None)
+            return _Read(row, None, row.problem)
         if list(row.cells) == list(form.header):
-            return _Read(row, None, "header_again", None)
+            return _Read(row, None, "header_again")
         try:
             made = draft(fields, row.cells, spreadsheet=form.kind == "csv")
         except RefusedError as refused:
-            return _Read(row, None, refused.reason, None)
-        typed = made.values.get("phone")
-        return _Read(row, made, None, self._core.contacts.phone_index(Contact(typed)) if typed else None)
+            return _Read(row, None, refused.reason)
+        values, contacts = made.values, self._core.contacts
+        if (typed := values.get("phone")) is not None:
+            return _Read(row, made, None, phone=contacts.fingerprint(typed))
+        if "reached_by" in values and "name" in values and "id" not in values:
+            return _Read(row, made, None, dependent=contacts.dependent(values["reached_by"], values["name"]))
+        return _Read(row, made, None)
 
     async def _compare(self, job: Job, document: Mapping[str, Any], read: Sequence[_Read]) -> _Page:
         known = await self._look_up(read)
@@ -237,25 +247,33 @@ class PlanJob:
         inviters = await self._core.store.existing(
             {d.values["inviter_id"] for d in drafts if "inviter_id" in d.values}
         )
+        reached_by = {d.values["reached_by"] for d in drafts if "reached_by" in d.values}
+        reaching = await self._core.store.with_number(reached_by)
+        reached = await self._store.reached_by(reaching) if any(each.dependent for each in read) else []
+        dependents = {
+            self._core.contacts.dependent(r.member.reached_by or "", r.member.name): r for r in reached
+        }
         erased = await self._core.erasures.of_members(d.values["id"] for d in drafts if "id" in d.values)
         sealed = await self._core.erasures.sealed_phones(phones)
-        records = {record.member.id: record for record in (*by_phone.values(), *by_id.values())}
+        records = {record.member.id: record for record in (*by_phone.values(), *by_id.values(), *reached)}
         contacts = await self._core.contacts.open(list(records.values()))
         opened = dict(zip(records, contacts, strict=True))
-        return _Known(by_id, by_phone, opened, left, merged, inviters, erased, sealed)
+        return _Known(by_id, by_phone, opened, left, merged, inviters, reaching, dependents, erased, sealed)
 
 
 def _match(read: _Read, known: _Known) -> Record | None:
-    """The member whom the row is about: by its id, else by its phone."""
+    """The member whom the row is about: by its id, else by its phone, else by its name and who reaches it."""
     if read.draft is not None and (id_ := read.draft.values.get("id")) is not None:
         return known.by_id.get(id_)
+    if read.dependent is not None:
+        return known.dependents.get(read.dependent)
     return known.by_phone.get(read.phone) if read.phone else None
 
 
 def _keys(read: _Read, known: _Known) -> list[str]:
     """Keys that no second row of the file may have."""
     match = _match(read, known)
-    return [key for key in (read.phone, match and match.member.id) if key]
+    return [key for key in (read.phone, read.dependent, match and match.member.id) if key]
 
 
 class _Rules:
@@ -298,14 +316,23 @@ class _Rules:
             return "unit_outside"
         if "inviter_id" in values and values["inviter_id"] not in self._known.inviters:
             return "inviter_id"
-        return None
+        return self._bad_reached_by(values, match)
+
+    def _bad_reached_by(self, values: Mapping[str, Any], match: Record | None) -> str | None:
+        reached_by = values.get("reached_by")
+        if reached_by is None or (match and match.member.reached_by == reached_by):
+            return None
+        if "phone" in values:
+            return "phone_and_reached_by"
+        unit = self._known.reaching.get(reached_by)
+        return None if unit is not None and self._caller.can_access(unit) else "reached_by"
 
     def _not_new(self, read: _Read, values: Mapping[str, Any]) -> str | None:
         """Why no member can be made of the row."""
         reasons = {
             "erased": self._was_erased(read, values),
             "unknown_id": "id" in values,
-            "no_phone": read.phone is None,
+            "no_phone": read.phone is None and "reached_by" not in values,
             "has_left": read.phone in self._known.left,
             "merged": read.phone in self._known.merged,
             "no_name": "name" not in values,
@@ -328,6 +355,8 @@ class _Rules:
             return "merged" if member.status == Status.MERGED else "has_left"
         if holder is not None and holder.member.id != member.id:
             return "phone_taken"
+        if member.own_number and read.draft is not None and "reached_by" in read.draft.values:
+            return "has_number"
         return None
 
     def _new(self, line: int, made: Draft) -> PlannedRow:

@@ -140,6 +140,11 @@ class ImportStore:
         query = {"phone_index": {"$in": indexes}, "status": Status.ACTIVE.value}
         return {row["phone_index"]: record_of(row) async for row in self._members.find(query)}
 
+    async def reached_by(self, ids: Iterable[str]) -> list[Record]:
+        """The active members whom one of these members reaches."""
+        query = {"reached_by": {"$in": list(ids)}, "status": Status.ACTIVE.value}
+        return [record_of(row) async for row in self._members.find(query)]
+
     async def gone_by_phone(self, indexes: Sequence[str], status: Status) -> set[str]:
         """The ones among `indexes` that belonged to a member who has this status: left, or merged."""
         found: set[str] = set()
@@ -177,7 +182,9 @@ def _of(import_id: str) -> Document:
 def _update(before: Member, after: Member, contact: SealedContact | None) -> UpdateOne:
     old, new = document_of(before), document_of(after, contact)
     changed = {name: value for name, value in new.items() if old.get(name) != value}
-    return UpdateOne({"_id": before.id, "version": before.version}, {"$set": changed})
+    gone = {name: "" for name in old if name not in new}
+    change = {"$set": changed, **({"$unset": gone} if gone else {})}
+    return UpdateOne({"_id": before.id, "version": before.version}, change)
 
 
 async def _create(database: Database) -> None:
@@ -202,7 +209,13 @@ async def _create_budget(database: Database) -> None:
     await create(database, "import_welcomes")
 
 
+async def _reached(database: Database) -> None:
+    some = {"reached_by": {"$type": "string"}}
+    await database["members"].create_indexes([IndexModel("reached_by", partialFilterExpression=some)])
+
+
 MIGRATIONS: Final = (
     Migration("imports-0001", "imports, their pages, phones of those who left", _create),
     Migration("imports-0002", "import_welcomes", _create_budget),
+    Migration("imports-0003", "members who are reached by others", _reached),
 )

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final
 from pydantic import BaseModel, Field, Strict
 
 from services.members.core.schemas import RequestBody
-from services.members.matching.service import Match, Problem
+from services.members.matching.service import Match, MatchProblem
 from services.shared.contracts.vocabulary import UnitCode
 
 MAX_PHONES: Final = 1000
@@ -25,7 +25,7 @@ class MatchShown(BaseModel):
     `several` (the entry has numbers of several members) or `unreadable` (it has no number)."""
 
     member_id: str | None
-    problem: Problem | None
+    problem: MatchProblem | None
 
 
 class Matched(BaseModel):

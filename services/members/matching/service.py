@@ -24,7 +24,7 @@ VIA: Final = "match"
 MEMBER: Final = "member"
 
 
-class Problem(StrEnum):
+class MatchProblem(StrEnum):
     """Why an entry is nobody's."""
 
     STRANGER = "stranger"
@@ -36,7 +36,7 @@ class Match(NamedTuple):
     """The member whom an entry belongs to, or the problem with it."""
 
     member_id: str | None
-    problem: Problem | None
+    problem: MatchProblem | None
 
 
 class Matching:
@@ -78,8 +78,8 @@ class Matching:
 
 def _match(fingerprints: Sequence[str], members: Mapping[str, str]) -> Match:
     if not fingerprints:
-        return Match(None, Problem.UNREADABLE)
+        return Match(None, MatchProblem.UNREADABLE)
     found = {members[each] for each in fingerprints if each in members}
     if len(found) > 1:
-        return Match(None, Problem.SEVERAL)
-    return Match(found.pop(), None) if found else Match(None, Problem.STRANGER)
+        return Match(None, MatchProblem.SEVERAL)
+    return Match(found.pop(), None) if found else Match(None, MatchProblem.STRANGER)

@@ -56,6 +56,7 @@ class Field(StrEnum):
     LANGUAGE = "language"
     BIRTH_YEAR = "birth_year"
     INVITER = "inviter_id"
+    REACHED_BY = "reached_by"
     HANDLES = "handles"
 
 
@@ -94,19 +95,19 @@ def values(profile: Profile) -> Values:
 def surviving(survivor: Profile, other: Profile, choice: Choice) -> Values:
     """The fields after a merge: those chosen, else the survivor's, and the other's where it has none.
 
-    Handles are united. Nobody is their own inviter. The phone of somebody who left long ago is not kept, so
-    the survivor's stays.
+    Handles are united. Nobody is their own inviter. A phone of either survives, also one that was not chosen
+    where the other record has none: it never had one, or left long ago.
     """
     ours, theirs = values(survivor), values(other)
     sides = {Side.SURVIVOR: ours, Side.OTHER: theirs}
     taken = {name: sides[_side(name, ours, theirs, choice)][name] for name in Field}
-    taken[Field.PHONE] = taken[Field.PHONE] or ours[Field.PHONE]
+    taken[Field.PHONE] = taken[Field.PHONE] or ours[Field.PHONE] or theirs[Field.PHONE]
     first, second = (ours, theirs) if choice.get(Field.HANDLES) is Side.OTHER else (theirs, ours)
     handles = {**first[Field.HANDLES], **second[Field.HANDLES]}
     taken[Field.HANDLES] = {name: handles[name] for name in sorted(handles, key=_place)}
     if taken[Field.INVITER] in (survivor.member.id, other.member.id):
         taken[Field.INVITER] = None
-    return taken
+    return _reached(taken)
 
 
 def with_values(profile: Profile, new: Values) -> Profile:
@@ -124,7 +125,12 @@ def changed(before: Values, after: Values) -> dict[str, tuple[Any, Any]]:
 def reverted(now: Values, trace: Trace) -> Values:
     """The fields with what the merge changed undone, but for those that were changed again since."""
     undone = {Field(name): old for name, (old, new) in trace.fields.items() if now[Field(name)] == new}
-    return {**now, **undone}
+    return _reached({**now, **undone})
+
+
+def _reached(fields: Values) -> Values:
+    """The fields of somebody who, with a phone, is reached through nobody."""
+    return {**fields, Field.REACHED_BY: None} if fields[Field.PHONE] else fields
 
 
 def taken_over(survivor: Member, other: Member, now: datetime) -> list[Consent]:
@@ -174,7 +180,12 @@ def change(before: Profile, after: Profile, consents: Sequence[Consent], now: da
     events = [Numbered(_updated(before.member.unit, member, _ADDRESS & changes.keys()), member.version)]
     if before.member.unit != member.unit:
         member = _next(member, now)
-        moved = MemberMoved(member_id=member.id, from_unit=before.member.unit, unit=member.unit)
+        moved = MemberMoved(
+            member_id=member.id,
+            from_unit=before.member.unit,
+            unit=member.unit,
+            own_number=member.own_number,
+        )
         events.append(Numbered(moved, member.version))
     for consent in consents:
         member = _next(replace(member, consents=with_consent(member.consents, consent)), now)
@@ -244,6 +255,7 @@ def _updated(unit: str, member: Member, address: Iterable[str]) -> MemberUpdated
         language=member.language,
         platforms=member.platforms,
         contact_changed=bool(list(address)),
+        own_number=member.own_number,
     )
 
 
@@ -260,6 +272,7 @@ def _state(member: Member) -> dict[str, Any]:
         "inviter_id": member.inviter_id,
         "origin": member.origin or "registration",
         "announced": False,
+        "own_number": member.own_number,
     }
 
 

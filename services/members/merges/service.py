@@ -136,6 +136,8 @@ class Merges:
         now = self._clock.now()
         ours, theirs = await self._profiles(pair)
         merge = Merge(id=new_id(), survivor=ours.member.id, other=theirs.member.id, by=caller.subject, at=now)
+        if not ours.contact.phone:  # takes the other's, whatever was chosen
+            self._core.taken_phones.check_may_ask(caller)
         before = domain.values(ours)
         after = domain.surviving(ours, theirs, choice)
         wanted.add(self._core.contacts.phone_index(domain.contact_of(after)))

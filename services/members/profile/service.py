@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Final, ParamSpec, TypeVar
 
 from services.members.core import changing
-from services.members.core.changing import Changes, HasLeftError, IsMergedError, Profile
+from services.members.core.changing import Changes, HasLeftError, HasNumberError, IsMergedError, Profile
 from services.members.core.core import Core
 from services.members.core.domain import (
     Contact,
@@ -19,11 +19,13 @@ from services.members.core.domain import (
 )
 from services.members.core.errors import (
     changed_meanwhile,
+    has_own_number,
     implausible_birth_year,
     is_minor,
     member_has_left,
     member_is_merged,
     unit_not_found,
+    unreachable,
 )
 from services.members.core.reading import CONTACTS_SCOPE
 from services.members.core.store import DuplicateError, Record, SealedContact
@@ -56,13 +58,15 @@ class Profiles:
         the caller sees.
 
         Raises, in this order: `NotFoundError`, `StaleVersionError`, `TooManyError` (taken phones),
-        `InvalidError` (birth year), `ConflictError` (has left; phone taken).
+        `InvalidError` (birth year, reached by), `ConflictError` (has left; has a number; phone taken).
         """
         record = await self._find(caller, member_id, version)
         if changes.phone:
             self._taken_phones.check_may_ask(caller)
         now = self._clock.now()
         self._check_age(changes.birth_year, record.member, now)
+        if changes.reached_by:
+            await self._check_reaches(caller, changes.reached_by)
         [contact] = await self._contacts.open([record])
         sees_contact = caller.has_scope(CONTACTS_SCOPE)
         profile = Profile(record.member, contact)
@@ -170,6 +174,12 @@ class Profiles:
 
         return await self._outbox.transact(write)
 
+    async def _check_reaches(self, caller: Identity, member_id: str) -> None:
+        """Raises: `InvalidError` unless the member is one of the caller's, and has a number."""
+        unit = (await self._store.with_number([member_id])).get(member_id)
+        if unit is None or not caller.can_access(unit):
+            raise unreachable()
+
     async def _phone_taken(self, caller: Identity, contact: Contact) -> ConflictError:
         index = self._contacts.phone_index(contact)
         holder = (await self._store.active_by_phone([index])).get(index)
@@ -180,10 +190,12 @@ class Profiles:
 
 
 def _decide(rule: Callable[P, Step[State]], *args: P.args, **kwargs: P.kwargs) -> Step[State]:
-    """Raises: `ConflictError` when the member has left or is merged."""
+    """Raises: `ConflictError` when the member has left, is merged, or has a number already."""
     try:
         return rule(*args, **kwargs)
     except IsMergedError:
         raise member_is_merged() from None
     except HasLeftError:
         raise member_has_left() from None
+    except HasNumberError:
+        raise has_own_number() from None

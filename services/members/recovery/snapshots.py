@@ -21,6 +21,7 @@ def member(row: Document) -> tuple[MemberSnapshot, int]:
     """
     copied = {name: row[name] for name in _COPIED if name in row}
     copied["roles"] = [role["role"] for role in row["roles"]]
+    copied["own_number"] = row.get("reached_by") is None
     active = row["status"] == Status.ACTIVE
     copied["status"] = (Status.ACTIVE if active else Status.LEFT).value
     welcome = row.get("announced", True) and row["status"] != Status.MERGED
@@ -28,4 +29,4 @@ def member(row: Document) -> tuple[MemberSnapshot, int]:
     return MemberSnapshot(**copied, member_id=row["_id"], channels=channels), row["version"]
 
 
-SOURCES: Final = (Source("members", "unit", (*_COPIED, "consents", "version"), member),)
+SOURCES: Final = (Source("members", "unit", (*_COPIED, "reached_by", "consents", "version"), member),)

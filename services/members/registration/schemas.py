@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from services.members.core.domain import GUARDIAN, Contact
 from services.members.core.joining import Application
@@ -44,14 +44,16 @@ Consents = Annotated[
 
 
 class Registration(RequestBody):
-    """A person to register. Without `consents` the person is recorded and never messaged.
+    """A person to register. Without `consents` the person is recorded and never messaged; neither is who has
+    no `phone` of their own and is `reached_by` another member, whatever they consented to.
 
     `guardian_evidence` is where the proof is kept that the guardian of a minor gave the `consents` (a form's
     number, a call's id); one of those must be to `membership`.
     """
 
     name: Name
-    phone: Phone
+    phone: Phone | None = None
+    reached_by: MemberId | None = None
     unit: UnitCode
     gender: Gender = Field(default=Gender.UNDISCLOSED, validate_default=True)
     language: Language = Field(default=Language.HINDI, validate_default=True)
@@ -62,15 +64,22 @@ class Registration(RequestBody):
     consents: Consents = ()
     guardian_evidence: Evidence | None = None
 
+    @model_validator(mode="after")
+    def _is_reached_one_way(self) -> Self:
+        if (self.phone is None) == (self.reached_by is None):
+            raise refuse("must have either `phone` or `reached_by`")
+        return self
+
     def application(self) -> Application:
         return Application(
             name=self.name,
             unit=self.unit,
-            contact=Contact(self.phone, self.email, handles_by_platform(self.platforms)),
+            contact=Contact(self.phone or "", self.email, handles_by_platform(self.platforms)),
             gender=self.gender,
             language=self.language,
             birth_year=self.birth_year,
             inviter_id=self.inviter_id,
+            reached_by=self.reached_by,
             consents=tuple((c.purpose, c.channel, c.notice, c.language) for c in self.consents),
             source=GUARDIAN if self.guardian_evidence else "registration",
             guardian_evidence=self.guardian_evidence,

@@ -21,6 +21,7 @@ from services.members.core.errors import (
     unit_not_found,
     unknown_inviter,
     unknown_notice,
+    unreachable,
 )
 from services.members.core.joining import Application, join
 from services.members.core.ledger import LedgerEntry, entry_of
@@ -68,6 +69,7 @@ class _Guardian:
 
 @dataclass(frozen=True, slots=True)
 class _Submission:
+    caller: Identity
     application: Application
     origin: Origin
     request: IdempotentRequest | None
@@ -112,7 +114,11 @@ class _UnknownInviter:
     pass
 
 
-RegistrationOutcome: TypeAlias = _Accepted | _Answered | _PhoneTaken | _UnknownInviter
+class _Unreachable:
+    """The member of `reached_by` is none of the caller's who has a number."""
+
+
+RegistrationOutcome: TypeAlias = _Accepted | _Answered | _PhoneTaken | _UnknownInviter | _Unreachable
 
 
 class _NotAllAcceptedError(Exception):
@@ -142,7 +148,7 @@ class Registrar:
         """The new member, or the one that this same request made before; durable with its event on return.
 
         Raises, in this order: `NotFoundError` (unit), `TooManyError` (taken phones), `InvalidError` (birth
-        year, guardian), `KeyReusedError`, `InvalidError` (inviter), `ConflictError` (phone).
+        year, guardian), `KeyReusedError`, `InvalidError` (inviter, reached by), `ConflictError` (phone).
         """
         if not caller.can_access(application.unit):
             raise unit_not_found()
@@ -155,7 +161,7 @@ class Registrar:
                 raise
             return await self._replay(request, row)
         guardian = await self._guardian(caller, application)
-        outcome = await self._group.submit(_Submission(application, origin, request, guardian))
+        outcome = await self._group.submit(_Submission(caller, application, origin, request, guardian))
         match outcome:
             case _Accepted(draft):
                 self._registered.inc()
@@ -168,6 +174,9 @@ class Registrar:
             case _UnknownInviter():
                 self._metrics.registrations.labels("unknown_inviter").inc()
                 raise unknown_inviter()
+            case _Unreachable():
+                self._metrics.registrations.labels("unreachable").inc()
+                raise unreachable()
 
     async def close(self) -> None:
         """Finish what was accepted."""
@@ -256,6 +265,7 @@ class Registrar:
             answered = await self._answers.find(_request_ids(drafts), session)
             taken = await self._store.active_by_phone((d.document["phone_index"] for d in drafts), session)
         inviters = await self._store.existing(_inviters(drafts), session)
+        reaching = await self._store.with_number(_reaching(drafts), session)
         outcomes: list[RegistrationOutcome] = []
         for draft in drafts:
             member, phone = draft.step.state, draft.document["phone_index"]
@@ -265,6 +275,8 @@ class Registrar:
             elif member.inviter_id is not None and member.inviter_id not in inviters:
                 # Before the phone: a request that can never succeed tells nothing of it.
                 outcomes.append(_UnknownInviter())
+            elif member.reached_by is not None and not _is_reachable(draft, reaching):
+                outcomes.append(_Unreachable())
             elif phone in taken:
                 outcomes.append(_PhoneTaken(*taken[phone]))
             else:
@@ -281,3 +293,12 @@ def _request_ids(drafts: Iterable[_Draft]) -> list[bytes]:
 
 def _inviters(drafts: Iterable[_Draft]) -> set[str]:
     return {inviter for draft in drafts if (inviter := draft.step.state.inviter_id) is not None}
+
+
+def _reaching(drafts: Iterable[_Draft]) -> set[str]:
+    return {id_ for draft in drafts if (id_ := draft.step.state.reached_by) is not None}
+
+
+def _is_reachable(draft: _Draft, reaching: Mapping[str, str]) -> bool:
+    unit = reaching.get(draft.step.state.reached_by or "")
+    return unit is not None and draft.submission.caller.can_access(unit)

@@ -43,6 +43,8 @@ class Recipient:
     unit_sequence: int = 0
     language: str = ""
     language_sequence: int = 0
+    own_number: bool = True
+    """False for a member who is reached through another one. It is from the event that `language` is from."""
     channels: tuple[str, ...] = ()
     """The channels that the events say were consented to: without one, no message is made."""
     consent_sequence: int = 0
@@ -72,7 +74,7 @@ def learn(known: Recipient, event: Event, sequence: int) -> Recipient:
     """`known` with what `event` adds; unchanged when the event is stale, repeated or of no interest."""
     match event:
         case MemberJoined():
-            heard = _in_unit(_speaking(known, event.language, sequence), event.unit, sequence)
+            heard = _described(known, event, sequence)
             # A member joins once, so of two one is a mistake. Neither takes back a consent that the other
             # tells of: the members service decides about it in the end. A change of consent came later.
             told = known.channels if known.joined else ()
@@ -80,7 +82,7 @@ def learn(known: Recipient, event: Event, sequence: int) -> Recipient:
             announced = (known.joined and known.announced) or event.announced
             after = replace(heard, joined=True, channels=channels, announced=announced)
         case MemberUpdated():
-            after = _in_unit(_speaking(known, event.language, sequence), event.unit, sequence)
+            after = _described(known, event, sequence)
         case MemberMoved() | MemberRolesChanged():
             after = _in_unit(known, event.unit, sequence)
         case MemberConsentChanged():
@@ -89,10 +91,10 @@ def learn(known: Recipient, event: Event, sequence: int) -> Recipient:
         case MemberLeft():
             after = replace(known, active=False)
         case MemberMerged():
-            heard = _in_unit(_speaking(known, event.language, sequence), event.unit, sequence)
+            heard = _described(known, event, sequence)
             after = _merged(heard, sequence, merged=True)
         case MemberUnmerged():
-            heard = _in_unit(_speaking(known, event.language, sequence), event.unit, sequence)
+            heard = _described(known, event, sequence)
             heard = _consenting(heard, event.channels, sequence)
             after = replace(_merged(heard, sequence, merged=False), welcomed=True)
         case MemberErasureRequested():
@@ -125,7 +127,7 @@ def _erased(known: Recipient, sequence: int) -> Recipient:
 
 
 def _found(known: Recipient, event: MemberSnapshot, sequence: int) -> Recipient:
-    heard = _in_unit(_speaking(known, event.language, sequence), event.unit, sequence)
+    heard = _described(known, event, sequence)
     merged = event.merged_into is not None
     left = event.status != "active" and not merged
     heard = replace(_merged(heard, sequence, merged=merged), active=heard.active and not left)
@@ -141,10 +143,16 @@ def _in_unit(known: Recipient, unit: str, sequence: int) -> Recipient:
     return replace(known, unit=unit, unit_sequence=sequence) if sequence > known.unit_sequence else known
 
 
-def _speaking(known: Recipient, language: str, sequence: int) -> Recipient:
-    if sequence <= known.language_sequence:
-        return known
-    return replace(known, language=language, language_sequence=sequence)
+def _described(
+    known: Recipient,
+    event: MemberJoined | MemberUpdated | MemberSnapshot | MemberMerged | MemberUnmerged,
+    sequence: int,
+) -> Recipient:
+    """With the unit, the language, and whether there is a number, as an event states them that has all."""
+    heard = _in_unit(known, event.unit, sequence)
+    if sequence <= heard.language_sequence:
+        return heard
+    return replace(heard, language=event.language, own_number=event.own_number, language_sequence=sequence)
 
 
 def _consenting(known: Recipient, channels: tuple[str, ...], sequence: int) -> Recipient:

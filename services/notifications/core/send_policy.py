@@ -53,6 +53,8 @@ class SendFacts:
     """Whether another member stands for this one."""
     welcomed: bool = False
     """Whether the person was welcomed as another member."""
+    own_number: bool = True
+    """False for somebody who is reached through another member: they get no message at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,7 @@ class Authority:
     active: bool
     consented: frozenset[str]
     addressable: frozenset[str]
+    own_number: bool = True
 
 
 def facts_heard(recipient: Recipient, *, invited: bool) -> SendFacts:
@@ -75,11 +78,13 @@ def facts_heard(recipient: Recipient, *, invited: bool) -> SendFacts:
         announced=recipient.announced,
         merged=recipient.merged,
         welcomed=recipient.welcomed,
+        own_number=recipient.own_number,
     )
 
 
 def facts_asked(recipient: Recipient, said: Authority, *, invited: bool) -> SendFacts:
-    """The facts as the members service tells them; a member who left by it or by the events, left."""
+    """The facts as the members service tells them; a member who left by it or by the events, left. A number
+    that it tells of is there, whatever events are still on their way."""
     return SendFacts(
         active=recipient.active and said.active,
         consented=said.consented,
@@ -89,6 +94,7 @@ def facts_asked(recipient: Recipient, said: Authority, *, invited: bool) -> Send
         announced=recipient.announced,
         merged=recipient.merged,
         welcomed=recipient.welcomed,
+        own_number=said.own_number,
     )
 
 
@@ -122,6 +128,7 @@ def judge(facts: SendFacts) -> Verdict:
     rules = (
         _is_active(facts),
         _is_not_merged(facts),
+        _has_own_number(facts),
         _is_announced(facts),
         _is_not_welcomed(facts),
         _has_consent(consented),
@@ -138,6 +145,11 @@ def _is_active(facts: SendFacts) -> Rule:
 
 def _is_not_merged(facts: SendFacts) -> Rule:
     return _rule("not_merged", {"merged": facts.merged}, not facts.merged, Ruling.SUPPRESS, "merged")
+
+
+def _has_own_number(facts: SendFacts) -> Rule:
+    passed = facts.own_number
+    return _rule("own_number", {"own_number": passed}, passed, Ruling.SUPPRESS, "no_number")
 
 
 def _is_not_welcomed(facts: SendFacts) -> Rule:

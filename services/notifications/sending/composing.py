@@ -74,7 +74,8 @@ class Composer:
             return Unanswered("members", UNKNOWN_MEMBER)
         if contact.consents is None:
             return Deferred(now + LOOK_AGAIN)
-        said = Authority(contact.active, contact.consented(notification.purpose), contact.channels)
+        consented = contact.consented(notification.purpose)
+        said = Authority(contact.active, consented, contact.channels, contact.own_number)
         invited = group is not None and group.invite_link is not None and in_subtree(contact.unit, group.unit)
         verdict = judge(facts_asked(recipient, said, invited=invited))
         if stopped := _unless_allowed(verdict, now, contact.unit):

@@ -37,6 +37,8 @@ class _Member(Event):
     channels: Words = ()
     origin: Word = "registration"
     announced: bool = True
+    own_number: bool = True
+    """False for somebody who is reached through another member: no seat, and no message."""
 
 
 class MemberJoined(_Member, type="member.joined", topic=TOPIC, subject="member_id"):
@@ -46,7 +48,9 @@ class MemberJoined(_Member, type="member.joined", topic=TOPIC, subject="member_i
 
 
 class MemberUpdated(Event, type="member.updated", topic=TOPIC, subject="member_id"):
-    """The member's attributes after a change. `contact_changed` says that a cached contact is stale."""
+    """The member's attributes after a change. `contact_changed` says that a cached contact is stale. With
+    `own_number` a member has a seat, without it none: a member may be given a number, and undoing a merge may
+    take one back."""
 
     member_id: Id
     unit: EventUnit
@@ -54,6 +58,7 @@ class MemberUpdated(Event, type="member.updated", topic=TOPIC, subject="member_i
     language: LanguageCode
     platforms: Words = ()
     contact_changed: bool = False
+    own_number: bool = True
 
 
 class MemberMoved(Event, type="member.moved", topic=TOPIC, subject="member_id"):
@@ -62,6 +67,7 @@ class MemberMoved(Event, type="member.moved", topic=TOPIC, subject="member_id"):
     member_id: Id
     from_unit: EventUnit
     unit: EventUnit
+    own_number: bool = True
 
 
 class MemberLeft(Event, type="member.left", topic=TOPIC, subject="member_id"):

@@ -29,7 +29,7 @@ class NotificationQueued(_Notification, type="notification.queued", topic=TOPIC,
 class NotificationSuppressed(
     _Notification, type="notification.suppressed", topic=TOPIC, subject="notification_id"
 ):
-    """The notification will not be sent; `reason` is `no_consent`, `no_address`, `left` or
+    """The notification will not be sent; `reason` is `no_consent`, `no_address`, `no_number`, `left` or
     `not_announced` (imported without an announcement)."""
 
     reason: Word

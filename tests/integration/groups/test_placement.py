@@ -3,6 +3,9 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from datetime import UTC, datetime
+from typing import Any
+
+import pytest
 
 from services.groups.app import build
 from services.groups.settings import GroupsSettings
@@ -12,7 +15,9 @@ from services.shared.contracts.members import (
     MemberLeft,
     MemberMerged,
     MemberMoved,
+    MemberSnapshot,
     MemberUnmerged,
+    MemberUpdated,
 )
 from services.shared.contracts.vocabulary import Gender
 from services.shared.ids import new_id
@@ -242,3 +247,56 @@ async def test_a_merge_leaves_one_seat_of_two_and_its_undoing_gives_the_seat_aga
     await groups.publish(groups.envelope(MemberUnmerged(**state, into=survivor.member_id), 4))
     await placed(groups, 3)
     assert await seats(groups) == [(1, 3, "open")]
+
+
+def told(kind: type[Any], member: MemberJoined, **changes: Any) -> Any:
+    """Another event of the member, with the fields that the two share."""
+    shared = {k: v for k, v in member.model_dump().items() if k in kind.model_fields}
+    return kind(**(shared | changes))
+
+
+@pytest.mark.parametrize("unit_first", [True, False])
+async def test_who_has_no_number_has_no_seat_until_there_is_one(groups: Running, unit_first: bool) -> None:
+    await tree(groups, *([UNIT, "BR-GAYA"] if unit_first else []))
+    without, other = joins(2)
+    without = without.model_copy(update={"own_number": False})
+    away = told(MemberMoved, without, from_unit=UNIT, unit="BR-GAYA")
+    changed = told(MemberUpdated, without, unit="BR-GAYA")
+    got = told(MemberUpdated, without, unit="BR-GAYA", own_number=True)
+    await groups.publish(without, other, told(MemberUpdated, without), away)
+    await groups.until(lambda: _is(groups, without, ("left", False, 3)))
+    if not unit_first:
+        await tree(groups, UNIT, "BR-GAYA")
+    await placed(groups, 1)
+    assert await seats(groups) == [(1, 1, "open")]
+    assert await seats(groups, "BR-GAYA") == []
+
+    await groups.publish(groups.envelope(got, 5))
+    await groups.until(lambda: _is(groups, without, ("assigned", True, 5)))
+    assert await seats(groups, "BR-GAYA") == [(1, 1, "open")]
+    await groups.publish(groups.envelope(changed, 4), told(MemberUpdated, other))  # the first comes late
+    await groups.publish(groups.envelope(changed, 6))  # a merge was undone
+    await groups.until(lambda: _is(groups, without, ("left", False, 6)))
+    assert await seats(groups, "BR-GAYA") == [(1, 0, "open")]
+    assert await seats(groups) == [(1, 1, "open")]
+
+
+async def test_a_snapshot_and_the_end_of_a_merge_give_no_seat_without_a_number(groups: Running) -> None:
+    """Nor leave one to somebody whom an earlier release has given it."""
+    await tree(groups, UNIT)
+    seated, parted = joins(2)
+    await groups.publish(seated, parted)
+    await placed(groups, 2)
+    into = {"into": seated.member_id}
+    await groups.publish(told(MemberSnapshot, seated, status="active", own_number=False))
+    await groups.publish(told(MemberMerged, parted, **into))
+    await groups.publish(told(MemberUnmerged, parted, **into, own_number=False))
+    await groups.until(lambda: _is(groups, seated, ("left", False, 2)))
+    await groups.until(lambda: _is(groups, parted, ("left", False, 3)))
+    assert await seats(groups) == [(1, 0, "open")]
+
+
+async def _is(groups: Running, member: MemberJoined, state: tuple[str, bool, int]) -> bool:
+    """Whether the placement has this state, a seat or none, and heard this sequence last."""
+    row = await groups.runtime.database["placements"].find_one({"_id": member.member_id})
+    return row is not None and (row["state"], row["group_id"] is not None, row["member_sequence"]) == state

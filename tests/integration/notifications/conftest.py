@@ -118,6 +118,7 @@ def joined(
     channels: tuple[str, ...] = ("whatsapp",),
     language: str = "hi",
     announced: bool = True,
+    own_number: bool = True,
 ) -> Envelope[Event]:
     event = MemberJoined(
         member_id=member_id,
@@ -127,12 +128,18 @@ def joined(
         joined_at=START,
         channels=channels,
         announced=announced,
+        own_number=own_number,
     )
     return envelope(event, sequence)
 
 
 def updated(
-    member_id: str, sequence: int, *, language: str = "hi", contact_changed: bool = False
+    member_id: str,
+    sequence: int,
+    *,
+    language: str = "hi",
+    contact_changed: bool = False,
+    own_number: bool = True,
 ) -> Envelope[Event]:
     event = MemberUpdated(
         member_id=member_id,
@@ -140,6 +147,7 @@ def updated(
         gender=Gender.FEMALE,
         language=language,
         contact_changed=contact_changed,
+        own_number=own_number,
     )
     return envelope(event, sequence)
 

@@ -62,6 +62,7 @@ class Peers:
             "status": "active",
             "unit": "BR-SARAN",
             "consents": [{"purpose": "welcome", "channel": channel.value} for channel in Channel],
+            "own_number": True,
         }
         self.people[id_] = ContactShown.model_validate(person | changed)
         return id_

@@ -47,6 +47,7 @@ class Case:
     channels: tuple[str, ...]
     language: str
     leaves: bool
+    own_number: bool
     group: str | None
     links: dict[str, bool]
 
@@ -62,14 +63,14 @@ def cases(draw: st.DrawFn) -> Case:
     member, groups = new_id(), [new_id(), new_id()]
     histories = {g: draw(st.lists(st.booleans(), max_size=3)) for g in groups}
     channels = tuple(draw(st.sets(st.sampled_from([c.value for c in Channel]))))
-    language, changes = "hi", []
+    language, changes, own_number = "hi", [], draw(st.integers(0, 3)) > 0
     for n in range(draw(st.integers(0, 2))):
         language = draw(st.sampled_from(["hi", "en"]))
-        changes.append(
-            draw(st.sampled_from([updated(member, n + 2, language=language, contact_changed=True)]))
-        )
+        change = updated(member, n + 2, language=language, contact_changed=True, own_number=own_number)
+        changes.append(change)
     leaves = draw(st.booleans())
-    stream = [joined(member, channels=channels), *changes, moved(member, len(changes) + 2)]
+    begins = joined(member, channels=channels, own_number=own_number)
+    stream = [begins, *changes, moved(member, len(changes) + 2)]
     stream += [left(member, len(stream) + 1)] if leaves else []
 
     placements: Stream = []
@@ -86,7 +87,7 @@ def cases(draw: st.DrawFn) -> Case:
         group = None
     invites = [[invite(g, n + 2, ready=r) for n, r in enumerate(history)] for g, history in histories.items()]
     links = {g: bool(history and history[-1]) for g, history in histories.items()}
-    return Case(member, [stream, placements, *invites], channels, language, leaves, group, links)
+    return Case(member, [stream, placements, *invites], channels, language, leaves, own_number, group, links)
 
 
 @st.composite
@@ -145,7 +146,10 @@ async def test_one_welcome_in_the_right_state(
 ) -> None:
     case, steps = script
     peers.add_member(case.member, unit="BR-GAYA")
-    peers.consents(case.member, *case.channels)
+    if case.own_number:
+        peers.consents(case.member, *case.channels)
+    else:
+        peers.add_member(case.member, unit="BR-GAYA", phone="", email=None, consents=[], own_number=False)
     for group, has_link in case.links.items():
         peers.add_group(group, link=link_of(group) if has_link else None, unit="BR")
     for step in steps:
@@ -167,7 +171,11 @@ async def _check_end(bench: Bench, case: Case, *, sent_early: bool) -> None:
     if n.state is State.SENT and sent_early:  # it may have gone before the member left or was moved
         assert case.channels
         return
-    if not case.channels:
+    if not case.own_number:
+        assert message is None
+        assert n.state is State.SUPPRESSED
+        assert n.reason in ("no_number", "left")
+    elif not case.channels:
         assert (n.state, n.reason) == (State.SUPPRESSED, "no_consent")
     elif case.leaves:
         assert (n.state, n.reason) == (State.SUPPRESSED, "left")
@@ -187,7 +195,8 @@ async def _check_history(bench: Bench, case: Case) -> None:
     events = await bench.events(n.id)
     assert [e.sequence for e in events] == list(range(1, n.sequence + 1))
     kinds = [e.type for e in events]
-    if n.state is State.QUEUED or (n.state is State.SUPPRESSED and n.reason == "no_consent"):
+    at_once = n.reason == "no_consent" or not case.own_number
+    if n.state is State.QUEUED or (n.state is State.SUPPRESSED and at_once):
         assert kinds == [f"notification.{n.state.value}"]
     else:
         assert kinds == ["notification.queued", f"notification.{n.state.value}"]

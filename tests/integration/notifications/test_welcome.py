@@ -292,3 +292,37 @@ async def test_a_consent_that_came_with_a_merge_makes_no_welcome(bench: Bench, p
     await bench.deliver(envelope(given, 2))
     assert await bench.dispatch() == 0
     assert (await bench.welcome(member)).state is State.SUPPRESSED
+
+
+async def test_who_has_no_number_is_never_written_to_and_who_gets_one_is_welcomed(
+    bench: Bench, peers: Peers
+) -> None:
+    """By the events alone; by what members says, where a release that does not know such members published
+    them; and not by e-mail either."""
+    without, old, group = new_id(), new_id(), peers.add_group()
+    for member in (without, old):
+        peers.add_member(member, own_number=False, consents=[], phone="", email=None)
+    await bench.deliver(invite(group, 1), assigned(without, group), assigned(old, group))
+    await bench.deliver(joined(without, channels=("sms", "email"), own_number=False), joined(old))
+    n = await bench.welcome(without)
+    assert (n.state, n.reason) == (State.SUPPRESSED, "no_number")
+    await bench.dispatch()
+    n = await bench.welcome(old)
+    assert (n.state, n.reason) == (State.SUPPRESSED, "no_number")
+
+    peers.add_member(without)
+    await bench.deliver(updated(without, 3))
+    await bench.deliver(updated(without, 2, own_number=False))
+    await bench.dispatch()
+    assert (await bench.welcome(without)).state is State.SENT
+    assert await bench.recorded((await bench.welcome(old)).id) is None
+
+
+async def test_who_loses_the_number_while_the_welcome_waits_gets_none(bench: Bench, peers: Peers) -> None:
+    member, group = peers.add_member(), peers.add_group()
+    await bench.deliver(joined(member), assigned(member, group))
+    await bench.deliver(updated(member, 2, own_number=False))
+    await bench.deliver(invite(group, 1))
+    await bench.dispatch()
+    n = await bench.welcome(member)
+    assert (n.state, n.reason) == (State.SUPPRESSED, "no_number")

@@ -73,6 +73,7 @@ def member_history(draw: st.DrawFn, codes: Sequence[str]) -> list[Event]:
     )
     platforms = tuple(draw(st.sets(st.sampled_from(PLATFORMS))))
     coarse: dict[str, Any] = {"gender": gender, "language": language, "platforms": platforms}
+    coarse["own_number"] = draw(st.booleans())
     joined_at = BEGIN - timedelta(hours=draw(st.integers(0, 100)))
     history: list[Event] = [MemberJoined(member_id=member, unit=unit, joined_at=joined_at, **coarse)]
     for change in draw(st.lists(st.sampled_from(["move", "update", "consent", "roles"]), max_size=5)):
@@ -85,7 +86,7 @@ def member_history(draw: st.DrawFn, codes: Sequence[str]) -> list[Event]:
             before, unit = unit, draw(st.sampled_from(codes))
             history.append(MemberMoved(member_id=member, from_unit=before, unit=unit))
         else:
-            coarse |= {"gender": draw(st.sampled_from(Gender))}
+            coarse |= {"gender": draw(st.sampled_from(Gender)), "own_number": draw(st.booleans())}
             history.append(MemberUpdated(member_id=member, unit=unit, **coarse))
     if draw(st.booleans()):
         history.append(MemberLeft(member_id=member, unit=unit))
@@ -168,6 +169,7 @@ def recount(facts: Sequence[Envelope[Any]], unit: str) -> dict[str, Any]:
     for event in sorted(facts, key=lambda e: e.sequence):
         histories.setdefault((event.data.topic, event.subject), []).append(event.data)
     genders, languages, platforms = Counter[str](), Counter[str](), Counter[str]()
+    without_number = 0
     groups = {"total": 0, "seats": 0, "taken": 0}
     states = Counter[str]()
     for history in histories.values():
@@ -188,6 +190,7 @@ def recount(facts: Sequence[Envelope[Any]], unit: str) -> dict[str, Any]:
                 genders[who.gender.value] += 1
                 languages[who.language] += 1
                 platforms.update(who.platforms)
+                without_number += not who.own_number
             case GroupMemberAssigned():
                 groups["taken"] += 1
             case GroupCreated() | GroupUpdated() | GroupFilled() | GroupInviteChanged():
@@ -200,6 +203,7 @@ def recount(facts: Sequence[Envelope[Any]], unit: str) -> dict[str, Any]:
     return {
         "members": {
             "total": genders.total(),
+            "without_number": without_number,
             "by_gender": dict(+genders),
             "by_language": dict(languages),
             "by_platform": dict(platforms),
@@ -288,7 +292,7 @@ def _placement(last: Any) -> PlacementSnapshot:
 
 def _member(joined: MemberJoined, history: Sequence[Any]) -> MemberSnapshot:
     profile = [e for e in history if isinstance(e, MemberJoined | MemberUpdated)][-1]
-    coarse = profile.model_dump(include={"gender", "language", "platforms"})
+    coarse = profile.model_dump(include={"gender", "language", "platforms", "own_number"})
     left = isinstance(history[-1], MemberLeft)
     status = {"unit": history[-1].unit, "status": "left" if left else "active"}
     return MemberSnapshot(**{**joined.model_dump(), **coarse, **status})

@@ -29,7 +29,7 @@ def view(text: str = "आशा देवी", count: int = 1) -> dict[str, Any]
     profile: dict[str, Any] = dict.fromkeys(
         ("id", "name", "unit", "status", "gender", "language", "origin", "phone", "email"), text
     )
-    profile |= {"birth_year": 1990, "inviter_id": None, "joined_at": AT, "updated_at": AT}
+    profile |= {"birth_year": 1990, "inviter_id": None, "reached_by": None, "joined_at": AT, "updated_at": AT}
     consent: dict[str, Any] = dict.fromkeys(
         ("purpose", "channel", "state", "notice", "language", "source", "actor", "evidence"), text
     )

@@ -23,6 +23,7 @@ def test_lets_a_consented_reachable_invited_member_pass_on_the_preferred_channel
     assert [rule.rule for rule in verdict.rules] == [
         "active",
         "not_merged",
+        "own_number",
         "announced",
         "not_welcomed",
         "consent",
@@ -36,6 +37,7 @@ def test_lets_a_consented_reachable_invited_member_pass_on_the_preferred_channel
     [
         ({"active": False}, Ruling.SUPPRESS, "left"),
         ({"announced": False}, Ruling.SUPPRESS, "not_announced"),
+        ({"own_number": False}, Ruling.SUPPRESS, "no_number"),
         ({"consented": ()}, Ruling.SUPPRESS, "no_consent"),
         ({"consented": ("pigeon",)}, Ruling.SUPPRESS, "no_consent"),
         ({"addressable": frozenset()}, Ruling.HOLD, "no_address"),

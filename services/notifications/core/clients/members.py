@@ -26,6 +26,7 @@ class Contact:
     unit: str
     consents: frozenset[tuple[str, str]] | None
     """Purposes and channels; None if the answer comes from release 0.1.0 of members, which does not say."""
+    own_number: bool = True
 
     def address(self, channel: str) -> str | None:
         return self.email if channel == Channel.EMAIL else self.phone
@@ -54,6 +55,7 @@ class _Member(BaseModel):
     status: str
     unit: Annotated[str, Field(max_length=200)]
     consents: Annotated[list[_Consent] | None, Field(max_length=100)] = None
+    own_number: bool = True
 
 
 class MembersClient:
@@ -76,4 +78,5 @@ def _contact(member: _Member) -> Contact:
         active=member.status == "active",
         unit=member.unit,
         consents=None if consents is None else frozenset((c.purpose, c.channel) for c in consents),
+        own_number=member.own_number,
     )
