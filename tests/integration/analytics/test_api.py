@@ -109,6 +109,7 @@ async def test_overview_of_a_district(saran: Analytics) -> None:
         "as_of": "2026-03-10T06:30:00Z",
         "members": {
             "total": 5,
+            "without_number": 0,
             "by_gender": {"female": 2, "male": 2, "undisclosed": 1},
             "by_language": {"hi": 5},
             "by_platform": {},

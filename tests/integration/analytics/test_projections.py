@@ -133,6 +133,7 @@ async def test_a_member_who_left_is_counted_out_once(analytics: Analytics) -> No
     await analytics.feed([envelope(left, 2)])
     assert (await figures(analytics, "BR"))["members"] == {
         "total": 0,
+        "without_number": 0,
         "by_gender": {},
         "by_language": {},
         "by_platform": {},

@@ -72,6 +72,7 @@ async def test_one_event_without_personal_data(service: Service) -> None:
         "channels": ["whatsapp", "email"],
         "origin": "registration",
         "announced": True,
+        "own_number": True,
     }
     assert (joined.sequence, joined.correlation_id) == (1, REQUEST_ID)
     text = joined.data.model_dump_json()
