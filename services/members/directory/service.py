@@ -51,13 +51,15 @@ class Directory:
     async def similar(self, search: Search, limit: int) -> list[Record]:
         """Members whose names sound like the words of the search and do not begin with them, best first."""
         asked = search.words
-        others = [each for each in await self._store.by_sound(search) if not begins(asked, each.words)]
+        others = [each for each in await self._by_sound(search) if not begins(asked, each.words)]
         return await self._records(_ranked(asked, others), min(limit, SIMILAR))
 
     async def best(self, search: Search, limit: int) -> list[Record]:
         """Members whose names answer the words of the search best: begin with them, or sound like them."""
-        candidates = {each.id: each for each in await self._store.by_prefix(search)}
-        candidates |= {each.id: each for each in await self._store.by_sound(search)}
+        candidates = {
+            each.id: each for each in await self._store.by_prefix(search, by_index=self._freshness.complete)
+        }
+        candidates |= {each.id: each for each in await self._by_sound(search)}
         return await self._records(_ranked(search.words, candidates.values()), limit)
 
     async def show_page(self, caller: Identity, page: Sequence[Record]) -> list[Shown]:
@@ -92,6 +94,9 @@ class Directory:
         contacts = await self._reader.open_each(caller, records, "resolve")
         pairs = [(found[each].member, contacts[each]) for each in asked if each in contacts]
         return pairs, [each for each in asked if each not in contacts]
+
+    async def _by_sound(self, search: Search) -> list[Candidate]:
+        return await self._store.by_sound(search, by_index=self._freshness.complete)
 
     async def _records(self, ids: Sequence[str], limit: int) -> list[Record]:
         """The members with the first `limit` of `ids`, in that order."""

@@ -7,15 +7,25 @@ indexed fields (`search_fields`) say where to look; the filters themselves are o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import combinations
 from typing import Any, Final, NamedTuple
 
 from pymongo import IndexModel, UpdateOne
 
 from services.members.core.names import latin, sound_key
-from services.members.core.search_fields import COMMON, RULES, facet, is_lowest, search_fields
+from services.members.core.search_fields import (
+    COMMON,
+    MANY_WORDS,
+    RULES,
+    facet,
+    is_lowest,
+    search_fields,
+    sound_pair,
+    spelt_pair,
+)
 from services.members.core.store import MEMBER, Record, record_of
 from services.shared.contracts.vocabulary import subtree
 from services.shared.database import Collection, Database, Document, Migration
@@ -82,17 +92,18 @@ class DirectoryStore:
         query, options = _guided(search, by_index=by_index)
         return await self._members.count_documents(query, limit=COUNTED + 1, **options)
 
-    async def by_prefix(self, search: Search) -> list[Candidate]:
-        """Members with a word that begins with each word of the search: whole words first."""
-        return await self._candidates(_query(search), _BY_WORD)
+    async def by_prefix(self, search: Search, *, by_index: bool) -> list[Candidate]:
+        """Members with a word that begins with each word of the search: of one word whole ones first."""
+        pair = pair_of(search.words, spelt_pair) if by_index else {}
+        return await self._candidates(_query(search) | pair, _BY_KEY if pair else _BY_WORD)
 
-    async def by_sound(self, search: Search) -> list[Candidate]:
+    async def by_sound(self, search: Search, *, by_index: bool) -> list[Candidate]:
         """Members whose words sound like those of the search, or begin so, in whatever script. A word of one
         or two letters sounds like everything, and no name has very many: nobody is found by those."""
         if len(search.words) > _MOST_WORDS or any(len(latin(word)) < _SHORTEST for word in search.words):
             return []
         keys = [sound_key(word) for word in search.words]
-        others = _filters(search)
+        others = _filters(search) | (pair_of(search.words, sound_pair) if by_index else {})
         found = await self._candidates(others | _all("keys", keys), _BY_KEY)
         if len(found) == CANDIDATES or any(len(key) < _SHORTEST for key in keys):
             return found
@@ -143,8 +154,10 @@ def access_path(search: Search) -> tuple[Document, _Keys]:
 
 def _guided(search: Search, *, by_index: bool) -> tuple[Document, dict[str, Any]]:
     """The query and its options; a name is left to MongoDB's planner."""
-    if search.words or not by_index:
+    if not by_index:
         return _query(search), {}
+    if search.words:
+        return _query(search) | pair_of(search.words, spelt_pair), {}
     place, index = access_path(search)
     return _query(search) | place, {"hint": index}
 
@@ -164,6 +177,13 @@ def _filters(search: Search) -> Document:
         "status": search.status,
     }
     return query | {name: value for name, value in exact.items() if value is not None}
+
+
+def pair_of(words: Sequence[str], pair: Callable[[str, str], str | None]) -> Document:
+    """A condition that two of the words give, on one index entry; empty if no two of them do."""
+    found = (made for one, other in combinations(words, 2) if (made := pair(one, other)))
+    one = next(found, None)
+    return {"keys": {"$in": [one, MANY_WORDS]}} if one else {}
 
 
 def _all(field: str, conditions: Iterable[object]) -> Document:
