@@ -7,6 +7,8 @@ import contextlib
 import logging
 import random
 import socket
+import sys
+from typing import Self
 
 log = logging.getLogger(__name__)
 
@@ -39,10 +41,19 @@ def is_free(port: int, host: str = HOST) -> bool:
 
 
 class Ports:
-    """Hands out each port once, because children bind some time after they receive theirs."""
+    """Hands out each port once, because children bind some time after they receive theirs; no other `Ports`
+    of this machine hands it out until this one is left, or gone."""
 
     def __init__(self) -> None:
-        self._given: set[int] = set()
+        self._given: dict[int, socket.socket] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for held in self._given.values():
+            held.close()
+        self._given.clear()
 
     def take(self, wanted: int = 0, whose: str = "") -> int:
         """The wanted port, or a free one if `wanted` is 0, in use or already given out; `whose` is told
@@ -50,11 +61,20 @@ class Ports:
         port = wanted if wanted and self._available(wanted) else self._any()
         if wanted and port != wanted:
             log.warning("port %d of %s is taken; it gets %d", wanted, whose, port)
-        self._given.add(port)
         return port
 
     def _available(self, port: int) -> bool:
-        return port not in self._given and is_free(port)
+        if port in self._given or not is_free(port):
+            return False
+        held = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        try:
+            if sys.platform == "linux":  # elsewhere a name without a file cannot be held
+                held.bind(f"\0sangathan-port-{port}")
+        except OSError:  # two stacks that start at once: the other one was told this port
+            held.close()
+            return False
+        self._given[port] = held
+        return True
 
     def _any(self) -> int:
         # Random rather than first-free: two stacks that start at once then do not race for the same numbers.

@@ -160,7 +160,7 @@ class LocalStack:
             )
         self.keys = Keys.open(self._home / "secrets")
         self.token = self.mint(ADMIN_SCOPES)
-        self._spare = Ports()
+        self._spare = self._held.enter_context(Ports())
         self._stores = {
             store: [self._port(name) for name in replicas(store, nodes)]
             for store, nodes in self._nodes.items()

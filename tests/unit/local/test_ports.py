@@ -28,6 +28,13 @@ def test_no_port_is_given_twice():
     assert len(set(given)) == len(given)
 
 
+def test_no_port_is_given_to_two_stacks_that_start_at_once():
+    with Ports() as one:
+        wanted = one.take()
+        assert Ports().take(wanted) != wanted
+    assert Ports().take(wanted) == wanted
+
+
 def test_free_ports_are_out_of_reach_of_outgoing_connections():
     with open("/proc/sys/net/ipv4/ip_local_port_range") as file:
         lowest_ephemeral = int(file.read().split()[0])
