@@ -24,7 +24,7 @@ from services.shared.identity import ALL_UNITS
 from services.shared.ids import new_id
 
 CHUNK: Final = 1000
-"""Pairs that are read or deleted at once."""
+"""Pairs that are written or deleted at once."""
 COMPARED: Final = 200
 """Members with the same given name nearby that one is compared with: however many there are, a look ends."""
 _READ: Final = {"words": 1, "keys": 1, "unit": 1, "gender": 1, "birth_year": 1, "status": 1, "phone_index": 1}
@@ -146,8 +146,8 @@ class DuplicateStore:
             row["key"]: row async for row in self._pairs.find({"members": {"$in": list(looked_at)}}, _KNOWN)
         }
         writes = [_write(each, now) for each in found if _is_news(each, known)]
-        if writes:
-            await self._pairs.bulk_write(writes, ordered=False)
+        for first in range(0, len(writes), CHUNK):
+            await self._pairs.bulk_write(writes[first : first + CHUNK], ordered=False)
         gone = [row["_id"] for key, row in known.items() if key not in suspected]
         for first in range(0, len(gone), CHUNK):
             some = {"$in": gone[first : first + CHUNK]}
