@@ -84,9 +84,6 @@ class _RecordedCollection:
     async def create_indexes(self, models: Iterable[IndexModel]) -> None:
         self._indexes |= {model.document["name"]: index(model.document) for model in models}
 
-    async def update_many(self, *_: Any) -> None:
-        """Documents are not recorded."""
-
     async def drop_index(self, name: str) -> None:
         self._indexes.pop(name, None)
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Final
 
 from services.members.core.core import Core
 from services.members.core.domain import Contact, Member
+from services.members.core.erasures import PLANNED_FOR
 from services.members.core.ledger import LedgerEntry, whole
 from services.members.core.notices import Notice
 from services.members.dossier.holders import Holders
@@ -18,8 +19,6 @@ from services.shared.identity import Identity
 
 VIA: Final = "dossier"
 _IMPORT: Final = "import:"
-_NAMED_FOR: Final = timedelta(days=8)
-"""Imports younger than that may still remember whom their file named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +82,7 @@ class Dossiers:
             notices=await self._notices.find_many({(each.notice, each.language) for each in ledger}),
             merges=await self._store.merges(ids),
             grievances=[await self._opened(each) for each in await self._store.grievances(ids)],
-            imports=await self._store.imports(_imports_in(ledger), keys, self._clock.now() - _NAMED_FOR),
+            imports=await self._store.imports(_imports_in(ledger), keys, self._clock.now() - PLANNED_FOR),
             reads=reads,
             reads_total=total,
             made_at=self._clock.now(),

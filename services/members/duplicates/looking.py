@@ -7,15 +7,16 @@ nearby. Several processes may look at the same batch: what they write is the sam
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
+from heapq import nsmallest
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Gauge
 
 from services.members.core.domain import Status
 from services.members.duplicates.domain import Person, judge
-from services.members.duplicates.store import Changed, DuplicateStore, Found
+from services.members.duplicates.store import Changed, DuplicateStore, Found, key_of
 from services.shared.clock import Clock
 from services.shared.loops import Pace, Turn, poll_loop
 from services.shared.runtime.slow_gauges import Reading
@@ -24,6 +25,9 @@ LOOP: Final = "duplicates"
 BATCH: Final = 100
 PACE: Final = Pace(0.25, 2.0)
 """Nobody waits for a suggestion, so a rush of registrations keeps most of the processor."""
+SUGGESTED: Final = 10
+"""Most pairs that a look at one member suggests, the likeliest: nobody goes through hundreds of namesakes,
+and a pair for every two of them would be their number squared."""
 SETTLED: Final = timedelta(seconds=5)
 """A change is looked at when it is that old: one that was decided before it may be committed after it."""
 
@@ -44,22 +48,31 @@ class Looking:
         changed, last = await self._store.changed(since, now - SETTLED, BATCH)
         if not changed:
             return Turn.NOTHING
-        found: list[Found] = []
-        sounding = await self._store.sounding_alike(changed)
+        candidates = await self._store.sounding_alike(changed)
         for status, other in ((Status.ACTIVE, Status.LEFT), (Status.LEFT, Status.ACTIVE)):
             these = [each for each in changed if each.status == status]
             sharing = await self._store.with_phones([each.person.phone for each in these], other)
             for each in these:
-                candidates = (*sounding.get(each.person.id, ()), *sharing.get(each.person.phone, ()))
-                found += _suspected(each, candidates)
-        await self._store.save([each.person.id for each in changed], found, now)
+                candidates.setdefault(each.person.id, []).extend(sharing.get(each.person.phone, ()))
+        # In a thread: a page of an import is a thousand people who change at one instant.
+        found, suspected = await asyncio.to_thread(_suspicions, changed, candidates)
+        await self._store.save([each.person.id for each in changed], found, suspected, now)
         await self._store.look_on(last, now)
         return Turn.of(len(changed), BATCH)
 
 
-def _suspected(each: Changed, candidates: Iterable[Person]) -> list[Found]:
-    judged = ((other, judge(each.person, other)) for other in candidates)
-    return [Found(each.person, other, suspicion) for other, suspicion in judged if suspicion]
+def _suspicions(
+    changed: Iterable[Changed], candidates: Mapping[str, Sequence[Person]]
+) -> tuple[list[Found], set[str]]:
+    """The likeliest pairs of each member, and the keys of all that are suspected."""
+    found: list[Found] = []
+    suspected: set[str] = set()
+    for each in changed:
+        judged = ((other, judge(each.person, other)) for other in candidates.get(each.person.id, ()))
+        pairs = [Found(each.person, other, suspicion) for other, suspicion in judged if suspicion]
+        suspected.update(key_of(pair.one, pair.other) for pair in pairs)
+        found += nsmallest(SUGGESTED, pairs, key=lambda pair: (-pair.suspicion.score, pair.other.id))
+    return found, suspected
 
 
 def gauges(store: DuplicateStore, clock: Clock, registry: CollectorRegistry) -> Reading:

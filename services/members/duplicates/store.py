@@ -7,7 +7,7 @@ contain both, and `*`), by which lists find it. No name and no number: those are
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
@@ -23,9 +23,12 @@ from services.shared.database import Codec, Collection, Database, Document, Migr
 from services.shared.identity import ALL_UNITS
 from services.shared.ids import new_id
 
+CHUNK: Final = 1000
+"""Pairs that are written or deleted at once."""
 COMPARED: Final = 200
 """Members with the same given name nearby that one is compared with: however many there are, a look ends."""
 _READ: Final = {"words": 1, "keys": 1, "unit": 1, "gender": 1, "birth_year": 1, "status": 1, "phone_index": 1}
+_KNOWN: Final = {"key": 1, "score": 1, "reasons": 1, "within": 1}
 _PROGRESS: Final = "members"
 
 
@@ -134,16 +137,21 @@ class DuplicateStore:
                 found.setdefault(row["phone_index"], []).append(_person(row))
         return found
 
-    async def save(self, looked_at: Sequence[str], found: Sequence[Found], now: datetime) -> int:
-        """Write what was found of these members, and delete what is suspected of them no longer. A pair that
-        was dismissed stays so. Answers how many pairs are new."""
-        writes = [_write(each, now) for each in found]
-        new = (await self._pairs.bulk_write(writes, ordered=False)).upserted_count if writes else 0
-        keys = [_key(each.one.id, each.other.id) for each in found]
-        await self._pairs.delete_many(
-            {"members": {"$in": list(looked_at)}, "state": State.OPEN, "key": {"$nin": keys}}
-        )
-        return int(new)
+    async def save(
+        self, looked_at: Sequence[str], found: Iterable[Found], suspected: Container[str], now: datetime
+    ) -> None:
+        """Write what was found of these members, and delete what is suspected of them no longer: pairs whose
+        `key_of` is not among `suspected`. A pair that was dismissed stays so."""
+        known = {
+            row["key"]: row async for row in self._pairs.find({"members": {"$in": list(looked_at)}}, _KNOWN)
+        }
+        writes = [_write(each, now) for each in found if _is_news(each, known)]
+        for first in range(0, len(writes), CHUNK):
+            await self._pairs.bulk_write(writes[first : first + CHUNK], ordered=False)
+        gone = [row["_id"] for key, row in known.items() if key not in suspected]
+        for first in range(0, len(gone), CHUNK):
+            some = {"$in": gone[first : first + CHUNK]}
+            await self._pairs.delete_many({"_id": some, "state": State.OPEN})
 
     async def looked_until(self) -> tuple[datetime | None, datetime | None]:
         """Until when members' changes were looked at, and when that was last moved on."""
@@ -205,20 +213,39 @@ def _person(row: Document) -> Person:
     )
 
 
+def key_of(one: Person, other: Person) -> str:
+    """The key of a pair, whoever of the two comes first."""
+    return _key(one.id, other.id)
+
+
 def _key(one: str, other: str) -> str:
     return ":".join(sorted((one, other)))
 
 
-def _write(found: Found, now: datetime) -> UpdateOne:
+def _is_news(found: Found, known: Mapping[str, Document]) -> bool:
+    row = known.get(_key(found.one.id, found.other.id))
+    return row is None or any(row[name] != value for name, value in _fields(found).items())
+
+
+def _fields(found: Found) -> Document:
+    """The fields of a pair that a look may change."""
     one, other, suspicion = found
-    within = [ALL_UNITS, *common_units(one.unit, other.unit)]
+    return {
+        "score": suspicion.score,
+        "reasons": [reason.value for reason in suspicion.reasons],
+        "within": [ALL_UNITS, *common_units(one.unit, other.unit)],
+    }
+
+
+def _write(found: Found, now: datetime) -> UpdateOne:
+    ids = sorted((found.one.id, found.other.id))
     return UpdateOne(
-        {"key": _key(one.id, other.id)},
+        {"key": _key(*ids)},
         {
-            "$set": {"score": suspicion.score, "reasons": list(suspicion.reasons), "within": within},
+            "$set": _fields(found),
             "$setOnInsert": {
                 "_id": new_id(),
-                "members": sorted((one.id, other.id)),
+                "members": ids,
                 "state": State.OPEN,
                 "found_at": now,
             },

@@ -103,10 +103,6 @@ async def _create(database: Database) -> None:
     merged = IndexModel(
         "merged_into", name="merged_into", partialFilterExpression={"status": Status.MERGED.value}
     )
-    await database["members"].create_indexes([left, merged])
-
-
-async def _merged_contacts(database: Database) -> None:
     kept = IndexModel(
         [("status", 1), ("updated_at", 1)],
         name=_MERGED,
@@ -115,10 +111,9 @@ async def _merged_contacts(database: Database) -> None:
     former = IndexModel(
         "former_phone", name="former_phone", partialFilterExpression={"former_phone": {"$exists": True}}
     )
-    await database["members"].create_indexes([kept, former])
+    await database["members"].create_indexes([left, merged, kept, former])
 
 
 MIGRATIONS: Final = (
-    Migration("erasure-0001", "erasures, their seals, contacts of those who left", _create),
-    Migration("erasure-0002", "contacts of those who were merged", _merged_contacts),
+    Migration("erasure-0001", "erasures, their seals, contacts of those who left or were merged", _create),
 )

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from pymongo import IndexModel
 
-from services.members.core.within import fill_within, within
+from services.members.core.within import within
 from services.members.grievances.domain import Grievance, GrievanceState, Words
 from services.shared.database import Codec, Collection, Database, Document, Migration, Session, create
 from services.shared.encryption import Ciphertext
@@ -80,18 +80,11 @@ async def _create(database: Database) -> None:
         },
         indexes=[
             IndexModel(_BY_MEMBER),
-            IndexModel([("state", 1), ("_id", 1), ("unit", 1)]),
+            IndexModel(_BY_UNIT),
+            IndexModel(_BY_STATE),
             IndexModel("due_at", partialFilterExpression=_OPEN),
         ],
     )
 
 
-async def _within(database: Database) -> None:
-    await fill_within(database[COLLECTION])
-    await database[COLLECTION].create_indexes([IndexModel(_BY_UNIT), IndexModel(_BY_STATE)])
-
-
-MIGRATIONS: Final = (
-    Migration("grievances-0001", "grievances", _create),
-    Migration("grievances-0002", "grievances by unit", _within),
-)
+MIGRATIONS: Final = (Migration("grievances-0001", "grievances", _create),)

@@ -15,7 +15,7 @@ from typing import Final
 
 from pymongo import IndexModel
 
-from services.members.core.within import fill_within, within
+from services.members.core.within import within
 from services.members.incidents.domain import CLOCKS, Affected, Incident, Words
 from services.shared.contracts.vocabulary import subtree
 from services.shared.database import Codec, Collection, Database, Document, Migration, Session, create
@@ -141,19 +141,11 @@ async def _create(database: Database) -> None:
             "sealed": {"bsonType": "binData"},
         },
         indexes=[
-            IndexModel([("unit", 1), ("_id", -1)]),
+            IndexModel(_BY_UNIT),
             *[IndexModel(f"clocks.{duty.value}", sparse=True) for duty in CLOCKS],
         ],
     )
     await create(database, "incident_affected")
 
 
-async def _within(database: Database) -> None:
-    await fill_within(database[COLLECTION])
-    await database[COLLECTION].create_indexes([IndexModel(_BY_UNIT)])
-
-
-MIGRATIONS: Final = (
-    Migration("incidents-0001", "incidents, incident_affected", _create),
-    Migration("incidents-0002", "incidents by unit", _within),
-)
+MIGRATIONS: Final = (Migration("incidents-0001", "incidents, incident_affected", _create),)

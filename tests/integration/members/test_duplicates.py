@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -57,6 +57,21 @@ async def looked_through(service: Service) -> None:
         return done is not None and done["changed"] >= newest["updated_at"]
 
     await service.app.until(seen)
+
+
+async def next_instant(service: Service) -> datetime:
+    done = await service.db["duplicates_progress"].find_one({})
+    assert done is not None
+    at: datetime = done["changed"] + timedelta(milliseconds=1)
+    return at
+
+
+async def again(service: Service) -> None:
+    """Have all members looked at anew, as if they had changed at one instant."""
+    await service.db["duplicates"].delete_many({})
+    at = await next_instant(service)
+    await service.db["members"].update_many({}, {"$set": {"updated_at": at}})
+    await looked_through(service)
 
 
 async def dismiss(service: Service, pair_id: str, caller: str = "*") -> int:
@@ -128,15 +143,30 @@ async def test_a_look_ends_however_many_share_a_name_and_finds_the_others(
         await looked.register(name="Asha Kumari Devi", **KNOWN)
     rare = {(await looked.register(name="Ramesh Paswan"))["id"] for _ in range(2)}
     await looked_through(looked)
-    await looked.db["duplicates"].delete_many({})
-    done = await looked.db["duplicates_progress"].find_one({})
-    assert done is not None
-    at = done["changed"] + timedelta(milliseconds=1)
-    await looked.db["members"].update_many({}, {"$set": {"updated_at": at}})
-    await looked_through(looked)
+    await again(looked)
     found = await listed(looked, limit="500")
     assert 15 * 5 / 2 <= len(found) - 1 <= 15 * 5
     assert rare in ({member["id"] for member in item["members"]} for item in found)
+
+
+async def test_of_many_namesakes_the_likeliest_few_are_suggested_and_stay(
+    looked: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(looking, "SUGGESTED", 3)
+    ids = [(await looked.register(name="Asha Kumari Devi", **KNOWN))["id"] for _ in range(12)]
+    elsewhere = await looked.register(name="Asha Kumari Devi", unit=NEXT_BOOTH, **KNOWN)
+    await looked_through(looked)
+    await again(looked)
+    found = await pairs(looked, limit="500")
+    assert set().union(*found) == {*ids, elsewhere["id"]}
+    assert len(found) <= 13 * 3
+    assert all(sum(id_ in pair for pair in found) >= 3 for id_ in ids)
+    # A pair that only the other one's look has suggested is not deleted by a look at this one.
+    await looked.db["members"].update_one(
+        {"_id": ids[0]}, {"$set": {"updated_at": await next_instant(looked)}}
+    )
+    await looked_through(looked)
+    assert await pairs(looked, limit="500") >= found
 
 
 async def test_members_of_one_instant_are_looked_at_together(

@@ -9,7 +9,6 @@ import httpx2
 import pytest
 from prometheus_client import CollectorRegistry
 
-from services.members.core.within import fill_within
 from services.members.grievances.service import overdue
 from services.members.grievances.store import GrievanceStore
 from services.shared.ids import new_id
@@ -155,13 +154,3 @@ async def read_little(service: Service, collection: str, answered: int, what: st
     assert not executed.get("hasSortStage"), what
     assert executed["docsExamined"] <= answered + 10, (what, executed["docsExamined"])
     assert executed["keysExamined"] <= 2 * answered + 10, (what, executed["keysExamined"])
-
-
-async def test_grievances_of_an_earlier_build_are_found_after_the_migration(service: Service) -> None:
-    id_ = (await file(service, unit=UNIT)).json()["id"]
-    await service.db["grievances"].update_one({"_id": id_}, {"$unset": {"within": ""}})
-    for _ in range(2):
-        await fill_within(service.db["grievances"])
-    for unit in ("*", "BR", UNIT):
-        assert [each["id"] for each in (await get(service, "", unit)).json()["items"]] == [id_]
-    assert (await get(service, "", "BR-GAYA")).json()["items"] == []
