@@ -82,6 +82,7 @@ async def test_a_dossier_has_what_the_four_services_hold_or_there_is_none(stack:
             "gender": "undisclosed",
             "language": None,
             "platforms": ["x"],
+            "own_number": True,
             "joined": True,
             "left": False,
             "merged": False,

@@ -144,10 +144,10 @@ STORED = {
 }
 """The document of release 0.1, which runs beside this one during an upgrade."""
 SEARCHED = {
-    "keys": ["As", "db"],
+    "keys": ["As", "db", "~ash+देव", "^As+db"],
     "units": ["BR"],
     "facets": ["* platform:x", "BR platform:x", "* role:booth_lead", "BR role:booth_lead"],
-    "searchable": "1:1",
+    "searchable": "2:1",
 }
 """Added by this release, and ignored by that one."""
 
