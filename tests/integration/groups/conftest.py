@@ -7,16 +7,14 @@ import pytest
 from infra.local.keys import Keys
 from services.groups.app import build
 from services.groups.settings import GroupsSettings
-from tests.fixtures.apps import Running, base_settings, running
+from tests.fixtures.apps import Running, lent_settings, running
 
 
 @pytest.fixture
-async def groups(
-    mongo_uri: str, kafka_bootstrap: str, database_name: str, keys: Keys
-) -> AsyncIterator[Running]:
+async def groups(mongo_uri: str, kafka_bootstrap: str, keys: Keys) -> AsyncIterator[Running]:
     """The groups service with groups of 5 seats."""
     settings = GroupsSettings(
-        **base_settings(mongo_uri, kafka_bootstrap, database_name, keys),
+        **lent_settings(mongo_uri, kafka_bootstrap, "groups", keys),
         group_capacity=5,
         waiting_room_seconds=0.5,
     )

@@ -12,14 +12,8 @@ from tests.integration.groups.test_placement import UNIT, joins, placed, seats, 
 
 async def acknowledged(groups: Running, count: int) -> list[Envelope[Event]]:
     """The published events, with `count` acknowledgements."""
-
-    async def all_out() -> bool:
-        applied = groups.runtime.outbox.rows
-        return await applied.count_documents({}) == 0
-
-    for _ in range(20):
-        await groups.until(all_out)
-        events = await groups.published(TOPIC, 99, seconds=1)
+    for _ in range(100):
+        events = await groups.log(TOPIC)
         if sum(isinstance(e.data, GroupsErasureAcknowledged) for e in events) >= count:
             return events
     raise AssertionError("not acknowledged")

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from infra.local.keys import Keys
 from services.groups.app import build
-from services.groups.settings import GroupsSettings
 from services.shared.contracts.groups import TOPIC
 from services.shared.contracts.members import (
     MemberJoined,
@@ -22,7 +22,7 @@ from services.shared.contracts.members import (
 from services.shared.contracts.vocabulary import Gender
 from services.shared.ids import new_id
 from services.shared.messaging import MAX_LEAP
-from tests.fixtures.apps import Running, base_settings, running
+from tests.fixtures.apps import Running, started
 
 UNIT = "BR-SARAN"
 
@@ -145,14 +145,12 @@ async def test_a_stale_event_never_undoes_a_newer_one(groups: Running) -> None:
 
 
 async def test_two_instances_racing_for_the_last_seats_never_exceed_capacity(
-    groups: Running, mongo_uri: str, kafka_bootstrap: str, keys
+    groups: Running, keys: Keys
 ) -> None:
     """A unit's joins lie in all partitions, so both consumers seat members in the same groups at once."""
     await tree(groups, UNIT)
-    settings = GroupsSettings(
-        **base_settings(mongo_uri, kafka_bootstrap, groups.runtime.settings.database, keys), group_capacity=5
-    )
-    async with running(build, settings, keys=keys, admin_scopes=["groups:*"]) as second:
+    settings = groups.runtime.settings
+    async with started(build, settings, keys=keys, admin_scopes=["groups:*"]) as second:
 
         async def shares_the_partitions() -> bool:
             name = "sangathan_consumer_assigned_partitions"

@@ -17,7 +17,7 @@ from services.members.app import build
 from services.members.settings import MembersSettings
 from services.shared.contracts.base import Envelope, Event
 from services.shared.database import Database, Document
-from tests.fixtures.apps import Running, base_settings, running
+from tests.fixtures.apps import Running, lent_settings, running
 
 UNIT = "BR-SARAN-MARHAURA-101"
 TOPIC = "sangathan.members"
@@ -59,22 +59,25 @@ class Service:
     async def events(self, count: int) -> list[Envelope[Event]]:
         return await self.app.published(TOPIC, count)
 
+    async def log(self) -> list[Envelope[Event]]:
+        return await self.app.log(TOPIC)
+
     async def nothing_written(self) -> bool:
         names = ("members", "outbox", "idempotency")
         return not any([await self.db[name].count_documents({}) for name in names])
 
 
-def settings_for(mongo_uri: str, kafka_bootstrap: str, name: str, keys: Keys) -> MembersSettings:
+def settings_for(mongo_uri: str, kafka_bootstrap: str, keys: Keys) -> MembersSettings:
     return MembersSettings(
-        **base_settings(mongo_uri, kafka_bootstrap, name, keys),
+        **lent_settings(mongo_uri, kafka_bootstrap, "members", keys),
         master_keys={"first": b64encode(secrets.token_bytes(96))},
         blind_index_key=b64encode(secrets.token_bytes(32)),
     )
 
 
 @pytest.fixture
-def settings(mongo_uri: str, kafka_bootstrap: str, database_name: str, keys: Keys) -> MembersSettings:
-    return settings_for(mongo_uri, kafka_bootstrap, database_name, keys)
+def settings(mongo_uri: str, kafka_bootstrap: str, keys: Keys) -> MembersSettings:
+    return settings_for(mongo_uri, kafka_bootstrap, keys)
 
 
 @asynccontextmanager
@@ -93,6 +96,5 @@ async def service(settings: MembersSettings, keys: Keys) -> AsyncIterator[Servic
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def empty(mongo_uri: str, kafka_bootstrap: str, keys: Keys) -> AsyncIterator[Service]:
     """Shared by the tests of a module that write nothing, which they assert."""
-    name = f"test_{secrets.token_hex(6)}"
-    async with serving(settings_for(mongo_uri, kafka_bootstrap, name, keys), keys) as service:
+    async with serving(settings_for(mongo_uri, kafka_bootstrap, keys), keys) as service:
         yield service

@@ -166,7 +166,8 @@ async def test_resolve(service: Service) -> None:
     given = [{"purpose": each["purpose"], "channel": each["channel"]} for each in agreed]
     assert answer.json() == {
         "items": [
-            {name: here[name] for name in shown} | {"status": "active", "consents": given, "own_number": True},
+            {name: here[name] for name in shown}
+            | {"status": "active", "consents": given, "own_number": True},
             {name: gone[name] for name in shown} | {"status": "left", "consents": [], "own_number": True},
         ],
         "missing": [nobody, there["id"]],

@@ -20,7 +20,7 @@ async def test_without_mongodb_503(tmp_path: Path, ports: Ports, kafka_bootstrap
     port = ports.take()
     first = mongod(tmp_path / "data", tmp_path / "mongo.log", port, restart=False)
     await first.start()
-    settings = settings_for(uri_of(port), kafka_bootstrap, "faults", keys)
+    settings = settings_for(uri_of(port), kafka_bootstrap, keys)
     async with serving(settings, keys) as service:
         member = await service.register()
         await first.stop()

@@ -219,7 +219,7 @@ async def test_roles_end_with_the_member(service: Service) -> None:
     assert (await roles(service, member))["items"] == []
     assert (await take(service, member)).status_code == 204
     assert await service.db["role_terms"].count_documents({}) == 0
-    assert [event.type for event in await service.events(4)] == [
+    assert [event.type for event in await service.log()] == [
         "member.joined",
         "member.roles_changed",
         "member.left",
@@ -250,5 +250,5 @@ async def test_time_does_nothing_to_roles_of_who_is_no_member_any_more(service: 
     assert [await service.stored(each) for each in (survivor, merged, left)] == before
     assert [each["change"] for each in (await roles(service, left))["history"]] == ["given", "ended"]
     assert await service.db["role_history"].count_documents({"member_id": erased}) == 0
-    kinds = [event.type for event in await service.events(9)]
+    kinds = [event.type for event in await service.log()]
     assert "member.roles_changed" not in kinds
