@@ -50,7 +50,7 @@ async def test_who_shares_a_telephone_is_counted_and_left_alone(stack: LocalStac
         async def first() -> bool:
             return await counts() == (2, 1, 1) and (await group())["members"] == 1
 
-        owner = await register(phone="+919876500911")
+        owner = await register(phone="+919876500917")
         mother = await register(reached_by=owner)
         await until(first)
 
