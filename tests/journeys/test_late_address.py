@@ -9,6 +9,7 @@ import pytest
 from infra.local.demo.api import Api
 from infra.local.stack import LocalStack
 from services.shared.ids import new_id
+from tests.fixtures.ids import new_phone
 from tests.journeys.test_poison_and_stop import load_tree
 from tests.journeys.test_repair import LINK, until
 
@@ -19,7 +20,7 @@ async def test_the_address_that_comes_later_brings_the_welcome(stack: LocalStack
         await load_tree(api)
         unit = {"level": "district", "name": {"en": "Late", "hi": "जिला"}}
         await api.send("PUT", "groups", "/v1/units/BR-LATE", json=unit)
-        person: dict[str, Any] = {"name": "Asha", "phone": "+919876500901", "unit": "BR-LATE"}
+        person: dict[str, Any] = {"name": "Asha", "phone": new_phone(), "unit": "BR-LATE"}
         person["consents"] = [{"purpose": "welcome", "channel": "email", "notice": "v1", "language": "hi"}]
         joined = await api.send(
             "POST", "members", "/v1/members", json=person, headers={"Idempotency-Key": new_id()}

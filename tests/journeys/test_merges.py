@@ -10,6 +10,7 @@ from infra.local.demo.api import Api
 from infra.local.demo.books import balance
 from infra.local.stack import LocalStack
 from services.shared.ids import new_id
+from tests.fixtures.ids import new_phone
 from tests.journeys.test_poison_and_stop import load_tree
 from tests.journeys.test_repair import LINK, until
 
@@ -23,8 +24,8 @@ async def test_a_merge_leaves_one_seat_one_count_and_one_welcome(stack: LocalSta
         unit = {"level": "district", "name": {"en": "Merged", "hi": "जिला"}}
         await api.send("PUT", "groups", f"/v1/units/{UNIT}", json=unit)
         before = await counted(api)
-        one = await join(api, "Asha Devi", "+919876500911", "whatsapp")
-        two = await join(api, "आशा देवी", "+919876500912", "sms")
+        one = await join(api, "Asha Devi", new_phone(), "whatsapp")
+        two = await join(api, "आशा देवी", new_phone(), "sms")
         await until(lambda: figures(api, seats=2, total=2))
 
         answer = await api.send("POST", "members", f"/v1/members/{one}/merge", json={"other": two})

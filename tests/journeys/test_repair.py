@@ -21,6 +21,7 @@ from services.shared.ids import new_id
 from services.shared.messaging import KafkaBroker, encode
 from services.shared.operations.cli.app import app
 from tests.fixtures.apps import TRACEPARENT
+from tests.fixtures.ids import new_phone
 from tests.journeys.test_poison_and_stop import load_tree
 
 AHEAD = 500_000
@@ -103,7 +104,7 @@ async def test_a_frozen_subject_is_learnt_again_by_every_consumer(stack: LocalSt
         for unit in ("BR-RONE", "BR-RTWO", "BR-RTHREE"):
             body = {"level": "district", "name": {"en": unit, "hi": "जिला"}}
             await api.send("PUT", "groups", f"/v1/units/{unit}", json=body)
-        member = await join(api, "BR-RONE", "+919876500001")
+        member = await join(api, "BR-RONE", new_phone())
         await until(lambda: member.placed_in("BR-RONE"))
         [group] = (await api.get("groups", "/v1/groups", unit="BR-RONE"))["items"]
 
@@ -169,7 +170,7 @@ async def test_repairs_under_traffic_lose_and_double_nothing(stack: LocalStack) 
         for unit in units:
             body = {"level": "district", "name": {"en": unit, "hi": "जिला"}}
             await api.send("PUT", "groups", f"/v1/units/{unit}", json=body)
-        members = [await join(api, units[0], f"+9198765001{n:02d}") for n in range(6)]
+        members = [await join(api, units[0], new_phone()) for _ in range(6)]
         subjects = [argument for member in members for argument in ("--subject", member.id)]
         done = asyncio.Event()
 

@@ -9,6 +9,7 @@ import pytest
 from infra.local.demo.api import Api
 from infra.local.stack import LocalStack
 from services.shared.ids import new_id
+from tests.fixtures.ids import new_phone
 from tests.journeys.test_poison_and_stop import load_tree
 from tests.journeys.test_repair import LINK, until
 
@@ -50,7 +51,7 @@ async def test_who_shares_a_telephone_is_counted_and_left_alone(stack: LocalStac
         async def first() -> bool:
             return await counts() == (2, 1, 1) and (await group())["members"] == 1
 
-        owner = await register(phone="+919876500917")
+        owner = await register(phone=new_phone())
         mother = await register(reached_by=owner)
         await until(first)
 
@@ -73,7 +74,7 @@ async def test_who_shares_a_telephone_is_counted_and_left_alone(stack: LocalStac
             "PATCH",
             "members",
             f"/v1/members/{mother}",
-            json={"phone": "+919876500912"},
+            json={"phone": new_phone()},
             headers={"If-Match": '"1"'},
         )
         assert answer.status_code == 200, answer.text
