@@ -56,8 +56,12 @@ def directory_router(directory: Directory) -> APIRouter:
         else:
             records = await directory.page(search, window.after_id, window.limit + 1)
             page, cursor = window.cut(records, lambda record: (record.member.id,))
-            if search.words and (room := window.limit - len(page)):
-                page = [*page, *await directory.similar(search, room)]
+            if search.words and cursor is None:
+                similar = await directory.similar(search)
+                if page and len(page) + len(similar) > window.limit:
+                    cursor = window.cursor((page[-1].member.id,))  # they are the next page
+                else:
+                    page = [*page, *similar[: window.limit]]
         shown = await directory.show_page(caller, page)
         answer: View = {"items": [member_view(each.member, each.contact) for each in shown], "next": cursor}
         if params.count:

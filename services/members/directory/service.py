@@ -48,11 +48,12 @@ class Directory:
         """How many members match; one more than `COUNTED` for any larger number."""
         return await self._store.count(search, by_index=self._freshness.complete)
 
-    async def similar(self, search: Search, limit: int) -> list[Record]:
-        """Members whose names sound like the words of the search and do not begin with them, best first."""
+    async def similar(self, search: Search) -> list[Record]:
+        """At most `SIMILAR` members whose names sound like the words of the search and do not begin with
+        them, best first."""
         asked = search.words
         others = [each for each in await self._by_sound(search) if not begins(asked, each.words)]
-        return await self._records(_ranked(asked, others), min(limit, SIMILAR))
+        return await self._records(_ranked(asked, others), SIMILAR)
 
     async def best(self, search: Search, limit: int) -> list[Record]:
         """Members whose names answer the words of the search best: begin with them, or sound like them."""

@@ -99,15 +99,18 @@ class DirectoryStore:
 
     async def by_sound(self, search: Search, *, by_index: bool) -> list[Candidate]:
         """Members whose words sound like those of the search, or begin so, in whatever script. A word of one
-        or two letters sounds like everything, and no name has very many: nobody is found by those."""
-        if len(search.words) > _MOST_WORDS or any(len(latin(word)) < _SHORTEST for word in search.words):
+        or two letters is the beginning of too many: beside a longer word it is taken whole, and alone it
+        finds nobody. No name has very many words: nobody is found by those."""
+        short = all(len(latin(word)) < _SHORTEST for word in search.words)
+        if short or len(search.words) > _MOST_WORDS:
             return []
         keys = [sound_key(word) for word in search.words]
         others = _filters(search) | (pair_of(search.words, sound_pair) if by_index else {})
         found = await self._candidates(others | _all("keys", keys), _BY_KEY)
-        if len(found) == CANDIDATES or any(len(key) < _SHORTEST for key in keys):
+        if len(found) == CANDIDATES or all(len(key) < _SHORTEST for key in keys):
             return found
-        begun = await self._candidates(others | _all("keys", map(_beginning, keys)), _BY_KEY)
+        begins = [key if len(key) < _SHORTEST else _beginning(key) for key in keys]
+        begun = await self._candidates(others | _all("keys", begins), _BY_KEY)
         return list({each.id: each for each in (*found, *begun)}.values())
 
     async def _candidates(self, query: Document, index: _Keys) -> list[Candidate]:
@@ -153,12 +156,14 @@ def access_path(search: Search) -> tuple[Document, _Keys]:
 
 
 def _guided(search: Search, *, by_index: bool) -> tuple[Document, dict[str, Any]]:
-    """The query and its options; a name is left to MongoDB's planner."""
+    """The query and its options. Whether fewer members have the name or the facet is left to MongoDB's
+    planner."""
     if not by_index:
         return _query(search), {}
-    if search.words:
-        return _query(search) | pair_of(search.words, spelt_pair), {}
     place, index = access_path(search)
+    if search.words:
+        facets = place if index is _BY_FACET else {}
+        return _query(search) | facets | pair_of(search.words, spelt_pair), {}
     return _query(search) | place, {"hint": index}
 
 

@@ -59,7 +59,11 @@ class Window:
         if len(rows) <= self.limit:
             return rows, None
         page = rows[: self.limit]
-        return page, _encode(self._listing, position(page[-1]))
+        return page, self.cursor(position(page[-1]))
+
+    def cursor(self, position: Position) -> str:
+        """The cursor of what comes after a position."""
+        return _encode(self._listing, position)
 
 
 @dataclass(frozen=True, slots=True)

@@ -200,6 +200,32 @@ async def test_a_search_by_two_common_words_reads_those_who_have_both(service: S
     }
 
 
+async def test_a_short_word_hides_nobody_in_the_other_script(service: Service) -> None:
+    both = {"Om Prakash Singh", "ओम प्रकाश सिंह"}
+    for name in (*both, "Omkar Prasad", "Prakash Rai"):
+        await service.register(name=name)
+    for q in ("Om Prakash", "ओम प्रकाश", "om prakash singh", "ओम प्रका"):
+        for order in ("joined", "relevance"):
+            assert set(await names(service, q=q, order=order)) == both, (q, order)
+    assert set(await names(service, q="om")) == {"Om Prakash Singh", "Omkar Prasad"}
+
+
+async def test_who_sounds_alike_comes_after_the_last_page(service: Service) -> None:
+    for name in ("Anita", "Anita Rai", "अनीता", "अनिता"):
+        await service.register(name=name)
+    pages: list[list[str]] = []
+    cursor: dict[str, str] = {}
+    while len(pages) < 9:
+        answer = await service.http.get(PATH, params={"q": "anita", "limit": "2", **cursor})
+        pages.append([each["name"] for each in answer.json()["items"]])
+        if answer.json()["next"] is None:
+            break
+        cursor = {"cursor": answer.json()["next"]}
+    assert pages == [["Anita", "Anita Rai"], ["अनीता", "अनिता"]]
+    assert len(await names(service, q="anita", limit="3")) == 2, "they come together"
+    assert len(await names(service, q="anita", limit="4")) == 4
+
+
 async def test_three_spellings_find_each_other(service: Service) -> None:
     spellings = ["Rahul Shrivastav", "Rahul Srivastava", "राहुल श्रीवास्तव"]
     for name in (*spellings, "Ravi Kumar", "শ্রীবাস্তব", "محمد گل\u200cناز"):
