@@ -114,7 +114,7 @@ class UnavailableError(ServiceError):
 
 
 class KeyReusedError(ServiceError):
-    """The idempotency key was used before, for a request with other content."""
+    """The idempotency key was used before, for a request with other content or for what is erased."""
 
-    def __init__(self) -> None:
-        super().__init__("idempotency-key-reused", "the key was used for a request with other content")
+    def __init__(self, detail: str = "the key was used for a request with other content") -> None:
+        super().__init__("idempotency-key-reused", detail)

@@ -130,9 +130,11 @@ class ErasureStore:
         if member is not None:
             await self._members.delete_one({"_id": member_id}, session=session)
             await self._forget_imports([member_id, *fingerprints(member)], now, session)
-            # By its time, which has an index and is that of the registration.
+            # By its time, which has an index and is that of the registration. The key stays, without what it
+            # was used for: the request that is sent again makes nobody.
             answer = {"at": member["joined_at"], "member._id": member_id}
-            await self._database["idempotency"].delete_many(answer, session=session)
+            emptied = {"$set": {"fingerprint": b""}, "$unset": {"member": ""}}
+            await self._database["idempotency"].update_many(answer, emptied, session=session)
         return Removed(member, rows)
 
     async def seal(self, erasure: Erasure, removed: Removed, vault: Vault, session: Session) -> None:
@@ -144,8 +146,15 @@ class ErasureStore:
         await self._seals.insert_one(row, session=session)
 
     async def _forget_imports(self, names: Sequence[str], now: datetime, session: Session) -> None:
-        """Forget that files of late named the member; their plans, sealed, expire."""
+        """Forget that files of late named the member. Their lines in plans, sealed, expire, and are neither
+        applied nor shown any more."""
         recent = self._database["imports"].find({"at": {"$gte": now - PLANNED_FOR}}, {"_id": 1})
         imports = [row["_id"] async for row in recent]
-        keys = [f"{import_id}/{key}" for import_id in imports for key in names]
-        await self._database["import_seen"].delete_many({"_id": {"$in": keys}}, session=session)
+        named = {"_id": {"$in": [f"{import_id}/{key}" for import_id in imports for key in names]}}
+        lines: dict[str, list[int]] = {}
+        async for row in self._database["import_seen"].find(named, session=session):
+            lines.setdefault(row["_id"].partition("/")[0], []).append(row["line"])
+        for import_id, about in lines.items():
+            erased = {"$addToSet": {"erased_lines": {"$each": about}}}
+            await self._database["imports"].update_one({"_id": import_id}, erased, session=session)
+        await self._database["import_seen"].delete_many(named, session=session)

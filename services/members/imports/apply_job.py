@@ -1,7 +1,8 @@
 """Applying a plan: a job that takes the very rows that were shown, a page in each step.
 
 A row whose member changed since the plan was made, and a new one whose phone somebody has taken or given up
-meanwhile, is set aside and not applied: whatever people did themselves goes before a file.
+meanwhile, is set aside and not applied: whatever people did themselves goes before a file. So is a row about
+somebody who was erased meanwhile, of which nothing is shown any more.
 """
 
 from __future__ import annotations
@@ -29,19 +30,21 @@ from services.members.imports.domain import (
     Terms,
     application,
     changes,
+    without_erased,
 )
 from services.members.imports.pages import ASIDE, Pages
 from services.members.imports.records import terms_from
 from services.members.imports.store import RETENTION, ImportStore
 from services.shared.contracts.base import Numbered
 from services.shared.database import Document
-from services.shared.errors import PermanentError
+from services.shared.errors import PermanentError, TransientError
 from services.shared.identity import Identity
 from services.shared.jobs import Advance, Effect, Job, JobKind
 from services.shared.messaging import UnitOfWork
 
 KIND: Final = "member_import"
 CHANGED_MEANWHILE: Final = "changed_meanwhile"
+ERASED: Final = "erased"
 FRESH: Final = timedelta(seconds=1)
 """A page that was made ready longer ago is made ready again: its members would have joined in the past."""
 
@@ -63,6 +66,7 @@ class _Page:
     """The import's."""
     joining: Sequence[_Joining]
     changing: Sequence[PlannedRow]
+    erased: Sequence[PlannedRow]
     at: datetime
     """When its new members join."""
 
@@ -109,11 +113,13 @@ class ApplyJob:
         if writes.welcomed and (until := await self._announcing.spent_until()):
             return _resting(until)
         aside = await self._set_aside(page, writes.aside)
-        counts, rows = writes.counts(), len(page.joining) + len(page.changing)
+        counts = writes.counts()
+        counts["set_aside"] += len(page.erased)
         total = _total(page.document)
         ahead = import_id, asyncio.create_task(self._load(import_id, page.document, page.id))
 
         async def write(work: UnitOfWork) -> Advance:
+            await self._check_erased(page, work)
             await self._announcing.spend(writes.welcomed, work.session)
             if writes.created:
                 await self._members.insert(writes.created, work.session)
@@ -124,7 +130,7 @@ class ApplyJob:
             await self._store.count(import_id, applied, work.session)
             # Only then: if this page is not committed, it and not the next one has its turn again.
             work.after_commit(lambda: self._committed(counts, ahead))
-            return Advance(done=rows, total=total, counts=counts)
+            return Advance(done=counts.total(), total=total, counts=counts)
 
         return write
 
@@ -163,13 +169,15 @@ class ApplyJob:
         page = await self._store.next_unapplied(import_id, after)
         if page is None:
             return None
-        rows = await self._pages.planned(page)
+        planned = await self._pages.planned(page)
+        rows = without_erased(planned, document)
+        erased = [row for row in planned if row not in rows]
         new = [row for row in rows if not row.version]
         sealed = await self._contacts.seal([(row.id, _contact(row)) for row in new])
         terms, at = terms_from(document), self._clock.now()
         # In a thread: a page's members and events take tens of milliseconds.
         joining = await asyncio.to_thread(_joining, new, sealed, terms, import_id, at)
-        return _Page(page["_id"], document, joining, [row for row in rows if row.version], at)
+        return _Page(page["_id"], document, joining, [row for row in rows if row.version], erased, at)
 
     async def _decide(self, caller: Identity, page: _Page) -> _Writes:
         """Compare the page with the people as they are now."""
@@ -208,6 +216,12 @@ class ApplyJob:
                 writes.aside.append(row)
         return writes
 
+    async def _check_erased(self, page: _Page, work: UnitOfWork) -> None:
+        """Raises: `TransientError` when somebody was erased since the page was read: it is read again."""
+        document = await self._store.find(page.document["_id"], work.session)
+        if (document or {}).get("erased_lines") != page.document.get("erased_lines"):
+            raise TransientError("somebody whom the file names was erased meanwhile")
+
     async def _change(self, writes: _Writes, row: PlannedRow, member: Member, contact: Contact) -> None:
         now = self._clock.now()
         step = update(Profile(member, contact), changes(row, contact), now, sees_contact=True)
@@ -222,6 +236,7 @@ class ApplyJob:
         """Seal the rows that are not applied, as they would stand in a file like the one they came from."""
         fields = page.document["fields"]
         shown = [RefusedRow(row.line, REFUSED, CHANGED_MEANWHILE, _cells(row, fields)) for row in rows]
+        shown += [RefusedRow(row.line, REFUSED, ERASED, ()) for row in page.erased]
         return await self._pages.seal(page.id, ASIDE, shown)
 
 

@@ -6,9 +6,9 @@ left.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from services.members.core.changing import Changes
 from services.members.core.domain import Contact, Member
@@ -71,6 +71,15 @@ class RefusedRow:
     outcome: str
     reason: str
     cells: Sequence[str]
+
+
+R = TypeVar("R", PlannedRow, RefusedRow)
+
+
+def without_erased(rows: Iterable[R], import_document: Mapping[str, Any]) -> list[R]:
+    """The rows but those about somebody who was erased after the file was read."""
+    erased = set(import_document.get("erased_lines", ()))
+    return [row for row in rows if row.line not in erased]
 
 
 def changed_fields(

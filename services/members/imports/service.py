@@ -12,7 +12,7 @@ from services.members.core.errors import unknown_notice
 from services.members.imports import apply_job, plan_job
 from services.members.imports.announcing import Announcing
 from services.members.imports.columns import columns
-from services.members.imports.domain import PlannedRow, Terms
+from services.members.imports.domain import PlannedRow, Terms, without_erased
 from services.members.imports.errors import not_planned, refused_file
 from services.members.imports.legacy_fonts import mostly_legacy
 from services.members.imports.pages import ASIDE, PLAN, REFUSED, Pages
@@ -191,10 +191,10 @@ class Imports:
 
         Raises: `NotFoundError`.
         """
-        await self.get(caller, import_id)
+        found = await self.get(caller, import_id)
         rows: list[tuple[str, int, PlannedRow]] = []
         async for page in self._store.pages(import_id, after[0] if after else None, PLAN):
-            planned = await self._pages.planned(page)
+            planned = without_erased(await self._pages.planned(page), found.document)
             rows += [
                 (page["_id"], n, row)
                 for n, row in enumerate(planned)
@@ -223,7 +223,7 @@ class Imports:
             blank = [""] * len(header)
             yield [
                 [*[*row.cells, *blank][: len(header)], str(row.line), row.reason]
-                for row in sorted(rows, key=lambda row: row.line)
+                for row in sorted(without_erased(rows, found.document), key=lambda row: row.line)
             ]
 
     async def _with_jobs(self, document: Document) -> Import:

@@ -56,10 +56,13 @@ def earlier_answer(request: IdempotentRequest, document: Mapping[str, Any] | Non
     """The answer to repeat, or None when `document` (found by `request.id`) is None, so that the request is
     new.
 
-    Raises: `KeyReusedError` when the key was used for other content.
+    Raises: `KeyReusedError` when the key was used for other content, or when what it was used for has been
+    erased: then the row has an empty fingerprint.
     """
     if document is None:
         return None
+    if not document["fingerprint"]:
+        raise KeyReusedError("what the key was used for has been erased")
     if bytes(document["fingerprint"]) != request.fingerprint:
         raise KeyReusedError
     return Answer(document["status"], document["headers"], bytes(document["body"]))

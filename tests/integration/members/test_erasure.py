@@ -36,6 +36,7 @@ from services.shared.loops import Turn
 from services.shared.messaging import decode
 from tests.fixtures.apps import make_topics, started
 from tests.fixtures.rebuilding import Anew, databases, quiet, restored, taken, the_log
+from tests.integration.members import importing
 from tests.integration.members.conftest import TOPIC, UNIT, Service, serving
 
 STAFF = "members:* contacts:read consents:write notices:write erasure:write ops:*"
@@ -216,6 +217,30 @@ async def test_who_does_not_answer_is_asked_again(settings: MembersSettings, key
         asked = [e.data for e in await service.log() if isinstance(e.data, MemberErasureRequested)]
         assert [each.attempt for each in asked] == list(range(1, len(asked) + 1))
         assert len(asked) >= 3
+
+
+async def test_neither_a_plan_nor_a_request_that_is_sent_again_makes_who_was_erased(
+    settings: MembersSettings, keys: Keys
+) -> None:
+    async with erasing(settings, keys) as service:
+        file = f"name,phone,unit\n{NAME},{DIGITS},{UNIT}\nBela,9876501236,{UNIT}\nCarol,12,{UNIT}\n"
+        plan = await importing.planned(service, file)
+        key, person = new_id(), {"name": NAME, "phone": f"+91{DIGITS}", "unit": UNIT}
+        member = await service.post(person, idempotency_key=key)
+        erasure = await erase(service, member.json()["id"])
+        again = await service.post(person, idempotency_key=key)
+        assert (again.status_code, "erased" in again.json()["detail"]) == (422, True)
+        await service.app.publish(*answers(erasure))
+        await in_state(service, erasure, "erased")
+
+        shown = (await ok(service, "GET", f"/v1/imports/{plan['id']}/rows")).json()["items"]
+        assert [row["line"] for row in shown] == [3]
+        applied = await importing.applied(service, plan["id"])
+        assert applied["applied"] == {"created": 1, "updated": 0, "set_aside": 1}
+        errors = (await ok(service, "GET", f"/v1/imports/{plan['id']}/errors")).text
+        assert (NAME in errors, "Carol" in errors) == (False, True)
+        assert [each["name"] async for each in service.db["members"].find({})] == ["Bela"]
+        assert (await service.post(person, idempotency_key=key)).status_code == 422
 
 
 async def test_a_seal_keeps_it_apart_for_a_year(settings: MembersSettings, keys: Keys) -> None:
