@@ -197,8 +197,8 @@ class GivenBack(NamedTuple):
 def given_back(
     survivor: Member, trace: Trace, standing: Sequence[tuple[str, Trace, Member]], now: datetime
 ) -> list[GivenBack]:
-    """What becomes of the consents that the survivor has from the merge of this trace. `standing` are the
-    other merges that can be undone, the oldest first, with who was merged: the first who gave the same
+    """The consents that the survivor has from the merge of this trace, as they are without it. `standing` are
+    the other merges that can be undone, the oldest first, with who was merged: the first who gave the same
     consent stands for it; if nobody did, it ends."""
     back: list[GivenBack] = []
     for consent in survivor.consents:

@@ -373,9 +373,7 @@ async def test_what_is_withdrawn_while_records_are_one_is_withdrawn_in_each_ledg
     merges = [(await merge(service, one, each)).json()["id"] for each in (two, alone)]
     assert consents(await get(service, one)) == {"sms": "withdrawn"}
     await undo(service, merges[0])
-    assert consents(await get(service, two)) == {"sms": "given"}, (
-        "another's no, from before they were one"
-    )
+    assert consents(await get(service, two)) == {"sms": "given"}, "another's no, from before they were one"
     for each in (two, other):
         await merge(service, one, each)
     await withdraw(service, other, "sms")  # changes nothing of the survivor, who has said so already

@@ -6,11 +6,18 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.members.core.changing import Profile
-from services.members.core.domain import Consent, Contact, Member, with_consent
+from services.members.core.domain import (
+    MERGE_UNDONE,
+    Consent,
+    Contact,
+    Member,
+    with_consent,
+    withdrawn,
+)
 from services.members.core.joining import Application, join
 from services.members.merges.domain import (
     Field,
@@ -156,13 +163,14 @@ class Register:
         del self.merges[gone], self.into[other]
         self.merges |= standing
 
-    def edit(self, key: str, name: Field, value: str) -> None:
-        """Every value is a new one, so that each edit can be seen."""
+    def edit(self, key: str, name: Field, value: str, odd: bool) -> None:
+        """Every value is a new one, so that each edit can be seen; `odd`: a handle is removed, and the phone
+        is that of one who is merged."""
         if key in self.into:
             return
         merged = sorted(each for each, into in self.into.items() if into == key)
         numbers = [self.stored[each][Field.PHONE] for each in merged if self.stored[each][Field.PHONE]]
-        if name is Field.PHONE and numbers and value.endswith("0"):
+        if name is Field.PHONE and numbers and odd:
             free = set(numbers) - {self.stored[each][Field.PHONE] for each in KEYS if each not in self.into}
             if not free:
                 return
@@ -170,6 +178,8 @@ class Register:
             self.phones_taken.add(key)
         for fields in (self.stored, self.own):
             new: Any = {**fields[key][Field.HANDLES], "x": value} if name is Field.HANDLES else value
+            if name is Field.HANDLES and odd:
+                new.pop("x", None)
             fields[key] = {**fields[key], name: new}
             if name is Field.PHONE:
                 fields[key] = {**fields[key], Field.REACHED_BY: None}
@@ -180,17 +190,22 @@ class Register:
 
 
 RECORDS = st.sampled_from(KEYS)
+INTO = st.sampled_from("aaaab")
+CHOSEN = st.sampled_from([{}, dict.fromkeys(Field, Side.OTHER), {Field.PHONE: Side.OTHER}])
 EDITED = st.sampled_from([Field.NAME, Field.EMAIL, Field.PHONE, Field.UNIT, Field.HANDLES])
 DONE = st.lists(
     st.one_of(
+        st.tuples(st.just("merge"), INTO, RECORDS, CHOSEN),
         st.tuples(st.just("merge"), RECORDS, RECORDS, CHOICES),
         st.tuples(st.just("undo"), st.integers(0, 3)),
-        st.tuples(st.just("edit"), RECORDS, EDITED),
+        st.tuples(st.just("edit"), INTO, EDITED, st.booleans()),
     ),
+    min_size=5,
     max_size=12,
 )
 
 
+@settings(max_examples=300, deadline=None)
 @given(DONE, st.lists(st.integers(0, 3), min_size=12, max_size=12))
 def test_once_all_merges_are_undone_everybody_is_what_they_are_by_themselves(
     done: list[tuple[Any, ...]], order: list[int]
@@ -198,7 +213,7 @@ def test_once_all_merges_are_undone_everybody_is_what_they_are_by_themselves(
     register = Register()
     for n, (act, *what) in enumerate(done):
         if act == "edit":
-            register.edit(what[0], what[1], f"by hand {n}")
+            register.edit(what[0], what[1], f"by hand {n}", what[2])
         else:
             getattr(register, act)(*what)
         register.check_phones()
@@ -240,6 +255,39 @@ def test_undoing_merges_ends_what_came_with_them_and_nothing_else(
     assert {(c.purpose, c.channel) for c in again} == {
         pair for each in said for pair, state in each.items() if state == "withdrawn"
     }, "what ended with a merge is no withdrawal"
+    for ended in (c for c in survivor.consents if c.source == MERGE_UNDONE):
+        pair = (ended.purpose, ended.channel)
+        assert withdrawn(survivor, *pair, "staff", NOW), "a no to it is news"
+        assert taken_over(survivor, member("new", {pair: "given"}), NOW)
+
+
+def test_a_number_of_the_one_who_is_parted_that_a_third_record_has_too_is_theirs() -> None:
+    one, two, three = (values(profile(key, ("Asha", None, "other", None, {}))) for key in "abc")
+    three = {**three, Field.PHONE: two[Field.PHONE]}  # registered with the number that was free
+    choice = {Field.PHONE: Side.OTHER}
+    after = surviving(one, three, choice, ("a", "c"))
+    traces = {"m": Trace(("a", "b"), {}, two, one, one), "n": Trace(("a", "c"), choice, three, one, after)}
+    assert without(traces, "m", after)[0] == one
+    edited = {**one, Field.PHONE: two[Field.PHONE]}
+    assert without({"m": traces["m"]}, "m", edited)[0] == one, "nor by hand"
+    left = {"m": replace(traces["m"], status="left")}
+    assert without(left, "m", edited)[0] == edited, "who left has no number"
+
+
+def test_what_was_changed_between_two_merges_outlives_both() -> None:
+    """A change between two merges stays when both are undone, the first one first."""
+    one, two, three = (values(profile(key, (key, None, "other", None, {}))) for key in "abc")
+    choice = {Field.NAME: Side.OTHER}
+    first = surviving(one, two, choice, ("a", "b"))
+    edited = {**first, Field.EMAIL: "by hand"}
+    last = surviving(edited, three, choice, ("a", "c"))
+    traces = {
+        "m": Trace(("a", "b"), choice, two, one, first),
+        "n": Trace(("a", "c"), choice, three, edited, last),
+    }
+    between, traces = without(traces, "m", last)
+    assert (between[Field.NAME], between[Field.EMAIL]) == ("c", "by hand")
+    assert without(traces, "n", between) == ({**one, Field.EMAIL: "by hand"}, {})
 
 
 def with_consents(of: Member, news: list[Consent]) -> Member:
