@@ -56,7 +56,7 @@ def consents_router(consents: Consents) -> APIRouter:
         version: IfMatchIfSent,
         source: Annotated[Source, Query(description="How it was said.")] = STAFF,
     ) -> Response:
-        """Withdraw a consent, at once. Withdrawing it again changes nothing."""
+        """Withdraw a consent, or refuse one that was never given, at once. Again, it changes nothing."""
         pair = (purpose.value, channel.value)
         await consents.withdraw(caller, id, pair, source, version, Origin.here())
         return Response(status_code=204)

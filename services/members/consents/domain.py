@@ -12,6 +12,7 @@ from services.members.core.domain import (
     agreed_channels,
     consent_of,
     with_consent,
+    withdrawn,
 )
 from services.shared.contracts.base import Numbered, Step
 from services.shared.contracts.members import MemberConsentChanged
@@ -39,12 +40,10 @@ def give(member: Member, given: Given, now: datetime) -> Step[Member]:
 
 
 def withdraw(member: Member, purpose: str, channel: str, source: str, now: datetime) -> Step[Member]:
-    """Withdrawing what is not given changes nothing. Whoever left may withdraw too."""
-    before = consent_of(member, purpose, channel)
-    if before is None or before.state == ConsentState.WITHDRAWN:
-        return Step(member)
-    withdrawn = replace(before, state=ConsentState.WITHDRAWN.value, source=source, at=now)
-    return _changed(member, withdrawn, now)
+    """Withdrawing what was never given is a refusal; withdrawing again changes nothing. Whoever left may
+    withdraw too."""
+    consent = withdrawn(member, purpose, channel, source, now)
+    return _changed(member, consent, now) if consent else Step(member)
 
 
 def _shown(consent: Consent) -> tuple[str, str]:

@@ -6,11 +6,11 @@ import unicodedata
 from datetime import datetime
 from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, BeforeValidator, Strict, StringConstraints, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Strict, StringConstraints, WithJsonSchema
 
 from services.members.consents.domain import Given
 from services.members.consents.service import Ledger, Proof
-from services.members.core.domain import Consent
+from services.members.core.domain import MERGE, MERGE_UNDONE, Consent
 from services.members.core.ledger import LedgerEntry
 from services.members.core.notices import Notice
 from services.members.core.schemas import ConsentShown, Evidence, Label, RequestBody
@@ -40,7 +40,13 @@ def _text(value: object) -> object:
     return text
 
 
-Source = Annotated[str, StringConstraints(pattern="^[a-z][a-z0-9_]{0,31}$")]
+def _by_a_person(value: str) -> str:
+    if value in (MERGE, MERGE_UNDONE):
+        raise refuse("must say how the person said it")
+    return value
+
+
+Source = Annotated[str, StringConstraints(pattern="^[a-z][a-z0-9_]{0,31}$"), AfterValidator(_by_a_person)]
 NoticeText = Annotated[
     str,
     BeforeValidator(_text),

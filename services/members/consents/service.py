@@ -82,8 +82,8 @@ class Consents:
         version: int | None,
         origin: Origin,
     ) -> None:
-        """`pair` is `(purpose, channel)`. Also for who left; withdrawing again changes nothing. Of a member
-        who was merged it is withdrawn for the person: also by the one who stands for them.
+        """`pair` is `(purpose, channel)`, given or not. Also for who left; withdrawing again changes nothing.
+        It is withdrawn for the person: in every record that is merged with this one.
 
         Raises: `NotFoundError`, `StaleVersionError`.
         """
@@ -95,9 +95,10 @@ class Consents:
             return step
 
         changes = self._core.changes
-        member = await changes.change(member_id, decide, origin, caller=caller, version=version)
-        while member.merged_into is not None:
-            member = await changes.change(member.merged_into, decide, origin)
+        await changes.change(member_id, decide, origin, caller=caller, version=version)
+        for record in await self._core.store.person(member_id):
+            if record.member.id != member_id:
+                await changes.change(record.member.id, decide, origin)
 
     async def ledger(self, caller: Identity, member_id: str) -> Ledger:
         """Raises: `NotFoundError`."""

@@ -7,7 +7,7 @@ Pure: times and ids come in as arguments. The name is part of `Member`; everythi
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
@@ -21,6 +21,10 @@ ADULT_YEARS: Final = 18
 """The age from which somebody is no child (DPDP Act 2023, section 2(f))."""
 GUARDIAN: Final = "guardian"
 """The source of a consent that a guardian gave for a minor."""
+MERGE: Final = "merge"
+"""The source of a consent that the member has from a merge."""
+MERGE_UNDONE: Final = "merge_undone"
+"""The source with which a consent from a merge ends when the merge is undone: nobody said no."""
 
 # Plain strings: comparing members of enums is what a registration would spend its time on.
 _CHANNELS: Final = tuple(channel.value for channel in Channel)
@@ -52,7 +56,7 @@ class ConsentState(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Consent:
     """The last answer about its purpose and channel. `notice` names the version of the text that was shown,
-    `language` its language."""
+    `language` its language; both are empty for a refusal of what was never given."""
 
     purpose: str
     channel: str
@@ -109,6 +113,16 @@ def consent_of(member: Member, purpose: str, channel: str) -> Consent | None:
     """The last answer about the purpose and channel."""
     found = (c for c in member.consents if (c.purpose, c.channel) == (purpose, channel))
     return next(found, None)
+
+
+def withdrawn(member: Member, purpose: str, channel: str, source: str, at: datetime) -> Consent | None:
+    """The consent as it is once the person has said no, also to what was never given. None: already so."""
+    before = consent_of(member, purpose, channel)
+    if before is None:
+        return Consent(purpose, channel, "", "", at, source, ConsentState.WITHDRAWN.value)
+    if before.state == ConsentState.WITHDRAWN and before.source != MERGE_UNDONE:
+        return None
+    return replace(before, state=ConsentState.WITHDRAWN.value, source=source, at=at)
 
 
 def with_consent(consents: Sequence[Consent], new: Consent) -> tuple[Consent, ...]:

@@ -44,8 +44,9 @@ def undo_router(merges: Merges) -> APIRouter:
 
     @router.post("/{id}/undo", response_model=MergeShown, responses=problems(409))
     async def undo_merge(caller: Changer, id: Id) -> Response:
-        """Part two members again, within 30 days. What was changed since stays, and so does every withdrawal,
-        for both. Undoing again changes nothing."""
+        """Part two members again, within 30 days; merges into the same member in any order. The other has its
+        own values and consents back, the survivor what it would have without this merge. What was changed
+        since stays, and so does every withdrawal. Undoing again changes nothing."""
         return JSON(merge_view(await merges.undo(caller, id, Origin.here())))
 
     return router

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import NamedTuple
@@ -77,13 +77,14 @@ class Merges:
         _check(pair)
         contacts = await self._core.reader.open_contacts(caller, pair, "merge")
         ours, theirs = (Profile(record.member, c) for record, c in zip(pair, contacts, strict=True))
+        before, of_other = domain.values(ours), domain.values(theirs)
         now = self._clock.now()
         roles = await self._roles(pair, now)
         return Preview(
             survivor=ours.member,
-            ours=domain.values(ours),
-            theirs=domain.values(theirs),
-            surviving=domain.surviving(ours, theirs, choice),
+            ours=before,
+            theirs=of_other,
+            surviving=domain.surviving(before, of_other, choice, (survivor, other)),
             consents=domain.taken_over(ours.member, theirs.member, now),
             roles=roles.moved,
         )
@@ -138,8 +139,8 @@ class Merges:
         merge = Merge(id=new_id(), survivor=ours.member.id, other=theirs.member.id, by=caller.subject, at=now)
         if not ours.contact.phone:  # takes the other's, whatever was chosen
             self._core.taken_phones.check_may_ask(caller)
-        before = domain.values(ours)
-        after = domain.surviving(ours, theirs, choice)
+        before, of_other = domain.values(ours), domain.values(theirs)
+        after = domain.surviving(before, of_other, choice, (merge.survivor, merge.other))
         wanted.add(self._core.contacts.phone_index(domain.contact_of(after)))
         consents = domain.taken_over(ours.member, theirs.member, now)
         roles = await self._roles(pair, now, work)
@@ -147,13 +148,17 @@ class Merges:
         # The other first: it may have the phone that the survivor takes.
         await self._save(theirs.member, domain.merge_into(theirs.member, ours.member.id, now), work, origin)
         step = domain.change(ours, domain.with_values(ours, after), consents, now)
-        evidence = f"member:{theirs.member.id}"
+        evidence = [_proof_in(merge.other)] * len(consents)
         await self._record(ours.member, step, consents, evidence, caller.subject, work)
         step = _then(step, with_roles(step.state, [*roles.ours, *roles.moved], now))
         sealed = await self._sealed(ours.member.id, before, after)
         await self._save(ours.member, step, work, origin, sealed)
         trace = Trace(
-            fields=domain.changed(before, after),
+            pair=(merge.survivor, merge.other),
+            choice=choice,
+            theirs=of_other,
+            before=before,
+            after=after,
             given=tuple((c.purpose, c.channel) for c in consents if c.state == "given"),
             moved=tuple(term.id for term in roles.moved),
             dropped=tuple(roles.dropped),
@@ -165,8 +170,9 @@ class Merges:
         return merge, step.state
 
     async def undo(self, caller: Identity, merge_id: str, origin: Origin) -> Merge:
-        """The other member stands for itself again. What was changed of the survivor since stays, and so does
-        every withdrawal, for both. Undoing again changes nothing.
+        """The other member stands for itself again, with the consents of its own ledger, and the survivor is
+        what it would be without it. What was changed of the survivor since stays, and so does every
+        withdrawal. Undoing again changes nothing.
 
         Raises: `NotFoundError`, `TooManyError` (taken phones), `ConflictError` (too late; the survivor was
         merged on; a phone that would come back is taken).
@@ -199,18 +205,18 @@ class Merges:
             raise not_merged_now()
         if survivor.status == Status.MERGED:
             raise merged_on()
-        content = await self._store.trace(merge.id, work.session)
-        if content is None or now > merge.undo_until:
+        traces = await self._traces(survivor.id, work)
+        trace = traces.get(merge.id)
+        if trace is None or now > merge.undo_until:
             raise merge_expired()
-        trace = trace_from_json(await self._core.vault.open_bytes(merge.id, content))
         [contact] = await self._core.contacts.open([pair.other])
         wanted.add(self._core.contacts.phone_index(contact))
         mine = await self._give_back(merge, trace, other, work, now)
         if survivor.status == Status.ACTIVE:
-            await self._revert(caller, merge, pair, trace, wanted, work, origin, now)
-        withdrawn = domain.withdrawn_since(survivor, other, now)
-        step = domain.part(other, withdrawn, trace.status, now)
-        await self._record(other, step, withdrawn, f"merge:{merge.id}", caller.subject, work)
+            back = [term for term in mine if term.id in trace.moved]
+            standing = await self._revert(caller, merge, pair, traces, back, wanted, work, origin, now)
+            await self._set_traces({id_: new for id_, new in standing.items() if new != traces[id_]}, work)
+        step = domain.part(other, trace.status, now)
         await self._save(other, _then(step, with_roles(step.state, mine, now)), work, origin)
         undone = replace(merge, undone_at=now, undone_by=caller.subject)
         await self._store.undo(undone, work.session)
@@ -222,23 +228,49 @@ class Merges:
         caller: Identity,
         merge: Merge,
         pair: _Pair,
-        trace: Trace,
+        traces: Mapping[str, Trace],
+        roles: Sequence[Term],
         wanted: set[str],
         work: UnitOfWork,
         origin: Origin,
         now: datetime,
-    ) -> None:
-        """The survivor without what it has from the other."""
+    ) -> dict[str, Trace]:
+        """The survivor without what it has from the other, to whom these `roles` go back. Answers the traces
+        of the other merges, which may stand for what goes."""
         ours, _ = await self._profiles(pair)
         before = domain.values(ours)
-        after = domain.reverted(before, trace)
+        after, standing = domain.without(traces, merge.id, before)
         wanted.add(self._core.contacts.phone_index(domain.contact_of(after)))
-        consents = domain.given_back(ours.member, trace, now)
+        back = domain.given_back(ours.member, traces[merge.id], await self._others(standing, work), now)
+        consents = [each.consent for each in back]
+        evidence = [_proof_in(each.other) if each.other else f"merge:{merge.id}" for each in back]
         step = domain.change(ours, domain.with_values(ours, after), consents, now)
-        await self._record(ours.member, step, consents, f"merge:{merge.id}", caller.subject, work)
+        await self._record(ours.member, step, consents, evidence, caller.subject, work)
+        standing = await self._stand_in(merge, roles, domain.giving(standing, back), work, now)
         terms = await self._terms.of(ours.member.id, work.session)
         step = _then(step, with_roles(step.state, terms, now))
         await self._save(ours.member, step, work, origin, await self._sealed(ours.member.id, before, after))
+        return standing
+
+    async def _traces(self, survivor: str, work: UnitOfWork) -> dict[str, Trace]:
+        sealed = await self._store.traces(survivor, work.session)
+        return {
+            id_: trace_from_json(await self._core.vault.open_bytes(id_, content))
+            for id_, content in sealed.items()
+        }
+
+    async def _set_traces(self, traces: Mapping[str, Trace], work: UnitOfWork) -> None:
+        for merge_id, trace in traces.items():
+            content = await self._core.vault.seal_bytes(merge_id, trace_to_json(trace))
+            await self._store.set_trace(merge_id, content, work.session)
+
+    async def _others(self, traces: Mapping[str, Trace], work: UnitOfWork) -> list[tuple[str, Trace, Member]]:
+        """The traces, each with who was merged."""
+        found = []
+        for merge_id, trace in traces.items():
+            if record := await self._core.store.find(trace.pair[1], work.session):
+                found.append((merge_id, trace, record.member))
+        return found
 
     async def _pair(
         self, caller: Identity, survivor: str, other: str, work: UnitOfWork | None = None
@@ -285,19 +317,18 @@ class Merges:
         before: Member,
         step: Step[Member],
         consents: Sequence[Consent],
-        evidence: str,
+        evidence: Sequence[str],
         actor: str,
         work: UnitOfWork,
     ) -> None:
-        """Add these changes of the member's consents to their ledger."""
+        """Add these changes of the member's consents to their ledger, each with its evidence."""
         if not consents:
             return
-        told = [numbered.sequence for numbered in step.events if _is_consent(numbered)]
-        versions = told or [step.state.version] * len(consents)
+        versions = [numbered.sequence for numbered in step.events if _is_consent(numbered)]
         taken = await self._core.ledger.pairs(before.id, work.session)
         entries = [
-            entry_of(replace(step.state, version=version), consent, actor=actor, evidence=evidence)
-            for version, consent in zip(versions, consents, strict=True)
+            entry_of(replace(step.state, version=version), consent, actor=actor, evidence=proof)
+            for version, consent, proof in zip(versions, consents, evidence, strict=True)
         ]
         await self._core.ledger.add([*untaken(before, taken), *entries], work.session)
         for consent in consents:
@@ -346,6 +377,21 @@ class Merges:
         await self._terms.record(records, work.session)
         return [replace(term, member_id=other.id) for term in back]
 
+    async def _stand_in(
+        self,
+        merge: Merge,
+        back: Sequence[Term],
+        standing: Mapping[str, Trace],
+        work: UnitOfWork,
+        now: datetime,
+    ) -> dict[str, Trace]:
+        """The survivor keeps a role that goes `back` if another one who is merged into it had it too: by that
+        one's term. Answers the traces with that."""
+        found = domain.roles_of_others(back, standing, now)
+        records = [await self._hand_over(term, merge.survivor, merge.by, work, now) for term in found.terms]
+        await self._terms.record(records, work.session)
+        return found.traces
+
     async def _phone_taken(
         self, caller: Identity, wanted: Iterable[str], own: Collection[str]
     ) -> ConflictError:
@@ -367,6 +413,11 @@ def _check(pair: _Pair) -> None:
 
 def _then(step: Step[Member], more: Step[Member]) -> Step[Member]:
     return Step(more.state, (*step.events, *more.events))
+
+
+def _proof_in(member_id: str) -> str:
+    """The evidence of a consent from a merge: the ledger of that member has the proof."""
+    return f"member:{member_id}"
 
 
 def _is_consent(numbered: Numbered) -> bool:

@@ -39,10 +39,16 @@ class MergeStore:
         row = {"_id": merge.id, "members": members, "trace": trace, "expires_at": expires_at}
         await self._traces.insert_one(row, session=session)
 
-    async def trace(self, merge_id: str, session: Session) -> bytes | None:
-        """The sealed trace; None once it has expired."""
-        row = await self._traces.find_one({"_id": merge_id}, session=session)
-        return bytes(row["trace"]) if row else None
+    async def traces(self, survivor: str, session: Session) -> dict[str, bytes]:
+        """The sealed traces of the merges into that member that can be undone, by id, the oldest first."""
+        query = {"survivor": survivor, "undone_at": None}
+        rows = self._merges.find(query, {"_id": 1}, session=session).sort([("at", 1), ("_id", 1)])
+        ids = [row["_id"] async for row in rows]
+        found = {row["_id"]: row async for row in self._traces.find({"_id": {"$in": ids}}, session=session)}
+        return {id_: bytes(found[id_]["trace"]) for id_ in ids if id_ in found}
+
+    async def set_trace(self, merge_id: str, trace: bytes, session: Session) -> None:
+        await self._traces.update_one({"_id": merge_id}, {"$set": {"trace": trace}}, session=session)
 
     async def undo(self, merge: Merge, session: Session) -> None:
         """Record that the merge was undone; its trace is needed no longer."""

@@ -23,7 +23,7 @@ from typing import Final, TypeAlias
 
 from services.members.core import erasing
 from services.members.core.contacts import Contacts
-from services.members.core.domain import ConsentState, Status, consent_of, with_consent
+from services.members.core.domain import ConsentState, Status, with_consent, withdrawn
 from services.members.core.eraser import Eraser
 from services.members.core.erasing import Erasure
 from services.members.core.erasures import ErasureStore
@@ -130,10 +130,9 @@ class MemberRebuild:
         for event in events:
             assert isinstance(event.data, MemberConsentChanged)
             member = members[event.subject]
-            given = consent_of(member, event.data.purpose, event.data.channel)
-            if given is None or given.state == ConsentState.WITHDRAWN:
+            consent = withdrawn(member, event.data.purpose, event.data.channel, SOURCE, event.time)
+            if consent is None:
                 continue
-            consent = replace(given, state=ConsentState.WITHDRAWN.value, source=SOURCE, at=event.time)
             after = replace(member, consents=with_consent(member.consents, consent), version=event.sequence)
             taken = await self._ledger.pairs(member.id, work.session)
             await self._ledger.add([*untaken(member, taken), entry_of(after, consent)], work.session)

@@ -80,8 +80,9 @@ class MemberLeft(Event, type="member.left", topic=TOPIC, subject="member_id"):
 
 class MemberConsentChanged(Event, type="member.consent_changed", topic=TOPIC, subject="member_id"):
     """The member gave or withdrew (`state` is `given` or `withdrawn`) the consent to be reached on `channel`
-    for `purpose`. `channels` are all the channels that are consented to for the welcome after it, in order of
-    preference; `announced` is false if no welcome is to be made of it."""
+    for `purpose`; what was never given may be withdrawn too. `channels` are all the channels that are
+    consented to for the welcome after it, in order of preference; `announced` is false if no welcome is to be
+    made of it."""
 
     member_id: Id
     unit: EventUnit

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
@@ -58,7 +59,6 @@ async def test_the_ledger_has_every_change_and_the_member_its_outcome(service: S
     assert (await give(service, id_, "broadcast/email")).status_code == 200
     assert (await withdraw(service, id_, "broadcast/email")).status_code == 204
     assert (await withdraw(service, id_, "broadcast/email")).status_code == 204
-    assert (await withdraw(service, id_, "group/whatsapp")).status_code == 204, "was never given"
 
     told = await ledger(service, id_)
     digest = hashlib.sha256(NOTICE.encode()).hexdigest()
@@ -104,6 +104,50 @@ async def test_the_ledger_has_every_change_and_the_member_its_outcome(service: S
         {"purpose": "welcome", "channel": "whatsapp"},
         {"purpose": "welcome", "channel": "sms"},
     ]
+
+
+async def test_a_no_before_any_yes_is_on_record_and_a_later_yes_lifts_it(service: Service) -> None:
+    member = await service.register(consents=registered("whatsapp"))
+    id_ = member["id"]
+    await register_notice(service)
+    before = datetime.now(UTC) - timedelta(seconds=1)
+    for _ in range(2):
+        assert (await withdraw(service, id_, "broadcast/sms?source=phone")).status_code == 204
+    for what in ("group/whatsapp", "welcome/sms"):
+        assert (await withdraw(service, id_, what)).status_code == 204
+    for word in ("merge", "merge_undone", "No"):
+        assert (await withdraw(service, id_, f"reminder/sms?source={word}")).status_code == 422
+    told = await ledger(service, id_)
+    assert [(i["sequence"], i["purpose"], i["state"], i["source"], i["actor"]) for i in told["items"]] == [
+        (1, "welcome", "given", "registration", None),
+        (2, "broadcast", "withdrawn", "phone", "local"),
+        (3, "group", "withdrawn", "staff", "local"),
+        (4, "welcome", "withdrawn", "staff", "local"),
+    ]
+    assert {(i["notice"], i["language"], i["evidence"]) for i in told["items"][1:]} == {("", "", None)}
+    assert all(datetime.fromisoformat(i["at"]) >= before for i in told["items"][1:])
+    proof = await service.http.get(f"/v1/members/{id_}/consents/proof")
+    assert (proof.status_code, proof.json()["notices"]) == (200, [])
+    assert (await give(service, id_, "broadcast/sms")).status_code == 200
+    shown = (await service.http.get(f"/v1/members/{id_}")).json()["consents"]
+    assert {(c["purpose"], c["channel"]): c["state"] for c in shown} == {
+        ("welcome", "whatsapp"): "given",
+        ("welcome", "sms"): "withdrawn",
+        ("group", "whatsapp"): "withdrawn",
+        ("broadcast", "sms"): "given",
+    }
+    data = [e.data for e in await service.events(5) if isinstance(e.data, MemberConsentChanged)]
+    assert [(d.purpose, d.state, d.channels, d.announced) for d in data] == [
+        ("broadcast", "withdrawn", ("whatsapp",), True),
+        ("group", "withdrawn", ("whatsapp",), True),
+        ("welcome", "withdrawn", ("whatsapp",), True),
+        ("broadcast", "given", ("whatsapp",), True),
+    ]
+    resolved = await service.http.post("/v1/members/resolve", json={"ids": [id_]})
+    assert {(c["purpose"], c["channel"]) for c in resolved.json()["items"][0]["consents"]} == {
+        ("welcome", "whatsapp"),
+        ("broadcast", "sms"),
+    }
 
 
 async def test_a_proof_holds_the_texts_that_were_shown(service: Service) -> None:

@@ -276,6 +276,137 @@ async def test_a_phone_comes_back_only_while_it_is_free(service: Service, fields
     ]
 
 
+OWN = ("name", "phone", "email", "unit", "gender", "birth_year", "platforms", "reached_by", "roles")
+
+
+async def said(service: Service, member_id: str) -> list[tuple[str, str, str]]:
+    items = (await service.http.get(f"/v1/members/{member_id}/consents")).json()["items"]
+    return [(each["channel"], each["state"], each["source"]) for each in items]
+
+
+async def three(service: Service) -> list[Any]:
+    """Three records, the first without consents, each with all of its own."""
+    found = []
+    for n, name in enumerate(("Asha Devi", "Babita Devi", "Chanda Devi")):
+        member = await service.register(
+            name=name,
+            email=f"{n}@example.org",
+            birth_year=1970 + n,
+            gender=("female", "other", "undisclosed")[n],
+            unit=(UNIT, BLOCK, ELSEWHERE)[n],
+            platforms=[{"platform": ("x", "facebook", "instagram")[n], "handle": name[:5].lower()}],
+            consents=agreed("sms", purpose="welcome") if n else [],
+        )
+        if n:
+            await service.http.put(f"/v1/members/{member['id']}/roles/youth?unit={UNIT}")
+        found.append(await get(service, member["id"]))
+    return found
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+@pytest.mark.parametrize(
+    "chosen", [(), ("phone",), ("name", "phone", "email", "unit", "gender", "birth_year", "handles")]
+)
+async def test_merges_are_undone_in_any_order(
+    service: Service, chosen: tuple[str, ...], order: tuple[int, int]
+) -> None:
+    before = await three(service)
+    one, *others = [member["id"] for member in before]
+    fields = dict.fromkeys(chosen, "other")
+    merges = [(await merge(service, one, other, fields=fields)).json()["id"] for other in others]
+    first, second = order
+    assert (await undo(service, merges[first])).status_code == 200
+    shown = await get(service, one)
+    stays = before[1 + second]
+    expected = before[0] | {name: stays[name] for name in chosen if name in OWN}
+    for name in ("name", "phone", "email", "unit", "birth_year"):
+        assert shown[name] == expected[name], "what the other merge gave"
+    assert {each["platform"] for each in shown["platforms"]} == {
+        each["platform"] for member in (before[0], stays) for each in member["platforms"]
+    }
+    assert shown["roles"] == [{"role": "youth", "unit": UNIT}], "the one who stays merged has it too"
+    assert consents(shown) == {"sms": "given"}, "they gave it too"
+    undone = await undo(service, merges[second])
+    assert undone.status_code == 200, undone.text
+    for member in before:
+        shown = await get(service, member["id"])
+        assert {name: shown[name] for name in OWN} == {name: member[name] for name in OWN}
+        assert shown["status"] == "active"
+    for other in others:
+        assert await said(service, other) == [("sms", "given", "registration")], "nobody withdrew"
+    ledger = (await service.http.get(f"/v1/members/{one}/consents")).json()["items"]
+    assert (ledger[-1]["state"], ledger[-1]["source"]) == ("withdrawn", "merge_undone")
+    proofs = [each["evidence"] for each in ledger if each["state"] == "given"]
+    assert proofs == [f"member:{each}" for each in (others if order == (0, 1) else others[:1])]
+    assert await service.db["merge_traces"].count_documents({}) == 0
+    again = await merge(service, one, others[0])
+    assert consents(await get(service, one)) == {"sms": "given"}, "what an undo ended was not withdrawn"
+    assert again.status_code == 200
+
+
+async def test_between_undos_stays_what_was_changed_by_hand(service: Service) -> None:
+    before = await three(service)
+    one, two, three_ = [member["id"] for member in before]
+    chosen = dict.fromkeys(("name", "phone", "email"), "other")
+    first = (await merge(service, one, two, fields=chosen)).json()["id"]
+
+    async def patch(**changes: object) -> None:
+        tag = f'"{(await get(service, one))["version"]}"'
+        answer = await service.http.patch(f"/v1/members/{one}", json=changes, headers={"If-Match": tag})
+        assert answer.status_code == 200, answer.text
+
+    await patch(email="new@example.org")
+    second = (await merge(service, one, three_, fields={"name": "other"})).json()["id"]
+    await patch(phone=before[2]["phone"])  # the number of the one merged last is free, and meant as theirs
+    for each in (first, second):
+        assert (await undo(service, each)).status_code == 200
+    shown = [await get(service, each) for each in (one, two, three_)]
+    assert [each["phone"] for each in shown] == [each["phone"] for each in before]
+    assert [each["name"] for each in shown] == [each["name"] for each in before]
+    assert [each["email"] for each in shown] == ["new@example.org", "1@example.org", "2@example.org"]
+
+
+async def test_what_is_withdrawn_while_records_are_one_is_withdrawn_in_each_ledger(service: Service) -> None:
+    one, two, other = [(await service.register(consents=agreed("sms")))["id"] for _ in range(3)]
+    alone = (await service.register(consents=agreed("sms")))["id"]
+    await withdraw(service, alone, "sms")
+    merges = [(await merge(service, one, each)).json()["id"] for each in (two, alone)]
+    assert consents(await get(service, one)) == {"sms": "withdrawn"}
+    await undo(service, merges[0])
+    assert consents(await get(service, two)) == {"sms": "given"}, "another's no, from before they were one"
+    for each in (two, other):
+        await merge(service, one, each)
+    await withdraw(service, other, "sms")  # changes nothing of the survivor, who has said so already
+    for each in (two, other):
+        assert await said(service, each) == [
+            ("sms", "given", "registration"),
+            ("sms", "withdrawn", "staff"),
+        ]
+
+
+@pytest.mark.parametrize("refusing_survives", [True, False])
+async def test_a_no_before_any_yes_wins_over_the_yes_of_the_other_record(
+    service: Service, refusing_survives: bool
+) -> None:
+    refusing = (await service.register())["id"]
+    agreeing = (await service.register(consents=agreed("sms")))["id"]
+    await withdraw(service, refusing, "sms")
+    pair = (refusing, agreeing) if refusing_survives else (agreeing, refusing)
+    done = (await merge(service, *pair)).json()["id"]
+    assert consents(await get(service, pair[0])) == {"sms": "withdrawn"}
+    await service.http.put("/v1/notices/2/hi", json={"text": "x"}, headers=service.app.auth("notices:write"))
+    given = await service.http.put(
+        f"/v1/members/{pair[0]}/consents/broadcast/sms",
+        json={"notice": "2", "language": "hi", "evidence": "form 7"},
+        headers=service.app.auth("members:read consents:write"),
+    )
+    assert given.status_code == 200
+    assert consents(await get(service, pair[0])) == {"sms": "given"}, "their own, later"
+    assert (await undo(service, done)).status_code == 200
+    assert consents(await get(service, pair[0])) == {"sms": "given"}
+    assert consents(await get(service, pair[1])) == {"sms": "given" if refusing_survives else "withdrawn"}
+
+
 async def test_of_who_left_a_merge_keeps_the_withdrawals_and_undoing_it_leaves_them_gone(
     service: Service,
 ) -> None:

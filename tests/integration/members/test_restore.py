@@ -106,12 +106,14 @@ async def test_what_was_withdrawn_after_the_dump_is_withdrawn_again(
 
         await act("PUT", "/notices/1/hi", {"text": "We write to you."})
         gone, back, new, chief = [(await service.register(consents=[sms]))["id"] for _ in range(4)]
+        refusing = (await service.register())["id"]
         await service.app.until(lambda: quiet(service.app.runtime))
         directory = await taken(settings, tmp_path / "dump")
         for member in (gone, back):
             await act("DELETE", f"/members/{member}/consents/welcome/sms")
         await act("PUT", f"/members/{back}/consents/welcome/sms", consent)
         await act("PUT", f"/members/{new}/consents/broadcast/sms", consent)
+        await act("DELETE", f"/members/{refusing}/consents/broadcast/sms")
         await act("PUT", f"/members/{chief}/roles/youth?unit={UNIT}", {"until": "2100-01-01T00:00:00Z"})
         await service.app.until(lambda: quiet(service.app.runtime))
 
@@ -123,12 +125,17 @@ async def test_what_was_withdrawn_after_the_dump_is_withdrawn_again(
         assert await anew.run(resume=True), "twice is once"
         async with serving(anew.settings, keys) as service:
             consents = {}
-            for member in (gone, back, new):
+            for member in (gone, back, new, refusing):
                 told = (await service.http.get(f"/v1/members/{member}/consents")).json()
                 consents[member] = [(i["state"], i["source"]) for i in told["items"]]
                 assert [c["state"] for c in told["state"]] == [told["items"][-1]["state"]]
             withdrawn = [("given", "registration"), ("withdrawn", "recovery")]
-            assert consents == {gone: withdrawn, back: withdrawn, new: [("given", "registration")]}
+            assert consents == {
+                gone: withdrawn,
+                back: withdrawn,
+                new: withdrawn[:1],
+                refusing: withdrawn[1:],
+            }
             [term] = (await service.http.get(f"/v1/members/{chief}/roles")).json()["items"]
             assert (term["role"], term["unit"], term["until"]) == ("youth", UNIT, "2100-01-01T00:00:00Z")
             headers = service.app.auth(staff)

@@ -54,7 +54,7 @@ def test_the_state_is_what_the_ledger_adds_up_to(
         before = member
         if act == "withdraw":
             member, events = withdraw(member, *pair, "staff", at)
-            expected |= {pair: "withdrawn"} if pair in expected else {}
+            expected[pair] = "withdrawn"
         else:
             member, events = give(member, given_(pair, "2" if act == "give anew" else "1"), at)
             expected[pair] = "given"
