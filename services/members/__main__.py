@@ -69,8 +69,6 @@ def import_file(
     """Import members from a file through the running service: show the plan, ask, apply. Exits with 3 when
     rows were refused; they are written beside the file, to be mended. While it follows the import it waits
     for the service for up to a minute; after a longer outage, `--follow` goes on."""
-    if file is None and follow is None:
-        raise SystemExit("error: name a file, or an import by --follow")
     query = {
         "unit": unit,
         "mapping": mapping,
@@ -81,15 +79,21 @@ def import_file(
         "evidence": evidence,
     }
     console = Console(soft_wrap=True)
+
+    def agreed(question: str) -> bool:
+        return yes or typer.confirm(question)
+
     try:
         target = find("members", url, directory)
         command = ImportCommand(target.url, target.token, console, partial(Meter, console))
-        how = {"only_plan": plan_only, "agreed": lambda question: yes or typer.confirm(question)}
         if follow is not None:
-            clean = command.follow(follow, file or Path(f"import-{follow[:8]}"), **how)
-        else:
+            beside = file or Path(f"import-{follow[:8]}")
+            clean = command.follow(follow, beside, only_plan=plan_only, agreed=agreed)
+        elif file is not None:
             asked = {name: value for name, value in query.items() if value is not None}
-            clean = command.run(file, asked, **how)
+            clean = command.run(file, asked, only_plan=plan_only, agreed=agreed)
+        else:
+            raise CommandError("name a file, or an import by --follow")
     except (OpsError, CommandError) as error:
         raise SystemExit(f"error: {error}") from None
     if not clean:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -153,7 +153,7 @@ class ImportCommand:
                 return self._call(http, method, path)
         raise AssertionError  # the last attempt raises
 
-    def _attempts(self) -> Iterator[stamina.Attempt]:
+    def _attempts(self) -> Iterable[stamina.Attempt]:
         return stamina.retry_context(
             on=AwayError, attempts=None, timeout=self.patience, wait_initial=0.2, wait_max=2.0
         )

@@ -8,8 +8,8 @@ from typing import Any
 
 from services.shared.database import Document
 from tests.integration.members.conftest import Service
-from tests.integration.members.importing import a_phone, applied, outcomes, planned, refused
-from tests.integration.members.test_import_consents import CONSENTS, IMPORTER, register_notice
+from tests.integration.members.importing import IMPORTER, a_phone, applied, outcomes, planned, refused
+from tests.integration.members.test_import_consents import CONSENTS, register_notice
 
 
 def a_file(*rows: tuple[str, str]) -> str:

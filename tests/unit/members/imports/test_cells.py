@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import csv
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from pydantic import TypeAdapter, ValidationError
 
+from services.members.core.domain import Contact, Member
+from services.members.core.schemas import Label
+from services.members.directory.export import csv_header, csv_rows
 from services.members.imports.cells import RefusedError, draft, phones
 from services.members.imports.columns import columns
 from services.members.imports.legacy_fonts import is_legacy, mostly_legacy
-from services.members.imports.reading import UnreadableError
+from services.members.imports.reading import Place, UnreadableError, form_of, read_slice
+from services.shared.text import Name
 
 DATA = Path(__file__).parents[5] / "shared" / "data"
 A, B = "+919876543210", "+919123456780"
@@ -50,6 +58,20 @@ def test_of_two_numbers_in_a_cell_the_first_is_taken_and_that_is_noted(typed: st
     assert draft(["phone"], [typed]).notes == ("second_number",)
 
 
+@pytest.mark.parametrize(
+    ("typed", "found"),
+    [
+        ("98765 43210 91234 56780", (A, B)),
+        ("9876543210-9123456780", (A, B)),
+        ("+919876543210-09123456780", (A, B)),
+        ("Mob-9876543210", (A,)),
+        ("0612 2345678, 9876543210", (A, "+916122345678")),
+    ],
+)
+def test_numbers_that_are_run_together_and_landlines_last(typed: str, found: tuple[str, ...]) -> None:
+    assert phones(typed) == found
+
+
 @pytest.mark.parametrize("typed", ["9876543210 / n.a.", "n.a., 9876543210", "9876543210, 9876543210"])
 def test_one_number_and_something_else_is_one_number(typed: str) -> None:
     assert phones(typed) == (A,)
@@ -60,6 +82,7 @@ def test_one_number_and_something_else_is_one_number(typed: str) -> None:
     [
         ("9.87654E+09", "spreadsheet_number"),
         ("9,87654E+09", "spreadsheet_number"),
+        ("9.87654 E+09", "spreadsheet_number"),
         ("9.87654321e9", "spreadsheet_number"),
         ("98765", "phone"),
         ("1234 5678 9012", "phone"),
@@ -138,6 +161,19 @@ def test_a_mapping_goes_before_the_names() -> None:
     assert columns(header, {"mob 1": "phone", "Mobile": "ignore"}) == ("phone", None, "name")
 
 
+def test_columns_of_one_name_are_told_apart_by_their_place() -> None:
+    header = ("Name", "Mobile", "Mobile", "Mobile No.")
+    with pytest.raises(UnreadableError, match="column_twice.*Mobile#2"):
+        columns(header, {})
+    rest = {"Mobile#1": "ignore", "Mobile #3": "whatsapp"}
+    assert columns(header, rest) == ("name", None, "phone", "whatsapp")
+    assert columns(header, {"Mobile": "ignore", "mobile#2": "phone"}) == ("name", None, "phone", None)
+    assert columns(("Name", "Mobile #2"), {"Mobile #2": "phone"}) == ("name", "phone")
+    for absent in ("Mobile#4", "Mobile#0", "Phone#1"):
+        with pytest.raises(UnreadableError, match="mapping"):
+            columns(header, {absent: "phone"})
+
+
 FORBIDDEN = (
     *("Caste", "जाति", "Sub-Caste", "Religion", "धर्म", "EPIC No.", "Voter ID", "मतदाता पहचान पत्र संख्या"),
     *("AADHAAR NO", "Aadhar Card Number", "आधार नं"),
@@ -163,6 +199,35 @@ def test_a_column_that_no_file_may_have_refuses_it(header: str) -> None:
 def test_columns_that_do_not_say_who_is_who_refuse_the_file(header, mapping, reason) -> None:
     with pytest.raises(UnreadableError, match=reason):
         columns(header, mapping)
+
+
+def test_a_name_in_a_legacy_font_is_marked() -> None:
+    assert draft(["name"], ["eqds'k dqekj"]).legacy
+    assert not draft(["name"], ["Mukesh Kumar"]).legacy
+
+
+_TEXT = st.text(st.sampled_from("'=+-@|%\\\\a1,. \"आ;\n") | st.characters(codec="utf-8"), max_size=12)
+
+
+@settings(max_examples=150, deadline=None)
+@given(_TEXT, _TEXT)
+def test_what_an_export_writes_is_read_as_it_was(name: str, handle: str) -> None:
+    """Of every name and handle that the service accepts."""
+    try:
+        name, handle = TypeAdapter(Name).validate_python(name), TypeAdapter(Label).validate_python(handle)
+    except ValidationError:
+        assume(False)
+    now = datetime(2026, 11, 27, tzinfo=UTC)
+    fields = {"unit": "BR", "gender": "female", "language": "hi", "joined_at": now, "updated_at": now}
+    member = Member(id="01a20901-0000-7000-8000-000000000001", name=name, **fields)
+    content = csv_header() + csv_rows([(member, Contact(A, None, {"x": handle}))])
+    form = form_of(content, "csv")
+    place = Place(form.start, form.line)
+    [row] = read_slice(form, content[form.start :], place, at_end=True).rows
+    made = draft(columns(form.header, {}, [row.cells]), row.cells)
+    assert row.problem is None
+    assert (made.values["name"], made.handles) == (name, {"x": handle})
+    assert made.numbers == (A,)
 
 
 LEGACY = (
