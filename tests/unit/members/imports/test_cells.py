@@ -163,7 +163,7 @@ def test_a_mapping_goes_before_the_names() -> None:
 
 def test_columns_of_one_name_are_told_apart_by_their_place() -> None:
     header = ("Name", "Mobile", "Mobile", "Mobile No.")
-    with pytest.raises(UnreadableError, match="column_twice.*Mobile#2"):
+    with pytest.raises(UnreadableError, match=r"column_twice.*Mobile#2"):
         columns(header, {})
     rest = {"Mobile#1": "ignore", "Mobile #3": "whatsapp"}
     assert columns(header, rest) == ("name", None, "phone", "whatsapp")
