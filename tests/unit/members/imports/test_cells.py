@@ -218,8 +218,15 @@ def test_what_an_export_writes_is_read_as_it_was(name: str, handle: str) -> None
     except ValidationError:
         assume(False)
     now = datetime(2026, 11, 27, tzinfo=UTC)
-    fields = {"unit": "BR", "gender": "female", "language": "hi", "joined_at": now, "updated_at": now}
-    member = Member(id="01a20901-0000-7000-8000-000000000001", name=name, **fields)
+    member = Member(
+        id="01a20901-0000-7000-8000-000000000001",
+        name=name,
+        unit="BR",
+        gender="female",
+        language="hi",
+        joined_at=now,
+        updated_at=now,
+    )
     content = csv_header() + csv_rows([(member, Contact(A, None, {"x": handle}))])
     form = form_of(content, "csv")
     place = Place(form.start, form.line)
@@ -251,7 +258,16 @@ def test_no_real_name_is_taken_for_such_a_font() -> None:
         names = [word for row in csv.DictReader(given) for word in (row["latin"], row["devanagari"])]
     with (DATA / "names_last_token.csv").open(encoding="utf-8") as last:
         names += [word for row in csv.DictReader(last) for word in (row["latin"], row["devanagari"])]
-    names += [*map(str.lower, names), "D'Souza", "Sha'kira", "José", "Zoë Müller", "S.K. Jha", "Ram/Kumar"]
+    names += [
+        *map(str.lower, names),
+        "D'Souza",
+        "Sha'kira",
+        "José",
+        "Zoë Müller",
+        "Müller Ñáé",
+        "S.K. Jha",
+        "Ram/Kumar",
+    ]
     assert len(names) > 1500
     assert [name for name in names if is_legacy(name)] == []
 
@@ -259,4 +275,6 @@ def test_no_real_name_is_taken_for_such_a_font() -> None:
 def test_a_column_counts_as_such_by_its_share() -> None:
     assert mostly_legacy([*LEGACY, "lhek", "", *["Asha"] * 8])
     assert not mostly_legacy([LEGACY[0], *["Asha"] * 8])
+    assert mostly_legacy(["vuhrk", "eatw", "eukst", "lquhy", "iwue", "vt;", "vfuy", "laxhrk", "ehuk"])
+    assert mostly_legacy([*LEGACY[:2], *["Asha"] * 10]), "the others of a mixed file may not be recognised"
     assert not mostly_legacy([])
