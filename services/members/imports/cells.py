@@ -27,7 +27,7 @@ _UNIT: Final = TypeAdapter(UnitCode)
 _ID: Final = TypeAdapter(MemberId)
 
 _KINDS: Final[Mapping[str, JsonKind]] = {"consent": "boolean", "platforms": "handles"}
-"""What a cell of JSON may be beside text or a number."""
+"""The kinds that a cell of JSON may have beside text and number, by field."""
 SECOND_NUMBER: Final = "second_number"
 CONSENT_BLANK: Final = "consent_blank"
 _YEAR: Final = re.compile(r"(?<![0-9])((?:19|20)[0-9]{2})(?![0-9])")

@@ -89,7 +89,7 @@ _P: Final = (
 
 
 def forbidden_heading(heading: str) -> str | None:
-    """What a column of this heading would hold that no file may have; None if it may."""
+    """Name the forbidden content that a heading tells of; None if the column is allowed."""
     words = _words(heading)
     if (whole := _WHOLE.get(" ".join(words))) is not None:
         return whole
@@ -97,7 +97,7 @@ def forbidden_heading(heading: str) -> str | None:
 
 
 def forbidden_cells(cells: Iterable[str]) -> str | None:
-    """What the cells of a column are mostly, of what no file may have; blank ones do not count."""
+    """Name the forbidden content that most cells of a column look like. Blank cells do not count."""
     filled = [text for cell in cells if (text := ascii_digits(cell.strip().lstrip("'")))]
     for what, looks in _LOOKS.items():
         hits = sum(map(looks, filled))

@@ -36,8 +36,8 @@ _HIGH: Final = re.compile(
 _WORD: Final = re.compile(r"\S+")
 _ENOUGH: Final = 0.1
 _FEWEST: Final = 2
-"""Share and number of a column's cells in a legacy font from which the whole file is refused: of names in such
-a font only some are recognised, and of others none."""
+"""Share and number of a column's cells in a legacy font from which the whole file is refused: of names in
+such a font only some are recognised, and of others none."""
 
 
 def is_legacy(text: str) -> bool:
