@@ -44,14 +44,21 @@ def rotate() -> None:
 
 @cli.command("imports")
 def import_file(
-    file: Annotated[Path, typer.Argument(help="CSV, or NDJSON if its name ends in .ndjson or .jsonl.")],
+    file: Annotated[
+        Path | None, typer.Argument(help="CSV, or NDJSON if its name ends in .ndjson or .jsonl.")
+    ] = None,
+    follow: Annotated[str | None, typer.Option(help="Go on with an import that was sent: its id.")] = None,
     plan_only: Annotated[bool, typer.Option("--plan", help="Show the plan; write nothing.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Apply the plan without asking.")] = False,
     unit: Annotated[str | None, typer.Option(help="Unit of new members whose row names none.")] = None,
     mapping: Annotated[str | None, typer.Option(help='JSON, such as {"Mob 1": "phone"}.')] = None,
     announce: Annotated[str, typer.Option(help="none, or welcome: greet new members.")] = "none",
     consents: Annotated[
-        str | None, typer.Option(help="Consents of new members, such as welcome:whatsapp,welcome:sms.")
+        str | None,
+        typer.Option(
+            help="Consents of new members, such as welcome:whatsapp,welcome:sms. Whoever's column `consent` "
+            "says no, or is blank, gets none."
+        ),
     ] = None,
     notice: Annotated[str | None, typer.Option(help="The notice that they were shown.")] = None,
     notice_language: Annotated[str, typer.Option(help="The language of that notice.")] = "hi",
@@ -60,7 +67,8 @@ def import_file(
     directory: Annotated[Path, typer.Option("--dir", help="Directory of stack.json.")] = Path(".local"),
 ) -> None:
     """Import members from a file through the running service: show the plan, ask, apply. Exits with 3 when
-    rows were refused; they are written beside the file, to be mended."""
+    rows were refused; they are written beside the file, to be mended. While it follows the import it waits
+    for the service for up to a minute; after a longer outage, `--follow` goes on."""
     query = {
         "unit": unit,
         "mapping": mapping,
@@ -71,15 +79,21 @@ def import_file(
         "evidence": evidence,
     }
     console = Console(soft_wrap=True)
+
+    def agreed(question: str) -> bool:
+        return yes or typer.confirm(question)
+
     try:
         target = find("members", url, directory)
         command = ImportCommand(target.url, target.token, console, partial(Meter, console))
-        clean = command.run(
-            file,
-            {name: value for name, value in query.items() if value is not None},
-            only_plan=plan_only,
-            agreed=lambda question: yes or typer.confirm(question),
-        )
+        if follow is not None:
+            beside = file or Path(f"import-{follow[:8]}")
+            clean = command.follow(follow, beside, only_plan=plan_only, agreed=agreed)
+        elif file is not None:
+            asked = {name: value for name, value in query.items() if value is not None}
+            clean = command.run(file, asked, only_plan=plan_only, agreed=agreed)
+        else:
+            raise CommandError("name a file, or an import by --follow")
     except (OpsError, CommandError) as error:
         raise SystemExit(f"error: {error}") from None
     if not clean:

@@ -149,7 +149,7 @@ TABLE: Final[dict[str, dict[str, Route]]] = {
         ),
         "GET /v1/imports": Route("members:read"),
         "GET /v1/imports/{id}": Route("members:read"),
-        "GET /v1/imports/{id}/rows": Route("members:read"),
+        "GET /v1/imports/{id}/rows": Route("members:read contacts:read"),
         "GET /v1/imports/{id}/errors": Route("members:write contacts:read"),
         "POST /v1/imports/{id}/apply": Route("members:write contacts:read"),
         "GET /v1/duplicates": query(f"/v1/duplicates?unit={UNIT}", "members:read"),

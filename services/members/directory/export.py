@@ -27,7 +27,7 @@ COLUMNS: Final = (
 )
 """A platform's column holds the member's handle there; `roles` is `coordinator@BR-GAYA; youth@BR`."""
 BOM: Final = "\ufeff"
-_LIKE_SAFE: Final = re.compile(r"'+[=+@\-|%]")
+_LIKE_SAFE: Final = re.compile(r"'+(?:[=+@\-|%]|\\\|)")
 
 
 def csv_header() -> bytes:

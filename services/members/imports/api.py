@@ -32,6 +32,8 @@ from services.shared.http.problem import Problem
 from services.shared.identity import Identity
 
 Reader = Annotated[Identity, Depends(require("members:read"))]
+RowReader = Annotated[Identity, Depends(require("members:read", "contacts:read"))]
+"""A row of a plan names who has the phone that the file has in that line."""
 Importer = Annotated[Identity, Depends(require("members:write", "contacts:read"))]
 """A plan tells whose phone and address a row has, and refused rows are shown as they were sent."""
 ForAllRows = Annotated[Terms, Depends(terms_of)]
@@ -95,12 +97,14 @@ def imports_router(imports: Imports) -> APIRouter:
         return JSON(import_view(await imports.get(caller, id)))
 
     @router.get("/{id}/rows", response_model=Page[PlannedShown])
-    async def get_rows(caller: Reader, id: Id, paging: Paging) -> Response:
-        """The rows that the plan would still write, field by field, in the order of the file."""
+    async def get_rows(caller: RowReader, id: Id, paging: Paging) -> Response:
+        """The rows that the plan would still write, field by field, in the order of the file. That you saw
+        them is on record, like a reading of contacts: a row tells who has the phone in that line."""
         window = paging.window("import-rows", {"id": id}, (str, int))
         after = (str(window.after[0]), int(window.after[1])) if window.after else None
         rows = await imports.changes(caller, id, after, window.limit + 1)
         page, cursor = window.cut(rows, lambda each: each[:2])
+        await imports.record_shown(caller, id, [row for _, _, row in page])
         return JSON({"items": [planned_view(row) for _, _, row in page], "next": cursor})
 
     @router.post("/{id}/apply", status_code=202, response_model=ImportOut, responses=problems(409))

@@ -181,7 +181,8 @@ class ApplyJob:
 
     async def _decide(self, caller: Identity, page: _Page) -> _Writes:
         """Compare the page with the people as they are now."""
-        phones = [each.document["phone_index"] for each in page.joining]
+        numbers = {row.id: self._numbers(row) for row in (*(j.row for j in page.joining), *page.changing)}
+        phones = [phone for each in numbers.values() for phone in each]
         inviters = {each.row.values["inviter_id"] for each in page.joining if "inviter_id" in each.row.values}
         named = (*(each.row for each in page.joining), *page.changing)
         reached_by = {row.values["reached_by"] for row in named if "reached_by" in row.values}
@@ -195,12 +196,13 @@ class ApplyJob:
         )
         terms = terms_from(page.document)
         reaching = await self._members.with_number(reached_by)
-        writes, had = _Writes(), {*active, *left, *merged, *sealed}
+        writes, had = _Writes(), active.keys() | left.keys() | merged.keys() | sealed
         able = {None, *(id_ for id_, unit in reaching.items() if caller.can_access(unit))}
         for each in page.joining:
-            phone, values = each.document["phone_index"], each.row.values
+            values = each.row.values
             sponsored = values.get("inviter_id") in {None, *known} and values.get("reached_by") in able
-            if phone in had or not sponsored or not caller.can_access(values["unit"]):
+            taken = not had.isdisjoint(numbers[each.row.id])
+            if taken or not sponsored or not caller.can_access(values["unit"]):
                 writes.aside.append(each.row)
             else:
                 writes.created.append(each.document)
@@ -210,7 +212,8 @@ class ApplyJob:
         for row in page.changing:
             record = members.get(row.id)
             reached = "reached_by" not in row.changed or row.values["reached_by"] in able
-            if record is not None and reached and _is_as_planned(caller, row, record.member):
+            taken = any(active[phone].member.id != row.id for phone in numbers[row.id] if phone in active)
+            if record and reached and not taken and _is_as_planned(caller, row, record.member):
                 await self._change(writes, row, record.member, contacts[row.id])
             else:
                 writes.aside.append(row)
@@ -221,6 +224,11 @@ class ApplyJob:
         document = await self._store.find(page.document["_id"], work.session)
         if (document or {}).get("erased_lines") != page.document.get("erased_lines"):
             raise TransientError("somebody whom the file names was erased meanwhile")
+
+    def _numbers(self, row: PlannedRow) -> list[str]:
+        """The fingerprints of a row's numbers."""
+        typed = (row.values.get("phone"), *row.also)
+        return [self._contacts.fingerprint(number) for number in typed if number]
 
     async def _change(self, writes: _Writes, row: PlannedRow, member: Member, contact: Contact) -> None:
         now = self._clock.now()
@@ -274,6 +282,8 @@ def _is_as_planned(caller: Identity, row: PlannedRow, member: Member) -> bool:
 def _cells(row: PlannedRow, fields: Sequence[str | None]) -> list[str]:
     values: dict[str, Any] = {**row.values, **row.handles}
     values["platforms"] = "; ".join(f"{platform}:{handle}" for platform, handle in row.handles.items())
+    if row.also:
+        values["phone"] = ", ".join((row.values["phone"], *row.also))
     if row.consent is not None:
         values["consent"] = "yes" if row.consent else "no"
     return [str(values.get(name, "")) if name else "" for name in fields]

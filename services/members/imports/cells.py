@@ -6,13 +6,15 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any, Final
 
 from pydantic import TypeAdapter, ValidationError
 
-from services.members.core.phone_cells import UnreadablePhoneError, ascii_digits, numbers_in
+from services.members.core.phone_cells import UnreadablePhoneError, ascii_digits, is_landline, numbers_in
 from services.members.core.schemas import Email, Label, MemberId
 from services.members.imports.legacy_fonts import is_legacy
+from services.members.imports.reading import JsonKind
 from services.shared.contracts.vocabulary import Gender, Language, Platform, UnitCode
 from services.shared.text import Name, clean
 
@@ -24,10 +26,17 @@ _HANDLE: Final = TypeAdapter(Label)
 _UNIT: Final = TypeAdapter(UnitCode)
 _ID: Final = TypeAdapter(MemberId)
 
+_KINDS: Final[Mapping[str, JsonKind]] = {"consent": "boolean", "platforms": "handles"}
+"""The kinds that a cell of JSON may have beside text and number, by field."""
+SECOND_NUMBER: Final = "second_number"
+CONSENT_BLANK: Final = "consent_blank"
 _YEAR: Final = re.compile(r"(?<![0-9])((?:19|20)[0-9]{2})(?![0-9])")
 _FORMULA: Final = "=+@-|%"
 """A cell that begins with one of these is a formula to some spreadsheet."""
-_ESCAPED: Final = re.compile(r"'(?='*[=+@\-|%])")
+_ESCAPED: Final = re.compile(r"'(?:[=+@\-|%]|\\\|)")
+"""A formula as an export writes it: after an apostrophe, and with a backslash before each bar."""
+_TOLD_APART: Final = re.compile(rf"'+{_ESCAPED.pattern}")
+"""A text that looks like one, which has a further apostrophe."""
 
 _GENDERS: Final = {
     word: gender
@@ -70,26 +79,39 @@ class RefusedError(Exception):
 class Draft:
     """A row as it is meant: only fields whose cell was filled in, and handles by platform.
 
-    `consent` is what the row's own column says, None without one. `notes` are words for the plan about what
-    was left out.
+    `consent` is what the row's own column says, None without one; a blank cell is a no, because nobody gave
+    that answer. `notes` are words for the plan about what was left out. `numbers` are all those of the
+    phone's cell, of which the first is the phone. `legacy`: the name was typed in a font from before Unicode.
     """
 
     values: Mapping[str, Any]
     handles: Mapping[str, str] = field(default_factory=dict)
     consent: bool | None = None
     notes: tuple[str, ...] = ()
+    numbers: tuple[str, ...] = ()
+    legacy: bool = False
 
 
-def draft(fields: Sequence[str | None], cells: Sequence[str], *, spreadsheet: bool = True) -> Draft:
-    """The draft of one row, whose cells belong to `fields`. Without `spreadsheet` no cell is taken for a
-    formula, or for text that an apostrophe keeps from being one.
+def draft(
+    fields: Sequence[str | None],
+    cells: Sequence[str],
+    kinds: Mapping[int, JsonKind] = MappingProxyType({}),
+    *,
+    spreadsheet: bool = True,
+) -> Draft:
+    """The draft of one row, whose cells belong to `fields`; `kinds` are as in `Row`. Without `spreadsheet` no
+    cell is taken for a formula, or for text that an apostrophe keeps from being one.
 
     Raises: `RefusedError`.
     """
     values: dict[str, Any] = {}
     handles: dict[str, str] = {}
     notes: list[str] = []
-    consent: bool | None = None
+    numbers: tuple[str, ...] = ()
+    consent, answered = (False if "consent" in fields else None), False
+    for at, kind in kinds.items():
+        if (field_ := fields[at]) is not None and kind != _KINDS.get(field_):
+            raise RefusedError(field_, field_)
     for name, cell in zip(fields, cells, strict=False):
         text = cell.strip()
         if name is None or not text:
@@ -99,41 +121,45 @@ def draft(fields: Sequence[str | None], cells: Sequence[str], *, spreadsheet: bo
                 raise RefusedError("formula", "name")
             text = _unescaped(text)
         if name == "phone":
-            values["phone"], more = phone(text)
-            notes += ["second_number"] if more else []
+            numbers = phones(text)
+            values["phone"] = numbers[0]
+            notes += [SECOND_NUMBER] if len(numbers) > 1 else []
         elif name == "platforms":
             handles |= _handles(text)
         elif name == "consent":
-            consent = _consent(text)
+            consent, answered = _consent(text), True
         elif name in PLATFORMS:
             handles[name] = _valid(_HANDLE, name, text)
         else:
             values[name] = _READERS[name](text)
     ordered = {platform: handles[platform] for platform in PLATFORMS if platform in handles}
-    return Draft(values, ordered, consent, tuple(notes))
+    if consent is False and not answered:
+        notes.append(CONSENT_BLANK)
+    legacy = is_legacy(values.get("name", ""))
+    return Draft(values, ordered, consent, tuple(notes), numbers, legacy)
 
 
-def phone(cell: str) -> tuple[str, bool]:
-    """The number in E.164, and whether the cell has another, which is left out.
+def phones(cell: str) -> tuple[str, ...]:
+    """The numbers of a cell in E.164, at least one; those of landlines come last.
 
     Raises: `RefusedError`: `spreadsheet_number` for digits that a spreadsheet has rounded, `phone` otherwise.
     """
     try:
-        number, *more = numbers_in(cell)
+        numbers = numbers_in(cell)
     except UnreadablePhoneError as unreadable:
         raise RefusedError(unreadable.reason, "phone") from None
-    return number, bool(more)
+    return tuple(sorted(numbers, key=is_landline)) if len(numbers) > 1 else tuple(numbers)
 
 
 def _unescaped(text: str) -> str:
-    """The cell without the apostrophe by which an export keeps a spreadsheet from running a formula."""
+    """The cell without what an export put there to keep a spreadsheet from running a formula."""
+    if _TOLD_APART.match(text):
+        return text[1:]
     return text[1:].replace("\\|", "|") if _ESCAPED.match(text) else text
 
 
 def _name(cell: str) -> str:
     name: str = _valid(_NAME, "name", cell)
-    if is_legacy(name):
-        raise RefusedError("legacy_font", "name")
     return name
 
 

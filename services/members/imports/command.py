@@ -3,16 +3,18 @@ applies it."""
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import IO, Any, Final, Protocol
 
 import httpx2
+import stamina
 from rich.console import Console
 from rich.table import Table
 
@@ -21,6 +23,9 @@ from services.members.imports.domain import OUTCOMES
 PIECE: Final = 256 * 1024
 POLL_SECONDS: Final = 0.2
 SECONDS: Final = 60.0
+PATIENCE: Final = 60.0
+"""Seconds for which an outage of the service is waited for while an import is followed."""
+_AWAY: Final = frozenset({502, 503, 504})
 DISTRICTS_SHOWN: Final = 10
 _LIVE: Final = frozenset({"planning", "applying", "paused"})
 
@@ -38,6 +43,10 @@ class CommandError(Exception):
     """A failure whose message is the one line that the operator sees."""
 
 
+class AwayError(CommandError):
+    """The service does not answer now."""
+
+
 @dataclass(frozen=True, slots=True)
 class ImportCommand:
     """One run of the command against the service at `url`."""
@@ -47,6 +56,7 @@ class ImportCommand:
     console: Console
     bar: Bar
     transport: httpx2.BaseTransport | None = None
+    patience: float = PATIENCE
 
     def run(
         self, file: Path, query: Mapping[str, str], *, only_plan: bool, agreed: Callable[[str], bool]
@@ -57,13 +67,36 @@ class ImportCommand:
         Raises: `CommandError`.
         """
         with self._client() as http:
-            found = self._send(http, file, query)
-            found = self._follow(http, found["id"], "planning")
+            sent = self._send(http, file, query)
+            return self._finish(http, sent["id"], file, only_plan=only_plan, agreed=agreed)
+
+    def follow(self, import_id: str, file: Path, *, only_plan: bool, agreed: Callable[[str], bool]) -> bool:
+        """Go on with an import that was sent before, as `run` does. The rows to mend are written beside
+        `file`.
+
+        Raises: `CommandError`.
+        """
+        with self._client() as http:
+            return self._finish(http, import_id, file, only_plan=only_plan, agreed=agreed)
+
+    def _finish(
+        self,
+        http: httpx2.Client,
+        import_id: str,
+        file: Path,
+        *,
+        only_plan: bool,
+        agreed: Callable[[str], bool],
+    ) -> bool:
+        try:
+            found = self._wait(http, import_id, "planning")
             self._show_plan(found)
             writes = found["plan"]["new"] + found["plan"]["changed"]
-            if writes and not only_plan and agreed(f"Write {writes} members?"):
-                self._call(http, "POST", f"/imports/{found['id']}/apply")
-                found = self._follow(http, found["id"], "applying")
+            begun = found["state"] == "applied"
+            if begun or (writes and not only_plan and agreed(f"Write {writes} members?")):
+                if not begun:
+                    self._again(http, "POST", f"/imports/{import_id}/apply")  # twice is once
+                found = self._wait(http, import_id, "applying")
                 applied = found["applied"]
                 self.console.print(
                     f"created {applied['created']}, updated {applied['updated']},"
@@ -72,8 +105,10 @@ class ImportCommand:
                 )
             bad = found["plan"]["refused"] + found["plan"]["duplicate"] + found["applied"]["set_aside"]
             if bad:
-                self._save_errors(http, found["id"], file)
+                self._save_errors(http, import_id, file)
             return not bad
+        except AwayError as error:
+            raise CommandError(f"{error}; to go on: imports --follow {import_id}") from None
 
     def _client(self) -> httpx2.Client:
         return httpx2.Client(
@@ -97,10 +132,10 @@ class ImportCommand:
         except OSError as error:
             raise CommandError(f"{file} cannot be read: {error.strerror}") from None
 
-    def _follow(self, http: httpx2.Client, import_id: str, doing: str) -> dict[str, Any]:
+    def _wait(self, http: httpx2.Client, import_id: str, doing: str) -> dict[str, Any]:
         """The import once that is done, with a bar until then."""
         with self.bar(doing) as bar:
-            while (found := self._call(http, "GET", f"/imports/{import_id}"))["state"] in _LIVE:
+            while (found := self._again(http, "GET", f"/imports/{import_id}"))["state"] in _LIVE:
                 bar.show(found["progress"]["done"], found["progress"]["total"] or 0)
                 time.sleep(POLL_SECONDS)
             bar.show(found["progress"]["done"], found["progress"]["total"] or 0)
@@ -108,12 +143,29 @@ class ImportCommand:
             raise CommandError(f"import {import_id} is {found['state']}: {found['reason'] or 'by a request'}")
         return found
 
+    def _again(self, http: httpx2.Client, method: str, path: str) -> dict[str, Any]:
+        """The answer to a request that may be repeated, also after an outage of up to a minute.
+
+        Raises: `AwayError`, `CommandError`.
+        """
+        for attempt in self._attempts():
+            with attempt:
+                return self._call(http, method, path)
+        raise AssertionError  # the last attempt raises
+
+    def _attempts(self) -> Iterable[stamina.Attempt]:
+        return stamina.retry_context(
+            on=AwayError, attempts=None, timeout=self.patience, wait_initial=0.2, wait_max=2.0
+        )
+
     def _call(self, http: httpx2.Client, method: str, path: str, **options: Any) -> dict[str, Any]:
         try:
             answer = http.request(method, path, **options)
             document = answer.json()
         except (httpx2.TransportError, ValueError) as error:
-            raise CommandError(f"members at {self.url} does not answer: {type(error).__name__}") from None
+            raise AwayError(f"members at {self.url} does not answer: {type(error).__name__}") from None
+        if answer.status_code in _AWAY:
+            raise AwayError(f"members at {self.url} does not answer: status {answer.status_code}")
         if not answer.is_success:
             said = document.get("detail") or document.get("title")
             errors = "".join(f"; {each['pointer']} {each['detail']}" for each in document.get("errors", ()))
@@ -139,10 +191,18 @@ class ImportCommand:
     def _save_errors(self, http: httpx2.Client, import_id: str, file: Path) -> None:
         """Write the rows to mend beside the file, readable by its owner alone."""
         target = file.with_name(f"{file.stem}.errors.csv")
-        target.touch(mode=0o600)
-        with http.stream("GET", f"/imports/{import_id}/errors") as answer, target.open("wb") as out:
-            for part in answer.iter_bytes():
-                out.write(part)
+        for attempt in self._attempts():
+            with attempt, _private(target) as out:
+                try:
+                    with http.stream("GET", f"/imports/{import_id}/errors") as answer:
+                        answer.raise_for_status()
+                        for part in answer.iter_bytes():
+                            out.write(part)
+                except httpx2.TransportError as error:
+                    raise AwayError(f"{target} is incomplete: {type(error).__name__}") from None
+                except httpx2.HTTPStatusError:
+                    kind = AwayError if answer.status_code in _AWAY else CommandError
+                    raise kind(f"the rows to mend: status {answer.status_code}") from None
         self.console.print(f"rows to mend: {target}", highlight=False)
 
 
@@ -158,10 +218,24 @@ def _largest(districts: Mapping[str, Mapping[str, int]]) -> list[tuple[str, Mapp
     return [*shown, (f"{len(others)} others", rest)]
 
 
+def _private(target: Path) -> IO[bytes]:
+    """The emptied file, which nobody but its owner may read, also if it was there before."""
+    handle = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    os.fchmod(handle, 0o600)
+    return os.fdopen(handle, "wb")
+
+
 def _pieces(file: Path, size: int, bar: Shown) -> Iterator[bytes]:
+    """The content of a file that has `size` bytes.
+
+    Raises: `CommandError`, before the last byte is sent, for a file that has grown or shrunk meanwhile.
+    """
     sent = 0
     with file.open("rb") as content:
-        while piece := content.read(PIECE):
-            yield piece
+        while sent < size:
+            piece = content.read(min(PIECE, size - sent))
             sent += len(piece)
+            if not piece or (sent == size and os.fstat(content.fileno()).st_size != size):
+                raise CommandError(f"{file} changed while it was sent: send it when it is whole")
+            yield piece
             bar.show(sent, size)

@@ -50,7 +50,8 @@ class Terms:
 @dataclass(frozen=True, slots=True)
 class PlannedRow:
     """A row that will create or change the member `id`; `version` is what it was compared with, 0 for a new
-    member. `changed` names the fields that change, `before` has their values but for the contact's."""
+    member. `changed` names the fields that change, `before` has their values but for the contact's. `also`
+    are the further numbers of the row: nobody may have one of them who is not the row's member."""
 
     line: int
     id: str
@@ -61,6 +62,7 @@ class PlannedRow:
     changed: tuple[str, ...] = ()
     before: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    also: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +108,7 @@ def changes(row: PlannedRow, contact: Contact) -> Changes:
 
 
 def application(row: PlannedRow, terms: Terms, import_id: str) -> Application:
-    """The registration of a new member. Who said no in the file's own column has no consent."""
+    """The registration of a new member. Who said no, or nothing, in the file's own column has no consent."""
     values = row.values
     agreed = terms.consents if row.consent is not False else ()
     return Application(

@@ -29,7 +29,8 @@ class Pages:
 
     async def planned(self, page: dict[str, Any]) -> list[PlannedRow]:
         rows = await self._open(page, PLAN)
-        return [PlannedRow(**row | {name: tuple(row[name]) for name in ("changed", "notes")}) for row in rows]
+        lists = ("changed", "notes", "also")
+        return [PlannedRow(**row | {name: tuple(row.get(name, ())) for name in lists}) for row in rows]
 
     async def refused(self, page: dict[str, Any], field: str = REFUSED) -> list[RefusedRow]:
         return [RefusedRow(**row) for row in await self._open(page, field)]

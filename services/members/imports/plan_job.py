@@ -18,12 +18,13 @@ from services.members.core.domain import Contact, Member, Status, is_plausible_b
 from services.members.core.erasing import Erasure
 from services.members.core.store import Record
 from services.members.imports.announcing import Announcing, is_welcomed
-from services.members.imports.cells import Draft, RefusedError, draft
+from services.members.imports.cells import CONSENT_BLANK, Draft, RefusedError, draft
 from services.members.imports.domain import (
     CHANGED,
     DUPLICATE,
     MAX_DISTRICTS,
     NEW,
+    OUTCOMES,
     REFUSED,
     UNCHANGED,
     PlannedRow,
@@ -48,13 +49,13 @@ KIND: Final = "member_import_plan"
 
 
 class _Read(NamedTuple):
-    """A row with what was made of it: a draft, or why there is none. `phone` is the fingerprint, and
-    `dependent` that of a new person's name and of who reaches them."""
+    """A row with what was made of it: a draft, or why there is none. `phones` are the fingerprints of its
+    numbers, and `dependent` is that of a new person's name and of who reaches them."""
 
     row: Row
     draft: Draft | None
     reason: str | None
-    phone: str | None = None
+    phones: tuple[str, ...] = ()
     dependent: str | None = None
 
 
@@ -65,7 +66,9 @@ class _Known(NamedTuple):
     by_phone: Mapping[str, Record]
     contacts: Mapping[str, Contact]
     left: set[str]
-    merged: set[str]
+    """Phones of members who left."""
+    merged: Mapping[str, str]
+    """By the phone of a member who was merged, the id of who stands for them."""
     inviters: set[str]
     reaching: Mapping[str, str]
     """The units of the members who have a number and are named as `reached_by`."""
@@ -195,12 +198,12 @@ class PlanJob:
         if list(row.cells) == list(form.header):
             return _Read(row, None, "header_again")
         try:
-            made = draft(fields, row.cells, spreadsheet=form.kind == "csv")
+            made = draft(fields, row.cells, row.kinds, spreadsheet=form.kind == "csv")
         except RefusedError as refused:
             return _Read(row, None, refused.reason)
         values, contacts = made.values, self._core.contacts
-        if (typed := values.get("phone")) is not None:
-            return _Read(row, made, None, phone=contacts.fingerprint(typed))
+        if made.numbers:
+            return _Read(row, made, None, phones=tuple(map(contacts.fingerprint, made.numbers)))
         if "reached_by" in values and "name" in values and "id" not in values:
             return _Read(row, made, None, dependent=contacts.dependent(values["reached_by"], values["name"]))
         return _Read(row, made, None)
@@ -224,6 +227,8 @@ class PlanJob:
             page.add(each, outcome, rules.district(each))
             if outcome.row is not None and is_welcomed(outcome.row, terms):
                 page.counts["welcomed"] += 1
+        counted = sum(page.counts[f"counts.{word}"] for word in OUTCOMES)
+        assert counted == len(read), "each row has one outcome"
         return page
 
     async def _record_taken(self, caller: Identity, known: _Known) -> None:
@@ -239,11 +244,14 @@ class PlanJob:
 
     async def _look_up(self, read: Sequence[_Read]) -> _Known:
         drafts = [each.draft for each in read if each.draft is not None]
-        phones = [each.phone for each in read if each.phone is not None]
+        phones = [phone for each in read for phone in each.phones]
         by_phone = await self._store.active_by_phone(phones)
         by_id = await self._store.members({d.values["id"] for d in drafts if "id" in d.values})
         free = [phone for phone in phones if phone not in by_phone]
-        left, merged = [await self._store.gone_by_phone(free, s) for s in (Status.LEFT, Status.MERGED)]
+        left = set(await self._store.gone_by_phone(free, Status.LEFT))
+        merged = await self._store.gone_by_phone(free, Status.MERGED)
+        survivors = await self._core.store.survivors(merged.values())
+        merged = {phone: survivors.get(id_, id_) for phone, id_ in merged.items()}
         inviters = await self._core.store.existing(
             {d.values["inviter_id"] for d in drafts if "inviter_id" in d.values}
         )
@@ -262,18 +270,19 @@ class PlanJob:
 
 
 def _match(read: _Read, known: _Known) -> Record | None:
-    """The member whom the row is about: by its id, else by its phone, else by its name and who reaches it."""
+    """The member whom the row is about: by its id, else by one of its numbers, else by its name and who
+    reaches it."""
     if read.draft is not None and (id_ := read.draft.values.get("id")) is not None:
         return known.by_id.get(id_)
     if read.dependent is not None:
         return known.dependents.get(read.dependent)
-    return known.by_phone.get(read.phone) if read.phone else None
+    return next((known.by_phone[phone] for phone in read.phones if phone in known.by_phone), None)
 
 
 def _keys(read: _Read, known: _Known) -> list[str]:
     """Keys that no second row of the file may have."""
     match = _match(read, known)
-    return [key for key in (read.phone, read.dependent, match and match.member.id) if key]
+    return [key for key in (*read.phones, read.dependent, match and match.member.id) if key]
 
 
 class _Rules:
@@ -289,7 +298,8 @@ class _Rules:
         if read.draft is None:
             return _Outcome(REFUSED, read.reason)
         match, values = _match(read, self._known), read.draft.values
-        reason = self._bad_value(values, match)
+        renamed = match is None or match.member.name != values.get("name")
+        reason = "legacy_font" if read.draft.legacy and renamed else self._bad_value(values, match)
         if reason is None:
             reason = self._not_to_change(read, match.member) if match else self._not_new(read, values)
         if reason is not None:
@@ -314,7 +324,7 @@ class _Rules:
                 return "minor"
         if "unit" in values and not self._caller.can_access(values["unit"]):
             return "unit_outside"
-        if "inviter_id" in values and values["inviter_id"] not in self._known.inviters:
+        if match is None and values.get("inviter_id") not in {None, *self._known.inviters}:
             return "inviter_id"
         return self._bad_reached_by(values, match)
 
@@ -332,9 +342,9 @@ class _Rules:
         reasons = {
             "erased": self._was_erased(read, values),
             "unknown_id": "id" in values,
-            "no_phone": read.phone is None and "reached_by" not in values,
-            "has_left": read.phone in self._known.left,
-            "merged": read.phone in self._known.merged,
+            "no_phone": not read.phones and "reached_by" not in values,
+            "has_left": not self._known.left.isdisjoint(read.phones),
+            "merged": not self._known.merged.keys().isdisjoint(read.phones),
             "no_name": "name" not in values,
             "no_unit": "unit" not in values and self._terms.unit is None,
         }
@@ -343,33 +353,61 @@ class _Rules:
     def _was_erased(self, read: _Read, values: Mapping[str, Any]) -> bool:
         erasure = self._known.erased.get(values.get("id", ""))
         visible = erasure is not None and self._caller.can_access(erasure.unit)
-        return visible or read.phone in self._known.sealed
+        return visible or not self._known.sealed.isdisjoint(read.phones)
 
     def _not_to_change(self, read: _Read, member: Member) -> str | None:
         """Why the row's member cannot be changed. One outside the caller's units looks like nobody's id, or
         like a phone that is taken, as in any other request."""
-        holder = self._known.by_phone.get(read.phone) if read.phone else None
+        known = self._known
+        holders = [known.by_phone[phone].member for phone in read.phones if phone in known.by_phone]
+        others = [holder for holder in holders if holder.id != member.id]
         if not self._caller.can_access(member.unit):
-            return "phone_taken" if holder and holder.member.id == member.id else "unknown_id"
+            return "phone_taken" if len(others) < len(holders) else "unknown_id"
         if member.status != Status.ACTIVE:
             return "merged" if member.status == Status.MERGED else "has_left"
-        if holder is not None and holder.member.id != member.id:
+        values = read.draft.values if read.draft else {}
+        if "id" in values:
+            if others:
+                return "phone_taken"
+        elif reason := self._numbers_of_others(read, member, others):
+            return reason
+        return "has_number" if member.own_number and "reached_by" in values else None
+
+    def _numbers_of_others(self, read: _Read, member: Member, others: Sequence[Member]) -> str | None:
+        """Why a row whose member is known by one of its numbers alone cannot be theirs, for its others."""
+        known = self._known
+        if not all(self._caller.can_access(other.unit) for other in others):
             return "phone_taken"
-        if member.own_number and read.draft is not None and "reached_by" in read.draft.values:
-            return "has_number"
+        if not known.sealed.isdisjoint(read.phones):
+            return "erased"
+        merged = {known.merged[phone] for phone in read.phones if phone in known.merged}
+        if others or merged - {member.id} or not known.left.isdisjoint(read.phones):
+            return "numbers_of_two_members"
         return None
 
     def _new(self, line: int, made: Draft) -> PlannedRow:
         values = {"unit": self._terms.unit, **made.values}
-        return PlannedRow(line, new_id(), 0, values, made.handles, made.consent, notes=made.notes)
+        notes = made.notes if self._terms.consents else _without_blank(made.notes)
+        also = made.numbers[1:]
+        return PlannedRow(line, new_id(), 0, values, made.handles, made.consent, notes=notes, also=also)
 
     def _existing(self, line: int, made: Draft, member: Member) -> _Outcome:
         contact = self._known.contacts[member.id]
-        changed = changed_fields(member, contact, made.values, made.handles)
+        values = dict(made.values)
+        if contact.phone in made.numbers:  # in whatever place: the member keeps it
+            values["phone"] = contact.phone
+        changed = changed_fields(member, contact, values, made.handles)
         if not changed:
             return _Outcome(UNCHANGED)
         old = before(member, changed)
         row = PlannedRow(
-            line, member.id, member.version, made.values, made.handles, None, changed, old, made.notes
+            *(line, member.id, member.version, values, made.handles, None, changed, old),
+            notes=_without_blank(made.notes),
+            also=tuple(number for number in made.numbers if number != values["phone"]),
         )
         return _Outcome(CHANGED, row=row)
+
+
+def _without_blank(notes: Sequence[str]) -> tuple[str, ...]:
+    """The notes without the one that a consent was not answered, where none is recorded anyway."""
+    return tuple(note for note in notes if note != CONSENT_BLANK)

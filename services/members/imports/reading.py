@@ -10,6 +10,7 @@ import csv
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any, Final, Literal, NamedTuple
 
 import orjson
@@ -33,12 +34,19 @@ _SIGNATURES: Final = (
     (b"%PDF", "a PDF"),
     (b"{\\rtf", "a text document (.rtf)"),
 )
+_FOREIGN_LINES: Final = 4
+"""Lines that speak for another encoding than UTF-8, when none speaks for it."""
 _GUESS_BYTES: Final = 32 * 1024
 _DELIMITERS: Final = (",", ";", "\t")
+_SEPARATOR_LINE: Final = re.compile(r'"?sep=([,;\t|])"?')
+"""By which spreadsheets say what separates the cells of a file."""
+_TITLE_LINES: Final = 10
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _CONTROL: Final = re.compile("[\x00-\x08\x0e-\x1f]")
 
 Kind = Literal["csv", "ndjson"]
+JsonKind = Literal["boolean", "handles", "other"]
+"""`handles` is a list of `{platform, handle}`."""
 
 
 class UnreadableError(Exception):
@@ -81,11 +89,13 @@ class Place:
 
 
 class Row(NamedTuple):
-    """The cells of a row and the number of its first line. `problem` says why the cells cannot be used."""
+    """The cells of a row and the number of its first line. `problem` says why the cells cannot be used.
+    `kinds` are those of the cells of JSON that are neither text nor number, by their place."""
 
     line: int
     cells: Sequence[str]
     problem: str | None = None
+    kinds: Mapping[int, JsonKind] = MappingProxyType({})
 
 
 class Slice(NamedTuple):
@@ -149,15 +159,33 @@ def _encoding(sample: bytes) -> tuple[int, str]:
     if len(sample) >= 4 and 0.3 < sample.count(0) / len(sample) < 0.7:
         evens = sample[::2].count(0)
         return 0, "utf-16-be" if evens > len(sample) // 4 else "utf-16-le"
+    if (wide := _wide(sample)) is not None:
+        return 0, wide
     whole = sample[: sample.rfind(b"\n") + 1] or sample
-    good = sum(_is_utf8(line) for line in whole.split(b"\n"))
-    lines = whole.count(b"\n") + 1
-    if good * 10 >= lines * 9:  # the few other lines are refused one by one
+    lines = whole.split(b"\n")
+    bad = sum(not _is_utf8(line) for line in lines)
+    beyond_ascii = sum(not line.isascii() for line in lines)
+    # The few other lines are refused one by one; unless no line is UTF-8 that could be told from ASCII.
+    if bad * 10 <= len(lines) and (bad < beyond_ascii or bad < _FOREIGN_LINES):
         return 0, "utf-8"
     guess = from_bytes(whole[:_GUESS_BYTES], cp_isolation=["cp1252", "latin_1"]).best()
     if guess is None or guess.encoding not in ("cp1252", "latin_1"):
         raise UnreadableError("encoding", "neither UTF-8, UTF-16 nor Windows-1252: save it as UTF-8")
     return 0, "cp1252"
+
+
+def _wide(sample: bytes) -> str | None:
+    """UTF-16 without a mark in another script than Latin: the zeros are those of commas, digits and ends of
+    lines, all on one side."""
+    zeros = sample[::2].count(0), sample[1::2].count(0)
+    if max(zeros) * 100 < len(sample) or min(zeros) * 10 > max(zeros):
+        return None
+    name = "utf-16-be" if zeros[0] > zeros[1] else "utf-16-le"
+    try:
+        text = sample[: len(sample) // 2 * 2].decode(name)
+    except UnicodeDecodeError:
+        return None
+    return name if "\n" in text and any(mark in text for mark in _DELIMITERS) else None
 
 
 def _is_utf8(line: bytes) -> bool:
@@ -200,11 +228,11 @@ def _rows(
     rows: list[Row] = []
     used = 0
     reader = _json_rows(form, lines) if form.kind == "ndjson" else _csv_rows(form, lines, at_end)
-    for start, end, cells, problem in reader:
+    for start, end, cells, problem, kinds in reader:
         used = end
-        if problem or any(cells):
+        if problem or any(cells) or (form.kind == "ndjson" and cells):
             flaw = problem or _flaw(form, lines[start:end], cells)
-            rows.append(Row(first_line + start, _readable(cells) if flaw else cells, flaw))
+            rows.append(Row(first_line + start, _readable(cells) if flaw else cells, flaw, kinds))
         if len(rows) == most:
             break
     return rows, used
@@ -231,8 +259,15 @@ def _readable(cells: Sequence[str]) -> list[str]:
     return [_SURROGATE.sub("\ufffd", cell) for cell in cells]
 
 
-Parsed = tuple[int, int, Sequence[str], str | None]
-"""First line, line after the last, cells, problem."""
+class Parsed(NamedTuple):
+    """A row and where it stands: its first line, and the line after its last. An object of JSON is a row
+    even if all its cells are blank; a blank line is none."""
+
+    start: int
+    end: int
+    cells: Sequence[str]
+    problem: str | None = None
+    kinds: Mapping[int, JsonKind] = MappingProxyType({})
 
 
 def _csv_rows(form: Form, lines: Sequence[str], at_end: bool) -> Iterator[Parsed]:
@@ -244,14 +279,14 @@ def _csv_rows(form: Form, lines: Sequence[str], at_end: bool) -> Iterator[Parsed
             for cells in csv.reader(feed, delimiter=form.delimiter, strict=True):
                 if feed.next - at > 1 and len(cells) != len(form.header):
                     break  # lines that a stray quote has joined
-                yield at, feed.next, cells, None
+                yield Parsed(at, feed.next, cells)
                 at = feed.row = feed.next
             else:
                 return
         except csv.Error:
             if feed.ended and not at_end and at > 0 and sum(map(len, lines[at:])) < MAX_ROW_BYTES:
                 return  # the row may end in the next slice
-        yield at, at + 1, _split(form, lines[at]), "not_csv"
+        yield Parsed(at, at + 1, _split(form, lines[at]), "not_csv")
         at += 1
 
 
@@ -284,35 +319,41 @@ def _json_rows(form: Form, lines: Sequence[str]) -> Iterator[Parsed]:
     empty = ("",) * len(form.header)
     for at, line in enumerate(lines):
         if not line.strip():
-            yield at, at + 1, (), None
+            yield Parsed(at, at + 1, ())
             continue
         try:
             document = orjson.loads(line)
         except ValueError:
-            yield at, at + 1, empty, "not_json"
+            yield Parsed(at, at + 1, empty, "not_json")
             continue
         if not isinstance(document, dict):
-            yield at, at + 1, empty, "not_an_object"
+            yield Parsed(at, at + 1, empty, "not_an_object")
             continue
-        known = _flat(document)
-        unknown = known.keys() - form.header
-        yield at, at + 1, [known.get(name, "") for name in form.header], "unknown_key" if unknown else None
+        problem = "unknown_key" if document.keys() - form.header else None
+        values = [document.get(name) for name in form.header]
+        kinds = {n: kind for n, value in enumerate(values) if (kind := _kind(value)) is not None}
+        yield Parsed(at, at + 1, [_cell(v, kinds.get(n)) for n, v in enumerate(values)], problem, kinds)
 
 
-def _flat(document: Mapping[str, Any]) -> dict[str, str]:
-    return {name: _cell(value) for name, value in document.items() if value is not None}
+def _kind(value: Any) -> JsonKind | None:
+    if value is None or type(value) in (str, int, float):
+        return None
+    if isinstance(value, bool):
+        return "boolean"
+    if isinstance(value, list) and all(
+        isinstance(v, dict) and isinstance(v.get("platform"), str) for v in value
+    ):
+        return "handles"
+    return "other"
 
 
-def _cell(value: Any) -> str:
-    """A JSON value as a cell; a list of `{platform, handle}` as `platform:handle; ...`."""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, list):
-        pairs = [f"{v.get('platform')}:{v.get('handle') or ''}" for v in value if isinstance(v, dict)]
-        return "; ".join(pairs)
-    if isinstance(value, dict):
-        return ""
-    return str(value)
+def _cell(value: Any, kind: JsonKind | None) -> str:
+    """A JSON value as a cell; `handles` as `platform:handle; ...`, what has no kind of its own as JSON."""
+    if kind == "handles":
+        return "; ".join(f"{each['platform']}:{each.get('handle') or ''}" for each in value)
+    if kind is None:
+        return "" if value is None else str(value)
+    return orjson.dumps(value).decode()
 
 
 def _json_keys(form: Form, sample: bytes) -> tuple[str, ...]:
@@ -342,18 +383,35 @@ def _with_header(form: Form, sample: bytes) -> Form:
     Raises: `UnreadableError`.
     """
     lines = _lines(form, sample[form.start :], at_end=True)
-    first = next(n for n, (line, _) in enumerate(lines) if line.strip())
-    head = lines[first][0]
-    delimiter = max(_DELIMITERS, key=head.count)
-    _check_width(head.count(delimiter) + 1)
-    if len(head) > MAX_ROW_BYTES:
+    texts = [text for text, _ in lines]
+    first = next(n for n, text in enumerate(texts) if text.strip())
+    named = _SEPARATOR_LINE.fullmatch(texts[first].strip())
+    if named:
+        first = next((n for n in range(first + 1, len(texts)) if texts[n].strip()), first)
+    delimiter = named[1] if named else _delimiter(texts[first : first + _TITLE_LINES])
+    _check_width(texts[first].count(delimiter) + 1)
+    if len(texts[first]) > MAX_ROW_BYTES:
         raise UnreadableError("header", "the first line is too long for a header")
+    feed = _Feed(texts, first)
     try:
-        header = next(csv.reader([head], delimiter=delimiter, strict=True))
+        header = next(csv.reader(feed, delimiter=delimiter, strict=True))
     except csv.Error:
-        raise UnreadableError("header", "the header has an unclosed quote") from None
-    start = form.start + sum(size for _, size in lines[: first + 1])
-    return replace(form, delimiter=delimiter, header=tuple(_readable(header)), start=start, line=first + 2)
+        raise UnreadableError(
+            "header", "a quote in the header is not closed, or stands within a cell"
+        ) from None
+    _check_width(len(header))
+    start = form.start + sum(size for _, size in lines[: feed.next])
+    return replace(
+        form, delimiter=delimiter, header=tuple(_readable(header)), start=start, line=feed.next + 1
+    )
+
+
+def _delimiter(lines: Sequence[str]) -> str:
+    """The delimiter of the first line that has any: one without may be a title."""
+    for line in lines:
+        if most := max(map(line.count, _DELIMITERS)):
+            return next(mark for mark in _DELIMITERS if line.count(mark) == most)
+    return _DELIMITERS[0]
 
 
 def _check_width(columns: int) -> None:

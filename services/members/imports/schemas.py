@@ -10,6 +10,7 @@ import orjson
 from fastapi import Query
 from pydantic import BaseModel
 
+from services.members.core.schemas import Evidence
 from services.members.imports.domain import OUTCOMES, PlannedRow, Terms
 from services.members.imports.service import Import
 from services.shared.contracts.vocabulary import Channel, Language, Purpose, UnitCode
@@ -35,7 +36,8 @@ _Consents = Annotated[
     Query(
         max_length=500,
         description="Consents that new members gave, such as `welcome:whatsapp,welcome:sms`. Needs "
-        "`consents:write`, `notice` and `evidence`; a row whose column `consent` says no gets none.",
+        "`consents:write`, `notice` and `evidence`; a row whose column `consent` says no, or is blank, gets "
+        "none.",
     ),
 ]
 _Notice = Annotated[
@@ -44,8 +46,10 @@ _Notice = Annotated[
 ]
 _NoticeLanguage = Annotated[Language, Query(description="The language of that notice.")]
 _Evidence = Annotated[
-    str | None,
-    Query(min_length=1, max_length=200, description="Where the proof is kept, such as a register's number."),
+    Evidence | None,
+    Query(
+        description="Where the proof is kept, such as a register's number; no phone number and no address."
+    ),
 ]
 
 
@@ -83,9 +87,9 @@ async def terms_of(
         unit=unit,
         announce=announce == "welcome",
         consents=pairs,
-        notice=notice or "",
+        notice=(notice or "") if given else "",
         notice_language=notice_language.value,
-        evidence=evidence or "",
+        evidence=(evidence or "") if given else "",
     )
 
 
@@ -104,7 +108,8 @@ class ImportProgress(BaseModel):
 
 class ImportPlan(BaseModel):
     """The plan: what applying would do, in rows. `fields` counts the fields that change, `reasons` why rows
-    are refused, `notes` what was left out of rows that are not; `by_district` has the outcomes per district.
+    are refused, `notes` what was left out of rows that are not: `second_number`, and `consent_blank` for new
+    members who get no consent because that column is blank. `by_district` has the outcomes per district.
     `welcomed` are the new members who would get a welcome, and `welcoming_seconds` is how long applying takes
     because of them, if no other import welcomes anybody meanwhile.
     """

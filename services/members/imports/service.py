@@ -6,12 +6,13 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any, Final
 
 from services.members.core.core import Core
 from services.members.core.errors import unknown_notice
 from services.members.imports import apply_job, plan_job
 from services.members.imports.announcing import Announcing
-from services.members.imports.columns import columns
+from services.members.imports.columns import columns, is_header
 from services.members.imports.domain import PlannedRow, Terms, without_erased
 from services.members.imports.errors import not_planned, refused_file
 from services.members.imports.legacy_fonts import mostly_legacy
@@ -22,6 +23,7 @@ from services.members.imports.reading import (
     Form,
     Kind,
     Place,
+    Row,
     UnreadableError,
     form_of,
     read_slice,
@@ -35,6 +37,9 @@ from services.shared.identity import Identity
 from services.shared.ids import new_id
 from services.shared.jobs import Job
 from services.shared.messaging import UnitOfWork
+
+TITLE_ROWS: Final = 10
+"""Rows at the beginning of a file among which its header is looked for, to tell where it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +209,16 @@ class Imports:
                 break
         return rows[:limit]
 
+    async def record_shown(self, caller: Identity, import_id: str, rows: Sequence[PlannedRow]) -> None:
+        """Record that rows of the plan are shown; to be called before they are.
+
+        Raises: `NotFoundError`.
+        """
+        if rows:
+            found = await self.get(caller, import_id)
+            about = (f"import:{import_id}", found.document["unit"])
+            await self._reader.record(caller, [row.id for row in rows], "import_rows", about)
+
     async def refused(self, caller: Identity, import_id: str) -> AsyncIterator[Sequence[Sequence[str]]]:
         """The refused rows and those set aside, in batches: the file's own header and cells, then the line
         and the reason. That they were read is on record.
@@ -227,6 +242,17 @@ class Imports:
             ]
 
     async def _with_jobs(self, document: Document) -> Import:
+        """The import with its jobs. A job leaves its mark in the document as it ends, which may be after the
+        document was read and before the job is: only if there is no new mark then, the import has expired."""
+        found = await self._read_jobs(document)
+        while found.state == "expired":
+            later = await self._store.find(found.id)
+            if later is None or _marks(later) == _marks(found.document):
+                break
+            found = await self._read_jobs(later)
+        return found
+
+    async def _read_jobs(self, document: Document) -> Import:
         apply = document["apply_job"]
         return Import(
             document,
@@ -234,6 +260,11 @@ class Imports:
             await self._jobs.get(apply) if apply else None,
             self._announcing.takes(document),
         )
+
+
+def _marks(document: Document) -> tuple[Any, ...]:
+    """The fields of the document by which a job says that it was asked for, or has ended."""
+    return document["apply_job"], document.get("planned_at"), document.get("applied_at")
 
 
 def _state(job: Job | None, live: str, done: str) -> str:
@@ -268,10 +299,23 @@ def _examine(sample: bytes, kind: Kind, mapping: Mapping[str, str]) -> tuple[For
     place, content = Place(form.start, form.line), sample[form.start :][:SLICE_BYTES]
     slice_ = read_slice(form, content, place, at_end=form.start + len(content) == len(sample))
     cells = [row.cells for row in slice_.rows]
-    fields = columns(form.header, mapping, cells)
+    try:
+        fields = columns(form.header, mapping, cells)
+    except UnreadableError as error:
+        if error.reason == "no_phone_column":
+            _check_title(form, slice_.rows)
+        raise
     if "name" in fields:
         at = fields.index("name")
         if mostly_legacy([row[at] for row in cells if len(row) > at]):
             detail = "names are in a Hindi font from before Unicode (Kruti Dev or kin): convert them"
             raise UnreadableError("legacy_font", detail)
     return form, fields
+
+
+def _check_title(form: Form, rows: Sequence[Row]) -> None:
+    """Raises: `UnreadableError` when the header stands below, under a title or a date."""
+    for row in rows[:TITLE_ROWS]:
+        if is_header(row.cells):
+            above = f"line {form.line - 1} is no header, but line {row.line} is: delete the lines above it"
+            raise UnreadableError("title_above_header", above)

@@ -145,13 +145,14 @@ class ImportStore:
         query = {"reached_by": {"$in": list(ids)}, "status": Status.ACTIVE.value}
         return [record_of(row) async for row in self._members.find(query)]
 
-    async def gone_by_phone(self, indexes: Sequence[str], status: Status) -> set[str]:
-        """The ones among `indexes` that belonged to a member who has this status: left, or merged."""
-        found: set[str] = set()
+    async def gone_by_phone(self, indexes: Sequence[str], status: Status) -> dict[str, str]:
+        """`{fingerprint: member id}` of the ones among `indexes` that belonged to a member who has this
+        status: left, or merged."""
+        found: dict[str, str] = {}
         for field, index in _GONE[status]:
             query = {field: {"$in": indexes}, "status": status.value}
-            rows = self._members.find(query, {"_id": 0, field: 1}).hint(index)
-            found |= {row[field] async for row in rows}
+            rows = self._members.find(query, {field: 1}).hint(index)
+            found |= {row[field]: row["_id"] async for row in rows}
         return found
 
     async def change(

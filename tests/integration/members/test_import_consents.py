@@ -44,12 +44,40 @@ async def test_consents_need_a_right_a_notice_and_evidence(service: Service) -> 
         assert answer.json()["errors"][0]["in"] == "query"
     plan = await planned(service, content, query=CONSENTS, **allowed)
     assert (plan["evidence"], plan["notice"]) == ("register-17", "2026-01")
+    assert plan["plan"]["notes"] == {"consent_blank": 1}
     assert (await service.http.post(f"/v1/imports/{plan['id']}/apply")).status_code == 403
     await service.http.post(f"/v1/imports/{plan['id']}/apply", headers=allowed)
     await reaching(service, plan["id"], "applied")
     rows = {row["name"]: row async for row in service.db["members"].find()}
-    assert [len(rows[name]["consents"]) for name in "ABC"] == [2, 0, 2]
+    assert [len(rows[name]["consents"]) for name in "ABC"] == [2, 0, 0], "a blank cell is no answer"
     assert rows["A"]["consents"][0]["source"] == f"import:{plan['id']}"
+
+
+@pytest.mark.usefixtures("notice")
+async def test_a_row_that_ends_before_the_column_of_consent_is_a_no(service: Service) -> None:
+    allowed = service.app.auth(f"{IMPORTER} consents:write")
+    content = f"name,phone,consent\nA,{a_phone()}\nB,{a_phone()},  \nC,{a_phone()},ok\n"
+    plan = await planned(service, content, query=f"{CONSENTS}&announce=welcome", **allowed)
+    assert (plan["plan"]["welcomed"], plan["plan"]["notes"]) == (1, {"consent_blank": 2})
+
+
+@pytest.mark.parametrize(
+    "evidence", ["called Ramesh 98123 45678", "asha@example.org", "फोन ९८१२३४५६७८", "x" * 101]
+)
+@pytest.mark.usefixtures("notice")
+async def test_evidence_is_a_reference_and_no_personal_data(service: Service, evidence: str) -> None:
+    allowed = service.app.auth(f"{IMPORTER} consents:write")
+    content = f"name,phone\nA,{a_phone()}\n"
+    for query in (CONSENTS, "&evidence=register-17"):
+        answer = await send(service, content, query=query.replace("register-17", evidence), **allowed)
+        assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "/evidence")
+        assert evidence not in answer.text
+    assert await service.db["imports"].count_documents({}) == 0
+
+
+async def test_what_is_said_of_consents_is_not_kept_without_any(service: Service) -> None:
+    plan = await planned(service, f"name,phone\nA,{a_phone()}\n", query="&notice=call%20Ramesh&evidence=r-17")
+    assert (plan["notice"], plan["evidence"]) == (None, None)
 
 
 @pytest.mark.usefixtures("notice")

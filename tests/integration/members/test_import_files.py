@@ -57,16 +57,43 @@ async def test_what_an_export_writes_is_imported_unchanged(service: Service, kin
         "राम, कुमार",
         'Sita "Didi"',
         "O'Brien",
+        "|Piped Name",
+        "'\\|Piped",
+        "'=a\\|b",
+        "Hkanna",
     ):
-        handles = [{"platform": "x", "handle": "@asha"}, {"platform": "telegram", "handle": "-1"}]
+        handles = [{"platform": "x", "handle": "@asha"}, {"platform": "telegram", "handle": "|b|c"}]
         await service.register(
             name=name, platforms=handles, email="=a@example.org", birth_year=1990, gender="female"
         )
-    await service.register(name="Ram")
+    inviter = await service.register(name="Inviter")
+    await service.register(name="Ram", inviter_id=inviter["id"])
+    await service.db["members"].delete_one({"_id": inviter["id"]})  # as an erasure does
     answer = await service.http.get(f"/v1/members/export?format={kind}", headers=service.app.auth(IMPORTER))
     kinds = {"csv": "text/csv", "ndjson": "application/x-ndjson"}
     plan = await planned(service, answer.content, **{"content-type": kinds[kind]})
-    assert outcomes(plan) == {"unchanged": 11}, plan["plan"]
+    assert outcomes(plan) == {"unchanged": 15}, plan["plan"]
+
+
+async def test_every_object_of_json_is_counted(service: Service) -> None:
+    lines = [
+        {"name": {"first": "A"}, "phone": [a_phone()]},
+        {"name": "A", "phone": {"number": a_phone()}},
+        {"name": True, "phone": a_phone()},
+        {"name": ["A"], "phone": a_phone()},
+        {"name": "A", "phone": a_phone(), "birth_year": False},
+        {"name": "A", "phone": a_phone(), "platforms": {"x": "a"}},
+        {},
+        {"name": None, "phone": None},
+        {"name": "A", "phone": a_phone(), "consent": False, "platforms": [{"platform": "x", "handle": "a"}]},
+        {"name": "A", "phone": int(a_phone()), "tags": ["of a column that is ignored"]},
+    ]
+    content = "\n\n".join(map(json.dumps, lines))
+    plan = await planned(service, content, **{"content-type": "application/x-ndjson"})
+    assert outcomes(plan) == {"new": 2, "refused": 8}
+    reasons = {"name": 3, "phone": 1, "birth_year": 1, "platforms": 1, "no_phone": 2}
+    assert plan["plan"]["reasons"] == reasons
+    assert len(await refused(service, plan["id"])) == 8
 
 
 async def test_nothing_of_a_file_lies_in_the_clear(service: Service) -> None:
@@ -117,7 +144,9 @@ def zipped(text: str) -> bytes:
         ('"name,phone\nA,1\n', "header"),
         ("x" * 10_000_000, "header"),
         ("name,phone,caste\nA,1,B\n", "forbidden-column"),
+        ("name,phone,मतदाता क्रमांक\nA,1,B\n", "forbidden-column"),
         ("name,email\nA,a@b.in\n", "no-phone-column"),
+        ("Members of Saran\n\nname;phone\nA;1\n", "title-above-header"),
         ("name,phone,mobile\nA,1,2\n", "column-twice"),
         ("uke,phone\nx,1\n", None),
         (b"n\xe9m\xe9ro,phone\n" + b"x,1\n" * 20, None),

@@ -22,11 +22,11 @@ WELCOME = f"{CONSENTS}&announce=welcome"
 SCOPES = f"{IMPORTER} consents:write"
 
 
-def people(count: int, consent: str = "") -> str:
+def people(count: int, consent: str = "yes") -> str:
     return "name,phone,consent\n" + "".join(f"Asha,{a_phone()},{consent}\n" for _ in range(count))
 
 
-async def plan_of(service: Service, count: int, query: str = WELCOME, consent: str = "") -> Document:
+async def plan_of(service: Service, count: int, query: str = WELCOME, consent: str = "yes") -> Document:
     return await planned(service, people(count, consent), query=query, **service.app.auth(SCOPES))
 
 

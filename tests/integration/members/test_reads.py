@@ -70,6 +70,30 @@ async def get_errors(service: Service, _: str) -> httpx2.Response:
     return await service.http.get(f"{path}/errors", headers=headers)
 
 
+async def test_who_saw_the_rows_of_a_plan_is_on_record(service: Service) -> None:
+    """A row tells who has the phone in that line of the file."""
+    members = [await service.register(name=f"Target {n}") for n in range(3)]
+    body = "name,phone\n" + "".join(f"Z,{each['phone']}\n" for each in members)
+    as_csv = {"content-type": "text/csv"}
+    sent = await service.http.post(f"/v1/imports?unit={UNIT}", content=body.encode(), headers=as_csv)
+    path = f"/v1/imports/{sent.json()['id']}"
+
+    async def planned() -> bool:
+        return bool((await service.http.get(path)).json()["state"] == "planned")
+
+    await service.app.until(planned)
+    bare = service.app.auth("members:read", sub="eve")
+    assert (await service.http.get(f"{path}/rows", headers=bare)).status_code == 403
+    headers = service.app.auth("members:read contacts:read", sub="eve")
+    shown = (await service.http.get(f"{path}/rows?limit=2", headers=headers)).json()
+    assert [row["changes"][0]["before"] for row in shown["items"]] == ["Target 0", "Target 1"]
+    seen = await reads(service, subject="eve")
+    assert {each["member_id"] for each in seen} == {members[0]["id"], members[1]["id"]}
+    assert {(each["via"], each["about"]) for each in seen} == {("import_rows", f"import:{sent.json()['id']}")}
+    assert [each["subject"] for each in await reads(service, member=members[0]["id"])] == ["eve"]
+    assert await reads(service, member=members[2]["id"]) == [], "not on the page"
+
+
 async def get_dossier(service: Service, member_id: str) -> httpx2.Response:
     """With nothing from the other services, which `tests/journeys/test_dossier.py` runs."""
 

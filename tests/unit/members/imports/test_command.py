@@ -32,14 +32,21 @@ PLAN = {
 class Members:
     """A service that plans at the second look; it applies when asked to."""
 
-    def __init__(self, *, refuses: bool = False, fails: bool = False) -> None:
+    def __init__(self, *, refuses: bool = False, fails: bool = False, away: int = 0) -> None:
         self.calls: list[str] = []
         self.sent = b""
         self._refuses = refuses
         self._fails = fails
+        self._away = away
+        """How many requests nobody answers, once the file is sent."""
 
     def __call__(self, request: httpx2.Request) -> httpx2.Response:
         line = f"{request.method} {request.url.path}"
+        if self.calls and self._away:
+            self._away -= 1
+            if self._away % 2:
+                return httpx2.Response(503, json={"title": "x"})
+            raise httpx2.ConnectError("refused", request=request)
         self.calls.append(line)
         if line == "POST /v1/imports":
             self.sent = request.read()
@@ -79,17 +86,28 @@ class Bar:
     def show(self, done: int, total: int) -> None: ...
 
 
-def run(members: Members, file: Path, *, only_plan: bool = False, agrees: bool = True) -> tuple[bool, str]:
+def run(
+    members: Members,
+    file: Path,
+    *,
+    only_plan: bool = False,
+    agrees: bool = True,
+    patience: float = 60,
+    follow: str | None = None,
+) -> tuple[bool, str]:
     out = io.StringIO()
     console = Console(file=out, width=200)
-    command = ImportCommand("http://members", "token", console, Bar, httpx2.MockTransport(members))
+    command = ImportCommand("http://members", "token", console, Bar, httpx2.MockTransport(members), patience)
     asked: list[str] = []
 
     def agreed(question: str) -> bool:
         asked.append(question)
         return agrees
 
-    clean = command.run(file, {"unit": "BR-SARAN"}, only_plan=only_plan, agreed=agreed)
+    if follow is not None:
+        clean = command.follow(follow, file, only_plan=only_plan, agreed=agreed)
+    else:
+        clean = command.run(file, {"unit": "BR-SARAN"}, only_plan=only_plan, agreed=agreed)
     assert asked == ([] if only_plan else ["Write 3 members?"])
     return clean, out.getvalue()
 
@@ -133,3 +151,44 @@ def test_failures_are_one_line(file: Path) -> None:
         run(Members(fails=True), file)
     with pytest.raises(CommandError, match="cannot be read: No such file"):
         run(Members(), file.with_name("absent.csv"))
+
+
+def test_the_rows_to_mend_are_private_also_where_they_were_not(file: Path) -> None:
+    errors = file.with_name("people.errors.csv")
+    errors.write_bytes(b"longer than the rows that are to come")
+    errors.chmod(0o644)
+    run(Members(), file)
+    assert errors.read_bytes() == b"name,line,error\n"
+    assert stat.S_IMODE(errors.stat().st_mode) == 0o600
+
+
+def test_an_outage_is_waited_for_while_the_import_is_followed(file: Path) -> None:
+    members = Members(away=3)
+    _, said = run(members, file)
+    assert "created 2" in said
+    assert members.calls.count("POST /v1/imports") == 1
+
+
+def test_after_a_long_outage_the_import_can_be_followed_again(file: Path) -> None:
+    members = Members(away=1000)
+    with pytest.raises(CommandError, match=f"does not answer: .*; to go on: imports --follow {ID}"):
+        run(members, file, patience=0.3, only_plan=True)
+    back = Members()
+    _, said = run(back, file, follow=ID)
+    assert "created 2" in said
+    assert "POST /v1/imports" not in back.calls
+
+
+@pytest.mark.parametrize("change", [b"more\n", b""])
+def test_a_file_that_changes_while_it_is_sent_is_not_imported(file: Path, change: bytes) -> None:
+    class Writer(Bar):
+        def __enter__(self) -> Writer:
+            file.write_bytes(file.read_bytes() + change if change else b"name")
+            return self
+
+    members = Members()
+    transport = httpx2.MockTransport(members)
+    command = ImportCommand("http://members", "token", Console(file=io.StringIO()), Writer, transport)
+    with pytest.raises(CommandError, match="changed while it was sent"):
+        command.run(file, {}, only_plan=True, agreed=lambda _: False)
+    assert members.sent == b""

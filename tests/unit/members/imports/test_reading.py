@@ -166,3 +166,40 @@ def test_a_key_that_the_first_rows_do_not_have_refuses_its_row() -> None:
     lines = ['{"phone": "1"}'] * 20_000
     rows = read("\n".join([*lines, '{"phone": "1", "aadhaar": "2"}']).encode(), "ndjson")[1]
     assert problems(rows) == {20_001: "unknown_key"}
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_utf_16_without_a_mark_is_recognised_in_hindi_too(encoding: str) -> None:
+    text = "नाम,मोबाइल,इकाई\r\n" + "सीता देवी कुमारी,9876543210,BR-SARAN\r\n"
+    form, rows = read(text.encode(encoding))
+    assert (form.encoding, form.header, len(rows)) == (encoding, ("नाम", "मोबाइल", "इकाई"), 1)
+    assert read(b"a,b\n1\x00,2\n")[0].encoding == "utf-8"
+
+
+def test_windows_1252_with_few_foreign_lines_is_recognised() -> None:
+    lines = ["Ram Singh,1\n"] * 40 + ["José Müller,2\n"] * 4
+    form, rows = read(("name,phone\n" + "".join(lines)).encode("cp1252"))
+    assert (form.encoding, rows[-1].cells[0], problems(rows)) == ("cp1252", "José Müller", {})
+    some = b"name,phone\n" + "आशा,1\n".encode() * 40 + b"Jos\xe9,2\n" * 4
+    form, rows = read(some)
+    assert (form.encoding, set(problems(rows).values())) == ("utf-8", {"encoding"})
+
+
+@pytest.mark.parametrize("mark", ["sep=;", '"sep=;"', "\ufeffsep=;"])
+def test_the_line_that_names_the_delimiter_is_honoured(mark: str) -> None:
+    form, rows = read(f"{mark}\r\nname;phone\r\nRam, Kumar;1\r\n".encode())
+    assert (form.header, form.delimiter, rows) == (("name", "phone"), ";", [Row(3, ["Ram, Kumar", "1"])])
+
+
+def test_a_header_may_have_lines_within_its_cells() -> None:
+    _, rows = read(b'name,"Mobile\nNo.",unit\nRam,1,BR\n')
+    assert rows == [Row(3, ["Ram", "1", "BR"])]
+    with pytest.raises(UnreadableError, match="quote"):
+        form_of(b'name,"Mobile,unit\n' + b"Ram,1,BR\n" * 30, "csv")
+
+
+def test_each_object_of_json_is_a_row_with_the_kinds_of_its_values() -> None:
+    lines = ['{"name": {"a": 1}, "phone": ["1"]}', "{}", '{"name": true, "phone": 1.5}', '{"name": null}']
+    _, rows = read("\n".join(lines).encode(), "ndjson")
+    assert [row.kinds for row in rows] == [{0: "other", 1: "other"}, {}, {0: "boolean"}, {}]
+    assert [list(row.cells) for row in rows] == [['{"a":1}', '["1"]'], ["", ""], ["true", "1.5"], ["", ""]]
