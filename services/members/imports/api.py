@@ -102,9 +102,8 @@ def imports_router(imports: Imports) -> APIRouter:
         them is on record, like a reading of contacts: a row tells who has the phone in that line."""
         window = paging.window("import-rows", {"id": id}, (str, int))
         after = (str(window.after[0]), int(window.after[1])) if window.after else None
-        rows = await imports.changes(caller, id, after, window.limit + 1)
+        rows = await imports.changes(caller, id, after, window.limit)
         page, cursor = window.cut(rows, lambda each: each[:2])
-        await imports.record_shown(caller, id, [row for _, _, row in page])
         return JSON({"items": [planned_view(row) for _, _, row in page], "next": cursor})
 
     @router.post("/{id}/apply", status_code=202, response_model=ImportOut, responses=problems(409))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
@@ -171,7 +171,8 @@ class ApplyJob:
             return None
         planned = await self._pages.planned(page)
         rows = without_erased(planned, document)
-        erased = [row for row in planned if row not in rows]
+        lines = {row.line for row in rows}
+        erased = [row for row in planned if row.line not in lines]
         new = [row for row in rows if not row.version]
         sealed = await self._contacts.seal([(row.id, _contact(row)) for row in new])
         terms, at = terms_from(document), self._clock.now()
@@ -181,7 +182,8 @@ class ApplyJob:
 
     async def _decide(self, caller: Identity, page: _Page) -> _Writes:
         """Compare the page with the people as they are now."""
-        numbers = {row.id: self._numbers(row) for row in (*(j.row for j in page.joining), *page.changing)}
+        numbers = {j.row.id: [j.document["phone_index"], *self._numbers(j.row.also)] for j in page.joining}
+        numbers |= {row.id: self._numbers((row.values.get("phone"), *row.also)) for row in page.changing}
         phones = [phone for each in numbers.values() for phone in each]
         inviters = {each.row.values["inviter_id"] for each in page.joining if "inviter_id" in each.row.values}
         named = (*(each.row for each in page.joining), *page.changing)
@@ -196,12 +198,14 @@ class ApplyJob:
         )
         terms = terms_from(page.document)
         reaching = await self._members.with_number(reached_by)
+        there = await self._store.reached_by(reached_by) if reached_by else []
+        dependents = {self._contacts.dependent(r.member.reached_by or "", r.member.name) for r in there}
         writes, had = _Writes(), active.keys() | left.keys() | merged.keys() | sealed
         able = {None, *(id_ for id_, unit in reaching.items() if caller.can_access(unit))}
         for each in page.joining:
             values = each.row.values
             sponsored = values.get("inviter_id") in {None, *known} and values.get("reached_by") in able
-            taken = not had.isdisjoint(numbers[each.row.id])
+            taken = not had.isdisjoint(numbers[each.row.id]) or self._dependent(values) in dependents
             if taken or not sponsored or not caller.can_access(values["unit"]):
                 writes.aside.append(each.row)
             else:
@@ -225,9 +229,14 @@ class ApplyJob:
         if (document or {}).get("erased_lines") != page.document.get("erased_lines"):
             raise TransientError("somebody whom the file names was erased meanwhile")
 
-    def _numbers(self, row: PlannedRow) -> list[str]:
-        """The fingerprints of a row's numbers."""
-        typed = (row.values.get("phone"), *row.also)
+    def _dependent(self, values: Mapping[str, Any]) -> str | None:
+        """The fingerprint of somebody without a number of their own: by their name and who reaches them."""
+        if "reached_by" not in values or "phone" in values:
+            return None
+        return self._contacts.dependent(values["reached_by"], values["name"])
+
+    def _numbers(self, typed: Iterable[str | None]) -> list[str]:
+        """The fingerprints of the numbers, without blanks."""
         return [self._contacts.fingerprint(number) for number in typed if number]
 
     async def _change(self, writes: _Writes, row: PlannedRow, member: Member, contact: Contact) -> None:

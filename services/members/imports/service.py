@@ -192,7 +192,8 @@ class Imports:
     async def changes(
         self, caller: Identity, import_id: str, after: tuple[str, int] | None, limit: int
     ) -> list[tuple[str, int, PlannedRow]]:
-        """At most `limit` rows that the plan would apply, `(page, position, row)`, after a page's position.
+        """At most `limit` rows that the plan would apply, `(page, position, row)`, after a page's position;
+        and one more, if more follow. That these `limit` are shown is on record.
 
         Raises: `NotFoundError`.
         """
@@ -205,19 +206,12 @@ class Imports:
                 for n, row in enumerate(planned)
                 if after is None or (page["_id"], n) > after
             ]
-            if len(rows) >= limit:
+            if len(rows) > limit:
                 break
-        return rows[:limit]
-
-    async def record_shown(self, caller: Identity, import_id: str, rows: Sequence[PlannedRow]) -> None:
-        """Record that rows of the plan are shown; to be called before they are.
-
-        Raises: `NotFoundError`.
-        """
         if rows:
-            found = await self.get(caller, import_id)
             about = (f"import:{import_id}", found.document["unit"])
-            await self._reader.record(caller, [row.id for row in rows], "import_rows", about)
+            await self._reader.record(caller, [row.id for _, _, row in rows[:limit]], "import_rows", about)
+        return rows[: limit + 1]
 
     async def refused(self, caller: Identity, import_id: str) -> AsyncIterator[Sequence[Sequence[str]]]:
         """The refused rows and those set aside, in batches: the file's own header and cells, then the line

@@ -285,3 +285,14 @@ async def test_a_plan_whose_sponsor_has_left_is_set_aside(service: Service) -> N
     assert outcomes(plan) == {"new": 1, "changed": 1}
     await service.http.delete(f"/v1/members/{sponsor['id']}")
     assert (await applied(service, plan["id"]))["applied"] == {"created": 0, "updated": 0, "set_aside": 2}
+
+
+async def test_two_plans_with_the_same_person_make_them_once(service: Service) -> None:
+    sponsor = await service.register()
+    plans = [
+        await planned(service, f"name,reached_by\nAsha,{sponsor['id']}\n{other},{sponsor['id']}\n")
+        for other in ("Bela", "Cila")
+    ]
+    assert [outcomes(plan) for plan in plans] == [{"new": 2}] * 2
+    made = [(await applied(service, plan["id"]))["applied"] for plan in plans]
+    assert [(each["created"], each["set_aside"]) for each in made] == [(2, 0), (1, 1)]

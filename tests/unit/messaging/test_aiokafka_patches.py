@@ -49,6 +49,31 @@ async def test_requests_go_through_the_client_method_that_we_wrap() -> None:
     assert FetchRequest is not None
 
 
+async def test_empty_answers_are_asked_for_ever_more_slowly_until_there_are_records(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    consumer = AIOKafkaConsumer(bootstrap_servers="127.0.0.1:1")
+    slept: list[float] = []
+    answers = iter([b"", b"", b"", b"", b"records", b""])
+
+    class Response:
+        def __init__(self, records: bytes) -> None:
+            self.topics = ((b"t", ((0, 0, 5, records),)),)
+
+    async def send(node_id: int, request: object) -> Response:
+        return Response(next(answers))
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+
+    consumer._client.send = send
+    patches.wait_for_records(consumer, 1000)
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    for _ in range(6):
+        await consumer._client.send(1, object.__new__(FetchRequest))
+    assert slept == [0.02, 0.04, 0.08, 0.08, 0.02]
+
+
 class Client:
     """The part of `AIOKafkaClient` that we wrap."""
 
