@@ -16,6 +16,7 @@ import pytest
 from infra.local.demo.api import Api
 from infra.local.demo.tree import codes, read_tree
 from infra.local.stack import LocalStack
+from tests.fixtures.patience import Patience
 from tests.journeys.test_erasure import until
 from tests.journeys.test_kill import settled, the_log
 from tests.journeys.test_restore import lose, restore, run, start
@@ -72,10 +73,10 @@ async def command(stack_directory: Path, *arguments: str) -> asyncio.subprocess.
 async def in_state(api: Api, state: str, done: int) -> str:
     """The id of the newest import once it is in that state and has done so much."""
     items: list[dict[str, Any]] = []
-    deadline = asyncio.get_running_loop().time() + 90
+    patience = Patience()
     while True:
         items = (await api.get("members", "/v1/imports"))["items"]
-        assert asyncio.get_running_loop().time() < deadline, items
+        patience.check([(item["state"], item["progress"]) for item in items])
         if items and items[0]["state"] == state and items[0]["progress"]["done"] >= done:
             return str(items[0]["id"])
         await asyncio.sleep(0.02)

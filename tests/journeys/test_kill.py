@@ -20,6 +20,7 @@ from infra.local.stack import LocalStack
 from services.shared.contracts.base import Envelope, Event
 from services.shared.contracts.catalogue import EVENTS
 from services.shared.messaging import KafkaBroker, decode
+from tests.fixtures.patience import Patience
 
 JOINS = 500
 AT_ONCE = 32
@@ -88,14 +89,13 @@ async def test_a_sigkill_of_every_service_loses_nothing_and_doubles_nothing(own_
 
 
 async def settled(api: Api, members: int) -> list[Line]:
-    """The books once they balance for this many members and stay so, or the last ones when time is up."""
-    deadline = asyncio.get_running_loop().time() + SETTLE_SECONDS
-    calm = 0
+    """The books once they balance for this many members and stay so, or as they are when nothing moves."""
+    calm, patience = 0, Patience(SETTLE_SECONDS)
     while True:
         lines = await read(api)
         done = all(line.balances for line in lines) and set(lines[0].figures.values()) == {members}
         calm = calm + 1 if done else 0
-        if calm == 3 or asyncio.get_running_loop().time() > deadline:
+        if calm == 3 or patience.ends(lines):
             return lines
         await asyncio.sleep(1)
 

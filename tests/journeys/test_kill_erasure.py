@@ -20,6 +20,7 @@ from infra.local.stack import LocalStack
 from services.members.core.erasures import HELD
 from services.shared.contracts.base import Envelope, Event
 from services.shared.contracts.members import TOPIC, MemberErased, MemberErasureRequested
+from tests.fixtures.patience import Patience
 from tests.journeys.joining import import_units
 from tests.journeys.test_erasure import knowing
 from tests.journeys.test_kill import read, the_log
@@ -120,9 +121,9 @@ async def strike(
 
 
 async def ended(client: MongoClient[dict[str, Any]], count: int) -> None:
-    deadline = time.monotonic() + 60
+    patience = Patience()
     while (found := client["members"]["erasures"].count_documents(REACHED["erased"])) < count:
-        assert time.monotonic() < deadline, f"{found} of {count} have ended"
+        patience.check(f"{found} of {count} have ended")
         await asyncio.sleep(0.1)
 
 
