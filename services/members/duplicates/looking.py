@@ -7,16 +7,17 @@ nearby. Several processes may look at the same batch: what they write is the sam
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from datetime import timedelta
 from heapq import nsmallest
+from itertools import islice
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Gauge
 
 from services.members.core.domain import Status
-from services.members.duplicates.domain import Person, judge
-from services.members.duplicates.store import Changed, DuplicateStore, Found, key_of
+from services.members.duplicates.domain import Person, judge, neighbourhood
+from services.members.duplicates.store import COMPARED, Changed, DuplicateStore, Found, key_of
 from services.shared.clock import Clock
 from services.shared.loops import Pace, Turn, poll_loop
 from services.shared.runtime.slow_gauges import Reading
@@ -48,29 +49,55 @@ class Looking:
         changed, last = await self._store.changed(since, now - SETTLED, BATCH)
         if not changed:
             return Turn.NOTHING
-        candidates = await self._store.sounding_alike(changed)
-        for status, other in ((Status.ACTIVE, Status.LEFT), (Status.LEFT, Status.ACTIVE)):
-            these = [each for each in changed if each.status == status]
-            sharing = await self._store.with_phones([each.person.phone for each in these], other)
-            for each in these:
-                candidates.setdefault(each.person.id, []).extend(sharing.get(each.person.phone, ()))
-        # In a thread: a page of an import is a thousand people who change at one instant.
-        found, suspected = await asyncio.to_thread(_suspicions, changed, candidates)
-        await self._store.save([each.person.id for each in changed], found, suspected, now)
+        known = await self._store.known([each.person.id for each in changed])
+        sharing = await self._sharing(changed)
+        found: list[Found] = []
+        suspected: set[str] = set()
+        # One neighbourhood after the other, since registrations and pages of imports come by neighbourhoods:
+        # one query for each, and no more people in memory than live in it.
+        for near, members in _nearby(changed).items():
+            keys = sorted({each.key for each in members if each.key and each.status == Status.ACTIVE})
+            sounding = await self._store.sounding(keys, near)
+            # In a thread: a page of an import is a thousand people who change at one instant.
+            pairs, keys_of_known = await asyncio.to_thread(_suspicions, members, sounding, sharing, known)
+            found += pairs
+            suspected |= keys_of_known
+        await self._store.save(known, found, suspected, now)
         await self._store.look_on(last, now)
         return Turn.of(len(changed), BATCH)
 
+    async def _sharing(self, changed: Sequence[Changed]) -> dict[str, list[Person]]:
+        """By the member's id: people who have left with the phone of an active member, and the reverse."""
+        found: dict[str, list[Person]] = {}
+        for status, other in ((Status.ACTIVE, Status.LEFT), (Status.LEFT, Status.ACTIVE)):
+            these = [each for each in changed if each.status == status]
+            sharing = await self._store.with_phones([each.person.phone for each in these], other)
+            found |= {each.person.id: sharing.get(each.person.phone, []) for each in these}
+        return found
+
+
+def _nearby(changed: Iterable[Changed]) -> dict[str, list[Changed]]:
+    nearby: dict[str, list[Changed]] = {}
+    for each in changed:
+        nearby.setdefault(neighbourhood(each.person.unit), []).append(each)
+    return nearby
+
 
 def _suspicions(
-    changed: Iterable[Changed], candidates: Mapping[str, Sequence[Person]]
+    members: Iterable[Changed],
+    sounding: Mapping[str, Sequence[Person]],
+    sharing: Mapping[str, Sequence[Person]],
+    known: Container[str],
 ) -> tuple[list[Found], set[str]]:
-    """The likeliest pairs of each member, and the keys of all that are suspected."""
+    """The likeliest pairs of each member, and the keys of those `known` ones that are still suspected."""
     found: list[Found] = []
     suspected: set[str] = set()
-    for each in changed:
-        judged = ((other, judge(each.person, other)) for other in candidates.get(each.person.id, ()))
+    for each in members:
+        alike = sounding.get(each.key, ()) if each.key and each.status == Status.ACTIVE else ()
+        nearby = islice((other for other in alike if other.id != each.person.id), COMPARED)
+        judged = ((other, judge(each.person, other)) for other in (*nearby, *sharing.get(each.person.id, ())))
         pairs = [Found(each.person, other, suspicion) for other, suspicion in judged if suspicion]
-        suspected.update(key_of(pair.one, pair.other) for pair in pairs)
+        suspected.update(key for pair in pairs if (key := key_of(pair.one, pair.other)) in known)
         found += nsmallest(SUGGESTED, pairs, key=lambda pair: (-pair.suspicion.score, pair.other.id))
     return found, suspected
 

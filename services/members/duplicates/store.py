@@ -10,14 +10,13 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import islice
 from typing import Any, Final, NamedTuple
 
 from pymongo import IndexModel, UpdateOne
 
 from services.members.core.domain import Member, Status
 from services.members.core.store import record_of
-from services.members.duplicates.domain import Person, Suspicion, common_units, neighbourhood
+from services.members.duplicates.domain import Person, Suspicion, common_units
 from services.shared.contracts.vocabulary import LEVELS, level_of, subtree
 from services.shared.database import Codec, Collection, Database, Document, Migration, create
 from services.shared.identity import ALL_UNITS
@@ -91,26 +90,11 @@ class DuplicateStore:
         rows = self._members.find(query, {**_READ, "updated_at": 1})
         return rows.hint([("updated_at", 1)]).sort("updated_at", 1)
 
-    async def sounding_alike(self, batch: Iterable[Changed]) -> dict[str, list[Person]]:
-        """By the id of each active member in the batch: active members nearby whose names have a word that
-        sounds like their given name, at most `COMPARED` of them.
-
-        One query for each neighbourhood, since registrations and pages of imports come by neighbourhoods.
-        """
-        nearby: dict[str, list[Changed]] = {}
-        for each in batch:
-            if each.status == Status.ACTIVE and each.key is not None:
-                nearby.setdefault(neighbourhood(each.person.unit), []).append(each)
-        found: dict[str, list[Person]] = {}
-        for near, these in nearby.items():
-            sounding = await self._sounding(sorted({each.key for each in these if each.key}), near)
-            for each in these:
-                others = (other for other in sounding[each.key or ""] if other.id != each.person.id)
-                found[each.person.id] = list(islice(others, COMPARED))
-        return found
-
-    async def _sounding(self, keys: Sequence[str], near: str) -> dict[str, list[Person]]:
-        """By key: active members of the neighbourhood whose names have a word that sounds so."""
+    async def sounding(self, keys: Sequence[str], near: str) -> dict[str, list[Person]]:
+        """By key: active members of the neighbourhood whose names have a word that sounds so, about
+        `COMPARED` of them for each key."""
+        if not keys:
+            return {}
         most = (COMPARED + 1) * len(keys)
         query = {"keys": {"$in": keys}, "unit": _around(near), "status": Status.ACTIVE.value}
         rows = (
@@ -119,7 +103,7 @@ class DuplicateStore:
         if len(rows) == most and len(keys) > 1:
             # A common name may have taken the places of the others.
             return {
-                key: people for each in keys for key, people in (await self._sounding([each], near)).items()
+                key: people for each in keys for key, people in (await self.sounding([each], near)).items()
             }
         sounding: dict[str, list[Person]] = {key: [] for key in keys}
         for row in rows:
@@ -137,14 +121,16 @@ class DuplicateStore:
                 found.setdefault(row["phone_index"], []).append(_person(row))
         return found
 
+    async def known(self, looked_at: Sequence[str]) -> dict[str, Document]:
+        """The pairs of these members, by `key_of`."""
+        rows = self._pairs.find({"members": {"$in": list(looked_at)}}, _KNOWN)
+        return {row["key"]: row async for row in rows}
+
     async def save(
-        self, looked_at: Sequence[str], found: Iterable[Found], suspected: Container[str], now: datetime
+        self, known: Mapping[str, Document], found: Iterable[Found], suspected: Container[str], now: datetime
     ) -> None:
-        """Write what was found of these members, and delete what is suspected of them no longer: pairs whose
-        `key_of` is not among `suspected`. A pair that was dismissed stays so."""
-        known = {
-            row["key"]: row async for row in self._pairs.find({"members": {"$in": list(looked_at)}}, _KNOWN)
-        }
+        """Write what was found of some members, and delete those of their `known` pairs that are not
+        `suspected` any more. A pair that was dismissed stays so."""
         writes = [_write(each, now) for each in found if _is_news(each, known)]
         for first in range(0, len(writes), CHUNK):
             await self._pairs.bulk_write(writes[first : first + CHUNK], ordered=False)
