@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import replace
 from typing import Final
@@ -57,10 +58,9 @@ class Directory:
 
     async def best(self, search: Search, limit: int) -> list[Record]:
         """Members whose names answer the words of the search best: begin with them, or sound like them."""
-        candidates = {
-            each.id: each for each in await self._store.by_prefix(search, by_index=self._freshness.complete)
-        }
-        candidates |= {each.id: each for each in await self._by_sound(search)}
+        by_prefix = self._store.by_prefix(search, by_index=self._freshness.complete)
+        found = await asyncio.gather(by_prefix, self._by_sound(search))
+        candidates = {each.id: each for way in found for each in way}
         return await self._records(_ranked(search.words, candidates.values()), limit)
 
     async def show_page(self, caller: Identity, page: Sequence[Record]) -> list[Shown]:
@@ -107,5 +107,13 @@ class Directory:
 
 def _ranked(asked: Sequence[str], candidates: Iterable[Candidate]) -> list[str]:
     """The ids of candidates who are alike, the best first, and of equals the one registered first."""
-    scored = [(-likeness(asked, each.words), each.id) for each in candidates]
-    return [id_ for score, id_ in sorted(scored) if -score >= ALIKE]
+    # Most who have a common name have the very same one, in one spelling: each is compared once.
+    scores: dict[tuple[str, ...], float] = {}
+    scored = []
+    for each in candidates:
+        name = tuple(each.words)
+        if (score := scores.get(name)) is None:
+            score = scores[name] = likeness(asked, name)
+        if score >= ALIKE:
+            scored.append((-score, each.id))
+    return [id_ for _, id_ in sorted(scored)]
