@@ -31,9 +31,9 @@ _LIVE: Final = frozenset({"planning", "applying", "paused"})
 
 
 class Shown(Protocol):
-    """A progress bar: `show(3, 10)`."""
+    """A progress bar: `show(3, 10)`; `note` says why it stands still."""
 
-    def show(self, done: int, total: int) -> None: ...
+    def show(self, done: int, total: int, note: str = "") -> None: ...
 
 
 Bar = Callable[[str], AbstractContextManager[Shown]]
@@ -136,7 +136,10 @@ class ImportCommand:
         """The import once that is done, with a bar until then."""
         with self.bar(doing) as bar:
             while (found := self._again(http, "GET", f"/imports/{import_id}"))["state"] in _LIVE:
-                bar.show(found["progress"]["done"], found["progress"]["total"] or 0)
+                progress, waits = found["progress"], ""
+                if progress["waits_until"]:
+                    waits = f", goes on at {progress['waits_until']}: as many welcomes as an hour may have"
+                bar.show(progress["done"], progress["total"] or 0, waits)
                 time.sleep(POLL_SECONDS)
             bar.show(found["progress"]["done"], found["progress"]["total"] or 0)
         if found["state"] not in ("planned", "applied"):

@@ -28,20 +28,21 @@ class Meter:
             disable=not console.is_terminal,
         )
         self._task = self._bar.add_task(what, total=None)
-        self._reached: tuple[int, int] | None = None
+        self._reached: tuple[int, int, str] | None = None
         self._said_at = time.monotonic()
 
-    def show(self, done: int, total: int) -> None:
-        self._reached = done, total
-        self._bar.update(self._task, completed=done, total=total)
+    def show(self, done: int, total: int, note: str = "") -> None:
+        """`note` says why it does not go on at the moment."""
+        self._reached = done, total, note
+        self._bar.update(self._task, completed=done, total=total, description=self._what + note)
         if time.monotonic() - self._said_at > EVERY_SECONDS:
             self._say()
 
     def _say(self) -> None:
         self._said_at = time.monotonic()
         if self._reached and not self._console.is_terminal:
-            done, total = self._reached
-            self._console.print(f"{self._what}: {done} of {total}")
+            done, total, note = self._reached
+            self._console.print(f"{self._what}: {done} of {total}{note}")
 
     def __enter__(self) -> Self:
         self._bar.start()

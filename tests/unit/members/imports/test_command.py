@@ -32,12 +32,15 @@ PLAN = {
 class Members:
     """A service that plans at the second look; it applies when asked to."""
 
-    def __init__(self, *, refuses: bool = False, fails: bool = False, away: int = 0) -> None:
+    def __init__(
+        self, *, refuses: bool = False, fails: bool = False, away: int = 0, waits_until: str | None = None
+    ) -> None:
         self.calls: list[str] = []
         self.sent = b""
         self._refuses = refuses
         self._fails = fails
         self._away = away
+        self._waits_until = waits_until
         """How many requests nobody answers, once the file is sent."""
 
     def __call__(self, request: httpx2.Request) -> httpx2.Response:
@@ -68,10 +71,13 @@ class Members:
             "state": state,
             "reason": "no_progress" if state == "failed" else None,
             "columns": ["name", None],
-            "progress": {"done": 1, "total": None},
+            "progress": {"done": 1, "total": None, "waits_until": self._waits_until},
             "plan": PLAN,
             "applied": {"created": 0, "updated": 0, "set_aside": 0} | applied,
         }
+
+
+NOTES: list[str] = []
 
 
 class Bar:
@@ -83,7 +89,8 @@ class Bar:
 
     def __exit__(self, *_: object) -> None: ...
 
-    def show(self, done: int, total: int) -> None: ...
+    def show(self, done: int, total: int, note: str = "") -> None:
+        NOTES.append(note)
 
 
 def run(
@@ -128,6 +135,15 @@ def test_a_plan_alone_writes_nothing(file: Path) -> None:
     assert "BR-SARAN" in said
     assert "spreadsheet_number 1" in said
     assert "welcomes: 2, which take 1:30:00" in said
+
+
+def test_an_import_that_waits_for_its_welcomes_says_until_when(file: Path) -> None:
+    NOTES.clear()
+    run(Members(waits_until="2026-11-27T15:00:00Z"), file, only_plan=True)
+    assert any("goes on at 2026-11-27T15:00:00Z" in note for note in NOTES)
+    NOTES.clear()
+    run(Members(), file, only_plan=True)
+    assert set(NOTES) == {""}
 
 
 def test_who_says_no_writes_nothing(file: Path) -> None:
