@@ -280,6 +280,7 @@ class TestCoverage:
         assert ekma == {
             "unit": "BR-SARAN-EKMA",
             "has_live_group": True,
+            "has_admins": False,
             "groups": 1,
             "live_groups": 1,
             "seats": 100,

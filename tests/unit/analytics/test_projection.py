@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from services.analytics.core.counting import Changes
 from services.analytics.core.facts import Fact, learn, learn_whole
-from services.analytics.core.store import FACTS, Totals
+from services.analytics.core.store import Totals
 from services.analytics.figures.queries import overview
 from services.analytics.figures.schemas import Metric
 from services.analytics.projections.catalogue import PROJECTIONS
