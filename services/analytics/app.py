@@ -22,5 +22,5 @@ def build(
 
 
 def compose(core: Core) -> Service:
-    features = [core.feature(), erasure(core), projections(core), figures(core), inclusion(core)]
+    features = [core.feature(), erasure(core), projections(core), inclusion(core), figures(core)]
     return Service(core.runtime, features, description=DESCRIPTION)

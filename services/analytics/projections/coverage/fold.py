@@ -318,9 +318,9 @@ class CoverageFold:
         await self._store.forget(ids, work_session, renumber)
 
     async def heard(self, ids: Sequence[str], session: Any) -> Mapping[str, int]:
-        """The highest sequence known of each subject; of a member, in its own topic."""
+        """The highest sequence known of each subject; of a member, in either topic."""
         records = await self._store.live_records(ids, session)
-        known = {id_: max(newest(record.get(name, [])) for name in "mgu") for id_, record in records.items()}
+        known = {id_: max(newest(record.get(name, [])) for name in "mpgu") for id_, record in records.items()}
         return {id_: number for id_, number in known.items() if number}
 
 
