@@ -213,11 +213,6 @@ def recount(facts: Sequence[Envelope[Any]], day: int) -> Counter[tuple[str, str]
         held = [group for group, there in seats.items() if there]
         for group in held:
             counts[GROUPS[group], "taken"] += 1
-        story = of(MemberJoined | MemberMoved | MemberUpdated | MemberConsentChanged | MemberLeft, member)
-        if not story:
-            continue
-        unit = story[-1].data.unit
-        gender = [e.data.gender for e in story if hasattr(e.data, "gender")][-1]
         joins = [
             e
             for e in facts
@@ -230,6 +225,11 @@ def recount(facts: Sequence[Envelope[Any]], day: int) -> Counter[tuple[str, str]
         said = [e.data.gender for e in last if hasattr(e.data, "gender")][-1]
         for _ in [e for e in joins if e.time <= on(day)]:
             counts[home, f"invited_by_{said}"] += 1
+        story = of(MemberJoined | MemberMoved | MemberUpdated | MemberConsentChanged | MemberLeft, member)
+        if not story:
+            continue
+        unit = story[-1].data.unit
+        gender = [e.data.gender for e in story if hasattr(e.data, "gender")][-1]
         if isinstance(story[-1].data, MemberLeft):
             continue
         counts[unit, "members"] += 1

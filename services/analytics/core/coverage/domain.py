@@ -343,7 +343,13 @@ def missing(own: Mapping[str, int], target: float | None) -> int:
         return 0
     if target >= 1:
         return disclosed - women  # never met while others are there: as many again is what can be asked
+
+    def enough(n: int) -> bool:
+        return meets({WOMEN: women + n, DISCLOSED: disclosed + n}, target) is True
+
     n = max(1, int((target * disclosed - women) / (1 - target)))
-    while not meets({WOMEN: women + n, DISCLOSED: disclosed + n}, target):
+    while not enough(n):
         n += 1
+    while n > 1 and enough(n - 1):  # a share is rounded
+        n -= 1
     return n
