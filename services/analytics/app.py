@@ -5,6 +5,7 @@ from __future__ import annotations
 from services.analytics.core.core import Core
 from services.analytics.erasure.feature import erasure
 from services.analytics.figures.feature import figures
+from services.analytics.inclusion.feature import inclusion
 from services.analytics.projections.feature import projections
 from services.analytics.settings import AnalyticsSettings
 from services.shared.clock import Clock
@@ -21,5 +22,5 @@ def build(
 
 
 def compose(core: Core) -> Service:
-    features = [core.feature(), erasure(core), projections(core), figures(core)]
+    features = [core.feature(), erasure(core), projections(core), inclusion(core), figures(core)]
     return Service(core.runtime, features, description=DESCRIPTION)

@@ -56,12 +56,22 @@ class EventMapping(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Projection:
-    """One kind of subject: the collection of its facts, the events it reads, and what its facts add to the
-    counters."""
+    """One kind of subject: the events it reads, what they state of it (`mappings`), and what its facts add to
+    the counters (`counted`).
+
+    `owns` are the first words of its counters and flows. A changed fold gets the next `version`, and
+    the one before it stays in the catalogue as long as an upgrade may find it live.
+    """
 
     name: str
+    version: int
+    owns: tuple[str, ...]
     counted: Callable[[Fact], Iterator[Count]]
     mappings: Mapping[type[Event], EventMapping]
+
+    def has(self, key: str) -> bool:
+        """Whether the counter or flow is its own."""
+        return key.startswith(self.owns)
 
 
 @dataclass(slots=True)

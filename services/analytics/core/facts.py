@@ -17,6 +17,9 @@ Statement: TypeAlias = Mapping[str, Any]
 MOST_BEYOND: Final = 1000
 """Sequences kept after a gap: forged ones with a gap after each must not make a fact grow without end."""
 
+SEAT: Final = "seat_"
+"""Prefix of fields that say where a seat is; None once it was freed."""
+
 _WORD: Final = re.compile(r"[a-z0-9_]{1,32}")
 
 
@@ -61,7 +64,7 @@ def learn(fact: Fact, sequence: int, statement: Statement) -> Fact | None:
     if sequence <= fact.upto or sequence in fact.beyond:
         return None
     at, values = _stated(fact, sequence, statement)
-    return Fact(fact.subject, *_closed(fact.upto, {*fact.beyond, sequence}), at, values)
+    return _without_freed_seats(Fact(fact.subject, *_closed(fact.upto, {*fact.beyond, sequence}), at, values))
 
 
 def learn_whole(fact: Fact, sequence: int, statement: Statement) -> Fact | None:
@@ -99,6 +102,22 @@ def _stated(fact: Fact, sequence: int, statement: Statement) -> tuple[Mapping[st
     if not newest:
         return fact.at, fact.values
     return {**fact.at, **dict.fromkeys(newest, sequence)}, {**fact.values, **newest}
+
+
+def _without_freed_seats(fact: Fact) -> Fact:
+    """The fact without seats that were freed at a sequence up to which all is known: no older event can take
+    them again, and a member may have had many."""
+    freed = [
+        name
+        for name, value in fact.values.items()
+        if value is None and name.startswith(SEAT) and fact.at[name] <= fact.upto
+    ]
+    if not freed:
+        return fact
+    at, values = dict(fact.at), dict(fact.values)
+    for name in freed:
+        del at[name], values[name]
+    return Fact(fact.subject, fact.upto, fact.beyond, at, values)
 
 
 def _closed(upto: int, later: set[int]) -> tuple[int, tuple[int, ...]]:

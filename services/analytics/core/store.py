@@ -1,8 +1,8 @@
-"""Facts and counters: the only queries of analytics.
+"""Facts and counters of the projections that count, each in the collections of its place (`places`):
 
-members, placements, groups, notifications, units   {_id, upto, beyond, at, ...values}: facts, one a subject
-counters   {_id: "<unit>#<slot>", unit, depth, at, values: {members: {total, by_gender: {...}}, ...}} days
-{_id: "<unit>#<day>#<slot>", unit, day: "2026-11-23", values: {members: {joined}, ...}}
+facts      {_id, upto, beyond, at, ...values}: one a subject
+counters   {_id: "<unit>#<slot>", unit, depth, at, values: {members: {total, by_gender: {...}}, ...}}
+days       {_id: "<unit>#<day>#<slot>", unit, day: "2026-11-23", values: {members: {joined}, ...}}
 
 Every batch adds to the counters of the root. Consumers that share the work would wait for each other there,
 so a unit's counter is spread over slots: each process writes to its own, and readers sum them.
@@ -19,13 +19,12 @@ from typing import Any, Final
 
 from pymongo import IndexModel, InsertOne, ReplaceOne, UpdateOne
 
-from services.analytics.core.counting import EVERYWHERE, Changes
+from services.analytics.core.counting import EVERYWHERE, Changes, Projection
 from services.analytics.core.facts import Fact, Statement, forget
+from services.analytics.core.places import Place, Pointer, Pointers
 from services.shared.contracts.vocabulary import LEVELS, UnitLevel, subtree
 from services.shared.database import Collection, Database, Document, Migration, Session, create, in_snapshot
 
-FACTS: Final = ("members", "placements", "groups", "notifications", "units")
-"""The collections of facts, one for each projection."""
 SLOTS: Final = 16
 CHUNK: Final = 1000
 """Rows per fetch where all of a large tree is read, so that decoding never blocks the event loop for long."""
@@ -38,36 +37,49 @@ class Totals:
     values: Counter[str] = field(default_factory=Counter)
     at: datetime | None = None
 
-    def add(self, row: Document) -> None:
-        self.values.update(dict(_flat(row.get("values", {}))))
+    def add(self, row: Document, own: Sequence[Projection]) -> None:
+        """Add one slot of a collection in which the projections `own` live; others may have lived there."""
+        values = _flat(row.get("values", {}))
+        self.values.update({key: n for key, n in values if any(each.has(key) for each in own)})
         self.at = max((t for t in (self.at, row.get("at")) if t), default=None)
 
 
 class CounterStore:
-    def __init__(self, database: Database) -> None:
+    """Reads where the pointer says that each projection is live, and writes where it is told to."""
+
+    def __init__(self, database: Database, pointers: Pointers) -> None:
         self._database = database
-        self._units: Collection = database["units"]
-        self._counters: Collection = database["counters"]
-        self._days: Collection = database["days"]
+        self._pointers = pointers
+        self._catalogue: Sequence[Projection] = ()
         self._slot = random.randrange(SLOTS)  # noqa: S311 (not a secret)
 
-    async def facts(self, projection: str, ids: Sequence[str], session: Session) -> dict[str, Fact]:
-        found = self._database[projection].find({"_id": {"$in": list(ids)}}, session=session)
+    def register(self, projections: Sequence[Projection]) -> None:
+        """Tell whose counters and flows are read here."""
+        self._catalogue = projections
+
+    # -- folding ---------------------------------------------------------------------------------------------
+
+    async def facts(self, place: Place, ids: Sequence[str], session: Session) -> dict[str, Fact]:
+        found = self._facts(place).find({"_id": {"$in": list(ids)}}, session=session)
         return {row["_id"]: _fact(row) async for row in found}
 
     async def heard(self, projection: str, ids: Sequence[str], session: Session) -> dict[str, int]:
         """The highest sequence known of each subject."""
-        return {id_: fact.newest for id_, fact in (await self.facts(projection, ids, session)).items()}
+        place = (await self._pointers.read(session)).place(projection)
+        facts = await self.facts(place, ids, session) if place else {}
+        return {id_: fact.newest for id_, fact in facts.items()}
 
     async def forget_heard(self, projection: str, ids: Sequence[str], session: Session) -> None:
-        """Forget the sequences of these subjects; what is counted of them stays."""
-        forgotten = [forget(fact) for fact in (await self.facts(projection, ids, session)).values()]
-        if forgotten:
-            writes = [ReplaceOne({"_id": fact.subject}, _document(fact)) for fact in forgotten]
-            await self._database[projection].bulk_write(writes, ordered=False, session=session)
+        """Forget the sequences of these subjects, also where the projection is being built; what is counted
+        of them stays."""
+        for place in (await self._pointers.read(session)).every(projection):
+            forgotten = [forget(fact) for fact in (await self.facts(place, ids, session)).values()]
+            if forgotten:
+                writes = [ReplaceOne({"_id": fact.subject}, _document(fact)) for fact in forgotten]
+                await self._facts(place).bulk_write(writes, ordered=False, session=session)
 
     async def save(
-        self, projection: str, new: Sequence[Fact], grown: Sequence[Fact], changes: Changes, session: Session
+        self, place: Place, new: Sequence[Fact], grown: Sequence[Fact], changes: Changes, session: Session
     ) -> None:
         """Insert the new facts, replace the grown ones and add the changes to this process's slots.
 
@@ -76,12 +88,23 @@ class CounterStore:
         facts: list[InsertOne[Document] | ReplaceOne[Document]] = [InsertOne(_document(fact)) for fact in new]
         facts += [ReplaceOne({"_id": fact.subject}, _document(fact)) for fact in grown]
         for collection, writes in (
-            (self._database[projection], facts),
-            (self._counters, self._added_totals(changes)),
-            (self._days, self._added_flows(changes)),
+            (self._facts(place), facts),
+            (self._database[place.named("counters")], self._added_totals(changes)),
+            (self._database[place.named("days")], self._added_flows(changes)),
         ):
             if writes:
                 await collection.bulk_write(writes, ordered=False, session=session)
+
+    async def create(self, place: Place) -> None:
+        """Create the collections of one generation."""
+        levels = [IndexModel([("level", 1), ("_id", 1)])] if place.projection == "units" else []
+        await create(
+            self._database, place.named("facts"), required={"upto": {"bsonType": "int"}}, indexes=levels
+        )
+        await create_counters(self._database, place.named("counters"), place.named("days"))
+
+    def _facts(self, place: Place) -> Collection:
+        return self._database[place.named("facts")]
 
     def _added_totals(self, changes: Changes) -> list[UpdateOne]:
         by_unit: dict[str, dict[str, int]] = {}
@@ -114,27 +137,41 @@ class CounterStore:
             for (unit, day), added in by_day.items()
         ]
 
+    # -- reading ---------------------------------------------------------------------------------------------
+
     async def held(self, projection: str, id_: str) -> Statement | None:
         """The values known of a subject now, without the sequences."""
-        row = await self._database[projection].find_one({"_id": id_})
+        place = (await self._pointers.read()).place(projection)
+        row = await self._facts(place).find_one({"_id": id_}) if place else None
         return _fact(row).values if row else None
 
     async def knows(self, unit: str) -> bool:
         """Whether the unit was announced, or anything was counted in it before it was."""
-        if unit == EVERYWHERE or await self._units.find_one({"_id": unit}, {"_id": 1}):
+        pointer = await self._pointers.read()
+        units = pointer.place("units")
+        if unit == EVERYWHERE or (units and await self._facts(units).find_one({"_id": unit}, {"_id": 1})):
             return True
-        return await self._counters.find_one({"unit": unit}, {"_id": 1}) is not None
+        for name in self._counted(pointer):
+            if await self._database[name].find_one({"unit": unit}, {"_id": 1}):
+                return True
+        return False
 
     async def totals(self, units: Iterable[str]) -> dict[str, Totals]:
-        """The counters of each of `units`, all at one instant; zeros where there is nothing."""
+        """The counters of each of `units`, each projection's at one instant; zeros where there is nothing."""
         sums = {unit: Totals() for unit in units}
-        async for row in in_snapshot(self._counters).find({"unit": {"$in": list(sums)}}):
-            sums[row["unit"]].add(row)
+        for name, own in self._counted(await self._pointers.read()).items():
+            found = in_snapshot(self._database[name]).find({"unit": {"$in": list(sums)}})
+            async for row in found:
+                sums[row["unit"]].add(row, own)
         return sums
 
     async def flows(self, unit: str, metric: str, first: date, last: date) -> dict[date, int]:
         """How many of `metric` on each day that has any."""
-        rows = self._days.aggregate(
+        pointer = await self._pointers.read()
+        place = next(pointer.place(each.name) for each in self._catalogue if each.has(metric))
+        if place is None:
+            return {}
+        rows = self._database[place.named("days")].aggregate(
             [
                 {"$match": {"unit": unit, "day": {"$gte": first.isoformat(), "$lte": last.isoformat()}}},
                 {"$group": {"_id": "$day", "n": {"$sum": f"$values.{metric}"}}},
@@ -144,22 +181,42 @@ class CounterStore:
 
     async def units(self, root: str, level: UnitLevel, after: str, limit: int) -> list[Fact]:
         """Announced units of `level` in the subtree, by code, from the first one after `after`."""
+        units = (await self._pointers.read()).place("units")
         query = {"level": level.value, "_id": {**_within("_id", root).get("_id", {}), "$gt": after}}
-        return [_fact(row) async for row in self._units.find(query).sort("_id", 1).limit(limit)]
+        if units is None:
+            return []
+        return [_fact(row) async for row in self._facts(units).find(query).sort("_id", 1).limit(limit)]
 
     async def announced(self, levels: Sequence[UnitLevel]) -> list[str]:
-        found = self._units.find({"level": {"$in": [level.value for level in levels]}}, {"_id": 1})
+        units = (await self._pointers.read()).place("units")
+        if units is None:
+            return []
+        found = self._facts(units).find({"level": {"$in": [level.value for level in levels]}}, {"_id": 1})
         return [row["_id"] async for row in found]
 
     async def every(self, root: str, level: UnitLevel) -> list[tuple[Fact, Totals]]:
         """All announced units of `level` in the subtree with their counters."""
-        units = self._units.find({"level": level.value, **_within("_id", root)}).batch_size(CHUNK)
-        found = {row["_id"]: (_fact(row), Totals()) async for row in units}
+        pointer = await self._pointers.read()
+        units = pointer.place("units")
+        if units is None:
+            return []
+        rows = self._facts(units).find({"level": level.value, **_within("_id", root)}).batch_size(CHUNK)
+        found = {row["_id"]: (_fact(row), Totals()) async for row in rows}
         query = {"depth": LEVELS.index(level), **_within("unit", root)}
-        async for row in in_snapshot(self._counters).find(query).batch_size(CHUNK):
-            if row["unit"] in found:
-                found[row["unit"]][1].add(row)
+        for name, own in self._counted(pointer).items():
+            async for row in in_snapshot(self._database[name]).find(query).batch_size(CHUNK):
+                if row["unit"] in found:
+                    found[row["unit"]][1].add(row, own)
         return list(found.values())
+
+    def _counted(self, pointer: Pointer) -> Mapping[str, Sequence[Projection]]:
+        """The collections of counters, and the projections that live in each."""
+        names: dict[str, list[Projection]] = {}
+        for each in self._catalogue:
+            place = pointer.place(each.name)
+            if place is not None:
+                names.setdefault(place.named("counters"), []).append(each)
+        return names
 
 
 def depth(unit: str) -> int:
@@ -189,11 +246,15 @@ def _fact(row: Document) -> Fact:
     return Fact(subject, upto, tuple(beyond), at, row)
 
 
-async def _counters(database: Database) -> None:
+async def create_counters(database: Database, counters: str, days: str) -> None:
     unit = {"unit": {"bsonType": "string"}}
     by_depth = IndexModel([("depth", 1), ("unit", 1)])
-    await create(database, "counters", required=unit, indexes=[IndexModel("unit"), by_depth])
-    await create(database, "days", required=unit, indexes=[IndexModel([("unit", 1), ("day", 1)])])
+    await create(database, counters, required=unit, indexes=[IndexModel("unit"), by_depth])
+    await create(database, days, required=unit, indexes=[IndexModel([("unit", 1), ("day", 1)])])
+
+
+async def _counters(database: Database) -> None:
+    await create_counters(database, "counters", "days")
 
 
 MIGRATIONS: Final = (Migration("core-0001", "counters and days", _counters),)

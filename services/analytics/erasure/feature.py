@@ -22,9 +22,12 @@ def erasure(core: Core) -> Feature:
     async def acknowledge(requests: Sequence[Envelope[MemberErasureRequested]], work: UnitOfWork) -> None:
         """Counts before the projection forgets: this feature comes before it in the table of contents."""
         subjects = [request.subject for request in requests]
-        facts = await core.store.facts(MEMBERS, subjects, work.session)
+        place = (await core.pointers.of(work)).place(MEMBERS)
+        facts = await core.store.facts(place, subjects, work.session) if place else {}
+        records = await core.coverage.live_records(subjects, work.session)
         requests = without_leaps(requests, lambda id_: facts[id_].newest if id_ in facts else 0, work)
         known = {id_ for id_, fact in facts.items() if fact.get("gender") is not None}
+        known |= {id_ for id_, record in records.items() if not record.get("erased")}
         destroyed = await forget_letters(letters, requests, work)
         for request in requests:
             data = request.data

@@ -24,6 +24,7 @@ Unit = Annotated[
     UnitCode | None, Query(description="The unit and all below it; without one, all that the caller may see.")
 ]
 From = Annotated[Day | None, Query(alias="from", description="First day; by default 30 days end at `to`.")]
+On = Annotated[Day | None, Query(description="At the end of this day in India; by default today, so far.")]
 To = Annotated[Day | None, Query(alias="to", description="Last day, included; by default today in India.")]
 
 
@@ -50,14 +51,16 @@ def figures_router(queries: FigureQueries) -> APIRouter:
         return JSON(series.model_dump(by_alias=True))
 
     @router.get("/coverage", response_model=CoveragePage)
-    async def get_coverage(caller: Reader, paging: Paging, level: UnitLevel, unit: Unit = None) -> JSON:
-        """Each unit of a level below `unit`: its groups, seats, members and women, even where there are none
-        yet."""
+    async def get_coverage(
+        caller: Reader, paging: Paging, level: UnitLevel, unit: Unit = None, on: On = None
+    ) -> JSON:
+        """Each unit of a level below `unit`: its groups, who runs them, seats, members and women, on any day,
+        even where there are none yet."""
         root = caller.accessible_root(unit) or EVERYWHERE
-        window = paging.window("coverage", {"unit": root, "level": level}, (str,))
-        rows = await queries.coverage(caller, unit, level, window.after_id, window.limit + 1)
+        window = paging.window("coverage", {"unit": root, "level": level, "on": on}, (str,))
+        rows = await queries.coverage(caller, unit, level, on, window.after_id, window.limit + 1)
         items, cursor = window.cut(rows, lambda row: (row.unit,))
-        summary = None if window.after else await queries.summary(caller, unit, level)
+        summary = None if window.after else await queries.summary(caller, unit, level, on)
         page = CoveragePage(items=list(items), next=cursor, unit=root, level=level, summary=summary)
         return JSON(page.model_dump())
 

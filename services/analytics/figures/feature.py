@@ -10,6 +10,6 @@ from services.shared.runtime import Feature
 
 
 def figures(core: Core) -> Feature:
-    queries = FigureQueries(core.store, core.runtime.clock)
+    queries = FigureQueries(core.store, core.coverage, core.runtime.clock)
     gauges = BusinessGauges(core.runtime.registry, core.store, seconds=core.settings.gauges_seconds)
     return Feature(routers=[figures_router(queries)], loops={"gauges": gauges.run})

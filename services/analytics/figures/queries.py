@@ -8,9 +8,12 @@ from datetime import date, timedelta
 
 from services.analytics.core.calendar import Interval, buckets, day_of
 from services.analytics.core.counting import EVERYWHERE, below, women_share
-from services.analytics.core.facts import Fact
+from services.analytics.core.coverage import domain
+from services.analytics.core.coverage.store import CoverageStore, Figures
+from services.analytics.core.facts import SEAT, Fact, Statement
 from services.analytics.core.store import CounterStore, Totals, depth
 from services.analytics.figures.schemas import (
+    ConnectionHeld,
     Coverage,
     CoverageSummary,
     Groups,
@@ -26,7 +29,7 @@ from services.analytics.figures.schemas import (
 )
 from services.shared.clock import Clock
 from services.shared.contracts.vocabulary import LEVELS, Gender, UnitLevel
-from services.shared.errors import FieldError, InvalidError, NotFoundError
+from services.shared.errors import FieldError, InvalidError, NotFoundError, UnavailableError
 from services.shared.identity import Identity
 
 MAX_DAYS = 731
@@ -42,8 +45,9 @@ class FigureQueries:
     is known.
     """
 
-    def __init__(self, store: CounterStore, clock: Clock) -> None:
+    def __init__(self, store: CounterStore, by_day: CoverageStore, clock: Clock) -> None:
         self._store = store
+        self._by_day = by_day
         self._clock = clock
 
     async def held(self, caller: Identity, member_id: str) -> Holdings:
@@ -53,7 +57,8 @@ class FigureQueries:
         """
         member = await self._store.held("members", member_id)
         placement = await self._store.held("placements", member_id)
-        units = {fact["unit"] for fact in (member, placement) if fact}
+        record = (await self._by_day.live_records([member_id])).get(member_id)
+        units = {fact["unit"] for fact in (member, placement) if fact and "unit" in fact}
         if not units:
             caller.check_all_units()
         for unit in units:
@@ -61,7 +66,8 @@ class FigureQueries:
         return Holdings(
             member_id=member_id,
             member=MemberHeld.model_validate(member) if member else None,
-            placement=PlacementHeld.model_validate(placement) if placement else None,
+            placement=_placement(placement) if placement else None,
+            connection=_connection(record) if record and not record.get("erased") else None,
         )
 
     async def overview(self, caller: Identity, unit: str | None) -> Overview:
@@ -99,23 +105,47 @@ class FigureQueries:
         )
 
     async def coverage(
-        self, caller: Identity, unit: str | None, level: UnitLevel, after: str | None, limit: int
+        self,
+        caller: Identity,
+        unit: str | None,
+        level: UnitLevel,
+        on: date | None,
+        after: str | None,
+        limit: int,
     ) -> list[Coverage]:
-        """Units of `level` below `unit`, by code, from the first one after `after`.
+        """Units of `level` below `unit` at the end of the day `on`, by code, from the first one after
+        `after`.
 
-        Raises: `InvalidError` when `level` is not below the unit's own.
+        Raises: `InvalidError` when `level` is not below the unit's own, or the day has not begun;
+        `UnavailableError` for a day while the figures of days are built for the first time.
         """
         root = caller.accessible_root(unit) or EVERYWHERE
         if LEVELS.index(level) <= depth(root):
             raise InvalidError([FieldError("/level", "must be below the level of the unit", "query")])
+        if on is not None and on > day_of(self._clock.now()):
+            raise InvalidError([FieldError("/on", "must not be after today", "query")])
         await self._check_known(root)
         units = await self._store.units(root, level, after or "", limit)
-        totals = await self._store.totals(fact.subject for fact in units)
-        return [coverage(fact, totals[fact.subject].values) for fact in units]
+        codes = [fact.subject for fact in units]
+        if (place := await self._by_day.place()) is None:
+            if on is not None:
+                raise UnavailableError("projection-building", "these figures are being built", 5)
+            totals = await self._store.totals(codes)
+            return [coverage(fact, totals[fact.subject].values) for fact in units]
+        day = (on or day_of(self._clock.now())).isoformat()
+        figures = await self._by_day.figures(place, codes, day)
+        targets = await self._by_day.targets(place, codes, day)
+        return [covered(code, figures[code], targets[code], LEVELS.index(level)) for code in codes]
 
-    async def summary(self, caller: Identity, unit: str | None, level: UnitLevel) -> CoverageSummary:
-        every = await self._store.every(caller.accessible_root(unit) or EVERYWHERE, level)
-        return summary([(coverage(fact, totals.values), totals.values) for fact, totals in every])
+    async def summary(
+        self, caller: Identity, unit: str | None, level: UnitLevel, on: date | None
+    ) -> CoverageSummary:
+        root = caller.accessible_root(unit) or EVERYWHERE
+        if (place := await self._by_day.place()) is None:
+            every = await self._store.every(root, level)
+            return summary([(coverage(fact, totals.values), totals.values) for fact, totals in every])
+        day = (on or day_of(self._clock.now())).isoformat()
+        return summed((await self._by_day.figures(place, [root], day))[root], LEVELS.index(level))
 
     async def _root(self, caller: Identity, unit: str | None) -> str:
         """The unit that an answer is about, checked."""
@@ -162,6 +192,68 @@ def coverage(unit: Fact, values: Counter[str]) -> Coverage:
         women_share=share,
         women_target=target,
         on_target=None if share is None or target is None else share >= target,
+    )
+
+
+def covered(unit: str, figures: Figures, target: float | None, level: int) -> Coverage:
+    """A unit on one day."""
+    values, own = figures.total(), figures.at(level)
+    held = domain.flags(values, own, target)
+    return Coverage(
+        unit=unit,
+        has_live_group="units_live" in held,
+        has_admins="units_run" in held,
+        groups=values[domain.GROUPS],
+        live_groups=values[domain.LIVE],
+        seats=values[domain.SEATS],
+        taken=values[domain.TAKEN],
+        members=values[domain.MEMBERS],
+        women=values[domain.WOMEN],
+        women_share=domain.women_share(values),
+        women_target=target,
+        on_target=None if target is None else domain.meets(values, target),
+    )
+
+
+def summed(figures: Figures, level: int) -> CoverageSummary:
+    """All units of a level on one day."""
+    values, units = figures.total(level), figures.at(level)
+    return CoverageSummary(
+        units=units[domain.UNITS],
+        with_live_group=units[domain.UNITS_LIVE],
+        with_admins=units[domain.UNITS_RUN],
+        with_target=units[domain.UNITS_TARGET],
+        on_target=units[domain.UNITS_MET],
+        groups=values[domain.GROUPS],
+        live_groups=values[domain.LIVE],
+        seats=values[domain.SEATS],
+        taken=values[domain.TAKEN],
+        members=values[domain.MEMBERS],
+        women=values[domain.WOMEN],
+        women_share=domain.women_share(values),
+    )
+
+
+def _placement(values: Statement) -> PlacementHeld:
+    """The seats held, as any version of the projection keeps them."""
+    if "state" in values:
+        held = PlacementHeld.model_validate(values)
+        return held.model_copy(update={"groups": [held.group] if held.group else []})
+    seats = {
+        name.removeprefix(SEAT): unit
+        for name, unit in sorted(values.items())
+        if name.startswith(SEAT) and unit
+    }
+    group, unit = next(iter(seats.items()), (None, None))
+    return PlacementHeld(unit=unit, state="taken" if seats else "none", group=group, groups=list(seats))
+
+
+def _connection(record: domain.Record) -> ConnectionHeld:
+    return ConnectionHeld(
+        profile=[point[1] for point in record.get("m", [])],
+        seats=[point[1] for point in record.get("p", [])],
+        invited=record.get("invited"),
+        credits=record.get("credits", {}),
     )
 
 

@@ -91,10 +91,14 @@ class Timeseries(BaseModel):
 
 
 class Coverage(BaseModel):
-    """One unit; the figures include all below it, except `has_live_group`, which is the unit's own."""
+    """One unit; the figures include all below it, except `has_live_group` and `has_admins`, which are the
+    unit's own."""
 
     unit: str
     has_live_group: bool = Field(description="Has a group of its own with an invite link.")
+    has_admins: bool = Field(
+        default=False, description="Has a live group of its own that at least two people run."
+    )
     groups: int
     live_groups: int
     seats: int
@@ -102,15 +106,17 @@ class Coverage(BaseModel):
     members: int
     women: int
     women_share: Share | None
-    women_target: Share | None
+    women_target: Share | None = Field(description="The unit's own, or inherited from above it.")
     on_target: bool | None = Field(description="Null without a target, or while the share is not known.")
 
 
 class CoverageSummary(BaseModel):
-    """All units of the level, whatever the page."""
+    """All units of the level, whatever the page: how many have a live group, have one that at least two
+    people run, have a target for women, and meet it; and what is in them and all below them."""
 
     units: int
     with_live_group: int
+    with_admins: int = 0
     with_target: int
     on_target: int
     groups: int
@@ -142,11 +148,22 @@ class MemberHeld(BaseModel):
 
 
 class PlacementHeld(BaseModel):
-    """Whether the member takes a seat (`taken`, `waiting`, `none`), and in which group."""
+    """Whether the member takes a seat (`taken`, `none`), in which group, and in all of them."""
 
-    unit: str
+    unit: str | None
     state: str
     group: str | None = None
+    groups: list[str] = []
+
+
+class ConnectionHeld(BaseModel):
+    """By which days the member counts in coverage: when events changed their unit or gender (`profile`), or
+    their seats (`seats`), when an invitation was first sent, and how many joined by theirs on which day."""
+
+    profile: list[str] = []
+    seats: list[str] = []
+    invited: str | None = None
+    credits: dict[str, int] = {}
 
 
 class Holdings(BaseModel):
@@ -155,3 +172,4 @@ class Holdings(BaseModel):
     member_id: str
     member: MemberHeld | None
     placement: PlacementHeld | None
+    connection: ConnectionHeld | None = None

@@ -1,4 +1,4 @@
-"""The collections of facts, one for each projection, named as it is."""
+"""The collections of facts of the first release, and the pointer."""
 
 from __future__ import annotations
 
@@ -6,15 +6,36 @@ from typing import Final
 
 from pymongo import IndexModel
 
-from services.analytics.projections.catalogue import PROJECTIONS
-from services.analytics.projections.units import UNITS
+from services.analytics.core.coverage.store import CoverageStore
+from services.analytics.core.places import COLLECTION, FIRST, POINTER, Place, Pointers
+from services.analytics.projections.store import first_pointer
 from services.shared.database import Database, Migration, create
+
+AT_BIRTH: Final = {"members": 1, "placements": 2, "groups": 1, "notifications": 1, "units": 1, "coverage": 1}
+"""Projections that are live at once in a new database: its consumers begin with the log."""
 
 
 async def _facts(database: Database) -> None:
-    for projection in PROJECTIONS:
-        by_level = [IndexModel([("level", 1), ("_id", 1)])] if projection is UNITS else []
-        await create(database, projection.name, required={"upto": {"bsonType": "int"}}, indexes=by_level)
+    for name in FIRST:
+        by_level = [IndexModel([("level", 1), ("_id", 1)])] if name == "units" else []
+        await create(database, name, required={"upto": {"bsonType": "int"}}, indexes=by_level)
 
 
-MIGRATIONS: Final = (Migration("projections-0001", "facts", _facts),)
+async def _pointer(database: Database) -> None:
+    """Where each projection is live. In a database that has consumed something, those of the release before
+    are; others are built first."""
+    await create(database, COLLECTION)
+    new = await database["inbox"].find_one({}, {"_id": 1}) is None
+    new = new and await database["counters"].find_one({}, {"_id": 1}) is None
+    versions = AT_BIRTH if new else dict.fromkeys(FIRST, 1)
+    if new:
+        await CoverageStore(database, Pointers(database)).create(Place("coverage", AT_BIRTH["coverage"]))
+    await database[COLLECTION].update_one(
+        {"_id": POINTER}, {"$setOnInsert": first_pointer(versions)}, upsert=True
+    )
+
+
+MIGRATIONS: Final = (
+    Migration("projections-0001", "facts", _facts),
+    Migration("projections-0002", "where each projection is live", _pointer),
+)

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from services.analytics.core.store import FACTS
+from services.analytics.core.places import Pointers
 from services.shared.operations.rebuild import Plan
 from services.shared.runtime import Runtime
 
 
 def plan(runtime: Runtime) -> Plan:
     async def summary() -> Sequence[str]:
-        counts = [(name, await runtime.database[name].estimated_document_count()) for name in FACTS]
+        pointer = await Pointers(runtime.database).read()
+        counts = [
+            (name, await runtime.database[place.named("facts")].estimated_document_count())
+            for name, place in pointer.live.items()
+        ]
         return [", ".join(f"{count} {name}" for name, count in counts)]
 
     return Plan(summary=summary, restores={})

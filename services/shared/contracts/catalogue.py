@@ -23,6 +23,8 @@ EVENTS: tuple[type[Event], ...] = (
     groups.GroupMemberAssigned,
     groups.GroupMemberWaiting,
     groups.GroupMemberRemoved,
+    groups.GroupMemberObserved,
+    groups.GroupAdminsChanged,
     groups.GroupSnapshot,
     groups.PlacementSnapshot,
     notifications.NotificationQueued,

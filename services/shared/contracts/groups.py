@@ -107,6 +107,28 @@ class GroupMemberRemoved(Event, type="group.member_removed", topic=TOPIC, subjec
     member_sequence: Sequence = 0
 
 
+class GroupMemberObserved(Event, type="group.member_observed", topic=TOPIC, subject="member_id"):
+    """A roster of the chat group shows that the member is in it (`joined`), or no longer (`left`). `kind` is
+    the group's. `observed_at` is when the roster was taken."""
+
+    member_id: Id
+    group_id: Id
+    unit: EventUnit
+    kind: Word
+    state: Literal["joined", "left"]
+    observed_at: PastTime
+
+
+class GroupAdminsChanged(Event, type="group.admins_changed", topic=TOPIC, subject="group_id"):
+    """The number of people who run the chat group changed; `admins` counts them."""
+
+    group_id: Id
+    unit: EventUnit
+    kind: Word
+    ordinal: Ordinal
+    admins: Seats
+
+
 class GroupSnapshot(Event, type="group.snapshot", topic=TOPIC, subject="group_id"):
     """The current state of the group, for a consumer that has lost its own state; nothing happened."""
 

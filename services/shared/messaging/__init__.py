@@ -13,6 +13,8 @@ from services.shared.messaging.broker import (
     Backlog,
     Broker,
     Consumer,
+    LogReader,
+    LogSource,
     Message,
     Partition,
     Producer,
@@ -26,10 +28,12 @@ from services.shared.messaging.broker import (
 from services.shared.messaging.codec import decode, encode
 from services.shared.messaging.consuming.applier import Applier, Handler, Subscriptions
 from services.shared.messaging.consuming.consumer import BatchConsumer
+from services.shared.messaging.consuming.decoding import decode_record, ignored_type
 from services.shared.messaging.consuming.fuse import Fuse
 from services.shared.messaging.consuming.inbox import Inbox
 from services.shared.messaging.consuming.leaps import MAX_LEAP, is_leap, leap_error, newer, without_leaps
 from services.shared.messaging.consuming.sub_batches import Affinity, Splitter
+from services.shared.messaging.consuming.waves import waves
 from services.shared.messaging.dead_letters.replay import Replayer
 from services.shared.messaging.dead_letters.set_aside import SetAside
 from services.shared.messaging.dead_letters.store import DeadLetters, Filter, Place, letter_id, place_of
@@ -62,6 +66,8 @@ __all__ = [
     "Handler",
     "Inbox",
     "KafkaBroker",
+    "LogReader",
+    "LogSource",
     "Message",
     "MessagingMetrics",
     "Origin",
@@ -84,13 +90,16 @@ __all__ = [
     "bisect",
     "create_topics",
     "decode",
+    "decode_record",
     "describe_topics",
     "encode",
     "forget_letters",
+    "ignored_type",
     "is_leap",
     "leap_error",
     "letter_id",
     "newer",
     "place_of",
+    "waves",
     "without_leaps",
 ]

@@ -188,3 +188,45 @@ class Broker(Protocol):
         Raises: `TransientError` when the broker cannot be reached.
         """
         ...
+
+
+class LogReader(Protocol):
+    """Reads the partitions that some topics had when it was made, outside any consumer group."""
+
+    async def fetch(self, max_records: int, timeout: float) -> list[Record]:
+        """Up to `max_records` records, in order within each partition; an empty list after `timeout`
+        seconds."""
+        ...
+
+    def seek(self, offsets: Mapping[Partition, int]) -> None:
+        """Read on from these offsets."""
+        ...
+
+    async def bounds(self) -> dict[Partition, range]:
+        """The offsets that each partition holds now.
+
+        Raises: `TransientError` when the broker does not answer.
+        """
+        ...
+
+    async def stop(self) -> None: ...
+
+
+class LogSource(Protocol):
+    """The whole log, for those who read it again."""
+
+    async def reader(self, topics: Sequence[str]) -> LogReader:
+        """A reader that begins with the first record of each partition.
+
+        Raises: `TransientError` when the broker cannot be reached.
+        """
+        ...
+
+    async def marks(
+        self, group: str, topics: Sequence[str]
+    ) -> tuple[dict[Partition, int], dict[Partition, int]]:
+        """The group's committed offset in each partition that has one, and the end offset of each partition.
+
+        Raises: `TransientError` when the broker does not answer.
+        """
+        ...

@@ -51,6 +51,11 @@ class JobOut(BaseModel):
     updated_at: datetime
     finished_at: datetime | None
 
+    @classmethod
+    def of(cls, job: Job) -> dict[str, Any]:
+        """The job as it is shown."""
+        return _out(job)
+
 
 def accepted(job: Job) -> Response:
     """202 for work that goes on as `job`: `Location` tells where to follow it."""

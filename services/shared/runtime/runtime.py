@@ -13,7 +13,15 @@ from services.shared.clock import Clock, SystemClock
 from services.shared.config.settings import ServiceSettings
 from services.shared.database import MongoMetrics, ServerClock, connect, database
 from services.shared.jobs import Jobs
-from services.shared.messaging import Broker, DeadLetters, Fuse, KafkaBroker, MessagingMetrics, Outbox
+from services.shared.messaging import (
+    Broker,
+    DeadLetters,
+    Fuse,
+    KafkaBroker,
+    LogSource,
+    MessagingMetrics,
+    Outbox,
+)
 from services.shared.observability.metrics import describe_process
 
 
@@ -35,6 +43,9 @@ class Runtime:
         describe_process(self.registry, name)
         self.metrics = MessagingMetrics(self.registry)
         self.broker = broker or broker_of(settings, self.metrics)
+        self.log: LogSource = (
+            self.broker if isinstance(self.broker, KafkaBroker) else broker_of(settings, self.metrics)
+        )
         mongo = MongoMetrics(self.registry)
         self.client = connect(settings.mongo_uri, app_name=f"sangathan-{name}", listeners=[mongo])
         self.database = database(self.client, settings.database)

@@ -29,6 +29,7 @@ class Analytics:
     def __init__(self, core: Core, keys: Keys) -> None:
         self.runtime = core.runtime
         self.store = core.store
+        self.coverage = core.coverage
         self.service = compose(core)
         assert self.service.consumer is not None
         self.applier = self.service.consumer.applier
@@ -39,6 +40,15 @@ class Analytics:
         """Apply the events as the consumer does: decode, inbox, waves, handlers, one transaction."""
         await self.applier.apply([self._record(encode(event)) for event in events])
         assert await self.runtime.database["dead_letters"].count_documents({}) == 0
+        await self.settle()
+
+    async def settle(self) -> None:
+        """Work out what follows of the events, as a loop of the running service does."""
+        place = await self.coverage.place()
+        while place and await self.runtime.outbox.transact(
+            lambda work: self.coverage.settle(place, work.session)
+        ):
+            pass
 
     async def get(
         self, path: str, *, by: str | None = "*", scope: str = "analytics:read", **query: str

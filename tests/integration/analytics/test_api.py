@@ -280,6 +280,7 @@ class TestCoverage:
         assert ekma == {
             "unit": "BR-SARAN-EKMA",
             "has_live_group": True,
+            "has_admins": False,
             "groups": 1,
             "live_groups": 1,
             "seats": 100,
@@ -304,7 +305,8 @@ class TestCoverage:
         assert page["summary"] == {
             "units": 3,
             "with_live_group": 1,
-            "with_target": 2,
+            "with_admins": 0,
+            "with_target": 3,
             "on_target": 1,
             "groups": 2,
             "live_groups": 1,
@@ -376,7 +378,7 @@ class TestCoverage:
         await growing.feed([member("BR-SARAN-NAGRA", Gender.OTHER)])
         page = await growing.ok("/v1/coverage", unit="BR-SARAN", level="block")
         assert [row["unit"] for row in page["items"]] == list(BLOCKS)
-        assert page["summary"]["members"] == 5
+        assert page["summary"]["members"] == 6, "they are in the overview of the district, too"
 
 
 async def test_gauges_stop_at_districts_and_announced_units(growing: Analytics) -> None:

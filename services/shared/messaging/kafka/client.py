@@ -21,6 +21,7 @@ from services.shared.messaging.broker import Partition, Reading
 from services.shared.messaging.kafka import decompression, patches
 from services.shared.messaging.kafka.admin import REQUEST_MS, partitions_of
 from services.shared.messaging.kafka.consumer import Gaps, KafkaConsumer, OnGap
+from services.shared.messaging.kafka.log_reader import KafkaLogReader
 from services.shared.messaging.kafka.producer import KafkaProducer
 from services.shared.messaging.kafka.single_records import SingleRecords
 from services.shared.messaging.kafka.translation import stop
@@ -112,6 +113,27 @@ class KafkaBroker:
             return await SingleRecords(raw, self._prefix).read(places)
         finally:
             await stop(raw)
+
+    async def reader(self, topics: Sequence[str]) -> KafkaLogReader:
+        """See `LogSource.reader`."""
+        there = await partitions_of(self._bootstrap, [self._prefix + t for t in topics], self._security)
+        tps = [TopicPartition(name, number) for name, number in there]
+        raw = self._raw_consumer(
+            auto_offset_reset="none",
+            fetch_max_wait_ms=FETCH_WAIT_MS,
+            max_partition_fetch_bytes=MAX_RECORD_BYTES,
+        )
+        await _started(raw)
+        raw.assign(tps)
+        patches.keep_prefetching(raw)
+        consumer = KafkaConsumer(raw, self._prefix, self._metrics, self._on_log_gap, self._gaps)
+        reader = KafkaLogReader(raw, consumer, self._prefix)
+        try:
+            reader.seek({partition: there.start for partition, there in (await reader.bounds()).items()})
+        except BaseException:
+            await reader.stop()
+            raise
+        return reader
 
     async def marks(
         self, group: str, topics: Sequence[str]

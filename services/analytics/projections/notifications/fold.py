@@ -51,6 +51,8 @@ def _welcome_flow(metric: str) -> Flows:
 
 NOTIFICATIONS = Projection(
     "notifications",
+    1,
+    ("notifications.", "welcomes."),
     counted,
     {
         NotificationQueued: EventMapping(_in_state("queued"), _welcome_flow("welcomes.queued")),

@@ -105,6 +105,8 @@ def _moved_flows(event: Envelope[MemberMoved]) -> Iterator[Flow]:
 
 MEMBERS = Projection(
     "members",
+    1,
+    ("members.",),
     counted,
     {
         MemberJoined: EventMapping(_joined, _joined_flows),

@@ -39,6 +39,8 @@ def _snapshot(event: GroupSnapshot) -> Statement:
 
 GROUPS = Projection(
     "groups",
+    1,
+    ("groups.total", "groups.seats", "groups.live", "own.live"),
     counted,
     {
         GroupCreated: EventMapping(_described),

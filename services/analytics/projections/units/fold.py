@@ -17,4 +17,4 @@ def _upserted(event: UnitUpserted) -> Statement:
     return {"level": event.level, "women_target": event.women_target}
 
 
-UNITS = Projection("units", counted, {UnitUpserted: EventMapping(_upserted, whole=True)})
+UNITS = Projection("units", 1, ("units.",), counted, {UnitUpserted: EventMapping(_upserted, whole=True)})

@@ -1,0 +1,111 @@
+"""Placements: each seat taken counts in its group's unit. Pure.
+
+A fact holds the member's seats by group id (`seat_<group>`: the group's unit, None once it was freed), under
+one sequence per member. A member who waits is not counted: one who leaves while waiting frees no seat, so no
+event of this subject tells it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from services.analytics.core.counting import Count, EventMapping, Projection, flow
+from services.analytics.core.facts import SEAT, Fact, Statement
+from services.shared.contracts.groups import (
+    GroupMemberAssigned,
+    GroupMemberObserved,
+    GroupMemberRemoved,
+    GroupMemberWaiting,
+    PlacementSnapshot,
+)
+
+OWNS: Final = ("groups.taken", "placements.")
+LISTED: Final = "listed"
+"""Stated by a snapshot, which lists all seats."""
+
+
+def seats(fact: Fact) -> dict[str, str]:
+    """The seats that the member holds: group id -> the group's unit. A snapshot lists all of them, so one
+    that was taken before it and is not in it was freed."""
+    listed = fact.at.get(LISTED, 0)
+    return {
+        name.removeprefix(SEAT): unit
+        for name, unit in fact.values.items()
+        if name.startswith(SEAT) and unit is not None and fact.at[name] >= listed
+    }
+
+
+def counted(fact: Fact) -> Iterator[Count]:
+    for unit in seats(fact).values():
+        yield unit, "groups.taken", 1
+
+
+def _assigned(event: GroupMemberAssigned) -> Statement:
+    return {f"{SEAT}{event.group_id}": event.unit}
+
+
+def _removed(event: GroupMemberRemoved) -> Statement:
+    return {f"{SEAT}{event.group_id}": None}
+
+
+def _nothing(_: GroupMemberWaiting | GroupMemberObserved) -> Statement:
+    """The sequence alone: without it there would be gaps."""
+    return {}
+
+
+def _snapshot(event: PlacementSnapshot) -> Statement:
+    taken = {f"{SEAT}{event.group_id}": event.unit} if event.group_id else {}
+    return {LISTED: True, **taken}
+
+
+PLACEMENTS = Projection(
+    "placements",
+    2,
+    OWNS,
+    counted,
+    {
+        GroupMemberAssigned: EventMapping(_assigned, flow("placements.assigned")),
+        GroupMemberWaiting: EventMapping(_nothing, flow("placements.waiting")),
+        GroupMemberRemoved: EventMapping(_removed, flow("placements.removed")),
+        GroupMemberObserved: EventMapping(_nothing),
+        PlacementSnapshot: EventMapping(_snapshot, whole=True),
+    },
+)
+
+
+def _counted_once(fact: Fact) -> Iterator[Count]:
+    if fact["state"] == "taken":
+        yield fact["unit"], "groups.taken", 1
+
+
+def _assigned_once(event: GroupMemberAssigned) -> Statement:
+    return {"state": "taken", "unit": event.unit, "group": event.group_id}
+
+
+def _waiting_once(event: GroupMemberWaiting) -> Statement:
+    return {"state": "waiting", "unit": event.unit, "group": None}
+
+
+def _removed_once(event: GroupMemberRemoved) -> Statement:
+    return {"state": "none", "unit": event.unit, "group": None}
+
+
+def _snapshot_once(event: PlacementSnapshot) -> Statement:
+    waiting = "waiting" if event.state.startswith("waiting_") else "none"
+    return {"state": "taken" if event.group_id else waiting, "unit": event.unit, "group": event.group_id}
+
+
+ONE_SEAT = Projection(
+    "placements",
+    1,
+    OWNS,
+    _counted_once,
+    {
+        GroupMemberAssigned: EventMapping(_assigned_once, flow("placements.assigned")),
+        GroupMemberWaiting: EventMapping(_waiting_once, flow("placements.waiting")),
+        GroupMemberRemoved: EventMapping(_removed_once, flow("placements.removed")),
+        PlacementSnapshot: EventMapping(_snapshot_once, whole=True),
+    },
+)
+"""The first release's, for a member with one seat. It follows until version 2 is built."""

@@ -1,0 +1,381 @@
+"""Coverage of every day: the same in whatever order events come, and what a plain recount gives."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from services.analytics.core.calendar import day_of
+from services.analytics.core.coverage.domain import (
+    MAX_POINTS,
+    Deltas,
+    Effort,
+    flags,
+    meets,
+    missing,
+    next_effort,
+    profile,
+    put,
+    target_on,
+)
+from services.analytics.inclusion.words import TEXTS, in_words
+from services.analytics.projections.coverage.fold import MAPPINGS, SENT, Batch
+from services.shared.contracts.base import Envelope, Event
+from services.shared.contracts.groups import (
+    GroupAdminsChanged,
+    GroupCreated,
+    GroupInviteChanged,
+    GroupMemberAssigned,
+    GroupMemberObserved,
+    GroupMemberRemoved,
+)
+from services.shared.contracts.members import (
+    MemberConsentChanged,
+    MemberErasureRequested,
+    MemberJoined,
+    MemberLeft,
+    MemberMoved,
+    MemberSnapshot,
+    MemberUpdated,
+)
+from services.shared.contracts.notifications import NotificationSent
+from services.shared.contracts.vocabulary import Gender, Language
+from services.shared.ids import new_id
+from tests.unit.analytics.streams import BEGIN, envelope
+
+UNITS = ("BR-A", "BR-A-X", "BR-B")
+GROUPS = {new_id(): "BR-A", new_id(): "BR-B"}
+MEMBERS = [new_id() for _ in range(2)]
+DAYS = 70
+
+
+def on(day: int) -> Any:
+    return BEGIN + timedelta(days=day)
+
+
+@st.composite
+def lives(draw: st.DrawFn, member: str) -> list[Envelope[Any]]:
+    """What happens to one member, in two topics and one notification, on days that only move on."""
+    day = draw(st.integers(0, 5))
+    inviter = draw(st.sampled_from([None, *MEMBERS]))
+    gender = draw(st.sampled_from(Gender))
+    about: dict[str, Any] = {"member_id": member, "unit": draw(st.sampled_from(UNITS))}
+    coarse: dict[str, Any] = {"gender": gender, "language": "hi"}
+    joined = MemberJoined(**about, **coarse, joined_at=on(day), inviter_id=inviter)
+    events = [envelope(joined, 1, on(day))]
+    sequence = 1
+    for change in draw(
+        st.lists(st.sampled_from(["move", "gender", "consent", "leave", "erase"]), max_size=4)
+    ):
+        day += draw(st.integers(0, 12))
+        sequence += 1
+        event: Event
+        if change == "move":
+            before, about["unit"] = about["unit"], draw(st.sampled_from(UNITS))
+            event = MemberMoved(member_id=member, from_unit=before, unit=about["unit"])
+        elif change == "gender":
+            coarse["gender"] = draw(st.sampled_from(Gender))
+            event = MemberUpdated(**about, **coarse)
+        elif change == "consent":
+            state = draw(st.sampled_from(["given", "withdrawn"]))
+            event = MemberConsentChanged(**about, purpose="group", channel="whatsapp", state=state)
+        elif change == "leave":
+            event = MemberLeft(**about)
+        else:
+            event = MemberErasureRequested(**about, erasure_id=new_id())
+        events.append(envelope(event, sequence, on(day)))
+        if change in ("leave", "erase"):
+            break
+    day, held = draw(st.integers(0, 5)), set[str]()
+    for sequence in range(1, 1 + draw(st.integers(0, 5))):
+        day += draw(st.integers(0, 9))
+        group = draw(st.sampled_from(list(GROUPS)))
+        seat: dict[str, Any] = {"member_id": member, "group_id": group, "unit": GROUPS[group]}
+        seat["kind"] = "general"
+        kind = draw(st.sampled_from(["seat", "seen"]))
+        if kind == "seat" and group in held:
+            held.remove(group)
+            placed: Event = GroupMemberRemoved(**seat, ordinal=1, reason="moved")
+        elif kind == "seat":
+            held.add(group)
+            placed = GroupMemberAssigned(**seat, ordinal=1, invite_ready=True)
+        else:
+            there = draw(st.sampled_from(["joined", "left"]))
+            placed = GroupMemberObserved(**seat, state=there, observed_at=on(day))
+        events.append(envelope(placed, sequence, on(day)))
+    if draw(st.booleans()):
+        sent = {"notification_id": new_id(), "member_id": member, "unit": about["unit"], "template": "t"}
+        purpose = draw(st.sampled_from(["welcome", "invite", "reminder"]))
+        done = NotificationSent(**sent, purpose=purpose, language="hi", sender="recording", attempts=1)
+        events.append(envelope(done, 2, on(draw(st.integers(0, 9)))))
+    return events
+
+
+@st.composite
+def groups_lives(draw: st.DrawFn, group: str) -> list[Envelope[Any]]:
+    day = draw(st.integers(0, 3))
+    about: dict[str, Any] = {"group_id": group, "unit": GROUPS[group]}
+    events: list[Event] = [GroupCreated(**about, kind="general", ordinal=1, capacity=draw(st.integers(1, 9)))]
+    for _ in range(draw(st.integers(0, 4))):
+        if draw(st.booleans()):
+            events.append(GroupInviteChanged(**about, invite_ready=draw(st.booleans())))
+        else:
+            admins = draw(st.integers(1, 3))
+            events.append(GroupAdminsChanged(**about, kind="general", ordinal=1, admins=admins))
+    told = []
+    for sequence, event in enumerate(events, 1):
+        day += draw(st.integers(0, 9))
+        told.append(envelope(event, sequence, on(day)))
+    return told
+
+
+HISTORIES = st.tuples(*map(lives, MEMBERS), *map(groups_lives, GROUPS))
+
+
+def fold(batches: Sequence[Sequence[Envelope[Any]]]) -> Deltas:
+    """As the projection does, with a dictionary for a database."""
+    stored: dict[str, Any] = {}
+    deltas: Deltas = Counter()
+    for events in batches:
+        batch = Batch(stored)
+        for event in events:
+            if isinstance(event.data, SENT):
+                if event.data.purpose in ("welcome", "invite"):
+                    batch.invite(event)
+            elif isinstance(event.data, MemberErasureRequested):
+                batch.erase(event)
+            else:
+                batch.state(event, MAPPINGS[type(event.data)])
+        stored |= {id_: record for id_, (_, record) in batch.changes.records.items()}
+        deltas.update(batch.changes.deltas)
+    return Counter({at: n for at, n in deltas.items() if n})
+
+
+def kept_order(events: list[Envelope[Any]], drawn: list[int]) -> list[Envelope[Any]]:
+    """The events in any order in which the erasure of a member is not before what the same topic told."""
+    order = [event for _, event in sorted(zip(drawn, events, strict=True), key=lambda pair: pair[0])]
+    late = [event for event in order if isinstance(event.data, MemberErasureRequested)]
+    return [event for event in order if event not in late] + late
+
+
+@given(HISTORIES, st.data())
+@settings(max_examples=60, deadline=None)
+def test_any_order_and_repetition_gives_the_same_days(histories: Any, data: st.DataObject) -> None:
+    facts = [event for history in histories for event in history]
+    numbers = data.draw(st.lists(st.integers(0, 10**6), min_size=len(facts), max_size=len(facts)))
+    came = kept_order(facts, numbers)
+    came += [event for event in came if data.draw(st.booleans())]
+    size = data.draw(st.integers(1, 9))
+    batches = [came[at : at + size] for at in range(0, len(came), size)]
+    assert fold(batches) == fold([facts])
+
+
+@given(HISTORIES)
+@settings(max_examples=60, deadline=None)
+def test_every_day_is_as_recounted(histories: Any) -> None:
+    facts = [event for history in histories for event in history]
+    deltas = fold([facts])
+    for day in range(0, DAYS, 4):
+        today = day_of(on(day)).isoformat()
+        got: Counter[tuple[str, str]] = Counter()
+        for (unit, since, key), n in deltas.items():
+            if since <= today:
+                got[unit, key] += n
+        assert +got == recount(facts, day), day
+        assert not -got, "nothing is ever counted below zero"
+
+
+def recount(facts: Sequence[Envelope[Any]], day: int) -> Counter[tuple[str, str]]:
+    """What stands at the end of a day, by going through everything that has happened until then."""
+    erased = {e.subject for e in facts if isinstance(e.data, MemberErasureRequested)}
+    counts: Counter[tuple[str, str]] = Counter()
+
+    def of(kind: Any, member: str) -> list[Envelope[Any]]:
+        mine = (e for e in facts if isinstance(e.data, kind) and e.data.member_id == member)
+        return sorted((e for e in mine if e.time <= on(day)), key=lambda e: e.sequence)
+
+    for member in MEMBERS:
+        if member in erased:
+            continue
+        seats: dict[str, bool] = {}
+        seen: dict[str, bool] = {}
+        for event in of(GroupMemberAssigned | GroupMemberRemoved | GroupMemberObserved, member):
+            if isinstance(event.data, GroupMemberObserved):
+                seen[event.data.group_id] = event.data.state == "joined"
+            else:
+                seats[event.data.group_id] = isinstance(event.data, GroupMemberAssigned)
+        held = [group for group, there in seats.items() if there]
+        for group in held:
+            counts[GROUPS[group], "taken"] += 1
+        joins = [
+            e
+            for e in facts
+            if isinstance(e.data, MemberJoined) and e.data.inviter_id == member and e.subject != member
+        ]
+        # Who was invited counts where the inviter is known to live in the end, and as what.
+        whole = [e for e in facts if e.subject == member and e.data.topic == "sangathan.members"]
+        last = sorted(whole, key=lambda e: e.sequence)
+        home = last[-1].data.unit
+        said = [e.data.gender for e in last if hasattr(e.data, "gender")][-1]
+        for _ in [e for e in joins if e.time <= on(day)]:
+            counts[home, f"invited_by_{said}"] += 1
+        story = of(MemberJoined | MemberMoved | MemberUpdated | MemberConsentChanged | MemberLeft, member)
+        if not story:
+            continue
+        unit = story[-1].data.unit
+        gender = [e.data.gender for e in story if hasattr(e.data, "gender")][-1]
+        if isinstance(story[-1].data, MemberLeft):
+            continue
+        counts[unit, "members"] += 1
+        counts[unit, "disclosed"] += gender is not Gender.UNDISCLOSED
+        if gender is not Gender.FEMALE:
+            continue
+        invites = [e for e in of(NotificationSent, member) if e.data.purpose in ("welcome", "invite")]
+        in_group = any(seen.get(group) for group in held)
+        active = any(on(day - 30) < e.time <= on(day) for e in joins)
+        consents = [e.data.state for e in story if isinstance(e.data, MemberConsentChanged)]
+        counts[unit, "women"] += 1
+        counts[unit, "registered"] += 1
+        counts[unit, "assigned"] += bool(held)
+        counts[unit, "invited"] += bool(held) and (bool(invites) or in_group)
+        counts[unit, "joined"] += in_group
+        counts[unit, "active"] += active
+        counts[unit, "asked"] += consents[-1:] == ["given"]
+    count_groups(facts, day, counts)
+    return +counts
+
+
+def count_groups(facts: Sequence[Envelope[Any]], day: int, counts: Counter[tuple[str, str]]) -> None:
+    for group, unit in GROUPS.items():
+        told = [e for e in facts if getattr(e.data, "group_id", None) == group and e.subject == group]
+        told = [e for e in told if e.time <= on(day)]
+        if not told:
+            continue
+        links = [e.data.invite_ready for e in told if isinstance(e.data, GroupInviteChanged)]
+        admins = [e.data.admins for e in told if isinstance(e.data, GroupAdminsChanged)]
+        live = links[-1:] == [True]
+        counts[unit, "groups"] += 1
+        counts[unit, "seats"] += told[0].data.capacity
+        counts[unit, "live"] += live
+        counts[unit, "run"] += live and bool(admins) and admins[-1] >= 2
+
+
+def test_an_event_that_comes_late_corrects_its_day_and_those_after_it() -> None:
+    member = MEMBERS[0]
+    about: dict[str, Any] = {"member_id": member, "gender": Gender.FEMALE, "language": "hi"}
+    joined = envelope(MemberJoined(**about, unit="BR-A", joined_at=on(1)), 1, on(1))
+    moved = envelope(MemberMoved(member_id=member, from_unit="BR-A", unit="BR-B"), 2, on(5))
+    left = envelope(MemberLeft(member_id=member, unit="BR-B"), 3, on(9))
+    in_time, late = fold([[joined], [moved], [left]]), fold([[joined], [left], [moved]])
+    assert in_time == late
+    day = [day_of(on(n)).isoformat() for n in (1, 5, 9)]
+    assert [late["BR-A", at, "women"] for at in day] == [1, -1, 0]
+    assert [late["BR-B", at, "women"] for at in day] == [0, 1, -1]
+
+
+def test_a_snapshot_stands_for_what_the_log_has_lost() -> None:
+    """And the event of the same sequence, if it does come, changes nothing but the day."""
+    about: dict[str, Any] = {"member_id": MEMBERS[0], "gender": Gender.FEMALE, "language": "hi"}
+    told = MemberSnapshot(**about, unit="BR-B", joined_at=on(1), status="active")
+    snapshot = envelope(told, 4, on(20))
+    assert fold([[snapshot]])["BR-B", day_of(on(1)).isoformat(), "women"] == 1
+    moved = envelope(MemberMoved(member_id=MEMBERS[0], from_unit="BR-A", unit="BR-B"), 4, on(8))
+    assert fold([[snapshot], [moved], [snapshot]]) == fold([[moved], [snapshot]])
+
+
+def test_an_erased_member_is_in_the_figures_of_no_day() -> None:
+    about: dict[str, Any] = {"member_id": MEMBERS[0], "unit": "BR-A"}
+    joined = MemberJoined(**about, gender=Gender.FEMALE, language="hi", joined_at=on(1))
+    asked = MemberErasureRequested(**about, erasure_id=new_id())
+    assert (
+        fold([[envelope(joined, 1, on(1))], [envelope(asked, 2, on(9))], [envelope(joined, 1, on(1))]]) == {}
+    )
+
+
+def test_a_track_does_not_grow_without_end() -> None:
+    track: list[Any] = []
+    for n in range(1, 3 * MAX_POINTS):
+        value = {"unit": f"BR-{n}", "gender": "female"} if n == 1 else {"unit": f"BR-{n}"}
+        after = put(track, n, f"2026-01-{n % 28 + 1:02}", value, whole=False, merge=profile)
+        assert after is not None
+        track = after
+    assert len(track) == MAX_POINTS
+    assert profile(point[2] for point in track)["gender"] == "female", "what was said first still holds"
+    assert put(track, 3, "2026-01-01", {"unit": "BR-X"}, whole=False, merge=profile) is None
+
+
+def test_a_target_is_inherited_from_the_nearest_unit_above_and_has_its_days() -> None:
+    state = {"_id": "BR", "u": [[1, "2026-01-01", {"target": 0.4}, "event"]]}
+    district = {"_id": "BR-A", "u": [[1, "2026-01-01", {"target": None}, "event"]]}
+    changed: list[Any] = [*state["u"], [2, "2026-03-01", {"target": 0.5}, "event"]]
+    block = {"_id": "BR-A-X", "u": [[1, "2026-02-01", {"target": 0.6}, "event"]]}
+    assert target_on([state, district], "2026-02-01") == 0.4
+    assert target_on([{**state, "u": changed}, district], "2026-03-01") == 0.5
+    assert target_on([state, district, block], "2026-01-15") == 0.4, "before it had its own"
+    assert target_on([state, district, block], "2026-02-01") == 0.6
+    assert target_on([district], "2026-02-01") is None
+
+
+@pytest.mark.parametrize(
+    ("own", "target", "effort"),
+    [
+        ({}, None, None),
+        ({}, 0.4, Effort("first", 1)),
+        ({"women": 2, "disclosed": 10, "registered": 2, "assigned": 2}, 0.5, Effort("register", 6)),
+        ({"women": 5, "disclosed": 9, "registered": 5, "live": 1}, None, Effort("seat", 5)),
+        ({"women": 5, "disclosed": 9, "registered": 5}, None, Effort("open_group", 5)),
+        ({"women": 5, "disclosed": 9, "registered": 5, "assigned": 5}, None, Effort("invite", 5)),
+        (
+            {"women": 6, "disclosed": 6, "registered": 6, "assigned": 6, "invited": 3, "joined": 0},
+            None,
+            Effort("follow_up", 3),
+        ),
+        ({"women": 4, "registered": 4, "assigned": 4, "invited": 4, "joined": 4}, None, None),
+    ],
+)
+def test_the_next_effort_is_the_one_that_brings_on_the_most_women(
+    own: dict[str, int], target: float | None, effort: Effort | None
+) -> None:
+    assert next_effort(own, target) == effort
+
+
+@given(st.integers(0, 200), st.integers(0, 200), st.floats(0.01, 0.99))
+def test_as_many_women_as_are_missing_meet_the_target_and_one_less_do_not(
+    women: int, others: int, target: float
+) -> None:
+    own = {"women": women, "disclosed": women + others}
+    n = missing(own, target)
+    with_them = {"women": women + n, "disclosed": women + others + n}
+    assert meets(with_them, target) or not women + others
+    if n > 1:
+        with_less = {"women": women + n - 1, "disclosed": women + others + n - 1}
+        assert not meets(with_less, target)
+
+
+def test_flags_of_a_unit() -> None:
+    values = {"women": 3, "disclosed": 6}
+    assert flags(values, {"live": 1, "run": 1}, 0.5) == (
+        "units_live",
+        "units_run",
+        "units_target",
+        "units_met",
+    )
+    assert flags(values, {"live": 1}, 0.6) == ("units_live", "units_target")
+    assert flags({"members": 9}, {}, 0.1) == ("units_target",), "who says nothing is not guessed"
+    assert flags(values, {}, None) == ()
+
+
+@pytest.mark.parametrize("language", TEXTS)
+def test_every_reason_has_words(language: Language) -> None:
+    assert TEXTS[language].keys() == TEXTS[Language.ENGLISH].keys()
+    for reason in TEXTS[language]:
+        one, many = in_words(reason, 1, 0.4, language), in_words(reason, 1234, 0.4, language)
+        assert one != many
+        assert "1234" in many
+        assert "{" not in one + many
