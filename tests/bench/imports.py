@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator
 
 import httpx2
 
+from infra.local.demo.people import Names
 from infra.local.ports import HOST
 from services.shared.database import Collection, Database, connect, database
 from tests.bench.environment import UNITS, Environment
@@ -101,11 +102,12 @@ async def until(http: httpx2.AsyncClient, id_: str, state: str) -> dict[str, dic
 
 async def lines(start: int, rows: int) -> AsyncIterator[bytes]:
     """A CSV as a district office sends it."""
-    rng = random.Random(start)
+    rng, names = random.Random(start), Names.read()
     yield "नाम,मोबाइल नंबर,लिंग,इकाई,जन्म वर्ष\r\n".encode()
     for first in range(start, start + rows, BATCH):
         yield "".join(
-            f"सुनीता देवी {rng.choice('कखगघचछजझ')},{7_000_000_000 + n},महिला,{UNITS[n % len(UNITS)]},1988\r\n"
+            f"{names.pick(rng, 'female')},{7_000_000_000 + n},महिला,"
+            f"{UNITS[n % len(UNITS)]},{rng.randint(1950, 2006)}\r\n"
             for n in range(first, min(first + BATCH, start + rows))
         ).encode()
 
