@@ -91,7 +91,7 @@ class Standing:
 
 @dataclass(slots=True)
 class Changes:
-    """What a batch of events changes: records by id, the days' figures, and what is to be settled."""
+    """The changes of a batch of events: records by id, the days' figures, and what is to be settled."""
 
     records: dict[str, tuple[bool, Record]] = field(default_factory=dict)
     """Whether the record is new, and the record."""
@@ -290,8 +290,7 @@ class CoverageStore:
         return found
 
     async def history(self, place: Place, unit: str, last: str) -> dict[str, Figures]:
-        """What changed in a unit on each day until `last`; days before its month are summed by month, under
-        the first day of each."""
+        """The changes of a unit's figures on each day until `last`, by day."""
         changes: dict[str, Figures] = defaultdict(Figures)
         query = {"unit": unit, "month": {"$lte": last[:7]}}
         async for row in in_snapshot(self._of(place, "months")).find(query):
