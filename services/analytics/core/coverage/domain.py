@@ -277,8 +277,8 @@ FLAGS: Final[tuple[Flag, ...]] = ("units_live", "units_run", "units_target", "un
 
 
 def flags(values: Mapping[str, int], own: Mapping[str, int], target: float | None) -> tuple[Flag, ...]:
-    """The flags that hold for a unit with these figures: it has a live group of its own, and one that enough people
-    run; it has a target for women, and meets it. `values` include all below, `own` do not."""
+    """The flags that hold for a unit with these figures: it has a live group of its own, and one that enough
+    people run; it has a target for women, and meets it. `values` include all below, `own` do not."""
     held = (
         own.get(LIVE, 0) > 0,
         own.get(RUN, 0) > 0,
