@@ -454,6 +454,29 @@ OWN: Mapping[str, Rows] = {
                 "short",
                 Query('max by (state) (sangathan_welcomes{unit="*"})', "{{state}}"),
             ),
-        ]
+        ],
+        "Builds of projections": [
+            lines(
+                "Version that is live, and wanted",
+                "short",
+                Query("max by (projection) (sangathan_projection_version)", "{{projection}}"),
+                Query("max by (projection) (sangathan_projection_wanted_version)", "{{projection}} wanted"),
+            ),
+            lines(
+                "Progress",
+                "percentunit",
+                Query("min by (projection) (sangathan_projection_build_progress_ratio)", "{{projection}}"),
+            ),
+            lines(
+                "Without progress",
+                "s",
+                Query("max by (projection) (sangathan_projection_build_stalled_seconds)", "{{projection}}"),
+            ),
+            lines(
+                "Since it was swapped in",
+                "s",
+                Query("max by (projection) (sangathan_projection_age_seconds)", "{{projection}}"),
+            ),
+        ],
     },
 }

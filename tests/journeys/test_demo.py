@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -25,7 +26,11 @@ def test_the_books_of_a_small_demo_balance(tmp_path: Path) -> None:
     assert ran.returncode == 0, ran.stderr
     assert "answered, of 60 asked" in ran.stderr
     assert "DOES NOT BALANCE" not in ran.stderr
-    assert ran.stderr.count("balances") == 11
+    assert ran.stderr.count("balances") == 12
+    assert re.search(r"districts: \d+; with a live group [1-9]", ran.stderr)
+    assert re.search(r"women: registered [1-9]\d*, assigned [1-9]\d*, invited [1-9]", ran.stderr)
+    assert re.search(r"next: BR-\w+: [1-9]\d* wom[ae]n", ran.stderr)
+    assert "महिला" in ran.stderr
 
 
 def test_units_that_are_refused_end_it_with_the_rows(tmp_path: Path) -> None:

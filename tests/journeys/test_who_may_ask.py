@@ -203,6 +203,13 @@ TABLE: Final[dict[str, dict[str, Route]]] = {
         "GET /v1/overview": query(f"/v1/overview?unit={UNIT}", "analytics:read"),
         "GET /v1/timeseries": query(f"/v1/timeseries?unit={UNIT}&metric=members.joined", "analytics:read"),
         "GET /v1/coverage": query(f"/v1/coverage?unit={UNIT}&level=block", "analytics:read"),
+        "GET /v1/inclusion": query(f"/v1/inclusion?unit={UNIT}", "analytics:read"),
+        "GET /v1/inclusion/series": query(f"/v1/inclusion/series?unit={UNIT}", "analytics:read"),
+        "GET /v1/inclusion/next": query(f"/v1/inclusion/next?unit={UNIT}", "analytics:read"),
+        "GET /v1/projections": READ,
+        "POST /v1/projections/drift": json("ops:write", {"names": ["groups"]}, everywhere=True),
+        "GET /v1/projections/drift": READ,
+        "POST /v1/projections/rebuild": json("ops:write", {"names": ["units"]}, everywhere=True),
         "GET /v1/members/{id}/holdings": Route("holdings:read"),
         **jobs("analytics"),
         **STATUS,
@@ -351,7 +358,8 @@ async def test_a_route_asks_for_its_scopes(asking: Asking, service: str, line: s
 @pytest.mark.parametrize("unit", [None, ELSEWHERE, f"{UNIT}-B1", UNIT, "QA"])
 async def test_global_operations_need_all_units(asking: Asking, unit: str | None) -> None:
     everywhere = [(service, line) for service, line in ROUTES if TABLE[service][line].everywhere]
-    central = [line for _, line in ROUTES if " /v1/ops/" in line or line.startswith("PUT /v1/notices/")]
+    apart = ("/v1/ops/", "/v1/projections", "PUT /v1/notices/")
+    central = [line for _, line in ROUTES if any(each in line for each in apart)]
     assert [line for _, line in everywhere] == central
     for service, line in everywhere:
         answer = asking.call(service, line, SCOPES, unit)

@@ -49,6 +49,12 @@ class Books:
     """Groups with the most members, fullest first."""
     districts: Sequence[Mapping[str, Any]]
     """Districts with the most members, from coverage."""
+    women: Mapping[str, Any]
+    """The women connected, from inclusion."""
+    covered: Mapping[str, Any]
+    """How many districts are covered, from coverage."""
+    next_units: Sequence[Mapping[str, Any]]
+    """The units where the next effort gains most."""
     latencies: Mapping[str, Sequence[float]]
     """Seconds from the accepted POST to each station."""
     pace: Pace
@@ -65,16 +71,26 @@ class Books:
         welcomes = [n for n in notes if n["purpose"] == "welcome"]
         overview = await api.get("analytics", "/v1/overview")
         coverage = await api.get("analytics", "/v1/coverage", level="district", limit=500)
+        women = await api.get("analytics", "/v1/inclusion")
+        next_units = await api.get("analytics", "/v1/inclusion/next", limit=3)
+        female = sum(member["gender"] == "female" for member in members)
         dead = {name: await _dead_letters(api, name) for name in CONSUMERS}
         return cls(
             lines=[
                 Line(f"answered, of {asked:,} asked", {"members": answered, "asked": asked}),
                 *balance(members, groups, welcomes, overview),
+                Line(
+                    "women registered",
+                    {"members": female, "analytics": women["funnel"]["registered"]},
+                ),
                 Line("dead letters, which must be none", {**dead, "none": 0}),
             ],
             reasons=Counter(n.get("reason", "") for n in welcomes if n["state"] == "suppressed"),
             fullest=sorted(groups, key=lambda g: -g["members"])[:5],
             districts=sorted(coverage["items"], key=lambda d: -d["members"])[:5],
+            women=women,
+            covered=coverage["summary"],
+            next_units=next_units["items"],
             latencies=_latencies(pace, welcomes),
             pace=pace,
         )

@@ -23,6 +23,7 @@ def report(books: Books, console: Console) -> None:
     for table in (_lines(books), _fullest(books), _districts(books), _latencies(books)):
         console.print()
         console.print(table)
+    _connected(books, console)
 
 
 def _lines(books: Books) -> Table:
@@ -63,6 +64,23 @@ def _districts(books: Books) -> Table:
         shares = (_figure(row[key]) for key in ("women_share", "women_target"))
         table.add_row(row["unit"], f"{row['members']:,}", f"{row['women']:,}", *shares)
     return table
+
+
+def _connected(books: Books, console: Console) -> None:
+    """The women connected, the districts covered, and where the next effort gains most."""
+    covered, funnel = books.covered, books.women["funnel"]
+    console.print()
+    console.print(
+        f"districts: {covered['units']:,}; with a live group {covered['with_live_group']:,},"
+        f" with one that two people run {covered['with_admins']:,},"
+        f" on their target of women {covered['on_target']:,} of {covered['with_target']:,}",
+        soft_wrap=True,
+    )
+    stages = ("registered", "assigned", "invited", "joined", "active")
+    console.print("women: " + ", ".join(f"{stage} {funnel[stage]:,}" for stage in stages), soft_wrap=True)
+    for unit in books.next_units[:1]:
+        console.print(f"next: {unit['unit']}: {unit['words']['en']}", soft_wrap=True)
+        console.print(f"      {unit['words']['hi']}", soft_wrap=True)
 
 
 def _latencies(books: Books) -> Table:

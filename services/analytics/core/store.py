@@ -97,10 +97,7 @@ class CounterStore:
 
     async def create(self, place: Place) -> None:
         """Create the collections of one generation."""
-        levels = [IndexModel([("level", 1), ("_id", 1)])] if place.projection == "units" else []
-        await create(
-            self._database, place.named("facts"), required={"upto": {"bsonType": "int"}}, indexes=levels
-        )
+        await create_facts(self._database, place.named("facts"), levels=place.projection == "units")
         await create_counters(self._database, place.named("counters"), place.named("days"))
 
     def _facts(self, place: Place) -> Collection:
@@ -244,6 +241,12 @@ def _document(fact: Fact) -> Document:
 def _fact(row: Document) -> Fact:
     subject, upto, beyond, at = (row.pop(name) for name in ("_id", "upto", "beyond", "at"))
     return Fact(subject, upto, tuple(beyond), at, row)
+
+
+async def create_facts(database: Database, name: str, *, levels: bool) -> None:
+    """Create a collection of facts; those of units are listed by level."""
+    by_level = [IndexModel([("level", 1), ("_id", 1)])] if levels else []
+    await create(database, name, required={"upto": {"bsonType": "int"}}, indexes=by_level)
 
 
 async def create_counters(database: Database, counters: str, days: str) -> None:

@@ -12,7 +12,7 @@ from services.analytics.inclusion.schemas import FunnelSeries, Inclusion, NextUn
 from services.shared.contracts.vocabulary import UnitCode
 from services.shared.http.auth import require
 from services.shared.http.body import JSON, Route, problems
-from services.shared.http.values import Day
+from services.shared.http.values import Day, Digits
 from services.shared.identity import Identity
 
 Reader = Annotated[Identity, Depends(require("analytics:read"))]
@@ -22,7 +22,7 @@ Unit = Annotated[
 On = Annotated[Day | None, Query(description="At the end of this day in India; by default today, so far.")]
 From = Annotated[Day | None, Query(alias="from", description="First day; by default 30 days end at `to`.")]
 To = Annotated[Day | None, Query(alias="to", description="Last day, included; by default today in India.")]
-Limit = Annotated[int, Query(ge=1, le=100)]
+Limit = Annotated[int, Query(ge=1, le=100), Digits]
 
 
 def inclusion_router(queries: InclusionQueries) -> APIRouter:

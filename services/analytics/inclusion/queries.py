@@ -19,7 +19,7 @@ from services.analytics.core.coverage.domain import (
     meets,
     women_share,
 )
-from services.analytics.core.coverage.store import CoverageStore, Figures, Standing
+from services.analytics.core.coverage.store import CoverageStore, Standing
 from services.analytics.core.places import Place
 from services.analytics.inclusion.schemas import (
     Funnel,
@@ -89,20 +89,18 @@ class InclusionQueries:
             raise InvalidError([FieldError("/from", "must not be after `to`", "query")])
         if (last - first).days >= MAX_DAYS:
             raise InvalidError([FieldError("/from", f"the range must be at most {MAX_DAYS} days", "query")])
-        changes = await self._store.history(place, root, last.isoformat())
-        figures = Figures()
-        for day in sorted(changes):
-            if day < first.isoformat():
-                figures.sums.update(changes[day].sums)
-        points: dict[date, FunnelPoint] = {}
+        before = (first - timedelta(days=1)).isoformat()
+        values = (await self._store.figures(place, [root], before))[root].total()
+        keys = (WOMEN, *STAGES, ASKED)
+        changes = await self._store.history(place, root, keys, first.isoformat(), last.isoformat())
+        ends: dict[date, dict[str, int]] = {}
         for at in days(first, last):
-            if change := changes.get(at.isoformat()):
-                figures.sums.update(change.sums)
-            start = start_of(at, step)
-            if change or start not in points:
-                values = figures.total()
-                points[start] = FunnelPoint(start=start, women=values[WOMEN], funnel=_funnel(values))
-        return FunnelSeries(unit=root, first=first, last=last, step=step, points=list(points.values()))
+            values.update(changes.get(at.isoformat(), {}))
+            ends[start_of(at, step)] = {key: values[key] for key in keys}
+        points = [
+            FunnelPoint(start=start, women=end[WOMEN], funnel=_funnel(end)) for start, end in ends.items()
+        ]
+        return FunnelSeries(unit=root, first=first, last=last, step=step, points=points)
 
     async def next(self, caller: Identity, unit: str | None, limit: int) -> NextUnits:
         """The units whose next effort brings on the most women, the most first."""

@@ -145,6 +145,7 @@ class Building:
             "offsets": {_key(p): there.start for p, there in bounds.items()},
             "starts": {_key(p): there.start for p, there in bounds.items()},
             "ends": {_key(p): there.stop for p, there in bounds.items()},
+            "begun_at": self._clock.now(),
             "moved_at": self._clock.now(),
             "cut_off": cut_off,
         }

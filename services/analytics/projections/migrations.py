@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from pymongo import IndexModel
-
 from services.analytics.core.coverage.store import CoverageStore
 from services.analytics.core.places import COLLECTION, FIRST, POINTER, Place, Pointers
+from services.analytics.core.store import create_facts
 from services.analytics.projections.store import first_pointer
 from services.shared.database import Database, Migration, create
 
@@ -17,8 +16,7 @@ AT_BIRTH: Final = {"members": 1, "placements": 2, "groups": 1, "notifications": 
 
 async def _facts(database: Database) -> None:
     for name in FIRST:
-        by_level = [IndexModel([("level", 1), ("_id", 1)])] if name == "units" else []
-        await create(database, name, required={"upto": {"bsonType": "int"}}, indexes=by_level)
+        await create_facts(database, name, levels=name == "units")
 
 
 async def _pointer(database: Database) -> None:

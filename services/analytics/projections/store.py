@@ -15,6 +15,7 @@ from typing import Any, Final, TypeAlias
 
 from services.analytics.core.coverage.domain import FLAGS
 from services.analytics.core.places import COLLECTION, FIRST, POINTER, Place, Pointer, pointer_of
+from services.analytics.core.store import create_facts
 from services.shared.database import Database, Document, Session
 
 HOLD_MILLISECONDS: Final = 10_000
@@ -135,6 +136,8 @@ class PointerStore:
         dropped += [name for name in there if name in first]
         for name in dropped:
             await self._database.drop_collection(name)
+            if name in first:  # a process of the first release may still write to it
+                await create_facts(self._database, name, levels=name == "units")
         if over:
             await self._rows.update_one({"_id": POINTER}, {"$pull": {"retired": {"$in": over}}})
         return dropped

@@ -18,7 +18,7 @@ from services.analytics.core.core import Core
 from services.analytics.settings import AnalyticsSettings
 from services.shared.clock import Clock, ManualClock
 from services.shared.contracts.base import Envelope
-from services.shared.messaging import Message, Partition, Record, encode
+from services.shared.messaging import Message, Partition, Record, UnitOfWork, encode
 from services.shared.runtime import Runtime
 from tests.fixtures.apps import base_settings
 
@@ -45,9 +45,13 @@ class Analytics:
     async def settle(self) -> None:
         """Work out what follows of the events, as a loop of the running service does."""
         place = await self.coverage.place()
-        while place and await self.runtime.outbox.transact(
-            lambda work: self.coverage.settle(place, work.session)
-        ):
+        if place is None:
+            return
+
+        async def some(work: UnitOfWork) -> int:
+            return await self.coverage.settle(place, work.session)
+
+        while await self.runtime.outbox.transact(some):
             pass
 
     async def get(

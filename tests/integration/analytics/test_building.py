@@ -240,7 +240,7 @@ async def plant_a_difference(service: Running) -> None:
 async def test_the_first_releases_data_is_upgraded_in_place(
     settings: AnalyticsSettings, keys: Keys, analytics: Analytics
 ) -> None:
-    """What version 0.1.0 has counted stays and goes on; what it did not know is built from the log."""
+    """All that version 0.1.0 has counted stays and goes on; new figures are built from the log."""
     settings = settings.model_copy(update={"mongo_database": analytics.runtime.settings.database})
     rows = analytics.runtime.database[COLLECTION]
     await rows.replace_one(

@@ -61,7 +61,7 @@ def on(day: int) -> Any:
 
 @st.composite
 def lives(draw: st.DrawFn, member: str) -> list[Envelope[Any]]:
-    """What happens to one member, in two topics and one notification, on days that only move on."""
+    """The events of one member, in two topics and one notification, on days that only move on."""
     day = draw(st.integers(0, 5))
     inviter = draw(st.sampled_from([None, *MEMBERS]))
     gender = draw(st.sampled_from(Gender))
@@ -192,7 +192,7 @@ def test_every_day_is_as_recounted(histories: Any) -> None:
 
 
 def recount(facts: Sequence[Envelope[Any]], day: int) -> Counter[tuple[str, str]]:
-    """What stands at the end of a day, by going through everything that has happened until then."""
+    """The figures at the end of a day, by going through everything that has happened until then."""
     erased = {e.subject for e in facts if isinstance(e.data, MemberErasureRequested)}
     counts: Counter[tuple[str, str]] = Counter()
 

@@ -1,4 +1,4 @@
-"""Who is connected, where and since when: every day's figures as a function of what is known. Pure.
+"""The rules of coverage: the figures of every day as a function of what is known. Pure.
 
 A *record* is what is known of one member, group or unit: for each of its tracks, the points at which events
 changed it, by sequence. It is a set, so it is the same in whatever order and however often events come. What
@@ -142,7 +142,7 @@ def seating(values: Iterable[Value]) -> dict[str, Any]:
 
 
 def member_deltas(record: Record) -> Deltas:
-    """What a member adds to the figures of each day. One who was erased adds nothing, on any day."""
+    """The deltas of a member. One who was erased adds nothing, on any day."""
     deltas: Deltas = Counter()
     if record.get("erased"):
         return deltas
@@ -217,7 +217,7 @@ def _windows(credits_: Mapping[str, int]) -> list[tuple[str, str]]:
 
 
 def group_deltas(record: Record) -> Deltas:
-    """What a group adds to the figures of each day: it counts once its capacity is known, until it is
+    """The deltas of a group: it counts once its capacity is known, until it is
     archived."""
     deltas: Deltas = Counter()
     track = record.get("g", [])
@@ -277,8 +277,8 @@ FLAGS: Final[tuple[Flag, ...]] = ("units_live", "units_run", "units_target", "un
 
 
 def flags(values: Mapping[str, int], own: Mapping[str, int], target: float | None) -> tuple[Flag, ...]:
-    """What holds for a unit with these figures: it has a live group of its own, and one that enough people
-    run; it has a target for women, and meets it. `values` include all below, `own` do not."""
+    """The flags that hold for a unit with these figures: it has a live group of its own, and one that enough
+    people run; it has a target for women, and meets it. `values` include all below, `own` do not."""
     held = (
         own.get(LIVE, 0) > 0,
         own.get(RUN, 0) > 0,

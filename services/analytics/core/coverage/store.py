@@ -43,6 +43,8 @@ from services.shared.errors import TransientError
 from services.shared.ids import new_id
 
 PROJECTION: Final = "coverage"
+MAX_DEPTH: Final = 7
+"""Depth of a leaf of the deepest tree."""
 ALWAYS: Final = ""
 """Before every day."""
 SETTLE_ROWS: Final = 64
@@ -91,7 +93,7 @@ class Standing:
 
 @dataclass(slots=True)
 class Changes:
-    """What a batch of events changes: records by id, the days' figures, and what is to be settled."""
+    """The changes of a batch of events: records by id, the days' figures, and what is to be settled."""
 
     records: dict[str, tuple[bool, Record]] = field(default_factory=dict)
     """Whether the record is new, and the record."""
@@ -289,15 +291,23 @@ class CoverageStore:
                     found[row["unit"]].add(values)
         return found
 
-    async def history(self, place: Place, unit: str, last: str) -> dict[str, Figures]:
-        """What changed in a unit on each day until `last`; days before its month are summed by month, under
-        the first day of each."""
-        changes: dict[str, Figures] = defaultdict(Figures)
-        query = {"unit": unit, "month": {"$lte": last[:7]}}
-        async for row in in_snapshot(self._of(place, "months")).find(query):
-            for day, values in row["days"].items():
-                changes[f"{row['month']}-{day}"].add(values)
-        return {day: figures for day, figures in changes.items() if day <= last}
+    async def history(
+        self, place: Place, unit: str, keys: Sequence[str], first: str, last: str
+    ) -> dict[str, Counter[str]]:
+        """The changes of some of a unit's figures on each day from `first` to `last`. MongoDB adds them up:
+        two years of a whole state are more than can be decoded in time."""
+        depths = range(depth(unit), MAX_DEPTH + 1)
+        each = {key: {"$sum": [f"$days.v.{key}.{level}" for level in depths]} for key in keys}
+        pipeline: list[Document] = [
+            {"$match": {"unit": unit, "month": {"$gte": first[:7], "$lte": last[:7]}}},
+            {"$project": {"month": 1, "days": {"$objectToArray": "$days"}}},
+            {"$unwind": "$days"},
+            {"$project": {"_id": {"$concat": ["$month", "-", "$days.k"]}, **each}},
+            {"$match": {"_id": {"$gte": first, "$lte": last}}},
+            {"$group": {"_id": "$_id", **{key: {"$sum": f"${key}"} for key in keys}}},
+        ]
+        rows = in_snapshot(self._of(place, "months")).aggregate(pipeline)
+        return {row.pop("_id"): Counter(row) async for row in rows}
 
     async def targets(self, place: Place, units: Sequence[str], on: str) -> dict[str, float | None]:
         """The target of each unit on a day: its own, or one inherited from above."""

@@ -103,7 +103,7 @@ def _moved(event: MemberMoved) -> Value:
 
 
 def _consented(event: MemberConsentChanged) -> Value | None:
-    """Who agrees to be seen in a group asks for the women's group; other consents say nothing here."""
+    """A member who agrees to be seen in a group asks for the women's group; other consents say nothing."""
     if event.purpose != Purpose.GROUP:
         return None
     return {"unit": event.unit, "asked": event.state == "given"}
