@@ -23,6 +23,8 @@ EVENTS: tuple[type[Event], ...] = (
     groups.GroupMemberAssigned,
     groups.GroupMemberWaiting,
     groups.GroupMemberRemoved,
+    groups.GroupArchived,
+    groups.PolicyApplied,
     groups.GroupSnapshot,
     groups.PlacementSnapshot,
     notifications.NotificationQueued,
