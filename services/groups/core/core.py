@@ -9,7 +9,7 @@ from services.groups.core.policies import Policies
 from services.groups.core.seating import store as seating_store
 from services.groups.core.seating.service import SeatingService
 from services.groups.core.seating.store import SeatStore
-from services.groups.core.store import MIGRATIONS, CoreStore, PolicyStore
+from services.groups.core.store import MIGRATIONS, CoreStore, PolicyVersions
 from services.groups.settings import GroupsSettings
 from services.shared.runtime import Feature, Runtime
 
@@ -26,7 +26,7 @@ class Core:
         self.metrics = GroupsMetrics(runtime.registry)
         self.store = CoreStore(runtime.database)
         self.seats = SeatStore(runtime.database)
-        self.policies = Policies(PolicyStore(runtime.database), settings.group_capacity)
+        self.policies = Policies(PolicyVersions(runtime.database), settings.group_capacity)
         self.new_units = asyncio.Event()
         self.seating = self.seating_in(self.seats)
 

@@ -53,8 +53,8 @@ class Group:
 
     `taken` and `capacity` are in seats. `version` counts the group's events. `link_lost` is True if a rebuild
     lost the invite link, until it is set again. `name` is empty only while a rebuild is at work. `retired`
-    says that nobody gets a seat any more: a `closing` group is being emptied, an `archived` one is empty for
-    good.
+    says that nobody gets a seat any more: a `closing` group is being emptied, or is split until it has no
+    more members than `shrinks_to`; an `archived` one is empty for good.
     """
 
     id: str
@@ -70,6 +70,7 @@ class Group:
     version: int = 1
     link_lost: bool | None = None
     retired: Literal["closing", "archived"] | None = None
+    shrinks_to: int | None = None
 
     @property
     def state(self) -> GroupState:

@@ -6,7 +6,7 @@ import time
 from typing import Final
 
 from services.groups.core.policy import Policy, default_policy
-from services.groups.core.store import PolicyStore
+from services.groups.core.store import PolicyVersions
 from services.shared.database import Session
 
 FRESH_SECONDS: Final = 1.0
@@ -16,7 +16,7 @@ outwaits both (`policy/apply_job.py`)."""
 
 
 class Policies:
-    def __init__(self, store: PolicyStore, capacity: int) -> None:
+    def __init__(self, store: PolicyVersions, capacity: int) -> None:
         self._store = store
         self._default = default_policy(capacity)
         self._known: Policy | None = None

@@ -15,6 +15,8 @@ from itertools import pairwise
 from typing import Final, NamedTuple
 
 from services.groups.core.domain import GENERAL, Facts, RoleIn
+from services.shared.contracts.base import Numbered
+from services.shared.contracts.groups import PolicyApplied, PolicyCap, PolicyRule
 from services.shared.contracts.vocabulary import LEVELS, Gender, GroupKind, Purpose, lineage
 
 OWN: Final = "own"
@@ -188,6 +190,18 @@ def example_rules() -> tuple[Rule, ...]:
         Rule("it_cell", GroupKind.IT_CELL.value, "district", role="it_cell"),
         Rule("coordinators", GroupKind.COORDINATORS.value, ABOVE, role="coordinator"),
     )
+
+
+def applied(policy: Policy) -> Numbered:
+    event = PolicyApplied(
+        levels=policy.levels,
+        kinds=tuple(PolicyCap(kind=c.kind, capacity=c.capacity, groups=c.groups) for c in policy.kinds),
+        rules=tuple(
+            PolicyRule(id=r.id, kind=r.kind, at=r.at, gender=r.gender, consent=r.consent, role=r.role)
+            for r in policy.rules
+        ),
+    )
+    return Numbered(event, policy.version)
 
 
 class Fault(NamedTuple):

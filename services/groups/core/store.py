@@ -25,7 +25,7 @@ A = TypeVar("A")
 Write: TypeAlias = "InsertOne[Document] | UpdateOne"
 
 UNITS: Final = Codec(Unit, id_field="code")
-GROUPS: Final = Codec(Group, id_field="id", omit_none=["link_lost", "retired"])
+GROUPS: Final = Codec(Group, id_field="id", omit_none=["link_lost", "retired", "shrinks_to"])
 PLACEMENTS: Final = Codec(
     Placement, id_field="member_id", omit_none=["group_unit", "policy", "facts", "seats"]
 )
@@ -63,7 +63,7 @@ class CoreStore:
         await write(self._placements, writes, session)
 
 
-class PolicyStore:
+class PolicyVersions:
     def __init__(self, database: Database) -> None:
         self._policies = database["policies"]
 

@@ -136,8 +136,8 @@ class GroupMemberRemoved(Event, type="group.member_removed", topic=TOPIC, subjec
 
 
 class PolicyRule(BaseModel):
-    """A rule of the placement policy. `at` says where its group is: `own` (the unit itself), `above` (the unit
-    above it) or a level. The other fields are conditions; with `role`, the unit is the role's."""
+    """A rule of the placement policy. `at` says where its group is: `own` (the unit itself), `above` (the
+    unit above it) or a level. The other fields are conditions; with `role`, the unit is the role's."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 

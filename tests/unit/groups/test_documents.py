@@ -78,5 +78,5 @@ def test_a_link_that_was_lost_is_marked_until_it_is_set_again() -> None:
     assert isinstance(found, UpdateOne)
     assert written(found) == {
         "kind": "update",
-        "what": {"$set": fields, "$unset": {"link_lost": "", "retired": ""}},
+        "what": {"$set": fields, "$unset": {"link_lost": "", "retired": "", "shrinks_to": ""}},
     }

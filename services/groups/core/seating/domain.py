@@ -31,8 +31,10 @@ from services.groups.core.domain import (
 from services.groups.core.policy import PLACE, Fact, Policy, Want, is_decidable
 from services.shared.contracts.base import Numbered, Step
 from services.shared.contracts.groups import (
+    GroupArchived,
     GroupCreated,
     GroupFilled,
+    GroupInviteChanged,
     GroupMemberAssigned,
     GroupMemberRemoved,
     GroupMemberWaiting,
@@ -600,9 +602,11 @@ class _Seats:
 
     def has_room(self, unit: str, kind: str) -> bool:
         """Whether a seat is free, or the policy allows another group."""
-        cap = self._policy.caps.get(kind)
-        if self._open.get((unit, kind)) or cap is None or cap.groups is None:
+        if self._open.get((unit, kind)):
             return True
+        cap = self._policy.caps.get(kind)
+        if cap is None or cap.groups is None:
+            return cap is not None
         return self._numbering.get((unit, kind), Numbering()).live < cap.groups
 
     def take(
@@ -613,13 +617,13 @@ class _Seats:
         open_groups = self._open.setdefault((unit, kind), [])
         if not open_groups:
             open_groups.append(self._create(unit, kind, unit_name))
-            created = Numbered(_describe(GroupCreated, open_groups[0].group), 1)
+            created = Numbered(described(GroupCreated, open_groups[0].group), 1)
         tally = open_groups[0]
         tally.taken += 1
         if tally.full:
             del open_groups[0]
             tally.version += 1
-            filled = Numbered(_describe(GroupFilled, tally.group), tally.version)
+            filled = Numbered(described(GroupFilled, tally.group), tally.version)
         self._touched[tally.group.id] = tally
         return tally.group, created, filled
 
@@ -652,6 +656,23 @@ class _Seats:
         return tally
 
 
+def archived(group: Group, now: datetime) -> Step[Group]:
+    """The group taken out of use for good, with its link. It must be empty."""
+    events: list[Any] = []
+    if group.invite_ready:
+        events.append(GroupInviteChanged(group_id=group.id, unit=group.unit, invite_ready=False))
+    events.append(GroupArchived(group_id=group.id, unit=group.unit, kind=group.kind, ordinal=group.ordinal))
+    after = replace(
+        group,
+        invite_link=None,
+        link_lost=None,
+        retired="archived",
+        version=group.version + len(events),
+        updated_at=now,
+    )
+    return Step(after, tuple([Numbered(event, n) for n, event in enumerate(events, group.version + 1)]))
+
+
 def new_group(
     unit: str, kind: str, ordinal: int, capacity: int, unit_name: Mapping[str, str], now: datetime
 ) -> Group:
@@ -670,7 +691,7 @@ def new_group(
 G = TypeVar("G", GroupCreated, GroupFilled)
 
 
-def _describe(event: type[G], group: Group | GroupSeats) -> G:
+def described(event: type[G], group: Group | GroupSeats) -> G:
     return event(
         group_id=group.id, unit=group.unit, kind=group.kind, ordinal=group.ordinal, capacity=group.capacity
     )

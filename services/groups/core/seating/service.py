@@ -32,6 +32,7 @@ from services.groups.core.store import CoreStore
 from services.shared.clock import Clock
 from services.shared.contracts.base import Event, Step
 from services.shared.contracts.groups import GroupMemberAssigned, GroupMemberRemoved, GroupMemberWaiting
+from services.shared.database import Session
 from services.shared.messaging import Origin, UnitOfWork, is_leap, leap_error
 
 _OUTCOMES: Final[Mapping[type[Event], str]] = {
@@ -47,6 +48,14 @@ class ChangeRequest(NamedTuple):
 
     change: Change | Review
     origin: Origin
+
+
+class Decided(NamedTuple):
+    """What was decided, and from which request each of its steps comes."""
+
+    seating: Seating
+    origins: Sequence[Origin]
+    before: Mapping[str, Placement]
 
 
 class SeatingService:
@@ -65,72 +74,85 @@ class SeatingService:
         """Carry out the requests that are not stale, by the policy in force unless another is given; the
         steps taken. Four reads and two bulk writes, however many they are; more only for what a policy
         caps."""
-        core, session = self._core, work.session
-        placements = await core.placements([request.change.member_id for request in requests], session)
-        policy = policy or await self._policies.current(session)
-        due: list[tuple[Draft, Origin]] = []
-        for request in _admitted(requests, placements, work):
+        placements = await self._core.placements([each.change.member_id for each in requests], work.session)
+        policy = policy or await self._policies.current()
+        admitted = _admitted(requests, placements, work)
+        decided = await self.decide(admitted, placements, policy, work.session)
+        if decided is None:
+            return ()
+        seating, now = decided.seating, self._clock.now()
+        for at, step in enumerate(seating.steps):
+            work.stage_all(step.events, decided.origins[min(at, len(decided.origins) - 1)])
+        work.after_commit(partial(self._count, seating))
+        # Groups first: there two transactions conflict, and the loser has then written nothing in vain.
+        await self._seats.save_groups(seating, now, work.session)
+        await self._save(seating.steps, decided.before, work)
+        return seating.steps
+
+    async def decide(
+        self,
+        requests: Sequence[ChangeRequest],
+        placements: Mapping[str, Placement],
+        policy: Policy,
+        session: Session | None,
+    ) -> Decided | None:
+        """The answer to the requests, and nothing is written; None if there is nothing to do."""
+        drafts: list[Draft] = []
+        origins: list[Origin] = []
+        for request in requests:
             answer = draft(request.change, placements.get(request.change.member_id), policy)
             if answer is not None:
-                due.append((answer, request.origin))
-        if not due:
-            return ()
-        drafts = [each for each, _ in due]
+                drafts.append(answer)
+                origins.append(request.origin)
+        if not drafts:
+            return None
         taken = {pair for each in drafts for pair in each.taken}
-        left = [seat for each in drafts for seat in each.left]
-        now = self._clock.now()
+        left = {seat.group_id or "" for each in drafts for seat in each.left}
         waited = contested(drafts, policy)
-        waiters, more = await self._waiters(waited, placements, work) if waited else ((), ())
+        waiters, more, before = await self._waiters(waited, placements, session)
         pairs = taken | waited
-        groups = (
-            await self._seats.seats(pairs, {seat.group_id or "" for seat in left}, session)
-            if pairs or left
-            else []
-        )
+        groups = await self._seats.seats(pairs, left, session) if pairs or left else []
         numbering = await self._seats.numbering({*short_of_seats(drafts, groups), *waited}, session)
-        units = {unit for unit, _ in pairs}
-        names = await self._seats.unit_names(units, session) if units else {}
+        names = await self._seats.unit_names({unit for unit, _ in pairs}, session) if pairs else {}
         seating = seat_members(
             drafts,
             groups,
             numbering,
             names,
             policy,
-            now=now,
+            now=self._clock.now(),
             waiters=waiters,
             partial=more,
         )
-        origins = [origin for _, origin in due]
-        for at, step in enumerate(seating.steps):
-            work.stage_all(step.events, origins[min(at, len(origins) - 1)])
-        work.after_commit(partial(self._count, seating))
-        # Groups first: there two transactions conflict, and the loser has then written nothing in vain.
-        await self._seats.save_groups(seating, now, session)
-        await self._save(seating.steps, placements, work)
-        return seating.steps
+        return Decided(seating, origins, before)
 
     async def promote(self, pairs: Sequence[Pair], work: UnitOfWork, origin: Origin) -> int:
         """Let the first of each waiting list have the seats that are free; how many got one."""
         queues = await self._seats.queues(pairs, work.session)
-        first = [ChangeRequest(Review(queue[0][0]), origin) for queue in queues.values()]
+        first = [ChangeRequest(Review(queue[0][1]), origin) for queue in queues.values()]
         steps = await self.apply(_once(first), work)
         return sum(1 for step in steps if step.events)
 
     async def _waiters(
-        self, pairs: set[Pair], placements: dict[str, Placement], work: UnitOfWork
-    ) -> tuple[Sequence[Waiter], Sequence[Pair]]:
-        """Those who wait longest for these pairs, whose placements are added, and the pairs of which that is
-        not all."""
-        queues = await self._seats.queues(sorted(pairs), work.session)
-        members = {member for queue in queues.values() for member, _ in queue}
-        placements |= await self._core.placements(members - placements.keys(), work.session)
+        self, pairs: set[Pair], placements: Mapping[str, Placement], session: Session | None
+    ) -> tuple[Sequence[Waiter], Sequence[Pair], Mapping[str, Placement]]:
+        """Those who wait longest for these pairs, the pairs of which that is not all, and their placements
+        with those given."""
+        if not pairs:
+            return (), (), placements
+        queues = await self._seats.queues(sorted(pairs), session)
+        members = {member for queue in queues.values() for _, member, _ in queue}
+        placements = {
+            **placements,
+            **await self._seats.placements(members - placements.keys(), session),
+        }
         found = [
             Waiter(placements[member], rule)
             for queue in queues.values()
-            for member, rule in queue
+            for _, member, rule in queue
             if member in placements
         ]
-        return found, [pair for pair, queue in queues.items() if len(queue) == QUEUE]
+        return found, [pair for pair, queue in queues.items() if len(queue) >= QUEUE], placements
 
     async def _save(
         self, steps: Sequence[Step[Placement]], before: Mapping[str, Placement], work: UnitOfWork

@@ -15,9 +15,9 @@ from typing import Any, Final
 
 from pymongo import ASCENDING, DeleteOne, IndexModel, InsertOne, ReplaceOne, UpdateOne
 
-from services.groups.core.domain import Group, GroupState, PlacementState, Seat
-from services.groups.core.seating.domain import GroupSeats, Numbering, Pair, Seating
-from services.groups.core.store import Write, save_group, write
+from services.groups.core.domain import Group, GroupState, Placement, PlacementState, Seat
+from services.groups.core.seating.domain import GroupSeats, Numbering, Pair, Place, Seating
+from services.groups.core.store import PLACEMENTS, Write, by_id, save_group, write
 from services.shared.database import Database, Document, Migration, Session, create
 
 QUEUE: Final = 200
@@ -32,13 +32,14 @@ class SeatStore:
         self._units = database["units"]
         self._groups = database["groups"]
         self._waiting = database["waiting"]
+        self._placements = database["placements"]
 
-    async def unit_names(self, codes: Many[str], session: Session) -> dict[str, Mapping[str, str]]:
+    async def unit_names(self, codes: Many[str], session: Session | None) -> dict[str, Mapping[str, str]]:
         """Names by the code of the unit, of those units that exist."""
         found = self._units.find({"_id": {"$in": list(codes)}}, {"name": 1}, session=session)
         return {row["_id"]: row["name"] async for row in found}
 
-    async def seats(self, pairs: Many[Pair], left: Many[str], session: Session) -> list[GroupSeats]:
+    async def seats(self, pairs: Many[Pair], left: Many[str], session: Session | None) -> list[GroupSeats]:
         """The seats of the open groups of `pairs`, and of the groups that members `left`."""
         units, kinds = {unit for unit, _ in pairs}, {kind for _, kind in pairs}
         open_groups: Document = {
@@ -50,7 +51,7 @@ class SeatStore:
         found = self._groups.find(query, _SEATS, session=session)
         return [seats_of(row) async for row in found]
 
-    async def numbering(self, pairs: Many[Pair], session: Session) -> dict[Pair, Numbering]:
+    async def numbering(self, pairs: Many[Pair], session: Session | None) -> dict[Pair, Numbering]:
         """The highest ordinal and the number of live groups, for each pair that has any."""
         if not pairs:
             return {}
@@ -74,17 +75,23 @@ class SeatStore:
         return {pair: found[pair] for pair in pairs if pair in found}
 
     async def queues(
-        self, pairs: Many[Pair], session: Session | None = None
-    ) -> dict[Pair, list[tuple[str, str]]]:
-        """(member, rule) of the first in each waiting list, at most `QUEUE`, in order."""
+        self, pairs: Many[Pair], session: Session | None = None, *, passing: Many[str] = ()
+    ) -> dict[Pair, list[Place]]:
+        """The first in each waiting list, at most `QUEUE`, in order, without the places of these ids."""
         found = {}
         for unit, kind in pairs:
-            query = {"unit": unit, "kind": kind, "state": PlacementState.WAITING_SEAT.value}
+            query: Document = {"unit": unit, "kind": kind, "state": PlacementState.WAITING_SEAT.value}
+            if passing:
+                query["_id"] = {"$nin": list(passing)}
             in_order = [("since", ASCENDING), ("_id", ASCENDING)]
-            rows = self._waiting.find(query, {"_id": 1}, session=session).sort(in_order).limit(QUEUE)
-            if ids := [row["_id"] async for row in rows]:
-                found[unit, kind] = [_split(id_) for id_ in ids]
+            rows = self._waiting.find(query, {"since": 1}, session=session).sort(in_order).limit(QUEUE)
+            if places := [(row["since"], *_split(row["_id"])) async for row in rows]:
+                found[unit, kind] = places
         return found
+
+    async def placements(self, member_ids: Many[str], session: Session | None = None) -> dict[str, Placement]:
+        """Of members in waiting lists."""
+        return await by_id(self._placements, PLACEMENTS, member_ids, session)
 
     async def save_groups(self, seating: Seating, now: datetime, session: Session) -> None:
         writes: list[Write] = [save_group(group, changed=False) for group in seating.created]
