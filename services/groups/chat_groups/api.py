@@ -100,7 +100,7 @@ def chat_groups_router(groups: ChatGroupService, upkeep: Upkeep) -> APIRouter:
         return accepted(await upkeep.open(caller, body.unit, body.level.value, body.kind.value))
 
     @router.post(
-        "/groups/{id}/split", response_model=JobOut, status_code=202, responses=problems(404, 409, 422)
+        "/groups/{id}/split", response_model=JobOut, status_code=202, responses=problems(404, 409)
     )
     async def split_group(group_id: GroupId, body: SplitIn, caller: Changer) -> Response:
         """Give the group no more than `capacity` seats. Those who came last move to the unit's other groups,

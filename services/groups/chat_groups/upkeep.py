@@ -50,8 +50,7 @@ class Upkeep:
         )
 
     async def split(self, caller: Identity, id_: str, capacity: int) -> Job:
-        """Raises: `NotFoundError`; `InvalidError` when the group is no larger than that; `ConflictError` for
-        one that is archived."""
+        """Raises: `NotFoundError`; `ConflictError` for a group that is no larger, or is archived."""
 
         async def body(work: UnitOfWork) -> Job:
             group = await self._live(caller, id_, work)

@@ -52,10 +52,8 @@ def no_room(needed: int, free: int) -> ConflictError:
     )
 
 
-def nothing_to_split() -> InvalidError:
-    return InvalidError(
-        [FieldError("/capacity", "is not below the number of seats taken: change it instead")]
-    )
+def nothing_to_split() -> ConflictError:
+    return ConflictError("nothing-to-split", "the group has no more members than that: change its capacity")
 
 
 def kind_has_no_groups() -> InvalidError:
