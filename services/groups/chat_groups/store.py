@@ -52,7 +52,7 @@ class ChatGroupStore:
         return [PLACEMENTS.decode(row) async for row in rows]
 
     async def newest_members(self, group: Group, limit: int, session: Session) -> list[str]:
-        """Those who got their seat last."""
+        """The members who got their seat last."""
         since = "since" if group.kind == GENERAL else "seats.since"
         rows = self._placements.find(_seated_in(group), {"_id": 1}, session=session)
         return [row["_id"] async for row in rows.sort([(since, -1), ("_id", -1)]).limit(limit)]

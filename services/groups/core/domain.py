@@ -92,7 +92,7 @@ class RoleIn:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What the rules of a policy ask about a member, besides unit and status.
+    """The facts that rules of a policy ask about a member, besides unit and status.
 
     `gender` is None while it is undisclosed, `asked` is True while the member consents to chat groups
     (purpose `group`). `at` is the sequence of the last event that stated all of them, and `gender_at`,

@@ -27,7 +27,7 @@ PLACES: Final = (OWN, ABOVE, *[level.value for level in LEVELS])
 
 
 class Fact(StrEnum):
-    """What a rule may depend on."""
+    """A thing that a rule may depend on."""
 
     UNIT = "unit"
     STATUS = "status"
@@ -212,7 +212,7 @@ class Fault(NamedTuple):
 
 
 def faults(policy: Policy) -> list[Fault]:
-    """What is wrong with the policy by itself: the words and sizes of its fields are right already."""
+    """The mistakes in the policy by itself: the words and sizes of its fields are right already."""
     found = [*_repeated("rules", "id", [rule.id for rule in policy.rules])]
     found += _repeated("kinds", "kind", [cap.kind for cap in policy.kinds])
     found += _repeated("levels", "", list(policy.levels))

@@ -42,7 +42,7 @@ class RoleHeldOut(BaseModel):
 
 
 class FactsHeld(BaseModel):
-    """What the rules of the policy ask about a member. `group_consent` is to be in chat groups."""
+    """The facts that the policy asks about a member. `group_consent` is to be in chat groups."""
 
     gender: str
     group_consent: bool

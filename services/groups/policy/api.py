@@ -55,8 +55,8 @@ def policy_router(policies: PolicyService) -> APIRouter:
         responses={202: {"model": PreviewOut}, **problems(404, 422)},
     )
     async def preview_policy(body: PolicyIn, caller: Writer) -> Response:
-        """What putting this policy in force would change: exactly, if nothing happens until then. Few members
-        are compared at once (200), many by a job (202)."""
+        """Compare the policy with all placements: the changes are exact, if nothing happens until then. Few
+        members are compared at once (200), many by a job (202)."""
         preview, job = await policies.preview(caller, policy_of(body))
         headers = {"Location": f"/v1/jobs/{job.id}"} if job else {}
         return JSON(preview_out(preview), 202 if job else 200, headers)

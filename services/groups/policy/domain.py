@@ -1,4 +1,4 @@
-"""What a policy would change, and how far placements differ from it. Pure."""
+"""The changes that a policy would make, and how far placements differ from it. Pure."""
 
 from __future__ import annotations
 
@@ -72,7 +72,8 @@ class Drift(NamedTuple):
 
 
 class Fullest(NamedTuple):
-    """Of a kind: the most seats taken in one group, and the most groups with members in one unit."""
+    """In groups of one kind: the most seats taken in one group, and the most groups with members in one
+    unit."""
 
     taken: int = 0
     groups: int = 0
@@ -134,7 +135,7 @@ def merged(one: Difference, other: Difference) -> Difference:
 
 
 def counted(difference: Difference) -> Counter[str]:
-    """What one change counts towards."""
+    """The counts of one change."""
     counts: Counter[str] = Counter()
     if difference.joins and difference.leaves:
         counts["moves"] = 1

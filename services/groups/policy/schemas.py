@@ -20,9 +20,9 @@ assert set(PLACES) == {"own", "above", *LEVELS}
 
 
 class RuleIn(Body):
-    """Who has a seat in which group: all conditions must hold. `at` is where the group is, from the member's
-    unit, or from that of the `role`: in the unit itself (`own`), in the unit above it, or in that of a
-    level."""
+    """A rule that gives seats in groups of a kind: all conditions must hold. `at` is where the group is, from
+    the member's unit, or from that of the `role`: in the unit itself (`own`), in the unit above it, or in
+    that of a level."""
 
     id: RuleId
     kind: GroupKind
@@ -94,7 +94,7 @@ class CountsOut(BaseModel):
 
 
 class PreviewOut(BaseModel):
-    """What putting a policy in force would change. `state` is `running` until `counts` are complete."""
+    """The changes that a policy would make. `state` is `running` until `counts` are complete."""
 
     id: str
     state: Literal["running", "done"]

@@ -109,7 +109,7 @@ class Sketch:
         self._seats = SketchedSeats(core.runtime.database)
         self._seating = core.seating_in(self._seats)
         self._lines: dict[str, Difference] = {}
-        """Of groups, and of members who would wait: these may still change."""
+        """The changes of groups, and of members who would wait: these may still change."""
         self._members_done = self._groups_done = False
         self._after = ""
         self.counts: Counter[str] = Counter()

@@ -44,7 +44,7 @@ class RecoveryStore:
         return taken
 
     async def waiting_placements(self) -> AsyncIterator[Placement]:
-        """Of members who wait for a seat, or for the unit of another than the general one."""
+        """The placements of members who wait for a seat, or for the unit of another than the general one."""
         waiting = {"$in": [PlacementState.WAITING_SEAT.value, PlacementState.WAITING_UNIT.value]}
         query = {"$or": [{"state": PlacementState.WAITING_SEAT.value}, {"seats.state": waiting}]}
         async for row in self._placements.find(query):

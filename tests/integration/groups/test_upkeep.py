@@ -119,7 +119,7 @@ async def test_a_group_is_split_merged_and_archived_and_everybody_keeps_a_seat(
 async def test_a_cancelled_merge_goes_on_or_is_taken_back(
     groups: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of a women's group: seats by other rules move in the same way."""
+    """A women's group: seats by other rules move in the same way."""
     monkeypatch.setattr(upkeep, "BATCH", 1)
     await units(groups)
     await applied(groups, policy(GENERAL, WOMEN, women=(2, None)), 0)

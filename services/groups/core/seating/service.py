@@ -51,7 +51,7 @@ class ChangeRequest(NamedTuple):
 
 
 class Decided(NamedTuple):
-    """What was decided, and from which request each of its steps comes."""
+    """A decision, and from which request each of its steps comes."""
 
     seating: Seating
     origins: Sequence[Origin]
@@ -136,8 +136,8 @@ class SeatingService:
     async def _waiters(
         self, pairs: set[Pair], placements: Mapping[str, Placement], session: Session | None
     ) -> tuple[Sequence[Waiter], Sequence[Pair], Mapping[str, Placement]]:
-        """Those who wait longest for these pairs, the pairs of which that is not all, and their placements
-        with those given."""
+        """The members who wait longest for these pairs, the pairs of which that is not all, and their
+        placements with those given."""
         if not pairs:
             return (), (), placements
         queues = await self._seats.queues(sorted(pairs), session)

@@ -90,7 +90,7 @@ class SeatStore:
         return found
 
     async def placements(self, member_ids: Many[str], session: Session | None = None) -> dict[str, Placement]:
-        """Of members in waiting lists."""
+        """The placements of members in waiting lists."""
         return await by_id(self._placements, PLACEMENTS, member_ids, session)
 
     async def save_groups(self, seating: Seating, now: datetime, session: Session) -> None:
