@@ -112,7 +112,7 @@ def restored_placement(event: Envelope[PlacementEvent], before: Placement | None
         after,
         member_sequence=answered,
         sequence=event.sequence,
-        facts=Facts(until=answered) if answered else None,
+        facts=Facts(until=answered) if answered and not after.is_out else None,
         seats=tuple(seats.values()) or None,
     )
 

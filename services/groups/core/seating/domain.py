@@ -45,6 +45,7 @@ Pair = tuple[str, str]
 Place = tuple[datetime, str, str]
 """A place in a waiting list: since when, the member, the rule."""
 NOTHING: Final[Mapping[str, Any]] = {}
+_ALL_BUT_PLACE: Final = frozenset(Fact) - PLACE
 _AT: Final = {"gender": "gender_at", "asked": "asked_at", "roles": "roles_at"}
 _FACTS: Final = {"gender": Fact.GENDER, "asked": Fact.CONSENT, "roles": Fact.ROLES}
 
@@ -174,7 +175,8 @@ def draft(request: Change | Review, before: Placement | None, policy: Policy) ->
         return _review(request, before, policy) if before is not None else None
     newer = is_newer(request, before)
     facts, changed = learn(before.facts if before else None, request.sequence, request.states)
-    if before is not None and not newer and facts == before.facts:
+    heard = facts is not None and facts.until is not None and request.sequence >= facts.until
+    if before is not None and not newer and facts == before.facts and not heard:
         return None
     at_rest = before.is_out if before else True
     unit = request.unit if newer or before is None else before.unit
@@ -193,9 +195,9 @@ def draft(request: Change | Review, before: Placement | None, policy: Policy) ->
         policy=before.policy if before else None,
     )
     if facts is not None and facts.until is not None:
-        if request.sequence < facts.until:
+        if not heard:
             return after  # heard again after a rebuild: the seats answer a later event
-        after.facts, changed = _settled(facts), changed | frozenset(Fact)
+        after.facts, changed = replace(facts, until=None), changed | _ALL_BUT_PLACE
     decided = before.policy or 0 if before else policy.version
     rules = policy.affected(changed) if decided == policy.version else policy.every_rule
     after.wants = _wants(after, rules, policy, every=decided != policy.version)
@@ -330,10 +332,6 @@ def _wants(after: Draft, rules: Collection[str], policy: Policy, *, every: bool)
 
 def _by_rule(placement: Placement | None) -> dict[str, Seat]:
     return {seat.rule: seat for seat in placement.held} if placement is not None else {}
-
-
-def _settled(facts: Facts) -> Facts:
-    return replace(facts, until=None)
 
 
 def _step(each: Draft, now: datetime) -> Step[Placement]:
