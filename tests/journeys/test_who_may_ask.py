@@ -106,6 +106,11 @@ TEXT = {"text": "We write to you."}
 ROLE = f"/v1/members/{{id}}/roles/youth?unit={UNIT}"
 INCIDENT = {"unit": UNIT, "detected_at": "2026-11-01T00:00:00Z", "title": "Lost", "what": "A list was lost."}
 GRIEVANCE = {"unit": UNIT, "kind": "other", "text": "Nobody answers."}
+POLICY = {
+    "levels": ["state", "district", "block", "booth"],
+    "kinds": [{"kind": "general", "capacity": 1024}],
+    "rules": [{"id": "general", "kind": "general"}],
+}
 TABLE: Final[dict[str, dict[str, Route]]] = {
     "members": {
         "POST /v1/members": json("members:write", PERSON),
@@ -182,6 +187,22 @@ TABLE: Final[dict[str, dict[str, Route]]] = {
         "GET /v1/groups/{id}": Route("groups:read"),
         "PATCH /v1/groups/{id}": json("groups:write groups:read", {}),
         "GET /v1/groups/{id}/members": Route("groups:read"),
+        "POST /v1/groups/openings": json("groups:write groups:read", {"unit": UNIT, "level": "booth"}),
+        "POST /v1/groups/{id}/split": json("groups:write groups:read", {"capacity": 1}),
+        "POST /v1/groups/{id}/merge": Route("groups:write groups:read"),
+        "POST /v1/groups/{id}/reopen": Route("groups:write groups:read"),
+        "POST /v1/groups/{id}/archive": Route("groups:write groups:read"),
+        "GET /v1/placement-policy": Route("groups:read", of_no_unit=True),
+        "PUT /v1/placement-policy": Route(
+            "groups:write groups:read",
+            everywhere=True,
+            send=lambda: {"json": POLICY, "headers": {"if-match": '"999"'}},
+        ),
+        "POST /v1/placement-policy/preview": json("groups:write groups:read", POLICY, everywhere=True),
+        "GET /v1/placement-policy/previews/{id}": Route("groups:read", everywhere=True),
+        "GET /v1/placement-policy/previews/{id}/changes": Route("groups:read", everywhere=True),
+        "POST /v1/placement-policy/apply": Route("groups:write groups:read", everywhere=True),
+        "POST /v1/placement-policy/audits": Route("groups:write groups:read", everywhere=True),
         "GET /v1/placements": query(f"/v1/placements?state=waiting_unit&unit={UNIT}", "groups:read"),
         "GET /v1/members/{id}/groups": Route("groups:read"),
         "GET /v1/members/{id}/holdings": Route("holdings:read"),
@@ -253,6 +274,12 @@ class Asking:
         self._client.close()
 
 
+async def previewed(client: httpx2.AsyncClient, groups: str) -> str:
+    answer = await client.post(f"{groups}/v1/placement-policy/preview", json=POLICY)
+    assert answer.status_code in (200, 202), answer.text
+    return str(answer.json()["id"])
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def asking(stack: LocalStack) -> AsyncIterator[Asking]:
     headers = {"authorization": f"Bearer {stack.token}"}
@@ -318,6 +345,7 @@ async def asking(stack: LocalStack) -> AsyncIterator[Asking]:
             assert filed.status_code == 201, filed.text
             ids[kind] = filed.json()["id"]
         ids |= {
+            "placement-policy": await previewed(client, groups),
             "erased": erased["id"],
             "erasures": asked.json()["id"],
             "members": member,

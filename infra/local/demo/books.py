@@ -102,26 +102,33 @@ def balance(
     welcomes: Sequence[Mapping[str, Any]],
     overview: Mapping[str, Any],
 ) -> list[Line]:
-    """Each member has one seat, one welcome and one count, and analytics agrees with every service."""
+    """Each member has one general seat, one welcome and one count, each woman who asked for it a seat in a
+    women's group, and analytics agrees with every service."""
     ids = {member["id"] for member in members}
-    seats = sum(group["members"] for group in groups)
+    seats: Counter[str] = Counter()
+    for group in groups:
+        seats[group["kind"]] += group["members"]
     states = Counter(note["state"] for note in welcomes)
     counted = overview["notifications"]["by_state"]
     settled = [n["member_id"] for n in welcomes if n["state"] in ("sent", "suppressed", "failed")]
     own = [member_id for member_id in settled if member_id in ids]
     return [
         Line(
-            "one seat, welcome, count each",
+            "one general seat, welcome, count each",
             {
                 "members": len(ids),
-                "groups": seats,
+                "groups": seats["general"],
                 "notifications": len(own),
                 "analytics": overview["members"]["total"],
             },
         ),
         Line("members with a welcome", {"members": len(ids), "notifications": len(set(own))}),
         Line("groups", {"groups": len(groups), "analytics": overview["groups"]["total"]}),
-        Line("seats taken", {"groups": seats, "analytics": overview["groups"]["taken"]}),
+        Line("seats taken", {"groups": seats.total(), "analytics": overview["groups"]["taken"]}),
+        Line(
+            "women who asked, in a women's group",
+            {"members": sum(map(_asked, members)), "groups": seats["women"]},
+        ),
         *(
             Line(f"welcomes {state}", {"notifications": states[state], "analytics": counted.get(state, 0)})
             for state in ("sent", "suppressed", "failed", "queued")
@@ -131,6 +138,12 @@ def balance(
             {"members": _women_share(members), "analytics": overview["members"]["women_share"]},
         ),
     ]
+
+
+def _asked(member: Mapping[str, Any]) -> bool:
+    """A woman who consents to be in a group, in a block or booth: women's groups are those of the blocks."""
+    given = (c["purpose"] == "group" and c["state"] == "given" for c in member["consents"])
+    return member["gender"] == "female" and member["unit"].count("-") >= 2 and any(given)
 
 
 def _women_share(members: Sequence[Mapping[str, Any]]) -> float | None:

@@ -20,7 +20,7 @@ class InviteLinks:
         self._api = api
         self._few = asyncio.Semaphore(AT_ONCE)
         self.live: set[str] = set()
-        """Units whose group has a link."""
+        """Units whose general group has a link."""
 
     async def keep_giving(self) -> None:
         """Give links until cancelled."""
@@ -31,7 +31,7 @@ class InviteLinks:
     async def give(self) -> int:
         """Give a link to each group without one, and return how many there were."""
         groups = [group async for group in self._api.pages("groups", "/v1/groups")]
-        self.live |= {group["unit"] for group in groups if group["invite_link"]}
+        self.live |= {g["unit"] for g in groups if g["kind"] == "general" and g["invite_link"]}
         bare = [group for group in groups if not group["invite_link"]]
         async with asyncio.TaskGroup() as giving:
             for group in bare:

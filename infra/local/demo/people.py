@@ -29,6 +29,8 @@ PLATFORMS = {
 }
 CHANNELS = {("whatsapp",): 70, ("whatsapp", "sms"): 12, ("sms",): 6, ("email",): 4, (): 8}
 """Consents to the welcome; 8 % give none and must never be messaged."""
+GROUP_PERCENT = 40
+"""Percent of the women who consent to be welcomed who also ask for the women's group of their block."""
 LEVELS = {3: 70, 2: 20, 1: 9, 0: 1}
 """Distribution of members by depth of the unit: most at a booth, some working for a whole block or
 district."""
@@ -86,6 +88,9 @@ def people(count: int, units: Sequence[str], seed: int, *, first: int = 0) -> It
                 for channel in channels
             ],
         }
+        if channels and gender == "female" and chance.random() * 100 < GROUP_PERCENT:
+            asked = {"purpose": "group", "channel": "whatsapp", "notice": NOTICE, "language": language}
+            person["consents"].append(asked)
         if "email" in channels:
             person["email"] = f"sample.{number}@example.org"
         yield person

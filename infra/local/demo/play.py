@@ -41,6 +41,7 @@ WALKING_PACE = 40.0
 MOST_WALKERS = 200
 SETTLE_WITHIN = 120.0
 ERRORS_SHOWN = 20
+WOMEN = {"id": "women", "kind": "women", "at": "block", "gender": "female", "consent": "group"}
 
 
 def _columns() -> tuple[ProgressColumn, ...]:
@@ -98,6 +99,7 @@ def prepare() -> tuple[DemoSettings, str]:
 
 async def _play(stack: LocalStack, api: Api, settings: DemoSettings, tree: str, console: Console) -> Books:
     await _load(api, tree, settings.units, console)
+    await _open_womens_groups(api, console)
     units, rushing = codes(tree), settings.members - settings.imported - settings.walkers
     arrivals, links = Arrivals(api), InviteLinks(api)
     imported = await _import(stack, api, settings, units, console)
@@ -152,6 +154,25 @@ async def _load(api: Api, tree: str, file: Path, console: Console) -> None:
     if answer.status_code == 202:
         done = await _followed(api, answer.headers["location"], console)
     console.print(f"{done['created']:,} units loaded, {done['unchanged'] + done['updated']:,} already there")
+
+
+async def _open_womens_groups(api: Api, console: Console) -> None:
+    """Put a placement policy in force by which women who ask for it have a seat in the group of their block.
+
+    :raises LocalError: groups refuses it
+    """
+    policy = await api.get("groups", "/v1/placement-policy")
+    if any(rule["id"] == WOMEN["id"] for rule in policy["rules"]):
+        return
+    kinds = [*policy["kinds"], {"kind": "women", "capacity": 1024}]
+    known = ("id", "kind", "at", "gender", "consent", "role")
+    rules = [{name: rule[name] for name in known} for rule in policy["rules"]]
+    body = {"levels": policy["levels"], "kinds": kinds, "rules": [*rules, WOMEN]}
+    headers = {"If-Match": f'"{policy["version"]}"'}
+    answer = await api.send("PUT", "groups", "/v1/placement-policy", json=body, headers=headers)
+    if answer.status_code != 202:
+        raise LocalError(f"groups answered {answer.status_code} to the policy: {answer.text[:300]}")
+    console.print("women's groups of the blocks are switched on, for women who ask for one")
 
 
 async def _followed(api: Api, location: str, console: Console) -> Any:

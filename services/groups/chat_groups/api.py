@@ -11,12 +11,15 @@ from services.groups.chat_groups.schemas import (
     GroupChange,
     GroupMemberOut,
     GroupOut,
+    OpeningIn,
     ResolveIn,
     ResolveOut,
+    SplitIn,
     group_member_out,
     group_out,
 )
 from services.groups.chat_groups.service import ChatGroupService
+from services.groups.chat_groups.upkeep import Upkeep
 from services.groups.core.domain import GroupState, PlacementState
 from services.groups.core.schemas import Id
 from services.shared.contracts.vocabulary import GroupKind, UnitCode
@@ -26,6 +29,7 @@ from services.shared.http.etag import IfMatch, etag
 from services.shared.http.pagination import Page, Paging
 from services.shared.identity import Identity
 from services.shared.messaging import Origin
+from services.shared.runtime import JobOut, accepted
 
 Reader = Annotated[Identity, Depends(require("groups:read"))]
 Changer = Annotated[Identity, Depends(require("groups:write", "groups:read"))]
@@ -33,7 +37,7 @@ Changer = Annotated[Identity, Depends(require("groups:write", "groups:read"))]
 GroupId = Annotated[Id, Path(alias="id")]
 
 
-def chat_groups_router(groups: ChatGroupService) -> APIRouter:
+def chat_groups_router(groups: ChatGroupService, upkeep: Upkeep) -> APIRouter:
     router = APIRouter(prefix="/v1", route_class=Route)
 
     @router.get("/groups", response_model=Page[GroupOut], responses=problems(404))
@@ -43,11 +47,14 @@ def chat_groups_router(groups: ChatGroupService) -> APIRouter:
         unit: Annotated[UnitCode | None, Query(description="The subtree of this unit.")] = None,
         kind: Annotated[GroupKind | None, Query()] = None,
         state: Annotated[GroupState | None, Query()] = None,
+        archived: Annotated[bool, Query(description="Groups that were archived, instead.")] = False,
     ) -> Response:
         root = caller.accessible_root(unit)
-        window = paging.window("groups", {"unit": root, "kind": kind, "state": state}, (str, str))
+        window = paging.window(
+            "groups", {"unit": root, "kind": kind, "state": state, "archived": archived}, (str, str)
+        )
         after = cast("tuple[str, str] | None", window.after)
-        found = await groups.find(caller, root, kind, state, after, window.limit + 1)
+        found = await groups.find(caller, root, kind, state, after, window.limit + 1, archived=archived)
         page, cursor = window.cut(found, lambda group: (group.unit, group.id))
         return JSON({"items": [group_out(group) for group in page], "next": cursor})
 
@@ -82,7 +89,37 @@ def chat_groups_router(groups: ChatGroupService) -> APIRouter:
     ) -> Response:
         window = paging.window("group-members", {"group": group_id, "state": state}, (str,))
         found = await groups.members(caller, group_id, state, window.after_id, window.limit + 1)
-        page, cursor = window.cut(found, lambda placement: (placement.member_id,))
-        return JSON({"items": [group_member_out(placement) for placement in page], "next": cursor})
+        page, cursor = window.cut(found, lambda row: (row[0],))
+        return JSON(
+            {"items": [group_member_out(member_id, seat) for member_id, seat in page], "next": cursor}
+        )
+
+    @router.post("/groups/openings", response_model=JobOut, status_code=202, responses=problems(404, 422))
+    async def open_groups(body: OpeningIn, caller: Changer) -> Response:
+        """Open a group in each unit of a level in a subtree that has none of that kind, ahead of members."""
+        return accepted(await upkeep.open(caller, body.unit, body.level.value, body.kind.value))
+
+    @router.post("/groups/{id}/split", response_model=JobOut, status_code=202, responses=problems(404, 409))
+    async def split_group(group_id: GroupId, body: SplitIn, caller: Changer) -> Response:
+        """Give the group no more than `capacity` seats. Those who came last move to the unit's other groups,
+        or to new ones; until they have, nobody gets a seat in this one."""
+        return accepted(await upkeep.split(caller, group_id, body.capacity))
+
+    @router.post("/groups/{id}/merge", response_model=JobOut, status_code=202, responses=problems(404, 409))
+    async def merge_group(group_id: GroupId, caller: Changer) -> Response:
+        """Move all members to the free seats of the unit's other groups, then archive the group."""
+        return accepted(await upkeep.merge(caller, group_id))
+
+    @router.post("/groups/{id}/reopen", response_model=GroupOut, responses=problems(404, 409))
+    async def reopen_group(group_id: GroupId, caller: Changer) -> Response:
+        """Let a group take members again whose split or merge was cancelled or has failed."""
+        group = await upkeep.reopen(caller, group_id, Origin.here())
+        return JSON(group_out(group), headers={"ETag": etag(group.version)})
+
+    @router.post("/groups/{id}/archive", response_model=GroupOut, responses=problems(404, 409))
+    async def archive_group(group_id: GroupId, caller: Changer) -> Response:
+        """Take an empty group out of use for good, with its link."""
+        group = await upkeep.archive(caller, group_id, Origin.here())
+        return JSON(group_out(group), headers={"ETag": etag(group.version)})
 
     return router

@@ -32,7 +32,7 @@ def patched(
 
     Raises: `CapacityError`.
     """
-    default = group_name(unit_name, group.ordinal) if unit_name else group.name
+    default = group_name(unit_name, group.ordinal, group.kind) if unit_name else group.name
     name = {language: text or default[language] for language, text in patch.get("name", {}).items()}
     after = replace(group, name={**group.name, **name}, capacity=patch.get("capacity", group.capacity))
     if after.capacity < after.taken:
@@ -43,6 +43,21 @@ def patched(
     if not events:
         return Step(group)
     after = replace(after, version=group.version + len(events), updated_at=now)
+    return Step(after, tuple([Numbered(event, n) for n, event in enumerate(events, group.version + 1)]))
+
+
+def closing(group: Group, now: datetime, capacity: int | None = None) -> Group:
+    """The group while it is emptied, or with a `capacity` until it has no more members than that: nobody gets
+    a seat in it."""
+    return replace(group, retired="closing", shrinks_to=capacity, updated_at=now)
+
+
+def reopened(group: Group, now: datetime) -> Step[Group]:
+    """The group that has been split, with its new capacity."""
+    capacity = group.shrinks_to or group.capacity
+    after = replace(group, retired=None, shrinks_to=None, capacity=capacity, updated_at=now)
+    events = _events(group, after)
+    after = replace(after, version=group.version + len(events))
     return Step(after, tuple([Numbered(event, n) for n, event in enumerate(events, group.version + 1)]))
 
 

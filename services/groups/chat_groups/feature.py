@@ -5,10 +5,12 @@ from __future__ import annotations
 from services.groups.chat_groups.api import chat_groups_router
 from services.groups.chat_groups.service import ChatGroupService
 from services.groups.chat_groups.store import ChatGroupStore
+from services.groups.chat_groups.upkeep import Upkeep
 from services.groups.core.core import Core
 from services.shared.runtime import Feature
 
 
 def chat_groups(core: Core) -> Feature:
-    service = ChatGroupService(core, ChatGroupStore(core.runtime.database))
-    return Feature(routers=[chat_groups_router(service)])
+    store = ChatGroupStore(core.runtime.database)
+    upkeep = Upkeep(core, store)
+    return Feature(routers=[chat_groups_router(ChatGroupService(core, store), upkeep)], jobs=upkeep.kinds)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, Strict
 
-from services.groups.core.domain import Group, GroupState, Placement, PlacementState
+from services.groups.core.domain import Group, GroupState, PlacementState, Seat
 from services.groups.core.schemas import Id, UnitName
+from services.shared.contracts.vocabulary import GroupKind, UnitCode, UnitLevel
 from services.shared.http.body import ABSENT, Body
 from services.shared.text import Name, clean, refuse
 
@@ -54,8 +55,23 @@ class GroupChange(Body):
     name: NameChange = ABSENT
 
 
+class SplitIn(Body):
+    """The seats that the group keeps."""
+
+    capacity: Annotated[int, Strict(), Field(ge=1, le=100_000)]
+
+
+class OpeningIn(Body):
+    """A group of `kind` for each unit of `level` in the subtree of `unit`."""
+
+    unit: UnitCode
+    level: UnitLevel
+    kind: GroupKind = GroupKind.GENERAL
+
+
 class GroupOut(BaseModel):
-    """`members` are seats taken, of `capacity`."""
+    """`members` are seats taken, of `capacity`. `retired` is null while the group takes members: one that is
+    `closing` is being split or merged, an `archived` one is out of use."""
 
     id: str
     unit: str
@@ -67,6 +83,7 @@ class GroupOut(BaseModel):
     state: GroupState
     invite_link: str | None
     version: int
+    retired: Literal["closing", "archived"] | None
 
 
 class ResolveIn(Body):
@@ -89,5 +106,5 @@ def group_out(group: Group) -> dict[str, Any]:
     return {**out, "members": group.taken}
 
 
-def group_member_out(placement: Placement) -> dict[str, Any]:
-    return {name: getattr(placement, name) for name in GroupMemberOut.model_fields}
+def group_member_out(member_id: str, seat: Seat) -> dict[str, Any]:
+    return {"member_id": member_id, "state": seat.state, "since": seat.since}

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from services.groups.chat_groups.domain import CapacityError, GroupPatch, patched
 from services.groups.chat_groups.store import ChatGroupStore
 from services.groups.core.core import Core
-from services.groups.core.domain import Group, Placement
-from services.groups.core.errors import capacity_below_seats_taken
+from services.groups.core.domain import Group, Seat
+from services.groups.core.errors import capacity_below_seats_taken, group_is_retired
 from services.shared.database import Session
 from services.shared.errors import NotFoundError, StaleVersionError
 from services.shared.identity import Identity
@@ -28,12 +28,15 @@ class ChatGroupService:
         state: str | None,
         after: tuple[str, str] | None,
         limit: int,
+        *,
+        archived: bool = False,
     ) -> list[Group]:
-        """The groups of a subtree, in the order of (unit, id).
+        """The groups of a subtree that are in use, or those archived, in the order of (unit, id).
 
         Raises: `NotFoundError` for a unit outside the caller's.
         """
-        return await self._store.list_groups(caller.accessible_root(unit), kind, state, after, limit)
+        root = caller.accessible_root(unit)
+        return await self._store.list_groups(root, kind, state, after, limit, archived=archived)
 
     async def resolve(self, caller: Identity, ids: Sequence[str]) -> list[Group]:
         """The groups of these ids that exist within the caller's units."""
@@ -49,17 +52,19 @@ class ChatGroupService:
 
     async def members(
         self, caller: Identity, id_: str, state: str | None, after: str | None, limit: int
-    ) -> list[Placement]:
-        """The placements of a group's members, in the order of their ids. Raises: `NotFoundError`."""
-        await self.get(caller, id_)
-        return await self._store.members(id_, state, after, limit)
+    ) -> list[tuple[str, Seat]]:
+        """A group's members and their seats, in the order of their ids. Raises: `NotFoundError`."""
+        group = await self.get(caller, id_)
+        placements = await self._store.members(group, state, after, limit)
+        return [(p.member_id, seat) for p in placements for seat in p.held if seat.group_id == id_]
 
     async def change(
         self, caller: Identity, id_: str, patch: GroupPatch, expected_version: int, origin: Origin
     ) -> Group:
         """Apply a merge patch to a version; the group as it is now.
 
-        Raises: `NotFoundError`; `StaleVersionError`; `InvalidError` when fewer seats are wanted than taken.
+        Raises: `NotFoundError`; `StaleVersionError`; `InvalidError` when fewer seats are wanted than taken;
+            `ConflictError` for a group that was archived.
         """
 
         now = self._core.runtime.clock.now()
@@ -68,6 +73,8 @@ class ChatGroupService:
             group = await self.get(caller, id_, work.session)
             if group.version != expected_version:
                 raise StaleVersionError
+            if group.retired == "archived":
+                raise group_is_retired()
             try:
                 step = patched(group, patch, await self._unit_name(group, patch, work.session), now)
             except CapacityError:

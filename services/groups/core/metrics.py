@@ -30,6 +30,13 @@ class GroupsMetrics:
             registry=registry,
         )
 
+        self.drift = Gauge(
+            "sangathan_placement_drift",
+            "Differences between placements and the policy that the last audit found.",
+            ["cause"],
+            registry=registry,
+        )
+
     def show_waiting(self, count: int, oldest: datetime | None, now: datetime) -> None:
         self.waiting.set(count)
         self.waiting_age.set(max(0.0, (now - oldest).total_seconds()) if oldest else 0)

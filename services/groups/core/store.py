@@ -2,7 +2,9 @@
 
 `units {_id: code, level, parent, name{en,hi}, women_target, version}`
 `groups {_id, unit, kind, ordinal, name{en,hi}, capacity, taken, state, invite_link, link_lost?, version}`
-`placements {_id: member id, member_sequence, sequence, unit, group_id, kind, ordinal, state, since}`
+`placements {_id: member id, member_sequence, sequence, unit, group_id, kind, ordinal, state, since}`, and
+where there is something to say `group_unit, policy, facts{}, seats[{rule, kind, unit, state, group_id, ...}]`
+`policies {_id: version, levels, kinds, rules, at, job_id, applied_at?}`: each that was ever in force
 
 What is new is inserted, what changes is `$set`: an upsert costs MongoDB several times as much as an insert.
 """
@@ -13,17 +15,21 @@ from collections.abc import Collection as Many
 from collections.abc import Iterable, Sequence
 from typing import Final, TypeAlias, TypeVar
 
-from pymongo import IndexModel, InsertOne, UpdateOne
+from pymongo import DESCENDING, IndexModel, InsertOne, UpdateOne
 
 from services.groups.core.domain import Group, GroupState, Placement, PlacementState, Unit
+from services.groups.core.policy import Policy
 from services.shared.database import Codec, Collection, Database, Document, Migration, Session, create
 
 A = TypeVar("A")
 Write: TypeAlias = "InsertOne[Document] | UpdateOne"
 
 UNITS: Final = Codec(Unit, id_field="code")
-GROUPS: Final = Codec(Group, id_field="id", omit_none=["link_lost"])
-PLACEMENTS: Final = Codec(Placement, id_field="member_id")
+GROUPS: Final = Codec(Group, id_field="id", omit_none=["link_lost", "retired", "shrinks_to"])
+PLACEMENTS: Final = Codec(
+    Placement, id_field="member_id", omit_none=["group_unit", "policy", "facts", "seats"]
+)
+POLICIES: Final = Codec(Policy, id_field="version")
 
 
 class CoreStore:
@@ -55,6 +61,22 @@ class CoreStore:
         """Insert the placements, or change those of the members that are `known`."""
         writes = [_save(PLACEMENTS, p, changed=p.member_id in known) for p in placements]
         await write(self._placements, writes, session)
+
+
+class PolicyVersions:
+    def __init__(self, database: Database) -> None:
+        self._policies = database["policies"]
+
+    async def newest(self, session: Session | None = None) -> Policy | None:
+        """The policy that was put in force last; None if none ever was."""
+        async for row in self._policies.find({}, session=session).sort("_id", DESCENDING).limit(1):
+            return POLICIES.decode(row)
+        return None
+
+    async def save(self, policy: Policy, session: Session) -> None:
+        """Write a policy that a rebuild has found in the log."""
+        row = POLICIES.encode(policy)
+        await self._policies.replace_one({"_id": row["_id"]}, row, upsert=True, session=session)
 
 
 async def by_id(
@@ -131,4 +153,15 @@ async def _create_collections(database: Database) -> None:
     )
 
 
-MIGRATIONS: Final = (Migration("core-0001", "units, groups, placements", _create_collections),)
+async def _seats_by_rule(database: Database) -> None:
+    """The policies, and an index of the seats that members have by other rules than the general one."""
+    await create(database, "policies", required={"rules": {"bsonType": "array"}})
+    seated = {"seats.group_id": {"$type": "string"}}
+    by_group = IndexModel([("seats.group_id", 1), ("_id", 1)], partialFilterExpression=seated)
+    await database["placements"].create_indexes([by_group])
+
+
+MIGRATIONS: Final = (
+    Migration("core-0001", "units, groups, placements", _create_collections),
+    Migration("core-0002", "policies, seats by rule", _seats_by_rule),
+)

@@ -12,7 +12,7 @@ from services.groups.placement.schemas import (
     PlacementsOut,
     WaitingOut,
     holdings_out,
-    placement_out,
+    seats_out,
     waiting_out,
 )
 from services.groups.placement.service import PlacementService
@@ -47,9 +47,9 @@ def placement_router(service: PlacementService) -> APIRouter:
 
     @router.get("/members/{id}/groups", response_model=PlacementsOut)
     async def get_placements(member_id: Annotated[Id, Path(alias="id")], caller: Reader) -> Response:
-        """Where a member is placed, and in what state."""
+        """Where a member is placed, and in what state: the general seat first."""
         placement = await service.placement_of(caller, member_id)
-        return JSON({"items": [placement_out(placement)]})
+        return JSON({"items": seats_out(placement)})
 
     @router.get("/members/{id}/holdings", response_model=HoldingsOut)
     async def get_holdings(member_id: Annotated[Id, Path(alias="id")], caller: Gatherer) -> Response:

@@ -17,7 +17,7 @@ def placement(core: Core) -> Feature:
     return Feature(
         routers=[placement_router(service)],
         subscriptions=subscriptions(service, core.runtime.dead_letters),
-        loops={LOOP: PendingPlacements(core, store, service).run},
+        loops={LOOP: PendingPlacements(core, store).run},
         learnt=[Learnt("placements", store.forget_heard, store.heard)],
         migrations=MIGRATIONS,
     )

@@ -5,20 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from services.groups.placement.domain import Change
-from services.groups.placement.service import ChangeRequest, PlacementService
-from services.shared.contracts.base import Envelope
+from services.groups.core.domain import RoleIn
+from services.groups.core.policy import role_facts
+from services.groups.core.seating.domain import Change
+from services.groups.core.seating.service import ChangeRequest
+from services.groups.placement.service import PlacementService
+from services.shared.contracts.base import Envelope, Event
 from services.shared.contracts.groups import GroupsErasureAcknowledged
 from services.shared.contracts.members import (
+    MemberConsentChanged,
     MemberErasureRequested,
     MemberJoined,
     MemberLeft,
     MemberMerged,
     MemberMoved,
+    MemberRolesChanged,
     MemberSnapshot,
     MemberUnmerged,
     MemberUpdated,
 )
+from services.shared.contracts.vocabulary import Gender, Purpose
 from services.shared.messaging import DeadLetters, Origin, Subscriptions, UnitOfWork, forget_letters
 
 
@@ -33,11 +39,18 @@ class Handlers:
         await self._apply(events, work, lambda event: not event.data.own_number)
 
     async def number(self, events: Sequence[Envelope[MemberUpdated]], work: UnitOfWork) -> None:
-        """A seat for who has got a number of their own, none for who has lost it. Other changes of a member
-        leave the seat as it is."""
-        seated = await self._service.seated([event.subject for event in events], work)
-        due = [event for event in events if event.data.own_number != seated.get(event.subject)]
-        await self._apply(due, work, lambda event: not event.data.own_number)
+        """A seat for who has got a number of their own, none for who has lost it, and the seats that depend
+        on the gender. Other changes of a member leave the seats as they are."""
+        await self._apply(events, work, lambda event: not event.data.own_number)
+
+    async def consent(self, events: Sequence[Envelope[MemberConsentChanged]], work: UnitOfWork) -> None:
+        """Seats that depend on the consent to be in chat groups; no other consent matters here."""
+        due = [event for event in events if event.data.purpose == Purpose.GROUP]
+        await self._learn(due, work)
+
+    async def roles(self, events: Sequence[Envelope[MemberRolesChanged]], work: UnitOfWork) -> None:
+        """Seats that depend on a role."""
+        await self._learn(events, work)
 
     async def leave(self, events: Sequence[Envelope[MemberLeft | MemberMerged]], work: UnitOfWork) -> None:
         """`member.merged` too: the member who stands for both has a seat of their own."""
@@ -75,9 +88,50 @@ class Handlers:
         self, events: Sequence[Envelope[Any]], work: UnitOfWork, leaves: Callable[[Envelope[Any]], bool]
     ) -> None:
         requests = [
-            ChangeRequest(Change(e.subject, e.sequence, e.data.unit, leaves(e)), Origin.of(e)) for e in events
+            ChangeRequest(
+                Change(e.subject, e.sequence, e.data.unit, leaves(e), states=stated(e.data)), Origin.of(e)
+            )
+            for e in events
         ]
         await self._service.apply(requests, work)
+
+    async def _learn(self, events: Sequence[Envelope[Any]], work: UnitOfWork) -> None:
+        """Events that state a fact, and neither unit nor status."""
+        requests = [
+            ChangeRequest(
+                Change(e.subject, e.sequence, e.data.unit, states=stated(e.data), places=False), Origin.of(e)
+            )
+            for e in events
+        ]
+        if requests:
+            await self._service.apply(requests, work)
+
+
+def stated(event: Event) -> dict[str, Any]:
+    """The fields of `Facts` that the event states. Whoever joins or comes back holds no role before
+    `member.roles_changed` says so, and of an erased member nothing is kept."""
+    states: dict[str, Any] = {}
+    if isinstance(event, MemberJoined | MemberMerged | MemberUnmerged | MemberSnapshot):
+        states = {"gender": _gender(event.gender), "asked": event.group_consent or None, "roles": None}
+    match event:
+        case MemberSnapshot(roles_held=None) if event.roles:
+            del states["roles"]  # an older release does not say where they are held
+        case MemberSnapshot():
+            states["roles"] = role_facts([RoleIn(held.role, held.unit) for held in event.roles_held or ()])
+        case MemberUpdated():
+            states = {"gender": _gender(event.gender)}
+        case MemberConsentChanged():
+            given = event.state == "given" if event.group_consent is None else event.group_consent
+            states = {"asked": given or None}
+        case MemberRolesChanged():
+            states = {"roles": role_facts([RoleIn(held.role, held.unit) for held in event.roles])}
+        case MemberErasureRequested():
+            states = {"gender": None, "asked": None, "roles": None}
+    return states
+
+
+def _gender(gender: Gender) -> str | None:
+    return None if gender is Gender.UNDISCLOSED else gender.value
 
 
 def _is_out(event: Envelope[MemberUnmerged | MemberSnapshot]) -> bool:
@@ -90,6 +144,8 @@ def subscriptions(service: PlacementService, letters: DeadLetters) -> Subscripti
         MemberJoined: handlers.arrive,
         MemberMoved: handlers.arrive,
         MemberUpdated: handlers.number,
+        MemberConsentChanged: handlers.consent,
+        MemberRolesChanged: handlers.roles,
         MemberLeft: handlers.leave,
         MemberMerged: handlers.leave,
         MemberUnmerged: handlers.part,

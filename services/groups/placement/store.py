@@ -1,100 +1,48 @@
-"""Queries of placement: groups with free seats, and members who wait."""
+"""Queries of placement: members who wait, and what was heard of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Collection as Many
+from collections.abc import Iterable
 from datetime import datetime
-from operator import itemgetter
-from typing import Any, Final
+from typing import Final
 
-from pymongo import ASCENDING, IndexModel, UpdateOne
+from pymongo import ASCENDING, IndexModel
 
-from services.groups.core.domain import GroupState, Placement, PlacementState
-from services.groups.core.store import PLACEMENTS, Write, save_group, write
-from services.groups.placement.domain import GroupSeats, Seating
-from services.shared.contracts.vocabulary import GroupKind, subtree
+from services.groups.core.domain import Placement, PlacementState
+from services.groups.core.store import PLACEMENTS, by_id
+from services.shared.contracts.vocabulary import subtree
 from services.shared.database import Database, Document, Migration, Session
 
-_SEAT_FIELDS: Final = ("_id", "unit", "kind", "ordinal", "capacity", "taken", "version")
-_seat_fields: Callable[[Document], tuple[Any, ...]] = itemgetter(*_SEAT_FIELDS)
-_SEATS: Final = dict.fromkeys([*_SEAT_FIELDS, "invite_link"], 1)
 _WAITING: Final[Document] = {"state": PlacementState.WAITING_UNIT.value}
 
 
 class PlacementStore:
     def __init__(self, database: Database) -> None:
-        self._units = database["units"]
-        self._groups = database["groups"]
         self._placements = database["placements"]
-
-    async def unit_names(self, codes: Many[str], session: Session) -> dict[str, Mapping[str, str]]:
-        """Names by the code of the unit, of those units that exist."""
-        found = self._units.find({"_id": {"$in": list(codes)}}, {"name": 1}, session=session)
-        return {row["_id"]: row["name"] async for row in found}
-
-    async def seats(self, units: Many[str], left: Many[str], session: Session) -> list[GroupSeats]:
-        """The seats of the open general groups of `units`, and of the groups that members `left`."""
-        open_groups: Document = {
-            "unit": {"$in": list(units)},
-            "kind": GroupKind.GENERAL.value,
-            "state": GroupState.OPEN.value,
-        }
-        query = {"$or": [open_groups, {"_id": {"$in": list(left)}}]} if left else open_groups
-        found = self._groups.find(query, _SEATS, session=session)
-        return [_seats(row) async for row in found]
-
-    async def last_ordinals(self, units: Many[str], session: Session) -> dict[str, int]:
-        """The highest ordinal of the general groups of each unit that has any."""
-        if not units:
-            return {}
-        pipeline: list[Mapping[str, object]] = [
-            {"$match": {"unit": {"$in": list(units)}, "kind": GroupKind.GENERAL.value}},
-            {"$group": {"_id": "$unit", "last": {"$max": "$ordinal"}}},
-        ]
-        return {row["_id"]: row["last"] async for row in self._groups.aggregate(pipeline, session=session)}
-
-    async def save_groups(self, seating: Seating, now: datetime, session: Session) -> None:
-        writes: list[Write] = [save_group(group, changed=False) for group in seating.created]
-        writes += [
-            UpdateOne(
-                {"_id": group.id},
-                {
-                    "$set": {
-                        "taken": group.taken,
-                        "state": group.state.value,
-                        "version": group.version,
-                        "updated_at": now,
-                    }
-                },
-            )
-            for group in seating.changed
-        ]
-        await write(self._groups, writes, session)
 
     async def waiting_units(self) -> list[str]:
         """Units that somebody waits for, without reading the members that do."""
-        codes: list[str] = await self._placements.distinct("unit", _WAITING)
-        return codes
+        elsewhere = {**_WAITING, "group_unit": {"$exists": True}}
+        codes = await self._placements.distinct("unit", {**_WAITING, "group_unit": {"$exists": False}})
+        return [*codes, *await self._placements.distinct("group_unit", elsewhere)]
 
-    async def waiting_members(
-        self, units: Iterable[str], limit: int, passing: Iterable[str]
-    ) -> list[Placement]:
+    async def waiting_members(self, units: Iterable[str], limit: int, passing: Iterable[str]) -> list[str]:
         """Members who wait for one of `units`, without those in `passing`."""
-        query = {**_WAITING, "unit": {"$in": list(units)}, "_id": {"$nin": list(passing)}}
-        rows = self._placements.find(query).limit(limit)
-        return [PLACEMENTS.decode(row) async for row in rows]
+        query = {**_WAITING, "_id": {"$nin": list(passing)}, **_group_in(units)}
+        rows = self._placements.find(query, {"_id": 1}).limit(limit)
+        return [row["_id"] async for row in rows]
 
     async def heard(self, member_ids: Many[str], session: Session) -> dict[str, int]:
         """The last applied sequence of each member who has a placement."""
-        query = {"_id": {"$in": list(member_ids)}}
-        found = self._placements.find(query, {"member_sequence": 1}, session=session)
-        return {row["_id"]: row["member_sequence"] async for row in found}
+        found = await by_id(self._placements, PLACEMENTS, member_ids, session)
+        return {id_: placement.heard for id_, placement in found.items()}
 
     async def forget_heard(self, member_ids: Many[str], session: Session) -> None:
         """Make any event of these members news; their placements stay."""
         query = {"_id": {"$in": list(member_ids)}}
-        await self._placements.update_many(query, {"$set": {"member_sequence": 0}}, session=session)
+        forgotten: Document = {"$set": {"member_sequence": 0}, "$unset": {"facts": ""}}
+        await self._placements.update_many(query, forgotten, session=session)
 
     async def waiting(self, root: str | None, after: tuple[str, str] | None, limit: int) -> list[Placement]:
         """In the order of (unit, member id): one index serves the subtree of `root` and the cursor."""
@@ -115,6 +63,13 @@ class PlacementStore:
         return 0, None
 
 
+def _group_in(units: Iterable[str]) -> Document:
+    """The general group would be in one of the units: mostly it is in the member's own."""
+    codes = list(units)
+    own: Document = {"unit": {"$in": codes}, "group_unit": {"$exists": False}}
+    return {"$or": [own, {"group_unit": {"$in": codes}}]}
+
+
 async def _waiting_index(database: Database) -> None:
     """For `PlacementStore.waiting`; the index of `core-0001` on the same documents lacks the member's id."""
     in_order = IndexModel([("state", 1), ("unit", 1), ("_id", 1)], partialFilterExpression=_WAITING)
@@ -122,7 +77,3 @@ async def _waiting_index(database: Database) -> None:
 
 
 MIGRATIONS: Final = (Migration("placement-0001", "index of members who wait for a unit", _waiting_index),)
-
-
-def _seats(row: Document) -> GroupSeats:
-    return GroupSeats._make((*_seat_fields(row), row["invite_link"] is not None))

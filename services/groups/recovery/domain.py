@@ -5,9 +5,20 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TypeAlias
 
-from services.groups.core.domain import Group, Placement, PlacementState, Unit, group_name
+from services.groups.core.domain import (
+    GENERAL,
+    Facts,
+    Group,
+    Placement,
+    PlacementState,
+    Seat,
+    Unit,
+    group_name,
+)
+from services.groups.core.policy import Cap, Policy, Rule
 from services.shared.contracts.base import Envelope
 from services.shared.contracts.groups import (
+    GroupArchived,
     GroupCreated,
     GroupFilled,
     GroupInviteChanged,
@@ -17,11 +28,14 @@ from services.shared.contracts.groups import (
     GroupSnapshot,
     GroupUpdated,
     PlacementSnapshot,
+    PolicyApplied,
+    SeatHeld,
     UnitUpserted,
 )
-from services.shared.contracts.vocabulary import GroupKind
 
-GroupEvent: TypeAlias = GroupCreated | GroupUpdated | GroupFilled | GroupInviteChanged | GroupSnapshot
+GroupEvent: TypeAlias = (
+    GroupCreated | GroupUpdated | GroupFilled | GroupInviteChanged | GroupArchived | GroupSnapshot
+)
 PlacementEvent: TypeAlias = GroupMemberAssigned | GroupMemberWaiting | GroupMemberRemoved | PlacementSnapshot
 
 
@@ -50,7 +64,7 @@ def restored_group(event: Envelope[GroupEvent], before: Group | None) -> Group:
     Raises: `UnknownGroupError`.
     """
     told, time = event.data, event.time
-    if isinstance(told, GroupInviteChanged):
+    if isinstance(told, GroupInviteChanged | GroupArchived):
         if before is None:
             raise UnknownGroupError
         after = before
@@ -58,36 +72,71 @@ def restored_group(event: Envelope[GroupEvent], before: Group | None) -> Group:
         new = Group(told.group_id, told.unit, told.kind, told.ordinal, told.capacity, time, time)
         after = replace(before or new, kind=told.kind, ordinal=told.ordinal, capacity=told.capacity)
     after = replace(after, unit=told.unit, version=event.sequence, updated_at=time)
+    if isinstance(told, GroupArchived) or (isinstance(told, GroupSnapshot) and told.retired == "archived"):
+        after = replace(after, retired="archived", invite_link=None, link_lost=None)
     if isinstance(told, GroupInviteChanged | GroupSnapshot):
         after = replace(after, invite_link=None, link_lost=True if told.invite_ready else None)
     return after
 
 
 def restored_placement(event: Envelope[PlacementEvent], before: Placement | None) -> Placement:
+    """The placement with the seat of the event's rule, or with all seats of a snapshot.
+
+    The facts about the member are not in this log: they are learnt from the member's own events, which are
+    heard again, and until the last one that was answered, no seat changes.
+    """
     told, applied = event.data, before.member_sequence if before else 0
-    state, group_id, ordinal = _seat(told)
-    return Placement(
-        member_id=told.member_id,
-        member_sequence=max(applied, told.member_sequence) if completes_answer(told) else applied,
+    answered = max(applied, told.member_sequence) if completes_answer(told) else applied
+    after = before or _nowhere(told, event)
+    if isinstance(told, PlacementSnapshot) or told.rule == GENERAL:
+        state, group_id, ordinal = _seat(told)
+        unit = told.member_unit or told.unit
+        after = replace(
+            after,
+            unit=unit,
+            group_id=group_id,
+            ordinal=ordinal,
+            state=state,
+            since=told.since if isinstance(told, PlacementSnapshot) else event.time,
+            group_unit=told.unit if told.unit != unit else None,
+        )
+    seats = {seat.rule: seat for seat in after.seats or ()}
+    match told:
+        case PlacementSnapshot():
+            seats = {held.rule: _held(held) for held in told.seats}
+        case GroupMemberRemoved() if told.rule != GENERAL:
+            seats.pop(told.rule, None)
+        case GroupMemberAssigned() | GroupMemberWaiting() if told.rule != GENERAL:
+            seats[told.rule] = _told(told, event)
+    return replace(
+        after,
+        member_sequence=answered,
         sequence=event.sequence,
-        unit=told.unit,
-        group_id=group_id,
-        kind=GroupKind.GENERAL.value if isinstance(told, GroupMemberWaiting) else told.kind,
-        ordinal=ordinal,
-        state=state,
-        since=told.since if isinstance(told, PlacementSnapshot) else event.time,
+        facts=Facts(until=answered) if answered and not after.is_out else None,
+        seats=tuple(seats.values()) or None,
     )
 
 
 def completes_answer(told: PlacementEvent) -> bool:
-    """A seat given up for another is half of an answer: the other half is still to come."""
-    return not (isinstance(told, GroupMemberRemoved) and told.reason == "moved")
+    """A seat given up for another is half of an answer: the other half is still to come. Events of before
+    there were several seats do not say so themselves."""
+    if isinstance(told, PlacementSnapshot):
+        return True
+    return told.completes and not (isinstance(told, GroupMemberRemoved) and told.reason == "moved")
+
+
+def marks_cause(told: PlacementEvent) -> bool:
+    """Whether the member's event that it answers need not be heard again: the member is out, so that no fact
+    about them matters; or the answer is of before `member_sequence`, which would keep it from being given
+    again."""
+    out = isinstance(told, GroupMemberRemoved) and told.rule == GENERAL and not told.unplaced
+    return completes_answer(told) and (told.member_sequence == 0 or out)
 
 
 def settled_group(group: Group, taken: int, unit: Unit | None) -> Group:
     """The group with the seats that are taken according to the placements, and with a name if it had none."""
     unit_name = unit.name if unit else {"en": group.unit, "hi": group.unit}
-    return replace(group, taken=taken, name=group.name or group_name(unit_name, group.ordinal))
+    return replace(group, taken=taken, name=group.name or group_name(unit_name, group.ordinal, group.kind))
 
 
 def _seat(told: PlacementEvent) -> tuple[PlacementState, str | None, int | None]:
@@ -97,7 +146,46 @@ def _seat(told: PlacementEvent) -> tuple[PlacementState, str | None, int | None]
             return PlacementState.ASSIGNED, told.group_id, told.ordinal
         case GroupMemberWaiting():
             return PlacementState(told.reason), None, None
+        case GroupMemberRemoved() if told.unplaced:
+            return PlacementState.REMOVED, None, None
         case GroupMemberRemoved():
             return PlacementState.LEFT if told.reason == "left" else PlacementState.WAITING_UNIT, None, None
         case PlacementSnapshot():
             return PlacementState(told.state), told.group_id, told.ordinal
+
+
+def _nowhere(told: PlacementEvent, event: Envelope[PlacementEvent]) -> Placement:
+    """A member of whom a seat by another rule is told first: the general one waits for its unit."""
+    return Placement(
+        member_id=told.member_id,
+        member_sequence=0,
+        sequence=0,
+        unit=told.member_unit or told.unit,
+        group_id=None,
+        kind=GENERAL,
+        ordinal=None,
+        state=PlacementState.WAITING_UNIT,
+        since=event.time,
+    )
+
+
+def _held(held: SeatHeld) -> Seat:
+    state = PlacementState(held.state)
+    return Seat(held.rule, held.kind, held.unit, state, held.since, held.group_id, held.ordinal)
+
+
+def _told(told: GroupMemberAssigned | GroupMemberWaiting, event: Envelope[PlacementEvent]) -> Seat:
+    if isinstance(told, GroupMemberWaiting):
+        return Seat(told.rule, told.kind, told.unit, PlacementState(told.reason), event.time)
+    assigned = PlacementState.ASSIGNED
+    return Seat(told.rule, told.kind, told.unit, assigned, event.time, told.group_id, told.ordinal)
+
+
+def restored_policy(event: Envelope[PolicyApplied]) -> Policy:
+    told = event.data
+    return Policy(
+        version=event.sequence,
+        levels=told.levels,
+        kinds=tuple(Cap(each.kind, each.capacity, each.groups) for each in told.kinds),
+        rules=tuple(Rule(r.id, r.kind, r.at, r.gender, r.consent, r.role) for r in told.rules),
+    )

@@ -1,21 +1,25 @@
 """The rebuild plan: the decisions of this service restored from its own topic, none of them made again.
 
-Restoring stages no event. The event that completes the answer to a member's event also marks that one as
-done, so that it is not answered again; `Placement.member_sequence` says the same, but older events lack it.
+Restoring stages no event. `Placement.member_sequence` keeps a member's event from being answered again, but
+not from being heard: the facts that the policy asks about are learnt from it. Where events lack that number,
+or the member is out, the event that completes the answer marks the member's event as done.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from services.groups.core.store import CoreStore
+from services.groups.core.seating.service import queued
+from services.groups.core.seating.store import SeatStore, waiting_row
+from services.groups.core.store import CoreStore, PolicyVersions
 from services.groups.recovery.domain import (
     GroupEvent,
     PlacementEvent,
     UnknownGroupError,
-    completes_answer,
+    marks_cause,
     restored_group,
     restored_placement,
+    restored_policy,
     restored_unit,
     settled_group,
 )
@@ -23,6 +27,7 @@ from services.groups.recovery.store import RecoveryStore
 from services.shared.clock import Clock
 from services.shared.contracts.base import Envelope
 from services.shared.contracts.groups import (
+    GroupArchived,
     GroupCreated,
     GroupFilled,
     GroupInviteChanged,
@@ -32,6 +37,7 @@ from services.shared.contracts.groups import (
     GroupSnapshot,
     GroupUpdated,
     PlacementSnapshot,
+    PolicyApplied,
     UnitUpserted,
 )
 from services.shared.errors import PermanentError
@@ -41,8 +47,9 @@ from services.shared.runtime import Runtime
 
 
 class RestoreHandlers:
-    def __init__(self, store: CoreStore, inbox: Inbox, clock: Clock) -> None:
+    def __init__(self, store: CoreStore, policies: PolicyVersions, inbox: Inbox, clock: Clock) -> None:
         self._store = store
+        self._policies = policies
         self._inbox = inbox
         self._clock = clock
 
@@ -67,8 +74,12 @@ class RestoreHandlers:
         news = newer(events, lambda id_: known[id_].sequence if id_ in known else 0, work)
         placements = [restored_placement(e, known.get(e.subject)) for e in news]
         await self._store.save_placements(placements, known, work.session)
-        answered = [e.causation_id for e in events if e.causation_id and completes_answer(e.data)]
+        answered = [e.causation_id for e in events if e.causation_id and marks_cause(e.data)]
         await self._mark_done(answered, work)
+
+    async def policies(self, events: Sequence[Envelope[PolicyApplied]], work: UnitOfWork) -> None:
+        for event in events:
+            await self._policies.save(restored_policy(event), work.session)
 
     async def _mark_done(self, causes: Sequence[str], work: UnitOfWork) -> None:
         ids = list(dict.fromkeys(causes))
@@ -77,19 +88,36 @@ class RestoreHandlers:
 
 
 def plan(runtime: Runtime) -> Plan:
-    core, store = CoreStore(runtime.database), RecoveryStore(runtime.database)
-    handlers = RestoreHandlers(core, Inbox(runtime.database), runtime.clock)
-    about_groups = (GroupCreated, GroupUpdated, GroupFilled, GroupInviteChanged, GroupSnapshot)
+    database = runtime.database
+    core, store = CoreStore(database), RecoveryStore(database)
+    handlers = RestoreHandlers(core, PolicyVersions(database), Inbox(database), runtime.clock)
+    about_groups = (
+        *(GroupCreated, GroupUpdated, GroupFilled),
+        *(GroupInviteChanged, GroupArchived, GroupSnapshot),
+    )
     about_placements = (GroupMemberAssigned, GroupMemberWaiting, GroupMemberRemoved, PlacementSnapshot)
     return Plan(
         summary=lambda: _summary(store),
         restores={
             UnitUpserted: handlers.units,
+            PolicyApplied: handlers.policies,
             **dict.fromkeys(about_groups, handlers.groups),
             **dict.fromkeys(about_placements, handlers.placements),
         },
-        finish=lambda: settle_groups(core, store),
+        finish=lambda: settle(core, store, SeatStore(database)),
     )
+
+
+async def settle(core: CoreStore, store: RecoveryStore, seats: SeatStore) -> None:
+    """Count the seats of every group, and write the waiting lists, from the placements. It may be
+    repeated."""
+    await settle_groups(core, store)
+    rows = [
+        waiting_row(placement.member_id, seat)
+        async for placement in store.waiting_placements()
+        for seat in queued(placement)
+    ]
+    await seats.replace_waiting(rows)
 
 
 async def settle_groups(core: CoreStore, store: RecoveryStore) -> None:

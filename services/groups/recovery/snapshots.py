@@ -7,9 +7,16 @@ from __future__ import annotations
 
 from typing import Final
 
-from services.groups.core.domain import unit_upserted
-from services.groups.core.store import GROUPS, PLACEMENTS, UNITS
-from services.shared.contracts.groups import GroupSnapshot, PlacementSnapshot, UnitUpserted
+from services.groups.core.domain import Seat, unit_upserted
+from services.groups.core.policy import applied
+from services.groups.core.store import GROUPS, PLACEMENTS, POLICIES, UNITS
+from services.shared.contracts.groups import (
+    GroupSnapshot,
+    PlacementSnapshot,
+    PolicyApplied,
+    SeatHeld,
+    UnitUpserted,
+)
 from services.shared.database import Document
 from services.shared.runtime import Source
 
@@ -28,6 +35,7 @@ def group(row: Document) -> tuple[GroupSnapshot, int]:
         ordinal=group.ordinal,
         capacity=group.capacity,
         invite_ready=group.invite_ready,
+        retired=group.retired,
     )
     return snapshot, group.version
 
@@ -36,18 +44,32 @@ def placement(row: Document) -> tuple[PlacementSnapshot, int]:
     placement = PLACEMENTS.decode(row)
     snapshot = PlacementSnapshot(
         member_id=placement.member_id,
-        unit=placement.unit,
+        unit=placement.group_unit or placement.unit,
+        member_unit=placement.unit if placement.group_unit else None,
         state=placement.state.value,
         group_id=placement.group_id,
         kind=placement.kind,
         ordinal=placement.ordinal,
         since=placement.since,
         member_sequence=placement.member_sequence,
+        seats=tuple([_held(seat) for seat in placement.seats or ()]),
     )
     return snapshot, placement.sequence
 
 
+def policy(row: Document) -> tuple[PolicyApplied, int]:
+    event, version = applied(POLICIES.decode(row))
+    assert isinstance(event, PolicyApplied)
+    return event, version
+
+
+def _held(seat: Seat) -> SeatHeld:
+    shape = {name: getattr(seat, name) for name in SeatHeld.model_fields}
+    return SeatHeld(**shape | {"state": seat.state.value})
+
+
 SOURCES: Final = (
+    Source("policies", "_id", POLICIES.keys, policy),
     Source("units", "_id", UNITS.keys, unit),
     Source("groups", "unit", GROUPS.keys, group),
     Source(

@@ -8,8 +8,8 @@ from typing import Final
 
 from pymongo import ASCENDING
 
-from services.groups.core.domain import Group
-from services.groups.core.store import GROUPS, save_group, write
+from services.groups.core.domain import Group, Placement, PlacementState
+from services.groups.core.store import GROUPS, PLACEMENTS, save_group, write
 from services.shared.database import Database, Document
 
 CHUNK: Final = 1000
@@ -35,11 +35,20 @@ class RecoveryStore:
 
     async def seats_taken(self) -> dict[str, int]:
         """The number of members placed in each group that has any."""
-        pipeline: list[Document] = [
-            {"$match": {"group_id": {"$type": "string"}}},
-            {"$group": {"_id": "$group_id", "n": {"$sum": 1}}},
-        ]
-        return {row["_id"]: row["n"] async for row in self._placements.aggregate(pipeline)}
+        taken: dict[str, int] = {}
+        for field, parts in (("group_id", []), ("seats.group_id", [{"$unwind": "$seats"}])):
+            seated: Document = {"$match": {field: {"$type": "string"}}}
+            pipeline = [seated, *parts, seated, {"$group": {"_id": f"${field}", "n": {"$sum": 1}}}]
+            async for row in self._placements.aggregate(pipeline):
+                taken[row["_id"]] = taken.get(row["_id"], 0) + row["n"]
+        return taken
+
+    async def waiting_placements(self) -> AsyncIterator[Placement]:
+        """The placements of members who wait for a seat, or for the unit of another than the general one."""
+        waiting = {"$in": [PlacementState.WAITING_SEAT.value, PlacementState.WAITING_UNIT.value]}
+        query = {"$or": [{"state": PlacementState.WAITING_SEAT.value}, {"seats.state": waiting}]}
+        async for row in self._placements.find(query):
+            yield PLACEMENTS.decode(row)
 
     async def all_groups(self) -> AsyncIterator[list[Group]]:
         """In chunks, by id."""

@@ -47,7 +47,7 @@ def upserted(before: Unit | None, wanted: Unit) -> Step[Unit]:
 
 def renamed(group: Group, before: Unit, after: Unit, now: datetime) -> Step[Group]:
     """The group of a unit that was renamed: its name follows in each language in which nobody changed it."""
-    old, new = group_name(before.name, group.ordinal), group_name(after.name, group.ordinal)
+    old, new = (group_name(unit.name, group.ordinal, group.kind) for unit in (before, after))
     name = {word: new[word] if text == old.get(word) else text for word, text in group.name.items()}
     if name == group.name:
         return Step(group)

@@ -10,6 +10,7 @@ from services.members.core.domain import (
     ConsentState,
     Member,
     agreed_channels,
+    agreed_to_groups,
     consent_of,
     with_consent,
     withdrawn,
@@ -60,5 +61,6 @@ def _changed(member: Member, consent: Consent, now: datetime) -> Step[Member]:
         channel=consent.channel,
         state=consent.state,
         channels=agreed_channels(new.consents),
+        group_consent=agreed_to_groups(new.consents),
     )
     return Step(new, (Numbered(event, new.version),))

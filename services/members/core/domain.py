@@ -29,6 +29,7 @@ MERGE_UNDONE: Final = "merge_undone"
 # Plain strings: comparing members of enums is what a registration would spend its time on.
 _CHANNELS: Final = tuple(channel.value for channel in Channel)
 _WELCOME: Final = Purpose.WELCOME.value
+_GROUP: Final = Purpose.GROUP.value
 
 
 class Status(StrEnum):
@@ -154,3 +155,8 @@ def agreed_channels(consents: Sequence[Consent]) -> tuple[str, ...]:
     """The channels on which a welcome was agreed to, the preferred one first."""
     agreed = [c.channel for c in consents if c.purpose == _WELCOME and c.state == "given"]
     return tuple([channel for channel in _CHANNELS if channel in agreed])
+
+
+def agreed_to_groups(consents: Sequence[Consent]) -> bool:
+    """Whether the member consents to be in chat groups, where all others see their number."""
+    return any(c.purpose == _GROUP and c.state == "given" for c in consents)

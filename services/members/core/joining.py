@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from services.members.core.domain import Consent, Contact, Member, agreed_channels
+from services.members.core.domain import Consent, Contact, Member, agreed_channels, agreed_to_groups
 from services.shared.contracts.base import Numbered, Step
 from services.shared.contracts.members import MemberJoined
 from services.shared.contracts.vocabulary import Gender
@@ -64,5 +64,6 @@ def join(application: Application, member_id: str, now: datetime) -> Step[Member
         origin=a.origin or "registration",
         announced=a.announced,
         own_number=member.own_number,
+        group_consent=agreed_to_groups(member.consents),
     )
     return Step(member, (Numbered(event, member.version),))

@@ -22,6 +22,7 @@ from services.members.core.domain import (
     Member,
     Status,
     agreed_channels,
+    agreed_to_groups,
     consent_of,
     with_consent,
     withdrawn,
@@ -280,6 +281,7 @@ def change(before: Profile, after: Profile, consents: Sequence[Consent], now: da
             state=consent.state,
             channels=channels,
             announced=member.announced is not False,
+            group_consent=agreed_to_groups(member.consents),
         )
         events.append(Numbered(event, member.version))
     return Step(member, tuple(events))
@@ -354,6 +356,7 @@ def _state(member: Member) -> dict[str, Any]:
         "origin": member.origin or "registration",
         "announced": False,
         "own_number": member.own_number,
+        "group_consent": agreed_to_groups(member.consents),
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from services.members.core.domain import Consent, Status, agreed_channels
+from services.members.core.domain import Consent, Status, agreed_channels, agreed_to_groups
 from services.members.core.store import MEMBER
 from services.shared.contracts.members import MemberSnapshot
 from services.shared.database import Document
@@ -21,11 +21,14 @@ def member(row: Document) -> tuple[MemberSnapshot, int]:
     """
     copied = {name: row[name] for name in _COPIED if name in row}
     copied["roles"] = [role["role"] for role in row["roles"]]
+    copied["roles_held"] = row["roles"]
     copied["own_number"] = row.get("reached_by") is None
     active = row["status"] == Status.ACTIVE
     copied["status"] = (Status.ACTIVE if active else Status.LEFT).value
     welcome = row.get("announced", True) and row["status"] != Status.MERGED
-    channels = agreed_channels([Consent(**consent) for consent in row["consents"]]) if welcome else ()
+    consents = [Consent(**consent) for consent in row["consents"]]
+    copied["group_consent"] = agreed_to_groups(consents)
+    channels = agreed_channels(consents) if welcome else ()
     return MemberSnapshot(**copied, member_id=row["_id"], channels=channels), row["version"]
 
 

@@ -101,9 +101,9 @@ def learn(known: Recipient, event: Event, sequence: int) -> Recipient:
             after = _erased(_in_unit(known, event.unit, sequence), sequence)
         case MemberSnapshot():
             after = _found(known, event, sequence)
-        case GroupMemberAssigned() | PlacementSnapshot():
+        case GroupMemberAssigned(rule="general") | PlacementSnapshot():  # other groups are not welcomed to
             after = _placed(known, event.group_id, sequence)
-        case GroupMemberRemoved():
+        case GroupMemberRemoved(rule="general"):
             # The removal from a seat may be reported after the next seat was taken; that one stays.
             stays = known.group_id if known.group_id != event.group_id else None
             after = _placed(known, stays, sequence)

@@ -25,6 +25,8 @@ EVENTS: tuple[type[Event], ...] = (
     groups.GroupMemberRemoved,
     groups.GroupMemberObserved,
     groups.GroupAdminsChanged,
+    groups.GroupArchived,
+    groups.PolicyApplied,
     groups.GroupSnapshot,
     groups.PlacementSnapshot,
     notifications.NotificationQueued,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import FailFast, Field
+from pydantic import BaseModel, ConfigDict, FailFast, Field
 
 from services.shared.contracts.base import Event
 from services.shared.contracts.erasure import ErasureAcknowledged
@@ -18,9 +18,12 @@ from services.shared.contracts.vocabulary import (
     Sequence,
     Share,
     Word,
+    Words,
 )
 
 TOPIC = "sangathan.groups"
+MAX_RULES = 16
+"""Rules of a policy, and so seats of one member."""
 
 
 class UnitUpserted(Event, type="unit.upserted", topic=TOPIC, subject="unit"):
@@ -73,9 +76,20 @@ class GroupFilled(Event, type="group.filled", topic=TOPIC, subject="group_id"):
     capacity: Seats
 
 
+class GroupArchived(Event, type="group.archived", topic=TOPIC, subject="group_id"):
+    """The group is empty and takes nobody any more; its id and ordinal are not used again."""
+
+    group_id: Id
+    unit: EventUnit
+    kind: Word
+    ordinal: Ordinal
+
+
 class GroupMemberAssigned(Event, type="group.member_assigned", topic=TOPIC, subject="member_id"):
-    """A seat was reserved for the member. `member_sequence` is the version of the member that this placement
-    answers; 0 means not known."""
+    """A seat was reserved for the member, by the `rule` of the placement policy: at most one by each rule.
+    `member_sequence` is the version of the member that this placement answers; 0 means not known. An answer
+    may take several events; `completes` marks the last of them. `unit` is the group's, and `member_unit` the
+    member's if that is another."""
 
     member_id: Id
     group_id: Id
@@ -84,19 +98,29 @@ class GroupMemberAssigned(Event, type="group.member_assigned", topic=TOPIC, subj
     ordinal: Ordinal
     invite_ready: bool
     member_sequence: Sequence = 0
+    rule: Word = "general"
+    completes: bool = True
+    member_unit: EventUnit | None = None
 
 
 class GroupMemberWaiting(Event, type="group.member_waiting", topic=TOPIC, subject="member_id"):
-    """The member has no seat yet; `reason` says why. `member_sequence` as in `group.member_assigned`."""
+    """The member has no seat by this rule yet; `reason` says why. `unit` is where it would be. The other
+    fields are as in `group.member_assigned`."""
 
     member_id: Id
     unit: EventUnit
     reason: Literal["waiting_unit", "waiting_seat"]
     member_sequence: Sequence = 0
+    rule: Word = "general"
+    kind: Word = "general"
+    completes: bool = True
+    member_unit: EventUnit | None = None
 
 
 class GroupMemberRemoved(Event, type="group.member_removed", topic=TOPIC, subject="member_id"):
-    """The member's seat was freed; `reason` says why. `member_sequence` as in `group.member_assigned`."""
+    """The member's seat was freed: for another by the same rule (`moved`), or for none (`left`). With
+    `unplaced` the member is one still, but this rule has no seat for them any more. The other fields are as
+    in `group.member_assigned`."""
 
     member_id: Id
     group_id: Id
@@ -105,6 +129,45 @@ class GroupMemberRemoved(Event, type="group.member_removed", topic=TOPIC, subjec
     ordinal: Ordinal
     reason: Literal["moved", "left"]
     member_sequence: Sequence = 0
+    rule: Word = "general"
+    unplaced: bool = False
+    completes: bool = True
+    member_unit: EventUnit | None = None
+
+
+class PolicyRule(BaseModel):
+    """A rule of the placement policy. `at` says where its group is: `own` (the unit itself), `above` (the
+    unit above it) or a level. The other fields are conditions; with `role`, the unit is the role's."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    id: Word
+    kind: Word
+    at: Word
+    gender: Word | None = None
+    consent: Word | None = None
+    role: Word | None = None
+
+
+class PolicyCap(BaseModel):
+    """The seats of a new group of this kind, and how many groups of it a unit may have (null: any number)."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    kind: Word
+    capacity: Seats
+    groups: Ordinal | None = None
+
+
+class PolicyApplied(Event, type="policy.applied", topic=TOPIC, subject="policy"):
+    """A placement policy is in force: from now on events are answered by it, and a job re-places those who
+    were placed by an earlier one. `levels` are the levels of units that have groups. The sequence is the
+    policy's version."""
+
+    policy: Word = "placement"
+    levels: Words
+    kinds: Annotated[tuple[PolicyCap, ...], Field(max_length=MAX_RULES), FailFast()]
+    rules: Annotated[tuple[PolicyRule, ...], Field(max_length=MAX_RULES), FailFast()]
 
 
 class GroupMemberObserved(Event, type="group.member_observed", topic=TOPIC, subject="member_id"):
@@ -130,7 +193,8 @@ class GroupAdminsChanged(Event, type="group.admins_changed", topic=TOPIC, subjec
 
 
 class GroupSnapshot(Event, type="group.snapshot", topic=TOPIC, subject="group_id"):
-    """The current state of the group, for a consumer that has lost its own state; nothing happened."""
+    """The current state of the group, for a consumer that has lost its own state; nothing happened.
+    `retired` is null while the group takes members, else `closing` or `archived`."""
 
     group_id: Id
     unit: EventUnit
@@ -138,11 +202,27 @@ class GroupSnapshot(Event, type="group.snapshot", topic=TOPIC, subject="group_id
     ordinal: Ordinal
     capacity: Seats
     invite_ready: bool
+    retired: Word | None = None
+
+
+class SeatHeld(BaseModel):
+    """A member's seat, or place in a waiting list, by a rule other than `general`."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    rule: Word
+    kind: Word
+    unit: EventUnit
+    state: Word
+    since: PastTime
+    group_id: Id | None = None
+    ordinal: Ordinal | None = None
 
 
 class PlacementSnapshot(Event, type="placement.snapshot", topic=TOPIC, subject="member_id"):
     """The current placement of the member, for a consumer that has lost its own state; nothing happened.
-    `group_id` is null while the member waits and after the member has left."""
+    `group_id` is null while the member waits and after the member has left. `seats` are those by other rules
+    than `general`; `unit` and `member_unit` are as in `group.member_assigned`."""
 
     member_id: Id
     unit: EventUnit
@@ -152,6 +232,8 @@ class PlacementSnapshot(Event, type="placement.snapshot", topic=TOPIC, subject="
     ordinal: Ordinal | None = None
     since: PastTime
     member_sequence: Sequence = 0
+    member_unit: EventUnit | None = None
+    seats: Annotated[tuple[SeatHeld, ...], Field(max_length=MAX_RULES), FailFast()] = ()
 
 
 class GroupsErasureAcknowledged(

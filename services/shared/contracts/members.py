@@ -39,6 +39,8 @@ class _Member(Event):
     announced: bool = True
     own_number: bool = True
     """False for somebody who is reached through another member: no seat, and no message."""
+    group_consent: bool = False
+    """Whether the member consents to be in chat groups (purpose `group`), on any channel."""
 
 
 class MemberJoined(_Member, type="member.joined", topic=TOPIC, subject="member_id"):
@@ -82,7 +84,8 @@ class MemberConsentChanged(Event, type="member.consent_changed", topic=TOPIC, su
     """The member gave or withdrew (`state` is `given` or `withdrawn`) the consent to be reached on `channel`
     for `purpose`; what was never given may be withdrawn too. `channels` are all the channels that are
     consented to for the welcome after it, in order of preference; `announced` is false if no welcome is to be
-    made of it."""
+    made of it. `group_consent` says whether, after it, the member consents to be in chat groups (purpose
+    `group`) on any channel; null: not told."""
 
     member_id: Id
     unit: EventUnit
@@ -91,6 +94,16 @@ class MemberConsentChanged(Event, type="member.consent_changed", topic=TOPIC, su
     state: Word
     channels: Words = ()
     announced: bool = True
+    group_consent: bool | None = None
+
+
+class RoleInUnit(BaseModel):
+    """A role in a unit."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    role: Word
+    unit: EventUnit
 
 
 class RoleHeld(BaseModel):
@@ -132,10 +145,11 @@ class MemberUnmerged(_Member, type="member.unmerged", topic=TOPIC, subject="memb
 class MemberSnapshot(_Member, type="member.snapshot", topic=TOPIC, subject="member_id"):
     """The current state of the member, for a consumer that has lost its own state; nothing happened.
     `channels` are the channels consented to for the welcome. A member who was merged (`merged_into`) has the
-    status `left`."""
+    status `left`. `roles_held` are the roles in effect with their units; null: not told."""
 
     status: Literal["active", "left"]
     merged_into: Id | None = None
+    roles_held: Annotated[tuple[RoleInUnit, ...] | None, Field(max_length=MAX_ROLES)] = None
 
 
 class MemberErasureRequested(Event, type="member.erasure_requested", topic=TOPIC, subject="member_id"):

@@ -64,7 +64,13 @@ class Purpose(StrEnum):
 
 
 class GroupKind(StrEnum):
+    """Kinds of chat groups: for everybody of a unit, for women who asked for one, and for holders of
+    roles."""
+
     GENERAL = "general"
+    WOMEN = "women"
+    IT_CELL = "it_cell"
+    COORDINATORS = "coordinators"
 
 
 class UnitLevel(StrEnum):

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from services.groups.core.core import Core
-from services.groups.placement.domain import Change
-from services.groups.placement.service import ChangeRequest, PlacementService
-from services.groups.placement.store import PlacementStore
+from services.groups.core.seating.domain import Change
+from services.groups.core.seating.service import ChangeRequest
+from services.groups.placement.handlers import stated
 from services.groups.settings import GroupsSettings
 from services.shared.contracts.base import Envelope
 from services.shared.contracts.members import TOPIC
@@ -31,7 +31,7 @@ class Job:
         self.settings = GroupsSettings.load()
         self.runtime = Runtime(self.settings)
         core = Core(self.runtime, self.settings)
-        self.placement = PlacementService(core, PlacementStore(self.runtime.database))
+        self.seating = core.seating
         self.bootstrap = self.settings.kafka_bootstrap
         self.topic = self.settings.kafka_prefix + TOPIC
         self.group = self.settings.kafka_prefix + name
@@ -46,8 +46,11 @@ class Job:
             new = [e for e in events if e.id not in seen]
             if not new:
                 return
-            requests = [ChangeRequest(Change(e.subject, e.sequence, e.data.unit), Origin.of(e)) for e in new]
-            await self.placement.apply(requests, work)
+            requests = [
+                ChangeRequest(Change(e.subject, e.sequence, e.data.unit, states=stated(e.data)), Origin.of(e))
+                for e in new
+            ]
+            await self.seating.apply(requests, work)
             await self._inbox.add([e.id for e in new], self.runtime.clock.now(), work.session)
 
         await self.runtime.outbox.transact(body)

@@ -7,9 +7,9 @@ from collections.abc import Collection as Many
 from typing import Any
 
 from services.groups.core.core import Core
-from services.groups.placement.domain import Change, GroupSeats
-from services.groups.placement.service import ChangeRequest, PlacementService
-from services.groups.placement.store import PlacementStore
+from services.groups.core.seating.domain import Change, GroupSeats, Pair
+from services.groups.core.seating.service import ChangeRequest
+from services.groups.core.seating.store import SeatStore
 from services.groups.settings import GroupsSettings
 from services.shared.database import Session
 from services.shared.ids import new_id
@@ -22,7 +22,7 @@ ROUNDS = 25
 CAPACITY = 5
 
 
-class MeetingStore(PlacementStore):
+class MeetingStore(SeatStore):
     """Both racers have read the groups, each in its own snapshot, before either goes on to take a seat."""
 
     def __init__(self, *args: Any) -> None:
@@ -30,8 +30,8 @@ class MeetingStore(PlacementStore):
         self.barrier: asyncio.Barrier | None = None
         self.met: set[asyncio.Task[Any] | None] = set()
 
-    async def seats(self, units: Many[str], left: Many[str], session: Session) -> list[GroupSeats]:
-        found = await super().seats(units, left, session)
+    async def seats(self, pairs: Many[Pair], left: Many[str], session: Session | None) -> list[GroupSeats]:
+        found = await super().seats(pairs, left, session)
         racer = asyncio.current_task()
         if self.barrier is not None and racer not in self.met:  # one that runs again finds nobody to meet
             self.met.add(racer)
@@ -47,7 +47,7 @@ async def test_two_transactions_that_see_the_same_last_seat_both_place_and_never
     assert isinstance(settings, GroupsSettings)
     core = Core(Runtime(settings), settings)
     store = MeetingStore(core.runtime.database)
-    service = PlacementService(core, store)
+    service = core.seating_in(store)
     runs = 0
 
     async def place(count: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import UTC, datetime, timedelta
+from itertools import permutations
 from typing import Any
 
 import pytest
@@ -11,9 +12,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.analytics.core.counting import EVERYWHERE, Changes, Flow, below, rollup, women_share
-from services.analytics.core.facts import Fact, learn, word
+from services.analytics.core.facts import Fact, learn, learn_whole, word
+from services.analytics.projections.groups import GROUPS
 from services.analytics.projections.members import MEMBERS
+from services.analytics.projections.placements import PLACEMENTS
 from services.shared.contracts.base import Envelope, Event
+from services.shared.contracts.groups import (
+    GroupArchived,
+    GroupCreated,
+    GroupMemberAssigned,
+    GroupMemberRemoved,
+    PlacementSnapshot,
+)
 from services.shared.contracts.members import MemberJoined, MemberLeft, MemberMoved, MemberUpdated
 from services.shared.contracts.vocabulary import Gender
 from tests.fixtures.ids import id_of
@@ -164,3 +174,54 @@ def test_words_in_use_are_kept() -> None:
 
 def test_everywhere_is_no_unit_code() -> None:
     assert EVERYWHERE not in rollup("BR")[1:]
+
+
+def seat(rule: str, group: str, unit: str) -> dict[str, Any]:
+    return {"member_id": ID, "group_id": id_of(group), "unit": unit, "kind": rule, "ordinal": 1, "rule": rule}
+
+
+def test_each_seat_of_a_member_counts_in_its_unit_in_any_order() -> None:
+    history: list[Event] = [
+        GroupMemberAssigned(**seat("general", "g1", "BR-A-1-X"), invite_ready=True),
+        GroupMemberAssigned(**seat("women", "w1", "BR-A-1"), invite_ready=True),
+        GroupMemberRemoved(**seat("general", "g1", "BR-A-1-X"), reason="moved"),
+        GroupMemberAssigned(**seat("general", "g2", "BR-B"), invite_ready=True),
+        GroupMemberRemoved(**seat("women", "w1", "BR-A-1"), reason="moved"),
+        GroupMemberAssigned(**seat("women", "w2", "BR-A-2"), invite_ready=True),
+    ]
+    last = history[-1]
+    assert isinstance(last, GroupMemberAssigned)
+    held = {"rule": "women", "kind": "women", "unit": "BR-A-2", "state": "assigned", "since": BEGIN}
+    snapshot = PlacementSnapshot(
+        member_id=ID,
+        unit="BR-B",
+        state="assigned",
+        group_id=id_of("g2"),
+        kind="general",
+        since=BEGIN,
+        seats=[held | {"group_id": last.group_id}],
+    )
+    for order in permutations(enumerate(history, 1)):
+        fact: Fact | None = None
+        for sequence, event in order:
+            fact = learn(fact or Fact(ID), sequence, PLACEMENTS.mappings[type(event)].states(event))
+        assert fact is not None
+        assert sorted(PLACEMENTS.counted(fact)) == [
+            ("BR-A-2", "groups.taken", 1),
+            ("BR-B", "groups.taken", 1),
+        ]
+    whole = learn_whole(Fact(ID), 6, PLACEMENTS.mappings[PlacementSnapshot].states(snapshot))
+    assert whole is not None
+    assert sorted(PLACEMENTS.counted(whole)) == sorted(PLACEMENTS.counted(fact))
+
+
+def test_an_archived_group_counts_no_more() -> None:
+    shape = {"group_id": ID, "unit": "BR-A", "kind": "general", "ordinal": 1}
+    events: list[Event] = [GroupCreated(**shape, capacity=5), GroupArchived(**shape)]
+    counts = []
+    fact: Fact | None = None
+    for sequence, event in enumerate(events, 1):
+        fact = learn(fact or Fact(ID), sequence, GROUPS.mappings[type(event)].states(event))
+        assert fact is not None
+        counts.append({key for _, key, _ in GROUPS.counted(fact)})
+    assert counts == [{"groups.total", "groups.seats"}, set()]

@@ -1,72 +1,29 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from itertools import count
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from services.groups.core.domain import GroupState, Placement, PlacementState, group_name
-from services.groups.placement.domain import (
+from services.groups.core.policy import default_policy
+from services.groups.core.seating.domain import (
     Change,
     GroupSeats,
+    Numbering,
+    Review,
     Seating,
+    draft,
     is_newer,
     seat_members,
-    units_short_of_seats,
 )
 from services.shared.contracts.base import Event
 from services.shared.contracts.groups import GroupCreated, GroupFilled, GroupMemberAssigned
 from tests.fixtures.ids import id_of
-
-NOW = datetime(2026, 11, 23, tzinfo=UTC)
-NAMES = {unit: {"en": unit, "hi": unit} for unit in ("BR", "BR-A", "BR-B")}
-
-
-class Hall:
-    """Groups and placements as a database would keep them between transactions."""
-
-    def __init__(self, capacity: int, groups: Sequence[GroupSeats] = ()) -> None:
-        self.capacity = capacity
-        self.groups = {group.id: group for group in groups}
-        self.placements: dict[str, Placement] = {}
-        self.events: list[tuple[str, int]] = []
-        self._ids = count(100)
-
-    def seat(
-        self, *changes: Change, now: datetime = NOW, names: Mapping[str, Mapping[str, str]] = NAMES
-    ) -> Seating:
-        """Apply the changes as one transaction does, which reads only what the rules ask for."""
-        left = {p.group_id for c in changes if (p := self.placements.get(c.member_id))}
-        seen = [g for g in self.groups.values() if g.state is GroupState.OPEN or g.id in left]
-        last: dict[str, int] = {}
-        short = units_short_of_seats(changes, seen)
-        for group in self.groups.values():
-            if group.unit in short:
-                last[group.unit] = max(last.get(group.unit, 0), group.ordinal)
-        seating = seat_members(
-            changes,
-            self.placements,
-            seen,
-            last,
-            names,
-            capacity=self.capacity,
-            new_id=lambda: id_of(next(self._ids)),
-            now=now,
-        )
-        for created in seating.created:
-            seats = (created.id, created.unit, created.kind, created.ordinal, created.capacity)
-            self.groups[created.id] = GroupSeats(*seats, created.taken, created.version)
-        self.groups.update({group.id: group for group in seating.changed})
-        self.placements.update({step.state.member_id: step.state for step in seating.steps})
-        self.events += [(e.subject, sequence) for step in seating.steps for e, sequence in step.events]
-        return seating
-
-    def taken(self) -> list[tuple[str, int, int]]:
-        return sorted((g.unit, g.ordinal, g.taken) for g in self.groups.values())
+from tests.unit.groups.hall import NAMES, NOW, Hall
 
 
 def events(seating: Seating) -> list[Event]:
@@ -163,18 +120,13 @@ def test_nothing_that_is_given_is_changed() -> None:
     hall.seat(*joins("a", "b", "c", "d"))
     groups, placements = list(hall.groups.values()), dict(hall.placements)
     copies = [tuple(group) for group in groups], dict(placements)
-    last = {"BR": 2}
-    seat_members(
-        [*joins("a", unit="BR-A", sequence=2), *joins("e"), Change(id_of("b"), 2, "BR", leaves=True)],
-        placements,
-        groups,
-        last,
-        NAMES,
-        capacity=3,
-        new_id=lambda: id_of("new"),
-        now=NOW,
-    )
-    assert ([tuple(group) for group in groups], placements, last) == (*copies, {"BR": 2})
+    last = {("BR", "general"): Numbering(2, 2)}
+    policy = default_policy(3)
+    changes = [*joins("a", unit="BR-A", sequence=2), *joins("e"), Change(id_of("b"), 2, "BR", leaves=True)]
+    drafts = [draft(change, placements.get(change.member_id), policy) for change in changes]
+    seat_members([d for d in drafts if d], groups, last, NAMES, policy, now=NOW)
+    assert ([tuple(group) for group in groups], placements) == copies
+    assert last == {("BR", "general"): Numbering(2, 2)}
 
 
 def test_a_member_who_stays_is_told_nothing_and_keeps_the_time_since_when() -> None:
@@ -200,7 +152,7 @@ def test_a_waiting_member_is_seated_once_the_unit_is_known() -> None:
     [change] = joins("m", unit="BR-A")
     hall.seat(change, names={})
     waiting = hall.placements[change.member_id]
-    hall.seat(change)
+    hall.seat(Review(change.member_id))
     seated = hall.placements[change.member_id]
     assert (waiting.state, seated.state) == (PlacementState.WAITING_UNIT, PlacementState.ASSIGNED)
 

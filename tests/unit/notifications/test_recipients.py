@@ -117,6 +117,14 @@ def test_a_removal_reported_after_the_next_assignment_leaves_that_in_place():
     assert (known.group_id, known.placement_sequence) == (id_of("new"), 3)
 
 
+def test_a_seat_in_another_group_than_the_general_one_makes_and_moves_no_welcome() -> None:
+    known = learn(learn(Recipient(ID), joined(), 1), assigned("general"), 1)
+    women = assigned("women").model_copy(update={"rule": "women", "kind": "women", "invite_ready": True})
+    gone = removed("general").model_copy(update={"rule": "women", "kind": "women"})
+    assert learn(known, women, 2) == learn(known, gone, 3) == known
+    assert learn(Recipient(ID), women, 1) == Recipient(ID)
+
+
 def test_what_is_of_no_interest_changes_nothing():
     known = learn(Recipient(ID), joined(), 1)
     assert learn(known, joined(unit="BR-Z"), 1) == known

@@ -31,6 +31,7 @@ from services.analytics.core.places import Place
 from services.shared.contracts.base import Envelope, Event
 from services.shared.contracts.groups import (
     GroupAdminsChanged,
+    GroupArchived,
     GroupCreated,
     GroupFilled,
     GroupInviteChanged,
@@ -140,7 +141,8 @@ def _observed(event: GroupMemberObserved) -> Value:
 
 
 def _placement(event: PlacementSnapshot) -> Value:
-    seats = {event.group_id: event.unit} if event.group_id else {}
+    seats = {seat.group_id: seat.unit for seat in event.seats if seat.group_id}
+    seats |= {event.group_id: event.unit} if event.group_id else {}
     return {"seats": seats, "since": _day(event.since)}
 
 
@@ -157,7 +159,17 @@ def _admins_changed(event: GroupAdminsChanged) -> Value:
 
 
 def _group(event: GroupSnapshot) -> Value:
-    return {"unit": event.unit, "capacity": event.capacity, "live": event.invite_ready}
+    archived = event.retired == "archived"
+    return {
+        "unit": event.unit,
+        "capacity": event.capacity,
+        "live": event.invite_ready,
+        "archived": archived,
+    }
+
+
+def _archived(event: GroupArchived) -> Value:
+    return {"unit": event.unit, "archived": True}
 
 
 def _unit(event: UnitUpserted) -> Value:
@@ -190,6 +202,7 @@ MAPPINGS: Final[Mapping[type[Event], Says]] = {
     GroupFilled: Says(GROUP, _described),
     GroupInviteChanged: Says(GROUP, _invite_changed),
     GroupAdminsChanged: Says(GROUP, _admins_changed),
+    GroupArchived: Says(GROUP, _archived),
     GroupSnapshot: Says(GROUP, _group, whole=True),
     UnitUpserted: Says(UNIT, _unit),
 }

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from services.analytics.core.counting import OWN, Count, EventMapping, Projection
 from services.analytics.core.facts import Fact, Statement
 from services.shared.contracts.groups import (
+    GroupArchived,
     GroupCreated,
     GroupFilled,
     GroupInviteChanged,
@@ -34,7 +35,12 @@ def _invite_changed(event: GroupInviteChanged) -> Statement:
 
 
 def _snapshot(event: GroupSnapshot) -> Statement:
-    return {"unit": event.unit, "kind": event.kind, "seats": event.capacity, "live": event.invite_ready}
+    seats = None if event.retired == "archived" else event.capacity
+    return {"unit": event.unit, "kind": event.kind, "seats": seats, "live": event.invite_ready}
+
+
+def _archived(event: GroupArchived) -> Statement:
+    return {"unit": event.unit, "kind": event.kind, "seats": None, "live": False}
 
 
 GROUPS = Projection(
@@ -47,6 +53,7 @@ GROUPS = Projection(
         GroupUpdated: EventMapping(_described),
         GroupFilled: EventMapping(_described),
         GroupInviteChanged: EventMapping(_invite_changed),
+        GroupArchived: EventMapping(_archived),
         GroupSnapshot: EventMapping(_snapshot, whole=True),
     },
 )

@@ -19,6 +19,7 @@ from services.shared.contracts.groups import (
     GroupMemberWaiting,
     PlacementSnapshot,
 )
+from services.shared.contracts.vocabulary import GroupKind
 
 OWNS: Final = ("groups.taken", "placements.")
 LISTED: Final = "listed"
@@ -56,7 +57,8 @@ def _nothing(_: GroupMemberWaiting | GroupMemberObserved) -> Statement:
 
 def _snapshot(event: PlacementSnapshot) -> Statement:
     taken = {f"{SEAT}{event.group_id}": event.unit} if event.group_id else {}
-    return {LISTED: True, **taken}
+    others = {f"{SEAT}{seat.group_id}": seat.unit for seat in event.seats if seat.group_id}
+    return {LISTED: True, **others, **taken}
 
 
 PLACEMENTS = Projection(
@@ -75,19 +77,25 @@ PLACEMENTS = Projection(
 
 
 def _counted_once(fact: Fact) -> Iterator[Count]:
-    if fact["state"] == "taken":
+    if fact.get("state") == "taken":
         yield fact["unit"], "groups.taken", 1
 
 
 def _assigned_once(event: GroupMemberAssigned) -> Statement:
+    if event.rule != GroupKind.GENERAL:
+        return {}
     return {"state": "taken", "unit": event.unit, "group": event.group_id}
 
 
 def _waiting_once(event: GroupMemberWaiting) -> Statement:
+    if event.rule != GroupKind.GENERAL:
+        return {}
     return {"state": "waiting", "unit": event.unit, "group": None}
 
 
 def _removed_once(event: GroupMemberRemoved) -> Statement:
+    if event.rule != GroupKind.GENERAL:
+        return {}
     return {"state": "none", "unit": event.unit, "group": None}
 
 
@@ -108,4 +116,4 @@ ONE_SEAT = Projection(
         PlacementSnapshot: EventMapping(_snapshot_once, whole=True),
     },
 )
-"""The first release's, for a member with one seat. It follows until version 2 is built."""
+"""The first release's, which counts the general seat alone. It follows until version 2 is built."""

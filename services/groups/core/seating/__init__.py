@@ -1,0 +1,1 @@
+"""Seating: which seats each member gets, and the transaction that gives them."""
