@@ -14,7 +14,11 @@ from infra.local.ports import HOST
 from infra.local.processes import Child
 from infra.local.secured import Secured
 
-PEERS = {"members": ("groups", "notifications", "analytics"), "notifications": ("members", "groups")}
+PEERS = {
+    "members": ("groups", "notifications", "analytics"),
+    "groups": ("members",),
+    "notifications": ("members", "groups"),
+}
 """The services that each one calls."""
 SERVICES = ("members", "groups", "notifications", "analytics")
 

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
 
 from services.shared.config.settings import Period, ServiceSettings
+from services.shared.encryption import MasterKeys
 
 
 class GroupsSettings(ServiceSettings):
     service: str = "groups"
+    master_keys: MasterKeys
+    """Seal invite links and uploaded rosters. `{"<name>": "<base64 of 96 bytes>"}`: the first seals, the
+    others still open what they sealed. Not the keys of other services."""
     group_capacity: Annotated[int, Field(ge=1, le=100_000)] = 1024
     """Seats of a new group. A WhatsApp group takes 1,024 members (WhatsApp Help Center, "group limits")."""
     waiting_room_seconds: Period = 5.0
     """Seconds between looks at members who wait for their unit, if this process has not created it itself."""
+    members_url: str | None = None
+    """Base URL of the members service, which tells whose the numbers of a roster are. Without this or the
+    next, a roster may hold ids of members only (503 for numbers)."""
+    service_token_file: Path | None = None
+    """A JWT with scope `members:match` and unit `*`; read again when the file changes."""
+    reinvite_days: Annotated[float, Field(gt=0, le=365)] = 3.0
+    """Days that a member has to take an invite; whom a complete roster still does not show then is invited
+    again, at most twice."""

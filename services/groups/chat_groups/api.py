@@ -29,7 +29,6 @@ from services.shared.messaging import Origin
 
 Reader = Annotated[Identity, Depends(require("groups:read"))]
 Changer = Annotated[Identity, Depends(require("groups:write", "groups:read"))]
-"""The answer to a change shows the group with its invite link, so the caller needs the right to read it."""
 GroupId = Annotated[Id, Path(alias="id")]
 
 
@@ -49,12 +48,13 @@ def chat_groups_router(groups: ChatGroupService) -> APIRouter:
         after = cast("tuple[str, str] | None", window.after)
         found = await groups.find(caller, root, kind, state, after, window.limit + 1)
         page, cursor = window.cut(found, lambda group: (group.unit, group.id))
-        return JSON({"items": [group_out(group) for group in page], "next": cursor})
+        shown = await groups.shown(caller, page)
+        return JSON({"items": [group_out(group) for group in shown], "next": cursor})
 
     @router.post("/groups/resolve", response_model=ResolveOut)
     async def resolve_groups(body: ResolveIn, caller: Reader) -> Response:
         """Many groups by their ids; those unknown or outside the caller's units are `missing`."""
-        found = await groups.resolve(caller, body.ids)
+        found = await groups.shown(caller, await groups.resolve(caller, body.ids))
         seen = {group.id for group in found}
         missing = [id_ for id_ in body.ids if id_ not in seen]
         return JSON({"items": [group_out(group) for group in found], "missing": missing})
@@ -62,7 +62,8 @@ def chat_groups_router(groups: ChatGroupService) -> APIRouter:
     @router.get("/groups/{id}", response_model=GroupOut)
     async def get_group(group_id: GroupId, caller: Reader) -> Response:
         group = await groups.get(caller, group_id)
-        return JSON(group_out(group), headers={"ETag": etag(group.version)})
+        [shown] = await groups.shown(caller, [group])
+        return JSON(group_out(shown), headers={"ETag": etag(group.version)})
 
     @router.patch("/groups/{id}", response_model=GroupOut)
     async def patch_group(
@@ -71,7 +72,8 @@ def chat_groups_router(groups: ChatGroupService) -> APIRouter:
         """Change the invite link (null withdraws it), the capacity or the name."""
         patch = cast(GroupPatch, body.model_dump(exclude_unset=True))
         group = await groups.change(caller, group_id, patch, version, Origin.here())
-        return JSON(group_out(group), headers={"ETag": etag(group.version)})
+        [shown] = await groups.shown(caller, [group])
+        return JSON(group_out(shown), headers={"ETag": etag(group.version)})
 
     @router.get("/groups/{id}/members", response_model=Page[GroupMemberOut])
     async def list_group_members(

@@ -55,7 +55,9 @@ class GroupChange(Body):
 
 
 class GroupOut(BaseModel):
-    """`members` are seats taken, of `capacity`."""
+    """`members` are seats taken, of `capacity`. `invite_link` is shown only to callers with the scope
+    `invites:read`, for it opens a list of phone numbers; `invite_ready` tells everybody whether there is one.
+    """
 
     id: str
     unit: str
@@ -66,6 +68,7 @@ class GroupOut(BaseModel):
     members: int
     state: GroupState
     invite_link: str | None
+    invite_ready: bool
     version: int
 
 

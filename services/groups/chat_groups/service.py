@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Final
 
 from services.groups.chat_groups.domain import CapacityError, GroupPatch, patched
 from services.groups.chat_groups.store import ChatGroupStore
 from services.groups.core.core import Core
-from services.groups.core.domain import Group, Placement
+from services.groups.core.domain import Group, Placement, PlacementState
 from services.groups.core.errors import capacity_below_seats_taken
+from services.groups.core.observations.domain import observation_id
 from services.shared.database import Session
 from services.shared.errors import NotFoundError, StaleVersionError
 from services.shared.identity import Identity
 from services.shared.messaging import Origin, UnitOfWork
+
+_OBSERVED: Final = (PlacementState.INVITED.value, PlacementState.JOINED.value, PlacementState.LEFT.value)
+INVITES_SCOPE: Final = "invites:read"
 
 
 class ChatGroupService:
@@ -47,12 +53,39 @@ class ChatGroupService:
             raise NotFoundError
         return group
 
+    async def shown(self, caller: Identity, groups: Sequence[Group]) -> list[Group]:
+        """The groups as this caller may see them: without their invite links, unless with `INVITES_SCOPE`."""
+        if not caller.has_scope(INVITES_SCOPE):
+            return [replace(group, invite_link=None) for group in groups]
+        return await self._core.links.opened(groups)
+
     async def members(
         self, caller: Identity, id_: str, state: str | None, after: str | None, limit: int
     ) -> list[Placement]:
-        """The placements of a group's members, in the order of their ids. Raises: `NotFoundError`."""
+        """The placements of a group's members, in the order of their ids, each with the state that rosters
+        show. Raises: `NotFoundError`."""
         await self.get(caller, id_)
-        return await self._store.members(id_, state, after, limit)
+        seen = self._core.observations
+        if state in _OBSERVED:
+            found = await seen.in_group(id_, after, limit, state=state)
+            placements = await self._core.store.placements([each.member_id for each in found])
+            return [
+                replace(placements[each.member_id], state=each.state)
+                for each in found
+                if each.member_id in placements
+            ]
+        page: list[Placement] = []
+        while len(page) < limit:
+            rows = await self._store.members(id_, state, after, limit)
+            observed = await seen.by_pair([(id_, row.member_id) for row in rows])
+            for row in rows:
+                each = observed.get(observation_id(id_, row.member_id))
+                shown = replace(row, state=each.state) if each else row
+                page += [shown] if state is None or shown.state == state else []
+            if len(rows) < limit:
+                break
+            after = rows[-1].member_id
+        return page[:limit]
 
     async def change(
         self, caller: Identity, id_: str, patch: GroupPatch, expected_version: int, origin: Origin
@@ -65,7 +98,7 @@ class ChatGroupService:
         now = self._core.runtime.clock.now()
 
         async def body(work: UnitOfWork) -> Group:
-            group = await self.get(caller, id_, work.session)
+            [group] = await self._core.links.opened([await self.get(caller, id_, work.session)])
             if group.version != expected_version:
                 raise StaleVersionError
             try:
@@ -73,8 +106,10 @@ class ChatGroupService:
             except CapacityError:
                 raise capacity_below_seats_taken() from None
             if step.events:
-                await self._core.store.save_groups([step.state], {id_}, work.session)
+                sealed = await self._core.links.sealed(step.state, before=group)
+                await self._core.store.save_groups([sealed], {id_}, work.session)
                 work.stage_all(step.events, origin)
+                await self._core.link_changed(caller, group, step.state, work)
             return step.state
 
         return await self._core.runtime.outbox.transact(body)

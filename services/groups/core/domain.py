@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import NamedTuple
 
 from services.shared.contracts.groups import UnitUpserted
 
@@ -46,6 +47,9 @@ class Group:
 
     `taken` and `capacity` are in seats. `version` counts the group's events. `link_lost` is True if a rebuild
     lost the invite link, until it is set again. `name` is empty only while a rebuild is at work.
+
+    The link is stored as `sealed_link`; `invite_link` is the link itself where it has been opened, or as a
+    process of release 0.1.0 has stored it. It is in no repr.
     """
 
     id: str
@@ -57,9 +61,10 @@ class Group:
     updated_at: datetime
     name: Mapping[str, str] = field(default_factory=dict)
     taken: int = 0
-    invite_link: str | None = None
+    invite_link: str | None = field(default=None, repr=False)
     version: int = 1
     link_lost: bool | None = None
+    sealed_link: bytes | None = field(default=None, repr=False)
 
     @property
     def state(self) -> GroupState:
@@ -67,7 +72,14 @@ class Group:
 
     @property
     def invite_ready(self) -> bool:
-        return self.invite_link is not None
+        return self.invite_link is not None or self.sealed_link is not None
+
+
+class Seat(NamedTuple):
+    """A seat in a group of this kind, and since when it is the member's."""
+
+    kind: str
+    since: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +98,11 @@ class Placement:
     ordinal: int | None
     state: PlacementState
     since: datetime
+
+    @property
+    def seats(self) -> Mapping[str, Seat]:
+        """The member's seats, by the group's id."""
+        return {self.group_id: Seat(self.kind, self.since)} if self.group_id is not None else {}
 
 
 def seat_state(taken: int, capacity: int) -> GroupState:

@@ -1,7 +1,8 @@
 """The collections of the groups service, and the queries that several features share.
 
 `units {_id: code, level, parent, name{en,hi}, women_target, version}`
-`groups {_id, unit, kind, ordinal, name{en,hi}, capacity, taken, state, invite_link, link_lost?, version}`
+`groups {_id, unit, kind, ordinal, name{en,hi}, capacity, taken, state, sealed_link?, link_lost?, version}`,
+and the counts of rosters, `observed?`; `invite_link` is set by processes of release 0.1.0 only
 `placements {_id: member id, member_sequence, sequence, unit, group_id, kind, ordinal, state, since}`
 
 What is new is inserted, what changes is `$set`: an upsert costs MongoDB several times as much as an insert.
@@ -22,7 +23,7 @@ A = TypeVar("A")
 Write: TypeAlias = "InsertOne[Document] | UpdateOne"
 
 UNITS: Final = Codec(Unit, id_field="code")
-GROUPS: Final = Codec(Group, id_field="id", omit_none=["link_lost"])
+GROUPS: Final = Codec(Group, id_field="id", omit_none=["link_lost", "sealed_link"])
 PLACEMENTS: Final = Codec(Placement, id_field="member_id")
 
 

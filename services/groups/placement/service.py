@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Final, NamedTuple
 
@@ -83,11 +84,18 @@ class PlacementService:
         # Groups first: there two transactions conflict, and the loser has then written nothing in vain.
         await self._store.save_groups(seating, now, session)
         await core.store.save_placements([step.state for step in seating.steps], placements, session)
+        await core.seats_changed([each for step in seating.steps for each in step.events], work)
 
     async def groups_of(self, member_ids: Sequence[str], work: UnitOfWork) -> dict[str, tuple[str, ...]]:
         """The groups in which these members have a seat, for those who have one."""
         placements = await self._core.store.placements(member_ids, work.session)
         return {id_: (each.group_id,) for id_, each in placements.items() if each.group_id is not None}
+
+    async def erased(
+        self, held: Mapping[str, Sequence[str]], work: UnitOfWork
+    ) -> Mapping[str, Mapping[str, int]]:
+        """Have the other features destroy what they keep of these members: what that was, by kind."""
+        return await self._core.erased(held, work)
 
     async def seated(self, member_ids: Sequence[str], work: UnitOfWork) -> dict[str, bool]:
         """Whether these members have a seat or wait for one, for those who were placed."""
@@ -99,7 +107,7 @@ class PlacementService:
         placement = (await self._core.store.placements([member_id])).get(member_id)
         if placement is None or not caller.can_access(placement.unit):
             raise NotFoundError
-        return placement
+        return await self._as_observed(placement)
 
     async def held(self, caller: Identity, member_id: str) -> tuple[Placement | None, Group | None]:
         """The member's placement and its group, if they have them.
@@ -113,7 +121,7 @@ class PlacementService:
             return None, None
         caller.check_access(placement.unit)
         groups = await self._core.store.groups([placement.group_id] if placement.group_id else [])
-        return placement, next(iter(groups.values()), None)
+        return await self._as_observed(placement), next(iter(groups.values()), None)
 
     async def waiting(
         self, caller: Identity, unit: str | None, after: tuple[str, str] | None, limit: int
@@ -123,6 +131,13 @@ class PlacementService:
         Raises: `NotFoundError` for a unit outside the caller's.
         """
         return await self._store.waiting(caller.accessible_root(unit), after, limit)
+
+    async def _as_observed(self, placement: Placement) -> Placement:
+        """With the state that rosters and sent invites show."""
+        pairs = [(group_id, placement.member_id) for group_id in placement.seats]
+        for each in (await self._core.observations.by_pair(pairs)).values():
+            return replace(placement, state=each.state)
+        return placement
 
     def _count(self, seating: Seating) -> None:
         metrics = self._core.metrics

@@ -18,7 +18,7 @@ from services.shared.database import Database, Document, Migration, Session
 
 _SEAT_FIELDS: Final = ("_id", "unit", "kind", "ordinal", "capacity", "taken", "version")
 _seat_fields: Callable[[Document], tuple[Any, ...]] = itemgetter(*_SEAT_FIELDS)
-_SEATS: Final = dict.fromkeys([*_SEAT_FIELDS, "invite_link"], 1)
+_SEATS: Final = dict.fromkeys([*_SEAT_FIELDS, "invite_link", "sealed_link"], 1)
 _WAITING: Final[Document] = {"state": PlacementState.WAITING_UNIT.value}
 
 
@@ -125,4 +125,5 @@ MIGRATIONS: Final = (Migration("placement-0001", "index of members who wait for 
 
 
 def _seats(row: Document) -> GroupSeats:
-    return GroupSeats._make((*_seat_fields(row), row["invite_link"] is not None))
+    invited = row["invite_link"] is not None or "sealed_link" in row
+    return GroupSeats._make((*_seat_fields(row), invited))

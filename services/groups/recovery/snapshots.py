@@ -5,11 +5,17 @@ Of an invite link a snapshot tells only whether there is one.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Literal
 
-from services.groups.core.domain import unit_upserted
+from services.groups.core.domain import PlacementState, unit_upserted
+from services.groups.core.observations.store import OBSERVATIONS
 from services.groups.core.store import GROUPS, PLACEMENTS, UNITS
-from services.shared.contracts.groups import GroupSnapshot, PlacementSnapshot, UnitUpserted
+from services.shared.contracts.groups import (
+    GroupSnapshot,
+    ObservationSnapshot,
+    PlacementSnapshot,
+    UnitUpserted,
+)
 from services.shared.database import Document
 from services.shared.runtime import Source
 
@@ -47,6 +53,23 @@ def placement(row: Document) -> tuple[PlacementSnapshot, int]:
     return snapshot, placement.sequence
 
 
+def observation(row: Document) -> tuple[ObservationSnapshot, int]:
+    known = OBSERVATIONS.decode(row)
+    state: Literal["joined", "left"] | None = None
+    if known.present_at is not None:
+        state = "left" if known.state is PlacementState.LEFT else "joined"
+    snapshot = ObservationSnapshot(
+        member_id=known.member_id,
+        group_id=known.group_id,
+        unit=known.unit,
+        kind=known.kind,
+        state=state,
+        observed_at=known.observed_at,
+        attempts=known.reinvites,
+    )
+    return snapshot, known.sequence
+
+
 SOURCES: Final = (
     Source("units", "_id", UNITS.keys, unit),
     Source("groups", "unit", GROUPS.keys, group),
@@ -58,4 +81,5 @@ SOURCES: Final = (
         # Nobody was told of a placement without an event: the member left before they had a seat.
         where={"sequence": {"$gt": 0}},
     ),
+    Source("observations", "unit", OBSERVATIONS.keys, observation, where={"sequence": {"$gt": 0}}),
 )

@@ -9,6 +9,7 @@ from pydantic import FailFast, Field
 from services.shared.contracts.base import Event
 from services.shared.contracts.erasure import ErasureAcknowledged
 from services.shared.contracts.vocabulary import (
+    Attempts,
     EventUnit,
     Id,
     Ordinal,
@@ -105,6 +106,45 @@ class GroupMemberRemoved(Event, type="group.member_removed", topic=TOPIC, subjec
     ordinal: Ordinal
     reason: Literal["moved", "left"]
     member_sequence: Sequence = 0
+
+
+class GroupMemberObserved(Event, type="group.member_observed", topic=TOPIC, subject="member_id"):
+    """A roster of the chat group shows that the member is in it (`joined`), or no longer (`left`). `kind` is
+    the group's. `observed_at` is when the roster was taken."""
+
+    member_id: Id
+    group_id: Id
+    unit: EventUnit
+    kind: Word
+    state: Literal["joined", "left"]
+    observed_at: PastTime
+
+
+class GroupInviteLapsed(Event, type="group.invite_lapsed", topic=TOPIC, subject="member_id"):
+    """The member has a seat in the chat group but is not in it, and is to be invited again: `cause` is
+    `never_came` (the invite was not taken in time) or `link_reset` (it no longer works). `attempt` counts
+    these invites of the member to the group."""
+
+    member_id: Id
+    group_id: Id
+    unit: EventUnit
+    kind: Word
+    attempt: Ordinal
+    cause: Word
+
+
+class ObservationSnapshot(Event, type="observation.snapshot", topic=TOPIC, subject="member_id"):
+    """The state of a member in a chat group as rosters have shown it, for a consumer that has lost its own
+    state; nothing happened. The sequence is that of the last `group.member_observed` or
+    `group.invite_lapsed` about the two. `state` is null if no roster has shown the member."""
+
+    member_id: Id
+    group_id: Id
+    unit: EventUnit
+    kind: Word
+    state: Literal["joined", "left"] | None = None
+    observed_at: PastTime | None = None
+    attempts: Attempts = 0
 
 
 class GroupSnapshot(Event, type="group.snapshot", topic=TOPIC, subject="group_id"):

@@ -76,4 +76,7 @@ def test_a_link_that_was_lost_is_marked_until_it_is_set_again() -> None:
     fields = {key: value for key, value in GROUP.items() if key != "_id"}
     found = save_group(replace(lost, invite_link=GROUP["invite_link"], link_lost=None), changed=True)
     assert isinstance(found, UpdateOne)
-    assert written(found) == {"kind": "update", "what": {"$set": fields, "$unset": {"link_lost": ""}}}
+    assert written(found) == {
+        "kind": "update",
+        "what": {"$set": fields, "$unset": {"link_lost": "", "sealed_link": ""}},
+    }
