@@ -33,12 +33,12 @@ from infra.local.errors import LocalError
 
 ISSUER = AUDIENCE = "sangathan"
 ADMIN_SCOPES = (
-    "members:* contacts:read consents:* notices:* erasure:* reads:* dossiers:* holdings:* incidents:* "
-    "grievances:* groups:* invites:read notifications:* analytics:* ops:*"
+    "members:* contacts:read consents:* notices:* erasure:* removals:* reads:* dossiers:* holdings:* "
+    "incidents:* grievances:* groups:* invites:read notifications:* analytics:* ops:*"
 )
 SERVICE_SCOPES = {
     "members": "holdings:read",
-    "groups": "members:match",
+    "groups": "members:match contacts:read removals:write",
     "notifications": "contacts:read groups:read invites:read",
 }
 DAY = 86_400

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from services.groups.admins.feature import admins
 from services.groups.chat_groups.feature import chat_groups
 from services.groups.core.core import Core
 from services.groups.invites.feature import invites
@@ -25,6 +26,7 @@ def build(settings: GroupsSettings, *, clock: Clock | None = None, broker: Broke
             tree(core),
             chat_groups(core),
             placement(core),
+            admins(core),
             rosters(core),
             invites(core),
             recovery(),

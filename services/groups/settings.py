@@ -24,7 +24,13 @@ class GroupsSettings(ServiceSettings):
     """Base URL of the members service, which tells whose the numbers of a roster are. Without this or the
     next, a roster may hold ids of members only (503 for numbers)."""
     service_token_file: Path | None = None
-    """A JWT with scope `members:match` and unit `*`; read again when the file changes."""
+    """A JWT with scopes `members:match contacts:read removals:write` and unit `*`; read again when the
+    file changes."""
+    page_days: Annotated[float, Field(gt=0, le=365)] = 30.0
+    """Days for which a link to the page of a group's admins works."""
+    page_base_url: str = ""
+    """Address under which admins reach this service, without the path; without it a link to a page is its
+    path alone."""
     reinvite_days: Annotated[float, Field(gt=0, le=365)] = 3.0
     """Days that a member has to take an invite; whom a complete roster still does not show then is invited
     again, at most twice."""

@@ -11,4 +11,5 @@ from services.shared.runtime import Feature
 
 def chat_groups(core: Core) -> Feature:
     service = ChatGroupService(core, ChatGroupStore(core.runtime.database))
+    core.set_link = service.set_link
     return Feature(routers=[chat_groups_router(service)])

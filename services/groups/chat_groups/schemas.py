@@ -2,41 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from datetime import datetime
-from typing import Annotated, Any, Final
-from urllib.parse import urlsplit
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, Strict
+from pydantic import BaseModel, Field, Strict
 
 from services.groups.core.domain import Group, GroupState, Placement, PlacementState
-from services.groups.core.schemas import Id, UnitName
+from services.groups.core.schemas import Id, InviteLink, UnitName
 from services.shared.http.body import ABSENT, Body
-from services.shared.text import Name, clean, refuse
-
-MAX_LINK: Final = 300
-_URL: Final = re.compile(r"[A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=%-]+")  # RFC 3986, 2
-
-
-def _cleaned(value: object) -> object:
-    """As all text: links are pasted from chats, with the invisible characters around them."""
-    return clean(value) if isinstance(value, str) and len(value) <= 4 * MAX_LINK else value
-
-
-def _invite_link(value: str) -> str:
-    try:
-        parts = urlsplit(value)
-        host = parts.hostname
-    except ValueError:
-        host = None
-    if not host or parts.scheme != "https" or parts.username or not _URL.fullmatch(value):
-        raise refuse("must be an https link")
-    return value
-
-
-InviteLink = Annotated[
-    str, Field(max_length=MAX_LINK), AfterValidator(_invite_link), BeforeValidator(_cleaned)
-]
+from services.shared.text import Name
 
 
 class NameChange(Body):
@@ -69,6 +43,7 @@ class GroupOut(BaseModel):
     state: GroupState
     invite_link: str | None
     invite_ready: bool
+    admins: int
     version: int
 
 

@@ -114,6 +114,11 @@ class ChatGroupService:
 
         return await self._core.runtime.outbox.transact(body)
 
+    async def set_link(self, caller: Identity, id_: str, link: str | None) -> Group:
+        """Set or withdraw the link, whatever version the group has. Raises: `NotFoundError`."""
+        group = await self.get(caller, id_)
+        return await self.change(caller, id_, {"invite_link": link}, group.version, Origin.here())
+
     async def _unit_name(self, group: Group, patch: GroupPatch, session: Session) -> Mapping[str, str] | None:
         """The name of the group's unit, if the patch needs it and the unit is known."""
         if None not in patch.get("name", {}).values():

@@ -16,6 +16,7 @@ from services.groups.settings import GroupsSettings
 from services.shared.contracts.base import Numbered
 from services.shared.encryption import Vault
 from services.shared.identity import Identity
+from services.shared.jobs import Job
 from services.shared.messaging import UnitOfWork
 from services.shared.peers import Peer, ServiceToken, peer_errors, token_expiry
 from services.shared.runtime import Feature, Runtime, vault_key
@@ -25,6 +26,10 @@ SeatsChanged = Callable[[Sequence[Numbered], UnitOfWork], Awaitable[None]]
 Erased = Callable[[Mapping[str, Sequence[str]], UnitOfWork], Awaitable[Mapping[str, Mapping[str, int]]]]
 """Destroys what a feature keeps of members who are erased, `{member id: groups in which they had a seat}`, in
 that transaction; answers what it destroyed, by member and kind."""
+SetLink = Callable[[Identity, str, str | None], Awaitable[Group]]
+"""Sets or withdraws the link of a group."""
+TakeRoster = Callable[[Identity, str, bytes, bool], Awaitable[Job]]
+"""Reconciles a roster, as text in any form, with a group; the flag says whether it is complete."""
 LinkChanged = Callable[[Identity, Group, Group, UnitOfWork], Awaitable[None]]
 """Told of a group before and after its link has changed, both opened, in that transaction."""
 
@@ -35,6 +40,7 @@ class Core:
     `new_units` is set when this process has created units: members who wait for them are placed at once.
     Features that follow seats or links, which other features change, add themselves to `on_seats_changed` and
     `on_link_changed`, and those that keep something of a member to `on_erased`.
+    `set_link` and `take_roster` are what two features offer a third.
     """
 
     def __init__(self, runtime: Runtime, settings: GroupsSettings) -> None:
@@ -49,6 +55,8 @@ class Core:
         self.on_seats_changed: list[SeatsChanged] = []
         self.on_link_changed: list[LinkChanged] = []
         self.on_erased: list[Erased] = []
+        self.set_link: SetLink
+        self.take_roster: TakeRoster
         self.members = _peer(runtime, settings)
 
     async def seats_changed(self, events: Sequence[Numbered], work: UnitOfWork) -> None:

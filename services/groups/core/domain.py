@@ -45,8 +45,9 @@ class Unit:
 class Group:
     """One chat group of a unit; `ordinal` counts a unit's groups of one kind from 1.
 
-    `taken` and `capacity` are in seats. `version` counts the group's events. `link_lost` is True if a rebuild
-    lost the invite link, until it is set again. `name` is empty only while a rebuild is at work.
+    `taken` and `capacity` are in seats; `admins` counts the people who run it. `version` counts the group's
+    events. `link_lost` is True if a rebuild lost the invite link, until it is set again. `name` is empty only
+    while a rebuild is at work.
 
     The link is stored as `sealed_link`; `invite_link` is the link itself where it has been opened, or as a
     process of release 0.1.0 has stored it. It is in no repr.
@@ -64,6 +65,7 @@ class Group:
     invite_link: str | None = field(default=None, repr=False)
     version: int = 1
     link_lost: bool | None = None
+    admins: int = 0
     sealed_link: bytes | None = field(default=None, repr=False)
 
     @property

@@ -62,3 +62,7 @@ def numbers_cannot_be_matched() -> UnavailableError:
     return UnavailableError(
         "numbers-cannot-be-matched", "this installation takes rosters of member ids only", 3600
     )
+
+
+def no_more_admins(most: int) -> ConflictError:
+    return ConflictError("too-many-admins", f"a group has at most {most} admins")

@@ -65,6 +65,12 @@ class GroupsMetrics:
             "Groups with an invite link and members, of which no roster came within 30 days.",
             registry=registry,
         )
+        self.gaps = Gauge(
+            "sangathan_groups_with_gaps",
+            "Groups with members that lack a link, or have fewer than two admins, by problem.",
+            ["problem"],
+            registry=registry,
+        )
         self.links_sealed = Counter(
             "sangathan_invite_links_sealed",
             "Links sealed after the fact, because a process of release 0.1.0 had stored them.",

@@ -9,6 +9,7 @@ from services.groups.core.domain import Group, Placement, PlacementState, Unit, 
 from services.groups.core.observations.domain import Observation, observation_id, seated
 from services.shared.contracts.base import Envelope
 from services.shared.contracts.groups import (
+    GroupAdminsChanged,
     GroupCreated,
     GroupFilled,
     GroupInviteChanged,
@@ -25,7 +26,9 @@ from services.shared.contracts.groups import (
 )
 from services.shared.contracts.vocabulary import EARLIEST, GroupKind
 
-GroupEvent: TypeAlias = GroupCreated | GroupUpdated | GroupFilled | GroupInviteChanged | GroupSnapshot
+GroupEvent: TypeAlias = (
+    GroupCreated | GroupUpdated | GroupFilled | GroupInviteChanged | GroupAdminsChanged | GroupSnapshot
+)
 ObservationEvent: TypeAlias = GroupMemberObserved | GroupInviteLapsed | ObservationSnapshot
 PlacementEvent: TypeAlias = GroupMemberAssigned | GroupMemberWaiting | GroupMemberRemoved | PlacementSnapshot
 
@@ -55,7 +58,7 @@ def restored_group(event: Envelope[GroupEvent], before: Group | None) -> Group:
     Raises: `UnknownGroupError`.
     """
     told, time = event.data, event.time
-    if isinstance(told, GroupInviteChanged):
+    if isinstance(told, GroupInviteChanged | GroupAdminsChanged):
         if before is None:
             raise UnknownGroupError
         after = before

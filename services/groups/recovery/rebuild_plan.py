@@ -28,6 +28,7 @@ from services.groups.recovery.store import RecoveryStore
 from services.shared.clock import Clock
 from services.shared.contracts.base import Envelope
 from services.shared.contracts.groups import (
+    GroupAdminsChanged,
     GroupCreated,
     GroupFilled,
     GroupInviteChanged,
@@ -109,7 +110,10 @@ def plan(runtime: Runtime) -> Plan:
     core, store = CoreStore(runtime.database), RecoveryStore(runtime.database)
     observations = ObservationStore(runtime.database)
     handlers = RestoreHandlers(core, observations, Inbox(runtime.database), runtime.clock)
-    about_groups = (GroupCreated, GroupUpdated, GroupFilled, GroupInviteChanged, GroupSnapshot)
+    about_groups = (
+        *(GroupCreated, GroupUpdated, GroupFilled),
+        *(GroupInviteChanged, GroupAdminsChanged, GroupSnapshot),
+    )
     about_placements = (GroupMemberAssigned, GroupMemberWaiting, GroupMemberRemoved, PlacementSnapshot)
     about_observations = (GroupMemberObserved, GroupInviteLapsed, ObservationSnapshot)
     return Plan(
@@ -160,6 +164,7 @@ async def _summary(store: RecoveryStore) -> Sequence[str]:
         lines.append(f"{counts.links_lost} groups need their invite link again: links are not in the log.")
     if counts.groups:
         lines.append("Groups have their usual names: changed ones are not in the log.")
+        lines.append("Who runs a group is not in the log: appoint its admins again, or restore a dump.")
     if counts.observations:
         lines.append(
             f"{counts.observations} members observed in groups. Strangers and who never came are known again "

@@ -7,10 +7,9 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from pydantic import ValidationError
 
-from services.groups.core.errors import roster_not_text
 from services.groups.core.observations.domain import Cause
 from services.groups.core.schemas import Id
-from services.groups.rosters.entries import Entries, decode, read
+from services.groups.rosters.entries import Entries, read
 from services.groups.rosters.schemas import (
     DriftOut,
     GroupDriftOut,
@@ -18,7 +17,7 @@ from services.groups.rosters.schemas import (
     drift_out,
     group_drift_out,
 )
-from services.groups.rosters.service import RosterService
+from services.groups.rosters.service import RosterService, read_text
 from services.shared.contracts.vocabulary import UnitCode
 from services.shared.errors import FieldError, InvalidError
 from services.shared.http.auth import require
@@ -118,11 +117,7 @@ def rosters_router(rosters: RosterService) -> APIRouter:
 def _entries(content: bytes, kind: str) -> Entries:
     if kind == _JSON:
         return _from_json(content)
-    try:
-        text = decode(content)
-    except UnicodeDecodeError:
-        raise roster_not_text() from None
-    return read(text.splitlines(), vcard=kind.endswith("vcard") or "BEGIN:VCARD" in text[:200].upper())
+    return read_text(content, vcard=kind.endswith("vcard"))
 
 
 def _from_json(content: bytes) -> Entries:

@@ -20,8 +20,10 @@ def rosters(core: Core) -> Feature:
     members = SeatFollower(core)
     core.on_seats_changed.append(members.seats_changed)
     core.on_erased.append(members.erased)
+    service = RosterService(core, store, job)
+    core.take_roster = service.take
     return Feature(
-        routers=[rosters_router(RosterService(core, store, job))],
+        routers=[rosters_router(service)],
         jobs=[job.kind],
         slow_gauges=[drift_gauges(core, store)],
         migrations=MIGRATIONS,

@@ -12,10 +12,11 @@ from services.groups.core.errors import (
     empty_roster,
     numbers_cannot_be_matched,
     roster_from_the_future,
+    roster_not_text,
     roster_too_long,
 )
 from services.groups.core.observations.domain import Observation
-from services.groups.rosters.entries import MAX_ENTRIES, Entries
+from services.groups.rosters.entries import MAX_ENTRIES, Entries, decode, read
 from services.groups.rosters.roster_job import RosterJob
 from services.groups.rosters.store import RosterStore
 from services.shared.contracts.vocabulary import MAX_AHEAD
@@ -78,6 +79,16 @@ class RosterService:
             caller, group, entries, at, complete=complete, force=force, request=request
         )
 
+    async def take(self, caller: Identity, group_id: str, content: bytes, complete: bool) -> Job:
+        """Upload a roster as text in any form.
+
+        Raises: as `upload`, and `InvalidError` for what is no text.
+        """
+        entries = read_text(content)
+        return await self.upload(
+            caller, group_id, entries, None, complete=complete, force=False, request=None
+        )
+
     async def drift_of_group(
         self, caller: Identity, group_id: str, cause: str | None, after: str | None, limit: int
     ) -> Drift:
@@ -90,3 +101,12 @@ class RosterService:
     async def drift(self, caller: Identity, unit: str | None) -> list[Document]:
         """The counts of a subtree by kind of group. Raises: `NotFoundError`."""
         return await self._store.drift(caller.accessible_root(unit))
+
+
+def read_text(content: bytes, *, vcard: bool = False) -> Entries:
+    """Raises: `InvalidError` for what is no text."""
+    try:
+        text = decode(content)
+    except UnicodeDecodeError:
+        raise roster_not_text() from None
+    return read(text.splitlines(), vcard=vcard or "BEGIN:VCARD" in text[:200].upper())

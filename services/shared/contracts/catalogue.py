@@ -23,6 +23,7 @@ EVENTS: tuple[type[Event], ...] = (
     groups.GroupMemberAssigned,
     groups.GroupMemberWaiting,
     groups.GroupMemberRemoved,
+    groups.GroupAdminsChanged,
     groups.GroupMemberObserved,
     groups.GroupInviteLapsed,
     groups.GroupSnapshot,

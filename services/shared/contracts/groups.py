@@ -147,6 +147,16 @@ class ObservationSnapshot(Event, type="observation.snapshot", topic=TOPIC, subje
     attempts: Attempts = 0
 
 
+class GroupAdminsChanged(Event, type="group.admins_changed", topic=TOPIC, subject="group_id"):
+    """The number of people who run the chat group changed; `admins` counts them."""
+
+    group_id: Id
+    unit: EventUnit
+    kind: Word
+    ordinal: Ordinal
+    admins: Attempts
+
+
 class GroupSnapshot(Event, type="group.snapshot", topic=TOPIC, subject="group_id"):
     """The current state of the group, for a consumer that has lost its own state; nothing happened."""
 

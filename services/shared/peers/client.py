@@ -52,12 +52,14 @@ class Peer:
         """
         return await self._answer("GET", path, template, None)
 
-    async def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    async def post(
+        self, path: str, body: Mapping[str, Any] | None, template: str | None = None
+    ) -> dict[str, Any]:
         """The JSON object that a request is answered with, which may be sent several times.
 
         Raises: as `get`.
         """
-        return await self._answer("POST", path, path, body)
+        return await self._answer("POST", path, template or path, body)
 
     async def close(self) -> None:
         await self._client.aclose()

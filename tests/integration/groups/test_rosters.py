@@ -7,12 +7,13 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from fastapi import FastAPI, Request
 
 from infra.local.keys import Keys
+from infra.local.ports import Ports
 from services.groups.app import build
 from services.groups.rosters.store import RosterStore
 from services.groups.settings import GroupsSettings
@@ -25,10 +26,10 @@ from services.shared.contracts.groups import (
 )
 from services.shared.contracts.members import MemberLeft, MemberMoved
 from services.shared.contracts.notifications import NotificationSent
+from services.shared.http.app import ServiceApp
 from services.shared.ids import new_id
 from tests.fixtures.apps import GROUPS_KEYS, Running, lent_settings, make_topics, started
 from tests.fixtures.databases import release, shape_of
-from tests.fixtures.stack import Ports
 from tests.integration.groups.test_erasure import acknowledged, request
 from tests.integration.groups.test_placement import UNIT, joins, tree
 from tests.integration.test_clients import serving
@@ -72,7 +73,7 @@ async def settings(
 ) -> AsyncIterator[GroupsSettings]:
     token = tmp_path / "service_token"
     token.write_text(keys.mint("members:match", "*"))
-    async with serving(members.app, ports.take()) as url:
+    async with serving(cast(ServiceApp, members.app), ports.take()) as url:
         made = GroupsSettings(
             **lent_settings(mongo_uri, kafka_bootstrap, "groups", keys),
             **GROUPS_KEYS,
@@ -125,9 +126,9 @@ async def reconciled(groups: Running, answer: Any, state: str = "succeeded") -> 
 
 
 async def upload(groups: Running, group_id: str, ids: Sequence[str], **query: object) -> dict[str, Any]:
-    query = {"complete": "true"} | query
+    params: dict[str, Any] = {"complete": "true"} | query
     answer = await groups.http.post(
-        f"/v1/groups/{group_id}/roster", params=query, json={"members": list(ids)}
+        f"/v1/groups/{group_id}/roster", params=params, json={"members": list(ids)}
     )
     return await reconciled(groups, answer)
 

@@ -80,6 +80,7 @@ class Peers:
             "state": "open",
             "invite_link": link_of(id_) if link == "" else link,
             "invite_ready": link is not None,
+            "admins": 2,
             "version": 1,
         }
         self.groups[id_] = GroupOut.model_validate(group)

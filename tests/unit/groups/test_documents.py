@@ -33,6 +33,7 @@ GROUP: Document = {
     "taken": 5,
     "state": "full",
     "invite_link": "https://example.org/join",
+    "admins": 0,
     "version": 4,
     "created_at": NOW,
     "updated_at": NOW,
