@@ -18,7 +18,7 @@ from services.groups.admins.domain import (
 from services.groups.admins.store import AdminStore, Appointment, Page, Task
 from services.groups.core.core import Core
 from services.groups.core.domain import Group, PlacementState
-from services.groups.core.errors import no_more_admins
+from services.groups.core.errors import admin_has_left, no_more_admins
 from services.groups.core.observations.domain import (
     MAX_REINVITES,
     Cause,
@@ -71,13 +71,16 @@ class AdminService:
         return Run(group, admins, candidates(group.unit, holders, taken, self._now())[:MAX_ADMINS])
 
     async def appoint(self, caller: Identity, group_id: str, member_id: str) -> None:
-        """Raises: `NotFoundError` for a group or member unknown, `ConflictError` for one too many."""
+        """Raises: `NotFoundError` for a group or member unknown, `ConflictError` for one too many
+        or for somebody who has left."""
 
         async def body(work: UnitOfWork) -> None:
             group = await self.group(caller, group_id, work)
             placement = (await self._core.store.placements([member_id], work.session)).get(member_id)
-            if placement is None or placement.state is PlacementState.LEFT:
+            if placement is None:
                 raise NotFoundError
+            if placement.state is PlacementState.LEFT:
+                raise admin_has_left()
             admins = await self._store.admins([group_id], work.session)
             if member_id in {each.member_id for each in admins}:
                 return

@@ -66,3 +66,7 @@ def numbers_cannot_be_matched() -> UnavailableError:
 
 def no_more_admins(most: int) -> ConflictError:
     return ConflictError("too-many-admins", f"a group has at most {most} admins")
+
+
+def admin_has_left() -> ConflictError:
+    return ConflictError("member-has-left", "somebody who has left runs no group")

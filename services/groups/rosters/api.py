@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
@@ -82,7 +83,7 @@ def rosters_router(rosters: RosterService) -> APIRouter:
         job = await rosters.upload(
             caller,
             group_id,
-            _entries(content, kind),
+            await asyncio.to_thread(_entries, content, kind),
             taken_at,
             complete=complete,
             force=force,

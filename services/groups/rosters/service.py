@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -84,7 +85,7 @@ class RosterService:
 
         Raises: as `upload`, and `InvalidError` for what is no text.
         """
-        entries = read_text(content)
+        entries = await asyncio.to_thread(read_text, content)
         return await self.upload(
             caller, group_id, entries, None, complete=complete, force=False, request=None
         )

@@ -365,7 +365,7 @@ async def test_in_a_real_browser_on_a_small_phone(
         for lang in ("hi", "en"):
             shot = tmp_path / f"{lang}.png"
             await browse(
-                f"--screenshot={shot}", "--window-size=360,1500", f"{url}{path}?lang={lang}", cwd=tmp_path
+                f"--screenshot={shot}", "--window-size=360,1480", f"{url}{path}?lang={lang}", cwd=tmp_path
             )
             assert shot.read_bytes()[:4] == b"\x89PNG"
             save(shot, IMAGES / f"admin-page-{lang}.png")
