@@ -31,7 +31,9 @@ def composed_services() -> dict[str, Service]:
                 service_token_file=Path("unused"),
             )
         ),
-        "groups": groups.build(GroupsSettings()),
+        "groups": groups.build(
+            GroupsSettings(master_keys=keys, members_url="", service_token_file=Path("unused"))
+        ),
         "notifications": notifications.build(
             NotificationsSettings(
                 master_keys=keys, members_url="", groups_url="", service_token_file=Path("unused")

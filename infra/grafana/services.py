@@ -394,7 +394,48 @@ OWN: Mapping[str, Rows] = {
                 "s",
                 Query("max(sangathan_members_waiting_for_unit_oldest_age_seconds)", "for"),
             ),
-        ]
+        ],
+        "Who is in the groups": [
+            lines(
+                "Members, where they should be or not",
+                "short",
+                Query("max by (cause) (sangathan_drifting_members)", "{{cause}}"),
+            ),
+            lines("Rosters", "ops", Query(rate("sangathan_rosters_total", "outcome"), "{{outcome}}")),
+            lines(
+                "Came and left, by rosters",
+                "ops",
+                Query(rate("sangathan_members_observed_total", "state"), "{{state}}"),
+            ),
+            lines("Invited again", "ops", Query(rate("sangathan_reinvites_total", "cause"), "{{cause}}")),
+            lines(
+                "The first to be invited again has been due",
+                "s",
+                Query("max(sangathan_reinvites_oldest_due_age_seconds)", "for"),
+            ),
+            lines(
+                "Groups that lack something",
+                "short",
+                Query("max by (problem) (sangathan_groups_with_gaps)", "{{problem}}"),
+                Query("max(sangathan_groups_unobserved)", "no roster for a month"),
+            ),
+            lines(
+                "Links of an earlier release sealed",
+                "ops",
+                Query(rate("sangathan_invite_links_sealed_total"), "links"),
+            ),
+            lines(
+                "Calls to other services given up",
+                "ops",
+                Query(rate("sangathan_peer_errors_total", "peer"), "{{peer}}"),
+            ),
+            lines(
+                "Time left of the service token",
+                "s",
+                Query("min(sangathan_service_token_expiry_timestamp_seconds) - time()", "left"),
+            ),
+            _age_of_key('service="groups"'),
+        ],
     },
     "notifications": {
         "Welcomes": [

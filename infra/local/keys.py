@@ -6,6 +6,8 @@
     secrets/members/sangathan_master_keys            {"dev-1": base64 of 96 bytes}
     secrets/members/sangathan_blind_index_key        base64 of 32 bytes
     secrets/members/service_token                    signed anew on each start
+    secrets/groups/sangathan_master_keys             a different key
+    secrets/groups/service_token                     signed anew on each start
     secrets/notifications/sangathan_master_keys      a different key
     secrets/notifications/service_token              signed anew on each start
 
@@ -31,10 +33,14 @@ from infra.local.errors import LocalError
 
 ISSUER = AUDIENCE = "sangathan"
 ADMIN_SCOPES = (
-    "members:* contacts:read consents:* notices:* erasure:* reads:* dossiers:* holdings:* incidents:* "
-    "grievances:* groups:* notifications:* analytics:* ops:*"
+    "members:* contacts:read consents:* notices:* erasure:* removals:* reads:* dossiers:* holdings:* "
+    "incidents:* grievances:* groups:* invites:read notifications:* analytics:* ops:*"
 )
-SERVICE_SCOPES = {"members": "holdings:read", "notifications": "contacts:read groups:read"}
+SERVICE_SCOPES = {
+    "members": "holdings:read",
+    "groups": "members:match contacts:read removals:write",
+    "notifications": "contacts:read groups:read invites:read",
+}
 DAY = 86_400
 
 
@@ -119,6 +125,7 @@ class Keys:
             "revoked/revoked.json": '{"revoked": []}',
             "members/sangathan_master_keys": json.dumps({"dev-1": _random(96)}),
             "members/sangathan_blind_index_key": _random(32),
+            "groups/sangathan_master_keys": json.dumps({"dev-1": _random(96)}),
             "notifications/sangathan_master_keys": json.dumps({"dev-1": _random(96)}),
         }.items():
             if not (self.directory / file).exists():

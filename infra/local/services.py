@@ -14,7 +14,11 @@ from infra.local.ports import HOST
 from infra.local.processes import Child
 from infra.local.secured import Secured
 
-PEERS = {"members": ("groups", "notifications", "analytics"), "notifications": ("members", "groups")}
+PEERS = {
+    "members": ("groups", "notifications", "analytics"),
+    "groups": ("members",),
+    "notifications": ("members", "groups"),
+}
 """The services that each one calls."""
 SERVICES = ("members", "groups", "notifications", "analytics")
 
@@ -61,6 +65,8 @@ class Surroundings:
             values |= self.secured.environment(service)
         if service == "members":  # a second run of the demo registers the same phones again, and none waits
             values |= {name: str(10**9) for name in ("TAKEN_PHONES_BURST", "IMPORTS_WELCOME_PER_HOUR")}
+        if service == "groups":  # nobody waits for three days to see somebody invited again
+            values["REINVITE_DAYS"] = "0.00001"
         if peers := PEERS.get(service):
             values["SERVICE_TOKEN_FILE"] = str(self.keys.service_token(service))
             values |= {f"{peer.upper()}_URL": url(self.ports[peer]) for peer in peers if peer in self.ports}

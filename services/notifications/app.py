@@ -8,6 +8,7 @@ from services.notifications.channels.recording.sender import RecordingSender
 from services.notifications.core.channel import Sender
 from services.notifications.core.core import Core
 from services.notifications.erasure.feature import erasure
+from services.notifications.invites.feature import invites
 from services.notifications.recovery.feature import recovery
 from services.notifications.sending.feature import sending
 from services.notifications.settings import NotificationsSettings
@@ -38,6 +39,7 @@ def compose(core: Core, sender: Sender) -> Service:
     features = [
         core.feature(),
         welcomes(core),
+        invites(core),
         sending(core, sender),
         recording(core),
         erasure(core),

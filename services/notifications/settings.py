@@ -20,9 +20,15 @@ class NotificationsSettings(ServiceSettings):
     groups_url: str
     """Base URL of the groups service, which resolves names of groups and invite links."""
     service_token_file: Path
-    """A JWT with scopes `contacts:read groups:read` and unit `*`; read again when the file changes."""
+    """A JWT with scopes `contacts:read groups:read invites:read` and unit `*`; read again when the file
+    changes."""
     sender: Literal["recording", "console"] = "recording"
     """`recording` keeps each message, sealed, and sends nothing; `console` prints it, for development."""
+
+    welcome_days: Annotated[float, Field(gt=0, le=3650)] = 30.0
+    """Days for which a welcome may wait for what it lacks, such as an invite link. Then it goes no more."""
+    invite_days: Annotated[float, Field(gt=0, le=365)] = 7.0
+    """The same for an invite that is sent again."""
 
     dispatch_batch: Annotated[int, Field(ge=1, le=500)] = 200
     """Notifications claimed at once; members and groups resolve at most 500 ids in a call."""

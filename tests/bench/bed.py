@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import sys
 import time
 from collections.abc import Sequence
@@ -55,6 +56,10 @@ def unit_rows() -> list[Document]:
     ]
 
 
+GROUPS_KEYS = {"bench": base64.b64encode(bytes(96))}
+"""A secret without which the groups service does not start."""
+
+
 async def seats(db: Database) -> int:
     """Seats taken, over all groups."""
     rows = await db["groups"].aggregate([{"$group": {"_id": None, "n": {"$sum": "$taken"}}}]).to_list(None)
@@ -67,6 +72,7 @@ class Bed:
     def __init__(self, env: Environment, prefix: str) -> None:
         self.env, self.prefix = env, prefix
         self.settings = GroupsSettings(
+            master_keys=GROUPS_KEYS,
             mongo_uri=env.mongo,
             mongo_database=prefix.rstrip("."),
             kafka_bootstrap=env.kafka,

@@ -19,6 +19,7 @@ from services.shared.database import Lease, connect, database, migrate
 from services.shared.messaging import KafkaBroker, MessagingMetrics, Origin, Outbox, Relay, UnitOfWork
 from services.shared.runtime.composition import PLATFORM_MIGRATIONS
 from tests.bench import ingest
+from tests.bench.bed import GROUPS_KEYS
 from tests.bench.environment import Environment, joined, new_topics
 from tests.bench.figures import Figure, Ratio, best
 
@@ -43,7 +44,7 @@ async def measure(env: Environment) -> list[Ratio]:
 async def publish(env: Environment, count: int) -> float:
     """Events per second of the relay's own loop, with `count` rows waiting."""
     prefix = await new_topics(env)
-    settings = GroupsSettings(mongo_uri=env.mongo)
+    settings = GroupsSettings(mongo_uri=env.mongo, master_keys=GROUPS_KEYS)
     client = connect(env.mongo, app_name="bench")
     db = database(client, prefix.rstrip("."))
     await migrate(db, PLATFORM_MIGRATIONS, SystemClock())

@@ -26,7 +26,7 @@ from services.notifications.core.metrics import NotificationMetrics
 from services.shared.http.app import ServiceApp
 from services.shared.ids import new_id
 from services.shared.peers import ServiceToken
-from tests.fixtures.apps import base_settings, running
+from tests.fixtures.apps import GROUPS_KEYS, base_settings, running
 from tests.integration.groups.test_placement import joins, placed, tree
 
 HOSTILE = ["not-an-id", "x" * 5000, "\x00", "../../etc/passwd", "' OR 1=1"]
@@ -49,7 +49,7 @@ async def serving(app: ServiceApp, port: int) -> AsyncIterator[str]:
 
 def client(name: str, url: str, keys: Keys, directory: Path) -> ServiceClient:
     file = directory / "service_token"
-    file.write_text(keys.mint("contacts:read groups:read", "*"))
+    file.write_text(keys.mint("contacts:read groups:read invites:read", "*"))
     return ServiceClient(name, url, ServiceToken(file), NotificationMetrics(CollectorRegistry()))
 
 
@@ -92,8 +92,10 @@ async def test_members_tells_of_consents_and_one_id_that_it_refuses_spoils_nothi
 async def test_groups_goes_on_without_an_id_that_it_refuses(
     mongo_uri: str, kafka_bootstrap: str, database_name: str, keys: Keys, ports: Ports, tmp_path: Path
 ):
-    settings = GroupsSettings(**base_settings(mongo_uri, kafka_bootstrap, database_name, keys))
-    async with running(build_groups, settings, keys=keys, admin_scopes=["groups:*"]) as groups:
+    settings = GroupsSettings(**base_settings(mongo_uri, kafka_bootstrap, database_name, keys), **GROUPS_KEYS)
+    async with running(
+        build_groups, settings, keys=keys, admin_scopes=["groups:*", "invites:read"]
+    ) as groups:
         await tree(groups, "BR-SARAN")
         await groups.publish(*joins(1))
         await placed(groups, 1)

@@ -29,6 +29,8 @@ SCOPES: Final = frozenset(
     "consents:write",
     "notices:write",
     "erasure:write",
+    "removals:write",
+    "invites:read",
     "reads:read",
     "dossiers:read",
     "holdings:read",
@@ -168,8 +170,8 @@ TABLE: Final[dict[str, dict[str, Route]]] = {
         "POST /v1/members/{id}/erasure": query("/v1/members/{erased}/erasure", "erasure:write"),
         "GET /v1/erasures": query(f"/v1/erasures?unit={UNIT}", "members:read"),
         "GET /v1/erasures/{id}": Route("members:read"),
-        "GET /v1/erasures/{id}/removals": Route("erasure:write contacts:read"),
-        "POST /v1/erasures/{id}/removals/{group_id}": Route("erasure:write"),
+        "GET /v1/erasures/{id}/removals": Route("removals:write contacts:read"),
+        "POST /v1/erasures/{id}/removals/{group_id}": Route("removals:write"),
         **jobs("members"),
         **STATUS,
         **OF_OWNERS,
@@ -203,6 +205,20 @@ TABLE: Final[dict[str, dict[str, Route]]] = {
         "GET /v1/placement-policy/previews/{id}/changes": Route("groups:read", everywhere=True),
         "POST /v1/placement-policy/apply": Route("groups:write groups:read", everywhere=True),
         "POST /v1/placement-policy/audits": Route("groups:write groups:read", everywhere=True),
+        "POST /v1/groups/{id}/roster": Route(
+            "groups:write",
+            path="/v1/groups/{id}/roster?complete=false",
+            send=lambda: {"content": "+919876511111", "headers": {"content-type": "text/plain"}},
+        ),
+        "GET /v1/groups/{id}/drift": Route("groups:read"),
+        "GET /v1/drift": query(f"/v1/drift?unit={UNIT}", "groups:read"),
+        "GET /v1/groups/gaps": query(f"/v1/groups/gaps?unit={UNIT}", "groups:read"),
+        "GET /v1/groups/{id}/admins": Route("groups:read"),
+        "PUT /v1/groups/{id}/admins/{member_id}": Route("groups:write"),
+        "DELETE /v1/groups/{id}/admins/{member_id}": Route("groups:write"),
+        "GET /v1/groups/{id}/tasks": Route("groups:read"),
+        "POST /v1/groups/{id}/pages": json("groups:write invites:read contacts:read", {}),
+        "DELETE /v1/groups/{id}/pages": Route("groups:write"),
         "GET /v1/placements": query(f"/v1/placements?state=waiting_unit&unit={UNIT}", "groups:read"),
         "GET /v1/members/{id}/groups": Route("groups:read"),
         "GET /v1/members/{id}/holdings": Route("holdings:read"),
@@ -260,6 +276,7 @@ class Asking:
             id_ = "sangathan.members:0:999999999"
         path = (route.path or template).replace("{id}", id_).replace("{code}", UNIT)
         path = path.replace("{erased}", self._ids["erased"]).replace("{group_id}", self._ids["groups"])
+        path = path.replace("{member_id}", self._ids["members"])
         sent = route.send()
         if sent.get("json") == {"ids": ["{id}"]}:
             sent["json"] = {"ids": [id_]}

@@ -10,7 +10,7 @@ import asyncio
 import base64
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -35,7 +35,7 @@ MARKS = "a" + "\u0315\u0300\u05b0\u0327" * 50_000
 JOINERS = "\u0915\u094d\u200d\u200c" * 50_000
 LIKELY = ("a", "BR", "01900000-0000-7000-8000-000000000000", "+919812345678")
 """Texts, of which one fits most patterns."""
-IMPORTS: Mapping[str, Callable[[], Iterator[bytes]]] = {
+IMPORTS: dict[str, Callable[[], Iterator[bytes]]] = {
     "text/csv": lambda: iter(
         (
             b"code,level,name_en,name_hi,women_target\n" + b"a,,,,\n" * 300_000,
@@ -66,6 +66,17 @@ IMPORTS: Mapping[str, Callable[[], Iterator[bytes]]] = {
         )
     ),
 }
+_ROSTERS: Iterable[bytes] = (
+    b"9876543210\n" * 95_000,
+    b"1 1 1 1 " * (MEBIBYTE // 8),
+    b"\n" * (MEBIBYTE - 1),
+    MARKS.encode()[:MEBIBYTE].rpartition(b"\xcc")[0],
+    "९८७६५४३२१०,".encode() * 30_000,
+    b"BEGIN:VCARD\n" + b"TEL;TYPE=CELL:1\n" * 60_000,
+    b"0197b8a0-0000-7000-8000-00000000000a" * 29_000,
+    b"\xff" * 8 * MEBIBYTE,
+)
+IMPORTS |= {kind: lambda: iter(_ROSTERS) for kind in ("text/plain", "text/vcard", "text/x-vcard")}
 """The worst bodies of a type that is not JSON. A route that takes another fails until it has them."""
 
 

@@ -30,6 +30,7 @@ from infra.local.demo.people import MOST, people
 from infra.local.demo.quiet import QUIET_SECONDS, settle
 from infra.local.demo.report import report, where_next
 from infra.local.demo.roll import import_roll, write_roll
+from infra.local.demo.rosters import Shown, described, show_roster
 from infra.local.demo.tree import SAMPLE, codes, read_tree
 from infra.local.errors import LocalError
 from infra.local.stack import LocalStack
@@ -74,11 +75,14 @@ async def run(stack: LocalStack, settings: DemoSettings, tree: str, console: Con
     async with Api(stack.urls, stack.token, connections=AT_ONCE) as api:
         try:
             books = await _play(stack, api, settings, tree, console)
+            shown = await _roster(api)
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from None
     report(books, console)
+    if shown:
+        console.print(described(shown))
     where_next(stack, console, stay=settings.stay)
-    if not books.balanced:
+    if not books.balanced or (shown and not shown.balances):
         raise LocalError("the books do not balance")
     if settings.stay:
         await watch(stack, console)
@@ -125,6 +129,12 @@ async def _play(stack: LocalStack, api: Api, settings: DemoSettings, tree: str, 
     pace = Pace(len(rushed), rush_seconds, settled_seconds, walked, watcher.samples)
     answered = imported + len(rushed) + len(walked) + arrivals.already
     return await Books.read(api, asked=settings.members, answered=answered, pace=pace)
+
+
+async def _roster(api: Api) -> Shown | None:
+    """A roster of the largest group whose list is one page; None if no group has three members."""
+    groups = [group async for group in api.pages("groups", "/v1/groups") if 3 <= group["members"] <= 100]
+    return await show_roster(api, max(groups, key=lambda group: group["members"])) if groups else None
 
 
 async def _import(

@@ -33,7 +33,6 @@ from services.shared.runtime import JobOut, accepted
 
 Reader = Annotated[Identity, Depends(require("groups:read"))]
 Changer = Annotated[Identity, Depends(require("groups:write", "groups:read"))]
-"""The answer to a change shows the group with its invite link, so the caller needs the right to read it."""
 GroupId = Annotated[Id, Path(alias="id")]
 
 
@@ -56,12 +55,13 @@ def chat_groups_router(groups: ChatGroupService, upkeep: Upkeep) -> APIRouter:
         after = cast("tuple[str, str] | None", window.after)
         found = await groups.find(caller, root, kind, state, after, window.limit + 1, archived=archived)
         page, cursor = window.cut(found, lambda group: (group.unit, group.id))
-        return JSON({"items": [group_out(group) for group in page], "next": cursor})
+        shown = await groups.shown(caller, page)
+        return JSON({"items": [group_out(group) for group in shown], "next": cursor})
 
     @router.post("/groups/resolve", response_model=ResolveOut)
     async def resolve_groups(body: ResolveIn, caller: Reader) -> Response:
         """Many groups by their ids; those unknown or outside the caller's units are `missing`."""
-        found = await groups.resolve(caller, body.ids)
+        found = await groups.shown(caller, await groups.resolve(caller, body.ids))
         seen = {group.id for group in found}
         missing = [id_ for id_ in body.ids if id_ not in seen]
         return JSON({"items": [group_out(group) for group in found], "missing": missing})
@@ -69,7 +69,8 @@ def chat_groups_router(groups: ChatGroupService, upkeep: Upkeep) -> APIRouter:
     @router.get("/groups/{id}", response_model=GroupOut)
     async def get_group(group_id: GroupId, caller: Reader) -> Response:
         group = await groups.get(caller, group_id)
-        return JSON(group_out(group), headers={"ETag": etag(group.version)})
+        [shown] = await groups.shown(caller, [group])
+        return JSON(group_out(shown), headers={"ETag": etag(group.version)})
 
     @router.patch("/groups/{id}", response_model=GroupOut)
     async def patch_group(
@@ -78,7 +79,8 @@ def chat_groups_router(groups: ChatGroupService, upkeep: Upkeep) -> APIRouter:
         """Change the invite link (null withdraws it), the capacity or the name."""
         patch = cast(GroupPatch, body.model_dump(exclude_unset=True))
         group = await groups.change(caller, group_id, patch, version, Origin.here())
-        return JSON(group_out(group), headers={"ETag": etag(group.version)})
+        [shown] = await groups.shown(caller, [group])
+        return JSON(group_out(shown), headers={"ETag": etag(group.version)})
 
     @router.get("/groups/{id}/members", response_model=Page[GroupMemberOut])
     async def list_group_members(
@@ -114,12 +116,14 @@ def chat_groups_router(groups: ChatGroupService, upkeep: Upkeep) -> APIRouter:
     async def reopen_group(group_id: GroupId, caller: Changer) -> Response:
         """Let a group take members again whose split or merge was cancelled or has failed."""
         group = await upkeep.reopen(caller, group_id, Origin.here())
-        return JSON(group_out(group), headers={"ETag": etag(group.version)})
+        [shown] = await groups.shown(caller, [group])
+        return JSON(group_out(shown), headers={"ETag": etag(group.version)})
 
     @router.post("/groups/{id}/archive", response_model=GroupOut, responses=problems(404, 409))
     async def archive_group(group_id: GroupId, caller: Changer) -> Response:
         """Take an empty group out of use for good, with its link."""
         group = await upkeep.archive(caller, group_id, Origin.here())
-        return JSON(group_out(group), headers={"ETag": etag(group.version)})
+        [shown] = await groups.shown(caller, [group])
+        return JSON(group_out(shown), headers={"ETag": etag(group.version)})
 
     return router

@@ -12,5 +12,6 @@ from services.shared.runtime import Feature
 
 def chat_groups(core: Core) -> Feature:
     store = ChatGroupStore(core.runtime.database)
-    upkeep = Upkeep(core, store)
-    return Feature(routers=[chat_groups_router(ChatGroupService(core, store), upkeep)], jobs=upkeep.kinds)
+    service, upkeep = ChatGroupService(core, store), Upkeep(core, store)
+    core.set_link = service.set_link
+    return Feature(routers=[chat_groups_router(service, upkeep)], jobs=upkeep.kinds)

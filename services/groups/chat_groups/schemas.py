@@ -2,42 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from datetime import datetime
-from typing import Annotated, Any, Final, Literal
-from urllib.parse import urlsplit
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, Strict
+from pydantic import BaseModel, Field, Strict
 
 from services.groups.core.domain import Group, GroupState, PlacementState, Seat
-from services.groups.core.schemas import Id, UnitName
+from services.groups.core.schemas import Id, InviteLink, UnitName
 from services.shared.contracts.vocabulary import GroupKind, UnitCode, UnitLevel
 from services.shared.http.body import ABSENT, Body
-from services.shared.text import Name, clean, refuse
-
-MAX_LINK: Final = 300
-_URL: Final = re.compile(r"[A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=%-]+")  # RFC 3986, 2
-
-
-def _cleaned(value: object) -> object:
-    """As all text: links are pasted from chats, with the invisible characters around them."""
-    return clean(value) if isinstance(value, str) and len(value) <= 4 * MAX_LINK else value
-
-
-def _invite_link(value: str) -> str:
-    try:
-        parts = urlsplit(value)
-        host = parts.hostname
-    except ValueError:
-        host = None
-    if not host or parts.scheme != "https" or parts.username or not _URL.fullmatch(value):
-        raise refuse("must be an https link")
-    return value
-
-
-InviteLink = Annotated[
-    str, Field(max_length=MAX_LINK), AfterValidator(_invite_link), BeforeValidator(_cleaned)
-]
+from services.shared.text import Name
 
 
 class NameChange(Body):
@@ -71,7 +45,9 @@ class OpeningIn(Body):
 
 class GroupOut(BaseModel):
     """`members` are seats taken, of `capacity`. `retired` is null while the group takes members: one that is
-    `closing` is being split or merged, an `archived` one is out of use."""
+    `closing` is being split or merged, an `archived` one is out of use. `invite_link` is shown only to
+    callers with the scope `invites:read`, for it opens a list of phone numbers; `invite_ready` tells all
+    callers whether there is one."""
 
     id: str
     unit: str
@@ -82,6 +58,8 @@ class GroupOut(BaseModel):
     members: int
     state: GroupState
     invite_link: str | None
+    invite_ready: bool
+    admins: int
     version: int
     retired: Literal["closing", "archived"] | None
 

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Final
 
 from services.groups.chat_groups.domain import CapacityError, GroupPatch, patched
 from services.groups.chat_groups.store import ChatGroupStore
 from services.groups.core.core import Core
-from services.groups.core.domain import Group, Seat
+from services.groups.core.domain import Group, PlacementState, Seat
 from services.groups.core.errors import capacity_below_seats_taken, group_is_retired
+from services.groups.core.observations.domain import observation_id
 from services.shared.database import Session
 from services.shared.errors import NotFoundError, StaleVersionError
 from services.shared.identity import Identity
 from services.shared.messaging import Origin, UnitOfWork
+
+_OBSERVED: Final = (PlacementState.INVITED.value, PlacementState.JOINED.value, PlacementState.LEFT.value)
+INVITES_SCOPE: Final = "invites:read"
 
 
 class ChatGroupService:
@@ -50,13 +56,36 @@ class ChatGroupService:
             raise NotFoundError
         return group
 
+    async def shown(self, caller: Identity, groups: Sequence[Group]) -> list[Group]:
+        """The groups as this caller may see them: without their invite links, unless with `INVITES_SCOPE`."""
+        if not caller.has_scope(INVITES_SCOPE):
+            return [replace(group, invite_link=None) for group in groups]
+        return await self._core.links.opened(groups)
+
     async def members(
         self, caller: Identity, id_: str, state: str | None, after: str | None, limit: int
     ) -> list[tuple[str, Seat]]:
-        """A group's members and their seats, in the order of their ids. Raises: `NotFoundError`."""
+        """A group's members and their seats, in the order of their ids, each in the state that rosters show.
+        Raises: `NotFoundError`."""
         group = await self.get(caller, id_)
-        placements = await self._store.members(group, state, after, limit)
-        return [(p.member_id, seat) for p in placements for seat in p.held if seat.group_id == id_]
+        seen = self._core.observations
+        if state in _OBSERVED:
+            found = await seen.in_group(id_, after, limit, state=state)
+            placements = await self._core.store.placements([each.member_id for each in found])
+            seats = [(each, placements[each.member_id].by_group.get(id_)) for each in found]
+            return [(each.member_id, replace(seat, state=each.state)) for each, seat in seats if seat]
+        page: list[tuple[str, Seat]] = []
+        while len(page) < limit:
+            rows = await self._store.members(group, state, after, limit)
+            observed = await seen.by_pair([(id_, row.member_id) for row in rows])
+            for row in rows:
+                each = observed.get(observation_id(id_, row.member_id))
+                seat = replace(row.by_group[id_], state=each.state) if each else row.by_group[id_]
+                page += [(row.member_id, seat)] if state is None or seat.state == state else []
+            if len(rows) < limit:
+                break
+            after = rows[-1].member_id
+        return page[:limit]
 
     async def change(
         self, caller: Identity, id_: str, patch: GroupPatch, expected_version: int, origin: Origin
@@ -70,7 +99,7 @@ class ChatGroupService:
         now = self._core.runtime.clock.now()
 
         async def body(work: UnitOfWork) -> Group:
-            group = await self.get(caller, id_, work.session)
+            [group] = await self._core.links.opened([await self.get(caller, id_, work.session)])
             if group.version != expected_version:
                 raise StaleVersionError
             if group.retired == "archived":
@@ -80,11 +109,18 @@ class ChatGroupService:
             except CapacityError:
                 raise capacity_below_seats_taken() from None
             if step.events:
-                await self._core.store.save_groups([step.state], {id_}, work.session)
+                sealed = await self._core.links.sealed(step.state, before=group)
+                await self._core.store.save_groups([sealed], {id_}, work.session)
                 work.stage_all(step.events, origin)
+                await self._core.link_changed(caller, group, step.state, work)
             return step.state
 
         return await self._core.runtime.outbox.transact(body)
+
+    async def set_link(self, caller: Identity, id_: str, link: str | None) -> Group:
+        """Set or withdraw the link, whatever version the group has. Raises: `NotFoundError`."""
+        group = await self.get(caller, id_)
+        return await self.change(caller, id_, {"invite_link": link}, group.version, Origin.here())
 
     async def _unit_name(self, group: Group, patch: GroupPatch, session: Session) -> Mapping[str, str] | None:
         """The name of the group's unit, if the patch needs it and the unit is known."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pymongo import ASCENDING
 
 from services.groups.core.domain import GENERAL, Group, GroupState, Placement
-from services.groups.core.store import GROUPS, PLACEMENTS
+from services.groups.core.store import GROUPS, PLACEMENTS, seated_in
 from services.shared.contracts.vocabulary import subtree
 from services.shared.database import Database, Document, Session
 
@@ -40,7 +40,7 @@ class ChatGroupStore:
         self, group: Group, state: str | None, after: str | None, limit: int
     ) -> list[Placement]:
         """In the order of their ids."""
-        query = _seated_in(group)
+        query = seated_in(group)
         if state is not None:
             if group.kind == GENERAL:
                 query["state"] = state
@@ -54,7 +54,7 @@ class ChatGroupStore:
     async def newest_members(self, group: Group, limit: int, session: Session) -> list[str]:
         """The members who got their seat last."""
         since = "since" if group.kind == GENERAL else "seats.since"
-        rows = self._placements.find(_seated_in(group), {"_id": 1}, session=session)
+        rows = self._placements.find(seated_in(group), {"_id": 1}, session=session)
         return [row["_id"] async for row in rows.sort([(since, -1), ("_id", -1)]).limit(limit)]
 
     async def free_seats(self, group: Group, session: Session) -> int:
@@ -73,7 +73,3 @@ class ChatGroupStore:
         live = {"unit": {"$in": codes}, "kind": kind, "retired": {"$ne": "archived"}}
         having = {row["unit"] async for row in self._groups.find(live, {"unit": 1}, session=session)}
         return codes, [code for code in codes if code not in having]
-
-
-def _seated_in(group: Group) -> Document:
-    return {"group_id" if group.kind == GENERAL else "seats.group_id": group.id}

@@ -51,10 +51,13 @@ class Unit:
 class Group:
     """One chat group of a unit; `ordinal` counts a unit's groups of one kind from 1.
 
-    `taken` and `capacity` are in seats. `version` counts the group's events. `link_lost` is True if a rebuild
-    lost the invite link, until it is set again. `name` is empty only while a rebuild is at work. `retired`
-    says that nobody gets a seat any more: a `closing` group is being emptied, or is split until it has no
-    more members than `shrinks_to`; an `archived` one is empty for good.
+    `taken` and `capacity` are in seats; `admins` counts the people who run it. `version` counts the group's
+    events. `link_lost` is True if a rebuild lost the invite link, until it is set again. `name` is empty only
+    while a rebuild is at work. `retired` says that nobody gets a seat any more: a `closing` group is being
+    emptied, or is split until it has no more members than `shrinks_to`; an `archived` one is empty for good.
+
+    The link is stored as `sealed_link`; `invite_link` is the link itself where it has been opened, or as a
+    process of release 0.1.0 has stored it. It is in no repr.
     """
 
     id: str
@@ -66,11 +69,13 @@ class Group:
     updated_at: datetime
     name: Mapping[str, str] = field(default_factory=dict)
     taken: int = 0
-    invite_link: str | None = None
+    invite_link: str | None = field(default=None, repr=False)
     version: int = 1
     link_lost: bool | None = None
     retired: Literal["closing", "archived"] | None = None
     shrinks_to: int | None = None
+    admins: int = 0
+    sealed_link: bytes | None = field(default=None, repr=False)
 
     @property
     def state(self) -> GroupState:
@@ -79,7 +84,7 @@ class Group:
 
     @property
     def invite_ready(self) -> bool:
-        return self.invite_link is not None
+        return self.invite_link is not None or self.sealed_link is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +190,11 @@ class Placement:
         unit = self.group_unit or self.unit
         general = Seat(GENERAL, self.kind, unit, self.state, self.since, self.group_id, self.ordinal)
         return (general, *others)
+
+    @property
+    def by_group(self) -> dict[str, Seat]:
+        """The seats that are taken, by the group's id."""
+        return {seat.group_id: seat for seat in self.held if seat.group_id is not None}
 
 
 def seat_state(taken: int, capacity: int) -> GroupState:

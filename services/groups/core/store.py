@@ -1,7 +1,8 @@
 """The collections of the groups service, and the queries that several features share.
 
 `units {_id: code, level, parent, name{en,hi}, women_target, version}`
-`groups {_id, unit, kind, ordinal, name{en,hi}, capacity, taken, state, invite_link, link_lost?, version}`
+`groups {_id, unit, kind, ordinal, name{en,hi}, capacity, taken, state, sealed_link?, link_lost?, version}`,
+and the counts of rosters, `observed?`; `invite_link` is set by processes of release 0.1.0 only
 `placements {_id: member id, member_sequence, sequence, unit, group_id, kind, ordinal, state, since}`, and
 where there is something to say `group_unit, policy, facts{}, seats[{rule, kind, unit, state, group_id, ...}]`
 `policies {_id: version, levels, kinds, rules, at, job_id, applied_at?}`: each that was ever in force
@@ -17,7 +18,7 @@ from typing import Final, TypeAlias, TypeVar
 
 from pymongo import DESCENDING, IndexModel, InsertOne, UpdateOne
 
-from services.groups.core.domain import Group, GroupState, Placement, PlacementState, Unit
+from services.groups.core.domain import GENERAL, Group, GroupState, Placement, PlacementState, Unit
 from services.groups.core.policy import Policy
 from services.shared.database import Codec, Collection, Database, Document, Migration, Session, create
 
@@ -25,7 +26,7 @@ A = TypeVar("A")
 Write: TypeAlias = "InsertOne[Document] | UpdateOne"
 
 UNITS: Final = Codec(Unit, id_field="code")
-GROUPS: Final = Codec(Group, id_field="id", omit_none=["link_lost", "retired", "shrinks_to"])
+GROUPS: Final = Codec(Group, id_field="id", omit_none=["link_lost", "retired", "shrinks_to", "sealed_link"])
 PLACEMENTS: Final = Codec(
     Placement, id_field="member_id", omit_none=["group_unit", "policy", "facts", "seats"]
 )
@@ -77,6 +78,11 @@ class PolicyVersions:
         """Write a policy that a rebuild has found in the log."""
         row = POLICIES.encode(policy)
         await self._policies.replace_one({"_id": row["_id"]}, row, upsert=True, session=session)
+
+
+def seated_in(group: Group) -> Document:
+    """A query for the placements of members who have a seat in the group."""
+    return {"group_id" if group.kind == GENERAL else "seats.group_id": group.id}
 
 
 async def by_id(

@@ -69,10 +69,13 @@ class Handlers:
         id and unit: it makes late events stale."""
         held = await self._service.groups_of([request.subject for request in requests], work)
         await self._apply(requests, work, lambda _: True)
+        ids = dict.fromkeys(request.subject for request in requests)
+        others = await self._service.erased({id_: held.get(id_, ()) for id_ in ids}, work)
         destroyed = await forget_letters(self._letters, requests, work)
         for request in requests:
             groups = held.get(request.subject, ())
-            counts = {"seats": len(groups), **destroyed[request.subject]}
+            more = others.get(request.subject, {})
+            counts = {"seats": len(groups), **more, **destroyed[request.subject]}
             if request.id not in work.refused:
                 data = request.data
                 answer = GroupsErasureAcknowledged(

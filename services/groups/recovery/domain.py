@@ -15,27 +15,40 @@ from services.groups.core.domain import (
     Unit,
     group_name,
 )
+from services.groups.core.observations.domain import Observation, observation_id, seated
 from services.groups.core.policy import Cap, Policy, Rule
 from services.shared.contracts.base import Envelope
 from services.shared.contracts.groups import (
+    GroupAdminsChanged,
     GroupArchived,
     GroupCreated,
     GroupFilled,
     GroupInviteChanged,
+    GroupInviteLapsed,
     GroupMemberAssigned,
+    GroupMemberObserved,
     GroupMemberRemoved,
     GroupMemberWaiting,
     GroupSnapshot,
     GroupUpdated,
+    ObservationSnapshot,
     PlacementSnapshot,
     PolicyApplied,
     SeatHeld,
     UnitUpserted,
 )
+from services.shared.contracts.vocabulary import EARLIEST
 
 GroupEvent: TypeAlias = (
-    GroupCreated | GroupUpdated | GroupFilled | GroupInviteChanged | GroupArchived | GroupSnapshot
+    GroupCreated
+    | GroupUpdated
+    | GroupFilled
+    | GroupInviteChanged
+    | GroupAdminsChanged
+    | GroupArchived
+    | GroupSnapshot
 )
+ObservationEvent: TypeAlias = GroupMemberObserved | GroupInviteLapsed | ObservationSnapshot
 PlacementEvent: TypeAlias = GroupMemberAssigned | GroupMemberWaiting | GroupMemberRemoved | PlacementSnapshot
 
 
@@ -64,7 +77,7 @@ def restored_group(event: Envelope[GroupEvent], before: Group | None) -> Group:
     Raises: `UnknownGroupError`.
     """
     told, time = event.data, event.time
-    if isinstance(told, GroupInviteChanged | GroupArchived):
+    if isinstance(told, GroupInviteChanged | GroupAdminsChanged | GroupArchived):
         if before is None:
             raise UnknownGroupError
         after = before
@@ -73,9 +86,10 @@ def restored_group(event: Envelope[GroupEvent], before: Group | None) -> Group:
         after = replace(before or new, kind=told.kind, ordinal=told.ordinal, capacity=told.capacity)
     after = replace(after, unit=told.unit, version=event.sequence, updated_at=time)
     if isinstance(told, GroupArchived) or (isinstance(told, GroupSnapshot) and told.retired == "archived"):
-        after = replace(after, retired="archived", invite_link=None, link_lost=None)
+        after = replace(after, retired="archived", invite_link=None, sealed_link=None, link_lost=None)
     if isinstance(told, GroupInviteChanged | GroupSnapshot):
-        after = replace(after, invite_link=None, link_lost=True if told.invite_ready else None)
+        lost = True if told.invite_ready else None
+        after = replace(after, invite_link=None, sealed_link=None, link_lost=lost)
     return after
 
 
@@ -115,6 +129,42 @@ def restored_placement(event: Envelope[PlacementEvent], before: Placement | None
         facts=Facts(until=answered) if answered and not after.is_out else None,
         seats=tuple(seats.values()) or None,
     )
+
+
+def restored_observation(event: Envelope[ObservationEvent], before: Observation | None) -> Observation:
+    """An observation, of which the log has the newest times alone. Seats are settled at the end."""
+    told = event.data
+    known = before or Observation(
+        id=observation_id(told.group_id, told.member_id),
+        group_id=told.group_id,
+        member_id=told.member_id,
+        unit=told.unit,
+        kind=told.kind,
+        seat=False,
+        elsewhere=False,
+        changed_at=event.time,
+    )
+    known = replace(known, sequence=event.sequence, changed_at=event.time)
+    match told:
+        case GroupInviteLapsed():
+            return replace(known, reinvites=told.attempt, invited_at=event.time)
+        case GroupMemberObserved() if told.state == "left":
+            # It was seen before, or it could not have left; a rebuild may have lost when.
+            return replace(known, present_at=known.present_at or EARLIEST, absent_at=told.observed_at)
+        case GroupMemberObserved():
+            return replace(known, present_at=told.observed_at)
+        case ObservationSnapshot():
+            left = told.state == "left"
+            return replace(
+                known,
+                reinvites=told.attempts,
+                present_at=EARLIEST if left else told.observed_at,
+                absent_at=told.observed_at if left else None,
+            )
+
+
+def settled_observation(known: Observation, group: Group, placement: Placement | None) -> Observation:
+    return seated(known, group, placement.by_group if placement else {})
 
 
 def completes_answer(told: PlacementEvent) -> bool:

@@ -9,33 +9,42 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from services.groups.core.observations.domain import Changed, observation_id
+from services.groups.core.observations.store import ObservationStore
 from services.groups.core.seating.service import queued
 from services.groups.core.seating.store import SeatStore, waiting_row
 from services.groups.core.store import CoreStore, PolicyVersions
 from services.groups.recovery.domain import (
     GroupEvent,
+    ObservationEvent,
     PlacementEvent,
     UnknownGroupError,
     marks_cause,
     restored_group,
+    restored_observation,
     restored_placement,
     restored_policy,
     restored_unit,
     settled_group,
+    settled_observation,
 )
 from services.groups.recovery.store import RecoveryStore
 from services.shared.clock import Clock
 from services.shared.contracts.base import Envelope
 from services.shared.contracts.groups import (
+    GroupAdminsChanged,
     GroupArchived,
     GroupCreated,
     GroupFilled,
     GroupInviteChanged,
+    GroupInviteLapsed,
     GroupMemberAssigned,
+    GroupMemberObserved,
     GroupMemberRemoved,
     GroupMemberWaiting,
     GroupSnapshot,
     GroupUpdated,
+    ObservationSnapshot,
     PlacementSnapshot,
     PolicyApplied,
     UnitUpserted,
@@ -47,9 +56,17 @@ from services.shared.runtime import Runtime
 
 
 class RestoreHandlers:
-    def __init__(self, store: CoreStore, policies: PolicyVersions, inbox: Inbox, clock: Clock) -> None:
+    def __init__(
+        self,
+        store: CoreStore,
+        policies: PolicyVersions,
+        observations: ObservationStore,
+        inbox: Inbox,
+        clock: Clock,
+    ) -> None:
         self._store = store
         self._policies = policies
+        self._observations = observations
         self._inbox = inbox
         self._clock = clock
 
@@ -81,6 +98,26 @@ class RestoreHandlers:
         for event in events:
             await self._policies.save(restored_policy(event), work.session)
 
+    async def observations(self, events: Sequence[Envelope[ObservationEvent]], work: UnitOfWork) -> None:
+        """They share the sequence of the member's placement; a snapshot repeats an earlier one."""
+        pairs = [(e.data.group_id, e.subject) for e in events]
+        known = await self._observations.by_pair(pairs, work.session)
+        placements = await self._store.placements([e.subject for e in events], work.session)
+        after = dict(known)
+        sequences: dict[str, int] = {}
+        for event in events:
+            id_ = observation_id(event.data.group_id, event.subject)
+            before, placement = after.get(id_), placements.get(event.subject)
+            if before is None or event.sequence > before.sequence:
+                after[id_] = restored_observation(event, before)
+            if placement is not None:
+                reached = sequences.get(event.subject, placement.sequence)
+                sequences[event.subject] = max(reached, event.sequence)
+        await self._observations.save(
+            [Changed(known.get(i), each) for i, each in after.items()], work.session
+        )
+        await self._observations.renumber(sequences, work.session)
+
     async def _mark_done(self, causes: Sequence[str], work: UnitOfWork) -> None:
         ids = list(dict.fromkeys(causes))
         seen = await self._inbox.seen(ids, work.session)
@@ -90,12 +127,14 @@ class RestoreHandlers:
 def plan(runtime: Runtime) -> Plan:
     database = runtime.database
     core, store = CoreStore(database), RecoveryStore(database)
-    handlers = RestoreHandlers(core, PolicyVersions(database), Inbox(database), runtime.clock)
+    policies, observations = PolicyVersions(database), ObservationStore(database)
+    handlers = RestoreHandlers(core, policies, observations, Inbox(database), runtime.clock)
     about_groups = (
         *(GroupCreated, GroupUpdated, GroupFilled),
-        *(GroupInviteChanged, GroupArchived, GroupSnapshot),
+        *(GroupInviteChanged, GroupAdminsChanged, GroupArchived, GroupSnapshot),
     )
     about_placements = (GroupMemberAssigned, GroupMemberWaiting, GroupMemberRemoved, PlacementSnapshot)
+    about_observations = (GroupMemberObserved, GroupInviteLapsed, ObservationSnapshot)
     return Plan(
         summary=lambda: _summary(store),
         restores={
@@ -103,14 +142,17 @@ def plan(runtime: Runtime) -> Plan:
             PolicyApplied: handlers.policies,
             **dict.fromkeys(about_groups, handlers.groups),
             **dict.fromkeys(about_placements, handlers.placements),
+            **dict.fromkeys(about_observations, handlers.observations),
         },
-        finish=lambda: settle(core, store, SeatStore(database)),
+        finish=lambda: settle(core, observations, store, SeatStore(database)),
     )
 
 
-async def settle(core: CoreStore, store: RecoveryStore, seats: SeatStore) -> None:
-    """Count the seats of every group, and write the waiting lists, from the placements. It may be
-    repeated."""
+async def settle(
+    core: CoreStore, observations: ObservationStore, store: RecoveryStore, seats: SeatStore
+) -> None:
+    """Count the seats of every group, write the waiting lists, and settle what rosters showed, from the
+    placements. It may be repeated."""
     await settle_groups(core, store)
     rows = [
         waiting_row(placement.member_id, seat)
@@ -118,6 +160,16 @@ async def settle(core: CoreStore, store: RecoveryStore, seats: SeatStore) -> Non
         for seat in queued(placement)
     ]
     await seats.replace_waiting(rows)
+    async for known in store.all_observations():
+        groups = await core.groups({each.group_id for each in known})
+        placements = await core.placements({each.member_id for each in known})
+        settled = [
+            (each, settled_observation(each, groups[each.group_id], placements.get(each.member_id)))
+            for each in known
+            if each.group_id in groups
+        ]
+        await observations.settle([Changed(*pair) for pair in settled])
+    await store.count_observations()
 
 
 async def settle_groups(core: CoreStore, store: RecoveryStore) -> None:
@@ -141,6 +193,12 @@ async def _summary(store: RecoveryStore) -> Sequence[str]:
         lines.append(f"{counts.links_lost} groups need their invite link again: links are not in the log.")
     if counts.groups:
         lines.append("Groups have their usual names: changed ones are not in the log.")
+        lines.append("Who runs a group is not in the log: appoint its admins again, or restore a dump.")
+    if counts.observations:
+        lines.append(
+            f"{counts.observations} members observed in groups. Strangers and who never came are known again "
+            "from the next rosters."
+        )
     if counts.units_unnamed:
         lines.append(f"{counts.units_unnamed} units have their code for a name: load the tree again.")
     return lines

@@ -5,13 +5,15 @@ Of an invite link a snapshot tells only whether there is one.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Literal
 
-from services.groups.core.domain import Seat, unit_upserted
+from services.groups.core.domain import PlacementState, Seat, unit_upserted
+from services.groups.core.observations.store import OBSERVATIONS
 from services.groups.core.policy import applied
 from services.groups.core.store import GROUPS, PLACEMENTS, POLICIES, UNITS
 from services.shared.contracts.groups import (
     GroupSnapshot,
+    ObservationSnapshot,
     PlacementSnapshot,
     PolicyApplied,
     SeatHeld,
@@ -68,6 +70,23 @@ def _held(seat: Seat) -> SeatHeld:
     return SeatHeld(**shape | {"state": seat.state.value})
 
 
+def observation(row: Document) -> tuple[ObservationSnapshot, int]:
+    known = OBSERVATIONS.decode(row)
+    state: Literal["joined", "left"] | None = None
+    if known.present_at is not None:
+        state = "left" if known.state is PlacementState.LEFT else "joined"
+    snapshot = ObservationSnapshot(
+        member_id=known.member_id,
+        group_id=known.group_id,
+        unit=known.unit,
+        kind=known.kind,
+        state=state,
+        observed_at=known.observed_at,
+        attempts=known.reinvites,
+    )
+    return snapshot, known.sequence
+
+
 SOURCES: Final = (
     Source("policies", "_id", POLICIES.keys, policy),
     Source("units", "_id", UNITS.keys, unit),
@@ -80,4 +99,5 @@ SOURCES: Final = (
         # Nobody was told of a placement without an event: the member left before they had a seat.
         where={"sequence": {"$gt": 0}},
     ),
+    Source("observations", "unit", OBSERVATIONS.keys, observation, where={"sequence": {"$gt": 0}}),
 )

@@ -21,8 +21,11 @@ from services.shared.messaging import Origin
 
 PATH = "/v1/erasures"
 SCOPE = "erasure:write"
+REMOVALS_SCOPE = "removals:write"
+"""For those who look after chat groups: it erases nobody."""
 Eraser = Annotated[Identity, Depends(require(SCOPE))]
-Remover = Annotated[Identity, Depends(require(SCOPE, CONTACTS_SCOPE))]
+Remover = Annotated[Identity, Depends(require(REMOVALS_SCOPE, CONTACTS_SCOPE))]
+Done = Annotated[Identity, Depends(require(REMOVALS_SCOPE))]
 GroupId = Annotated[str, Path(max_length=64), Canonical]
 
 
@@ -69,7 +72,7 @@ def erasures_router(erasures: Erasures) -> APIRouter:
         return JSON(removals_view(*await erasures.person(caller, id)))
 
     @router.post("/{id}/removals/{group_id}", response_model=ErasureShown)
-    async def removed(caller: Eraser, id: Id, group_id: GroupId) -> Response:
+    async def removed(caller: Done, id: Id, group_id: GroupId) -> Response:
         """The person was removed from the chat group. After the last one, the number is destroyed."""
         return JSON(erasure_view(await erasures.removed(caller, id, group_id)))
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final, TypeAlias
+from uuid import UUID, uuid5
 
 from services.notifications.core.recipients import Recipient
 from services.notifications.core.send_policy import NO_ADDRESS, Ruling, Verdict, facts_heard, judge
@@ -23,9 +24,14 @@ from services.shared.contracts.notifications import (
 from services.shared.contracts.vocabulary import Purpose
 
 WELCOME: Final = Purpose.WELCOME.value
+INVITE: Final = "invite"
+"""The template of an invite that is sent again; its purpose is that of a reminder."""
+EXPIRED: Final = "expired"
 TRIES_EXHAUSTED: Final = "tries_exhausted"
 REOPENS_FOR: Final = timedelta(days=1)
 """How long a welcome that was suppressed by the events alone may still go: nobody is welcomed days later."""
+_NAMESPACE: Final = UUID("5d4a4c8e-8a35-5a0f-9d55-6f6f7c1f2b61")
+"""The namespace of the ids of notifications (RFC 9562, 5.5); it never changes."""
 UNRECORDABLE: Final = "unrecordable"
 """The result of a try, or the event that tells of it, cannot be written."""
 
@@ -99,39 +105,59 @@ class Notification:
     """True if it was suppressed by what the events say, without asking the members service."""
     attempts: tuple[Attempt, ...] = ()
     due_at: datetime | None = None
-    """When the dispatcher must look at it: the time of the next try or the end of the running claim.
+    """When the dispatcher must look at it: the time of the next try, the end of the running claim, or, while
+    an event has to come first, the time at which it expires.
 
-    None when an event has to come first or nothing is left to do.
+    None when nothing is left to do, and while one that does not expire waits.
     """
     claim: str | None = None
+    expires_at: datetime | None = None
+    """After this it goes no more. None for a welcome of release 0.1.0, which waits without an end."""
     sequence: int = 0
     cause: Cause
     created_at: datetime
     updated_at: datetime
 
 
+def notification_id(purpose: str, cause: str, member_id: str) -> str:
+    """The id of what `cause` makes for a member: made twice, it is made once."""
+    return str(uuid5(_NAMESPACE, f"{purpose}/{cause}/{member_id}"))
+
+
 def queue_welcome(
-    id_: str, recipient: Recipient, *, invited: bool, language: str, cause: Cause, now: datetime
+    recipient: Recipient, *, invited: bool, language: str, cause: Cause, now: datetime, expires_at: datetime
 ) -> Step[Notification]:
     """The one welcome of a member who joined. `invited`: the member's group has an invite link."""
-    verdict = judge(facts_heard(recipient, invited=invited))
     made = Notification(
-        id=id_,
+        id=notification_id(WELCOME, "joined", recipient.member_id),
         member_id=recipient.member_id,
         unit=recipient.unit,
         purpose=WELCOME,
         template=WELCOME,
         language=language,
-        channel=verdict.channel,
         group_id=recipient.group_id,
         state=State.QUEUED,
         cause=cause,
         created_at=now,
         updated_at=now,
+        expires_at=expires_at,
     )
+    return queue(made, judge(facts_heard(recipient, invited=invited)), now)
+
+
+def queue(made: Notification, verdict: Verdict, now: datetime) -> Step[Notification]:
+    """A new notification of any purpose, as far as the events allow it."""
+    made = replace(made, channel=verdict.channel)
     if verdict.ruling is Ruling.SUPPRESS:
         return _suppressed(made, verdict.reason, now, hearsay=True)
     return _queued(made, verdict, now)
+
+
+def withdraw(current: Notification, reason: str, now: datetime) -> Step[Notification]:
+    """There is no reason for it any more. One that is being sent is not tried again."""
+    if current.state is State.QUEUED:
+        return _suppressed(current, reason, now, hearsay=False)
+    return Step(replace(current, stop=reason, updated_at=now) if current.state.is_open else current)
 
 
 def follow(
@@ -167,7 +193,7 @@ def _apply_verdict(current: Notification, verdict: Verdict, now: datetime) -> St
             return Step(replace(current, stop=verdict.reason))
         case Ruling.HOLD:
             # While it is being sent, `due_at` is the end of the claim.
-            due_at = None if queued else current.due_at
+            due_at = current.expires_at if queued else current.due_at
             return Step(replace(current, stop=None, held_for=verdict.reason, due_at=due_at))
         case Ruling.ALLOW:
             waits = current.due_at is None or (queued and current.held_for)
@@ -296,7 +322,7 @@ def _tried(
 
 def _queued(made: Notification, verdict: Verdict, now: datetime) -> Step[Notification]:
     held_for = verdict.reason
-    queued = replace(made, state=State.QUEUED, held_for=held_for, due_at=None if held_for else now)
+    queued = replace(made, state=State.QUEUED, held_for=held_for, due_at=made.expires_at if held_for else now)
     return _published(
         queued, NotificationQueued(**_common(queued), channel=queued.channel, held_for=held_for)
     )
@@ -305,7 +331,7 @@ def _queued(made: Notification, verdict: Verdict, now: datetime) -> Step[Notific
 def _queued_again(current: Notification, due_at: datetime, now: datetime) -> Step[Notification]:
     if current.stop is not None:
         return _suppressed(current, current.stop, now, hearsay=True)
-    due = due_at if current.held_for in (None, NO_ADDRESS) else None
+    due = due_at if current.held_for in (None, NO_ADDRESS) else current.expires_at
     return Step(replace(current, state=State.QUEUED, claim=None, due_at=due, updated_at=now))
 
 
@@ -336,7 +362,7 @@ def _published(current: Notification, event: Event) -> Step[Notification]:
     return Step(after, (Numbered(event, after.sequence),))
 
 
-def _common(current: Notification) -> dict[str, str]:
+def _common(current: Notification) -> dict[str, str | None]:
     return {
         "notification_id": current.id,
         "member_id": current.member_id,
@@ -344,4 +370,5 @@ def _common(current: Notification) -> dict[str, str]:
         "purpose": current.purpose,
         "template": current.template,
         "language": current.language,
+        "group_id": current.group_id,
     }

@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Final
 
 from services.notifications.core.recipients import Recipient
-from services.shared.contracts.vocabulary import Channel
+from services.shared.contracts.vocabulary import Channel, Purpose
 
 NO_ADDRESS: Final = "no_address"
 
@@ -41,7 +41,8 @@ class SendFacts:
     """The input of the policy. `consented` and `addressable` are channels."""
 
     active: bool
-    consented: Collection[str]
+    consented: Collection[str] | None
+    """None while only the members service knows: the events tell of consents to the welcome alone."""
     addressable: frozenset[str] | None
     """None while the address has not been looked up."""
     group_id: str | None
@@ -55,6 +56,8 @@ class SendFacts:
     """Whether the person was welcomed as another member."""
     own_number: bool = True
     """False for somebody who is reached through another member: they get no message at all."""
+    welcome: bool = True
+    """Whether the message is the welcome."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +70,18 @@ class Authority:
     own_number: bool = True
 
 
-def facts_heard(recipient: Recipient, *, invited: bool) -> SendFacts:
-    """The facts as the events tell them: enough to hold or suppress a message, never to send it."""
+def facts_heard(
+    recipient: Recipient, *, invited: bool, purpose: str = Purpose.WELCOME, group_id: str | None = None
+) -> SendFacts:
+    """The facts as the events tell them: enough to hold or suppress a message, never to send it. `group_id`
+    is the group that a message other than the welcome is about."""
+    welcome = purpose == Purpose.WELCOME
     return SendFacts(
+        welcome=welcome,
         active=recipient.active,
-        consented=recipient.channels,
+        consented=recipient.channels if welcome else None,
         addressable=None,
-        group_id=recipient.group_id,
+        group_id=recipient.group_id if welcome else group_id,
         invited=invited,
         announced=recipient.announced,
         merged=recipient.merged,
@@ -82,14 +90,23 @@ def facts_heard(recipient: Recipient, *, invited: bool) -> SendFacts:
     )
 
 
-def facts_asked(recipient: Recipient, said: Authority, *, invited: bool) -> SendFacts:
+def facts_asked(
+    recipient: Recipient,
+    said: Authority,
+    *,
+    invited: bool,
+    purpose: str = Purpose.WELCOME,
+    group_id: str | None = None,
+) -> SendFacts:
     """The facts as the members service tells them; a member who left by it or by the events, left. A number
     that it tells of is there, whatever events are still on their way."""
+    welcome = purpose == Purpose.WELCOME
     return SendFacts(
+        welcome=welcome,
         active=recipient.active and said.active,
         consented=said.consented,
         addressable=said.addressable,
-        group_id=recipient.group_id,
+        group_id=recipient.group_id if welcome else group_id,
         invited=invited,
         announced=recipient.announced,
         merged=recipient.merged,
@@ -123,15 +140,15 @@ class Verdict:
 
 def judge(facts: SendFacts) -> Verdict:
     """Apply every rule, in the order in which their reasons take precedence."""
-    consented = tuple(channel.value for channel in Channel if channel.value in facts.consented)
+    known = facts.consented
+    consented = tuple(channel.value for channel in Channel if known is not None and channel.value in known)
     usable = tuple(c for c in consented if facts.addressable is None or c in facts.addressable)
     rules = (
         _is_active(facts),
         _is_not_merged(facts),
         _has_own_number(facts),
-        _is_announced(facts),
-        _is_not_welcomed(facts),
-        _has_consent(consented),
+        *([_is_announced(facts), _is_not_welcomed(facts)] if facts.welcome else []),
+        _has_consent(consented, asked=known is not None),
         _has_address(facts, usable),
         _has_group_link(facts),
     )
@@ -164,8 +181,10 @@ def _is_announced(facts: SendFacts) -> Rule:
     )
 
 
-def _has_consent(consented: tuple[str, ...]) -> Rule:
-    return _rule("consent", {"channels": consented}, bool(consented), Ruling.SUPPRESS, "no_consent")
+def _has_consent(consented: tuple[str, ...], *, asked: bool) -> Rule:
+    passed = bool(consented) or not asked
+    channels = consented if asked else None
+    return _rule("consent", {"channels": channels}, passed, Ruling.SUPPRESS, "no_consent")
 
 
 def _has_address(facts: SendFacts, usable: tuple[str, ...]) -> Rule:

@@ -139,6 +139,11 @@ class NotificationStore:
         found = self._notifications.find(query, session=session)
         return {row["member_id"]: notification_of(row) async for row in found}
 
+    async def open_about(self, member_ids: Many[str], purpose: str, session: Session) -> list[Notification]:
+        """Unfinished notifications of one purpose to these members."""
+        query = {"member_id": {"$in": list(member_ids)}, "purpose": purpose, "open": True}
+        return [notification_of(row) async for row in self._notifications.find(query, session=session)]
+
     async def add(self, notifications: Sequence[Notification], session: Session) -> None:
         """Raises: `BulkWriteError` (duplicate key, a race) when a member has a welcome already."""
         if notifications:
@@ -160,7 +165,7 @@ class NotificationStore:
     async def hold(self, group_ids: Many[str], now: datetime, session: Session) -> None:
         """Hold what waits to be sent with these groups' links, which have been withdrawn."""
         free = {"open": True, "group_id": {"$in": list(group_ids)}, "held_for": {"$in": [None, NO_ADDRESS]}}
-        due = _when_queued("$$REMOVE")
+        due = _when_queued({"$ifNull": ["$expires_at", "$$REMOVE"]})
         update = [{"$set": {"held_for": "no_invite", "due_at": due, "updated_at": now}}]
         await self._notifications.update_many(free, update, session=session)
 

@@ -77,7 +77,7 @@ def _restored(event: Envelope[Stated], known: Notification | None) -> Notificati
         template=stated.template,
         language=stated.language,
         channel=stated.channel,
-        group_id=known.group_id if known else None,
+        group_id=stated.group_id or (known.group_id if known else None),
         state=_state(stated),
         cause=known.cause if known else cause,
         created_at=known.created_at if known else began,

@@ -10,6 +10,7 @@ from services.notifications.core.clients.groups import Group
 from services.notifications.core.clients.members import Contact
 from services.notifications.core.clients.service import NOT_ASKED
 from services.notifications.core.domain import (
+    EXPIRED,
     Attempted,
     Deferred,
     DispatchResult,
@@ -50,8 +51,12 @@ class Composer:
 
     def check(self, notification: Notification, recipient: Recipient, now: datetime) -> DispatchResult | None:
         """Apply the send policy to what the events say; None when the members service has to be asked."""
+        if notification.expires_at is not None and notification.expires_at <= now:
+            return Suppressed(EXPIRED, notification.channel)
         invited = notification.held_for in (None, NO_ADDRESS)
-        return _unless_allowed(judge(facts_heard(recipient, invited=invited)), now)
+        purpose, group_id = notification.purpose, notification.group_id
+        facts = facts_heard(recipient, invited=invited, purpose=purpose, group_id=group_id)
+        return _unless_allowed(judge(facts), now)
 
     def unanswered(self, peer: str, reason: str, now: datetime) -> DispatchResult:
         """`reason` is one of `Answers.failed`."""
@@ -77,7 +82,10 @@ class Composer:
         consented = contact.consented(notification.purpose)
         said = Authority(contact.active, consented, contact.channels, contact.own_number)
         invited = group is not None and group.invite_link is not None and in_subtree(contact.unit, group.unit)
-        verdict = judge(facts_asked(recipient, said, invited=invited))
+        facts = facts_asked(
+            recipient, said, invited=invited, purpose=notification.purpose, group_id=notification.group_id
+        )
+        verdict = judge(facts)
         if stopped := _unless_allowed(verdict, now, contact.unit):
             return stopped
         return self._message(notification, recipient, contact, group, verdict.channel)

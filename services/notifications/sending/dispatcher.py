@@ -22,6 +22,7 @@ from services.notifications.core.channel import Message, Sender
 from services.notifications.core.core import Core
 from services.notifications.core.domain import (
     UNRECORDABLE,
+    WELCOME,
     Attempted,
     Deferred,
     DispatchResult,
@@ -127,14 +128,15 @@ class Dispatcher:
     async def _send(self, passed: Sequence[tuple[Notification, Recipient]]) -> dict[str, DispatchResult]:
         # Those that were tried before come last: if one of them spoils an answer, it is among few.
         passed = sorted(passed, key=lambda each: len(each[0].attempts))
-        group_ids = sorted({r.group_id for _, r in passed if r.group_id is not None})
+        group_ids = sorted({id_ for each in passed if (id_ := _group_of(*each)) is not None})
         contacts, groups = await asyncio.gather(
             self._members.contacts([r.member_id for _, r in passed]), self._groups.groups(group_ids)
         )
         results: dict[str, DispatchResult] = {}
         messages: list[Message] = []
         for notification, recipient in passed:
-            member_id, group_id, now = recipient.member_id, recipient.group_id or "", self._clock.now()
+            member_id, now = recipient.member_id, self._clock.now()
+            group_id = _group_of(notification, recipient) or ""
             made: Message | DispatchResult
             if reason := contacts.failed.get(member_id):
                 made = self._composer.unanswered("members", reason, now)
@@ -225,6 +227,11 @@ class Dispatcher:
             self._metrics.isolated.labels(result.reason).inc()
         elif isinstance(result, Deferred):
             self._metrics.postponed.labels(cause).inc()
+
+
+def _group_of(notification: Notification, recipient: Recipient) -> str | None:
+    """A welcome goes with the link of the group in which the member has a seat by now."""
+    return recipient.group_id if notification.purpose == WELCOME else notification.group_id
 
 
 def _begun(batch: Sequence[Notification]) -> Iterator[tuple[str, Span]]:

@@ -30,7 +30,7 @@ class TrackingStore:
     async def of_member(self, member_id: str, limit: int) -> tuple[list[Notification], int]:
         """The newest notifications of a member, and how many there are."""
         query = {"member_id": member_id}
-        rows = await self._notifications.find(query).sort("_id", -1).limit(limit).to_list(limit)
+        rows = await self._notifications.find(query).sort("created_at", -1).limit(limit).to_list(limit)
         return [notification_of(row) for row in rows], await self._notifications.count_documents(query)
 
     async def recorded(self, ids: Sequence[str]) -> dict[str, Ciphertext]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from datetime import timedelta
 
 from services.notifications.core.core import Core
 from services.notifications.core.domain import WELCOME, Cause, Notification, State, follow, queue_welcome
@@ -16,7 +17,6 @@ from services.notifications.core.recipients import Recipient, learn
 from services.shared.contracts.base import Envelope, Event, Step
 from services.shared.contracts.groups import GroupInviteChanged, GroupMemberAssigned, GroupSnapshot
 from services.shared.contracts.members import MemberMerged
-from services.shared.ids import new_id
 from services.shared.messaging import Origin, UnitOfWork, newer, without_leaps
 
 
@@ -29,6 +29,7 @@ class WelcomeHandlers:
         self._clock = core.clock
         self._metrics = core.metrics
         self._due = core.due
+        self._lifetime = timedelta(days=core.settings.welcome_days)
 
     async def member_changed(self, events: Sequence[Envelope[Event]], work: UnitOfWork) -> None:
         """Any event whose subject is a member."""
@@ -120,7 +121,14 @@ class WelcomeHandlers:
         if current is not None or not recipient.joined:
             return None
         cause = Cause(event.correlation_id, event.traceparent, event.id)
-        return queue_welcome(new_id(), recipient, invited=invited, language=language, cause=cause, now=now)
+        return queue_welcome(
+            recipient,
+            invited=invited,
+            language=language,
+            cause=cause,
+            now=now,
+            expires_at=now + self._lifetime,
+        )
 
     def _after(self, before: Mapping[str, Notification], after: Sequence[Notification]) -> None:
         """Count the states entered, and wake the dispatcher."""

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, FailFast, Field
 from services.shared.contracts.base import Event
 from services.shared.contracts.erasure import ErasureAcknowledged
 from services.shared.contracts.vocabulary import (
+    Attempts,
     EventUnit,
     Id,
     Ordinal,
@@ -182,6 +183,33 @@ class GroupMemberObserved(Event, type="group.member_observed", topic=TOPIC, subj
     observed_at: PastTime
 
 
+class GroupInviteLapsed(Event, type="group.invite_lapsed", topic=TOPIC, subject="member_id"):
+    """The member has a seat in the chat group but is not in it, and is to be invited again: `cause` is
+    `never_came` (the invite was not taken in time) or `link_reset` (it no longer works). `attempt` counts
+    these invites of the member to the group."""
+
+    member_id: Id
+    group_id: Id
+    unit: EventUnit
+    kind: Word
+    attempt: Ordinal
+    cause: Word
+
+
+class ObservationSnapshot(Event, type="observation.snapshot", topic=TOPIC, subject="member_id"):
+    """The state of a member in a chat group as rosters have shown it, for a consumer that has lost its own
+    state; nothing happened. The sequence is that of the last `group.member_observed` or
+    `group.invite_lapsed` about the two. `state` is null if no roster has shown the member."""
+
+    member_id: Id
+    group_id: Id
+    unit: EventUnit
+    kind: Word
+    state: Literal["joined", "left"] | None = None
+    observed_at: PastTime | None = None
+    attempts: Attempts = 0
+
+
 class GroupAdminsChanged(Event, type="group.admins_changed", topic=TOPIC, subject="group_id"):
     """The number of people who run the chat group changed; `admins` counts them."""
 
@@ -189,7 +217,7 @@ class GroupAdminsChanged(Event, type="group.admins_changed", topic=TOPIC, subjec
     unit: EventUnit
     kind: Word
     ordinal: Ordinal
-    admins: Seats
+    admins: Attempts
 
 
 class GroupSnapshot(Event, type="group.snapshot", topic=TOPIC, subject="group_id"):

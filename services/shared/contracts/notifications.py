@@ -10,6 +10,8 @@ TOPIC = "sangathan.notifications"
 
 
 class _Notification(Event):
+    """`group_id` is the chat group to which it invites, if it does."""
+
     notification_id: Id
     member_id: Id
     unit: EventUnit
@@ -17,6 +19,7 @@ class _Notification(Event):
     template: Word
     language: LanguageCode
     channel: Word | None = None
+    group_id: Id | None = None
 
 
 class NotificationQueued(_Notification, type="notification.queued", topic=TOPIC, subject="notification_id"):
@@ -29,8 +32,9 @@ class NotificationQueued(_Notification, type="notification.queued", topic=TOPIC,
 class NotificationSuppressed(
     _Notification, type="notification.suppressed", topic=TOPIC, subject="notification_id"
 ):
-    """The notification will not be sent; `reason` is `no_consent`, `no_address`, `no_number`, `left` or
-    `not_announced` (imported without an announcement)."""
+    """The notification will not be sent; `reason` is `no_consent`, `no_address`, `no_number`, `left`,
+    `not_announced` (imported without an announcement), `expired` (it could not go in time) or, of an invite,
+    `welcome_pending`, `joined` or `no_seat`."""
 
     reason: Word
 

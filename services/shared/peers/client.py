@@ -1,4 +1,5 @@
-"""HTTP client of another service's single objects: authenticated by the service token, with a few retries.
+"""HTTP client of another service that answers with single JSON objects: authenticated by the service token,
+with a few retries.
 
 Nothing of an answer gets into an error or a log, because it is personal.
 """
@@ -6,7 +7,7 @@ Nothing of an answer gets into an error or a log, because it is personal.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import Any, Final
@@ -49,8 +50,25 @@ class Peer:
         Raises: `TransientError` when the service does not answer with one; also for 404, which may come from
         a release that does not know the route.
         """
+        return await self._answer("GET", path, template, None)
+
+    async def post(
+        self, path: str, body: Mapping[str, Any] | None, template: str | None = None
+    ) -> dict[str, Any]:
+        """The JSON object that a request is answered with, which may be sent several times.
+
+        Raises: as `get`.
+        """
+        return await self._answer("POST", path, template or path, body)
+
+    async def close(self) -> None:
+        await self._client.aclose()
+
+    async def _answer(
+        self, method: str, path: str, template: str, body: Mapping[str, Any] | None
+    ) -> dict[str, Any]:
         try:
-            answer = orjson.loads(await self._try(path, template))
+            answer = orjson.loads(await self._try(method, path, template, body))
         except (TimeoutError, httpx2.HTTPError, _UnansweredError) as error:
             raise self._gave_up(type(error).__name__) from None
         except ValueError:  # it quotes the answer
@@ -59,15 +77,15 @@ class Peer:
             raise self._gave_up("malformed")
         return answer
 
-    async def close(self) -> None:
-        await self._client.aclose()
-
-    async def _try(self, path: str, template: str) -> bytes:
+    async def _try(self, method: str, path: str, template: str, body: Mapping[str, Any] | None) -> bytes:
         async for attempt in stamina.retry_context(
             on=_may_pass, attempts=TRIES, timeout=ALL_TRIES_SECONDS, wait_max=1.0
         ):
             with attempt:
-                async with asyncio.timeout(CALL_SECONDS), self._called(path, template) as response:
+                async with (
+                    asyncio.timeout(CALL_SECONDS),
+                    self._called(method, path, template, body) as response,
+                ):
                     if response.status_code in _RETRIED:
                         raise _UnansweredError
                     if response.status_code != HTTPStatus.OK:
@@ -76,12 +94,14 @@ class Peer:
         raise AssertionError  # the last attempt raises
 
     @asynccontextmanager
-    async def _called(self, path: str, template: str) -> AsyncIterator[httpx2.Response]:
-        with tracing.calling("GET", template, self.name) as span:
+    async def _called(
+        self, method: str, path: str, template: str, body: Mapping[str, Any] | None
+    ) -> AsyncIterator[httpx2.Response]:
+        with tracing.calling(method, template, self.name) as span:
             headers = {"Authorization": f"Bearer {self._token.current()}"}
             if span:
                 headers["traceparent"] = span.traceparent
-            async with self._client.stream("GET", path, headers=headers) as response:
+            async with self._client.stream(method, path, json=body, headers=headers) as response:
                 if span:
                     span.set({"http.response.status_code": response.status_code})
                 yield response

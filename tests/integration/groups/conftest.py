@@ -7,7 +7,7 @@ import pytest
 from infra.local.keys import Keys
 from services.groups.app import build
 from services.groups.settings import GroupsSettings
-from tests.fixtures.apps import Running, lent_settings, running
+from tests.fixtures.apps import GROUPS_KEYS, Running, lent_settings, running
 
 
 @pytest.fixture
@@ -15,8 +15,9 @@ async def groups(mongo_uri: str, kafka_bootstrap: str, keys: Keys) -> AsyncItera
     """The groups service with groups of 5 seats."""
     settings = GroupsSettings(
         **lent_settings(mongo_uri, kafka_bootstrap, "groups", keys),
+        **GROUPS_KEYS,
         group_capacity=5,
         waiting_room_seconds=0.5,
     )
-    async with running(build, settings, keys=keys, admin_scopes=["groups:*", "ops:*"]) as app:
+    async with running(build, settings, keys=keys, admin_scopes=["groups:*", "invites:read", "ops:*"]) as app:
         yield app

@@ -150,7 +150,7 @@ async def test_two_instances_racing_for_the_last_seats_never_exceed_capacity(
     """A unit's joins lie in all partitions, so both consumers seat members in the same groups at once."""
     await tree(groups, UNIT)
     settings = groups.runtime.settings
-    async with started(build, settings, keys=keys, admin_scopes=["groups:*"]) as second:
+    async with started(build, settings, keys=keys, admin_scopes=["groups:*", "invites:read"]) as second:
 
         async def shares_the_partitions() -> bool:
             name = "sangathan_consumer_assigned_partitions"

@@ -25,7 +25,7 @@ from services.shared.messaging import decode
 from services.shared.operations import rebuild
 from services.shared.operations.rebuild import Plan, Rebuild, RebuildError
 from services.shared.runtime import Runtime
-from tests.fixtures.apps import Running, base_settings, make_topics, started
+from tests.fixtures.apps import GROUPS_KEYS, Running, base_settings, make_topics, started
 from tests.fixtures.rebuilding import Anew, begin_at_the_end, databases, quiet, republish, the_log, without
 from tests.integration.groups.test_placement import UNIT, joins, placed, tree
 
@@ -37,7 +37,7 @@ ELSEWHERE, UNKNOWN = "BR-SIWAN", "BR-GAYA"
 @pytest.fixture
 def settings(mongo_uri: str, kafka_bootstrap: str, database_name: str, keys: Keys) -> GroupsSettings:
     base = base_settings(mongo_uri, kafka_bootstrap, database_name, keys)
-    return GroupsSettings(**base, group_capacity=5, waiting_room_seconds=0.2)
+    return GroupsSettings(**base, **GROUPS_KEYS, group_capacity=5, waiting_room_seconds=0.2)
 
 
 async def live_through(groups: Running) -> list[str]:
@@ -82,7 +82,7 @@ async def test_what_was_decided_is_restored_and_only_the_rest_is_decided(
     anew = Anew(settings, build, plan)
     async with databases(settings) as named:
         before, after = named(settings.database), named(anew.settings.database)
-        async with started(build, settings, keys=keys, admin_scopes=["groups:*"]) as groups:
+        async with started(build, settings, keys=keys, admin_scopes=["groups:*", "invites:read"]) as groups:
             ids = await live_through(groups)
             await republish(settings, SOURCES)
             await groups.until(lambda: quiet(groups.runtime))
@@ -106,7 +106,9 @@ async def test_what_was_decided_is_restored_and_only_the_rest_is_decided(
         staged = {row["subject"] for row in await content(after, "outbox")}
         assert staged == touched, "nothing is said again, and nothing is published yet"
 
-        async with started(build, anew.settings, keys=keys, admin_scopes=["groups:*"]) as groups:
+        async with started(
+            build, anew.settings, keys=keys, admin_scopes=["groups:*", "invites:read"]
+        ) as groups:
             await groups.until(lambda: quiet(groups.runtime))
             answer = await groups.http.get("/v1/groups")
             assert all(group["name"]["en"] for group in answer.json()["items"])
@@ -123,7 +125,7 @@ async def test_half_an_answer_in_the_log_is_completed(settings: GroupsSettings, 
     await make_topics(settings)
     anew = Anew(settings, build, plan)
     async with databases(settings) as named:
-        async with started(build, settings, keys=keys, admin_scopes=["groups:*"]) as groups:
+        async with started(build, settings, keys=keys, admin_scopes=["groups:*", "invites:read"]) as groups:
             await tree(groups, UNIT, ELSEWHERE)
             (member,) = joins(1)
             await groups.publish(member)
@@ -152,7 +154,7 @@ async def test_events_of_before_member_sequence_are_not_answered_again(
     await make_topics(settings)
     anew = Anew(settings, build, plan)
     async with databases(settings) as named:
-        async with started(build, settings, keys=keys, admin_scopes=["groups:*"]) as groups:
+        async with started(build, settings, keys=keys, admin_scopes=["groups:*", "invites:read"]) as groups:
             await tree(groups, UNIT, ELSEWHERE)
             await groups.until(lambda: quiet(groups.runtime))
         (member,) = joins(1)
@@ -232,7 +234,7 @@ async def test_a_log_without_its_beginning_is_not_decided_on(settings: GroupsSet
     await make_topics(settings)
     anew = Anew(settings, build, plan)
     async with databases(settings):
-        async with started(build, settings, keys=keys, admin_scopes=["groups:*"]) as groups:
+        async with started(build, settings, keys=keys, admin_scopes=["groups:*", "invites:read"]) as groups:
             await tree(groups, UNIT)
             await groups.until(lambda: quiet(groups.runtime))
         restorer = anew.settings.model_copy(update={"consumer_group": f"{anew.settings.group}.restoring"})

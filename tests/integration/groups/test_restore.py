@@ -52,7 +52,7 @@ async def test_a_dump_and_the_log_since(settings: GroupsSettings, keys: Keys, tm
     anew = Anew(settings, build, plan)
     async with databases(settings) as named:
         before, after = named(settings.database), named(anew.settings.database)
-        async with started(build, settings, keys=keys, admin_scopes=["groups:*"]) as groups:
+        async with started(build, settings, keys=keys, admin_scopes=["groups:*", "invites:read"]) as groups:
             await tree(groups, UNIT)
             await groups.publish(*joins(12))
             await placed(groups, 12)

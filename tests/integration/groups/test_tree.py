@@ -317,7 +317,9 @@ async def test_a_long_file_with_a_mistake_is_refused_at_once(groups: Running) ->
 
 async def test_a_repeated_request_answers_the_job_that_it_added(groups: Running, keys: Keys) -> None:
     headers = {"idempotency-key": "tree-2026-03"}
-    async with started(build, groups.runtime.settings, keys=keys, admin_scopes=["groups:*"]) as process:
+    async with started(
+        build, groups.runtime.settings, keys=keys, admin_scopes=["groups:*", "invites:read"]
+    ) as process:
         both = (groups, process)
         twice = await asyncio.gather(*(load(each, long_tree(5000), headers=headers) for each in both))
     again = await load(groups, long_tree(5000), headers=headers)

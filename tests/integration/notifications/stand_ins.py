@@ -79,6 +79,8 @@ class Peers:
             "members": 1,
             "state": "open",
             "invite_link": link_of(id_) if link == "" else link,
+            "invite_ready": link is not None,
+            "admins": 2,
             "version": 1,
         }
         self.groups[id_] = GroupOut.model_validate(group)

@@ -55,6 +55,7 @@ async def test_a_member_who_consented_is_welcomed_once_the_group_has_a_link(benc
         "template": "welcome",
         "language": "hi",
         "channel": "whatsapp",
+        "group_id": n.group_id,
         "sender": "recording",
         "attempts": 1,
     }

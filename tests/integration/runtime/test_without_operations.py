@@ -33,7 +33,7 @@ asyncio.run(main())
 KEYS = {"master_keys": {"k": "A" * 128}}
 SETTINGS = {
     "members": ("MembersSettings", KEYS | {"blind_index_key": "A" * 43 + "="}),
-    "groups": ("GroupsSettings", {}),
+    "groups": ("GroupsSettings", KEYS),
     "notifications": (
         "NotificationsSettings",
         KEYS

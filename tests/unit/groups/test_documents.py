@@ -33,6 +33,7 @@ GROUP: Document = {
     "taken": 5,
     "state": "full",
     "invite_link": "https://example.org/join",
+    "admins": 0,
     "version": 4,
     "created_at": NOW,
     "updated_at": NOW,
@@ -78,5 +79,8 @@ def test_a_link_that_was_lost_is_marked_until_it_is_set_again() -> None:
     assert isinstance(found, UpdateOne)
     assert written(found) == {
         "kind": "update",
-        "what": {"$set": fields, "$unset": {"link_lost": "", "retired": "", "shrinks_to": ""}},
+        "what": {
+            "$set": fields,
+            "$unset": {"link_lost": "", "retired": "", "shrinks_to": "", "sealed_link": ""},
+        },
     }

@@ -21,6 +21,7 @@ from services.notifications.core.domain import (
     Unanswered,
     conclude,
     follow,
+    notification_id,
     queue_welcome,
 )
 from services.notifications.core.recipients import Recipient
@@ -29,13 +30,21 @@ from tests.fixtures.ids import id_of
 
 NOW = datetime(2025, 6, 1, tzinfo=UTC)
 LATER = NOW + timedelta(seconds=60)
+EXPIRY = NOW + timedelta(days=30)
 POLICY = RetryPolicy(tries=3, first_seconds=30)
 G, H, M, N = map(id_of, "ghmn")
 MEMBER = Recipient(M, joined=True, unit="BR-A", language="hi", channels=("sms", "whatsapp"), group_id=G)
 
 
 def made(recipient: Recipient = MEMBER, *, invited: bool = True) -> Step[Notification]:
-    return queue_welcome(N, recipient, invited=invited, language="hi", cause=Cause("c", "t"), now=NOW)
+    return queue_welcome(
+        recipient,
+        invited=invited,
+        language="hi",
+        cause=Cause("c", "t"),
+        now=NOW,
+        expires_at=EXPIRY,
+    )
 
 
 def sending(**changes: Any) -> Notification:
@@ -58,13 +67,14 @@ def test_a_welcome_is_due_at_once_when_nothing_is_missing():
     step = made()
     assert (step.state.state, step.state.due_at) == (State.QUEUED, NOW)
     assert event_of(step).model_dump() == {
-        "notification_id": N,
+        "notification_id": notification_id("welcome", "joined", M),
         "member_id": M,
         "unit": "BR-A",
         "purpose": "welcome",
         "template": "welcome",
         "language": "hi",
         "channel": "whatsapp",
+        "group_id": G,
         "held_for": None,
     }
     assert step.state.sequence == 1
@@ -73,7 +83,7 @@ def test_a_welcome_is_due_at_once_when_nothing_is_missing():
 @pytest.mark.parametrize(("group_id", "held_for"), [(None, "no_group"), (G, "no_invite")])
 def test_a_welcome_is_held_for_what_is_missing(group_id, held_for):
     step = made(replace(MEMBER, group_id=group_id), invited=False)
-    assert (step.state.held_for, step.state.due_at) == (held_for, None)
+    assert (step.state.held_for, step.state.due_at) == (held_for, EXPIRY)
     assert event_of(step).model_dump()["held_for"] == held_for
 
 
@@ -194,7 +204,7 @@ def test_refused_by_the_gate():
     assert (n.state, n.reason, n.channel, n.attempts) == (State.SUPPRESSED, "no_address", "email", ())
 
 
-@pytest.mark.parametrize(("held_for", "due_at"), [(None, LATER), ("no_invite", None)])
+@pytest.mark.parametrize(("held_for", "due_at"), [(None, LATER), ("no_invite", EXPIRY)])
 def test_postponed_goes_back_to_the_queue_without_a_try(held_for, due_at):
     step = conclude(sending(held_for=held_for), Deferred(LATER), policy=POLICY, now=NOW)
     n = step.state

@@ -663,6 +663,7 @@ def archived(group: Group, now: datetime) -> Step[Group]:
     after = replace(
         group,
         invite_link=None,
+        sealed_link=None,
         link_lost=None,
         retired="archived",
         version=group.version + len(events),

@@ -7,7 +7,7 @@ that take it at once, one is aborted and sees the other's work when it runs agai
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Final, NamedTuple
 
@@ -30,7 +30,7 @@ from services.groups.core.seating.domain import (
 from services.groups.core.seating.store import QUEUE, SeatStore
 from services.groups.core.store import CoreStore
 from services.shared.clock import Clock
-from services.shared.contracts.base import Event, Step
+from services.shared.contracts.base import Event, Numbered, Step
 from services.shared.contracts.groups import GroupMemberAssigned, GroupMemberRemoved, GroupMemberWaiting
 from services.shared.database import Session
 from services.shared.messaging import Origin, UnitOfWork, is_leap, leap_error
@@ -41,6 +41,9 @@ _OUTCOMES: Final[Mapping[type[Event], str]] = {
     GroupMemberRemoved: "removed",
 }
 """Labels of the metric, by the event that tells of the decision."""
+
+Told = Callable[[Sequence[Numbered], UnitOfWork], Awaitable[None]]
+"""Told of the events in the transaction that stages them."""
 
 
 class ChangeRequest(NamedTuple):
@@ -60,8 +63,15 @@ class Decided(NamedTuple):
 
 class SeatingService:
     def __init__(
-        self, core: CoreStore, seats: SeatStore, policies: Policies, metrics: GroupsMetrics, clock: Clock
+        self,
+        core: CoreStore,
+        seats: SeatStore,
+        policies: Policies,
+        metrics: GroupsMetrics,
+        clock: Clock,
+        told: Told,
     ) -> None:
+        self._told = told
         self._core = core
         self._seats = seats
         self._policies = policies
@@ -87,6 +97,7 @@ class SeatingService:
         # Groups first: there two transactions conflict, and the loser has then written nothing in vain.
         await self._seats.save_groups(seating, now, work.session)
         await self._save(seating.steps, decided.before, work)
+        await self._told([each for step in seating.steps for each in step.events], work)
         return seating.steps
 
     async def decide(

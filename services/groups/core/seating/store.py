@@ -24,7 +24,7 @@ QUEUE: Final = 200
 """How many of a waiting list one transaction reads."""
 _SEAT_FIELDS: Final = ("_id", "unit", "kind", "ordinal", "capacity", "taken", "version")
 _seat_fields: Callable[[Document], tuple[Any, ...]] = itemgetter(*_SEAT_FIELDS)
-_SEATS: Final = dict.fromkeys([*_SEAT_FIELDS, "invite_link", "retired"], 1)
+_SEATS: Final = dict.fromkeys([*_SEAT_FIELDS, "invite_link", "sealed_link", "retired"], 1)
 
 
 class SeatStore:
@@ -159,7 +159,8 @@ def waiting_row(member_id: str, seat: Seat) -> Document:
 
 
 def seats_of(row: Document) -> GroupSeats:
-    link, retired = row["invite_link"] is not None, row.get("retired") is not None
+    link = row["invite_link"] is not None or "sealed_link" in row
+    retired = row.get("retired") is not None
     return GroupSeats._make((*_seat_fields(row), retired, link))
 
 

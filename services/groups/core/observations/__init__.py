@@ -1,0 +1,1 @@
+"""Observations: who really is in a chat group, beside who should be."""

@@ -1,0 +1,1 @@
+"""Invites: links sealed at rest, and who is to be invited again."""

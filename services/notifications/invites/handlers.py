@@ -1,0 +1,145 @@
+"""Handlers of events that make an invite, or leave no reason for one.
+
+Groups decides who is to be invited again, and how often at most. An invite is not made while the member's
+welcome is on its way, which has the same link; and it does not go when the member has come, has lost the seat
+or has left meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Final
+
+from services.notifications.core.core import Core
+from services.notifications.core.domain import (
+    INVITE,
+    Cause,
+    Notification,
+    State,
+    notification_id,
+    queue,
+    withdraw,
+)
+from services.notifications.core.recipients import Recipient
+from services.notifications.core.send_policy import Rule, Ruling, Verdict, facts_heard, judge
+from services.shared.contracts.base import Envelope, Event, Step
+from services.shared.contracts.groups import GroupInviteLapsed, GroupMemberObserved, GroupMemberRemoved
+from services.shared.contracts.members import MemberErasureRequested, MemberLeft, MemberMerged
+from services.shared.contracts.vocabulary import Purpose
+from services.shared.messaging import Origin, UnitOfWork
+
+PURPOSE: Final = Purpose.REMINDER.value
+WELCOME_PENDING: Final = "welcome_pending"
+
+
+class InviteHandlers:
+    def __init__(self, core: Core) -> None:
+        self._recipients = core.recipients
+        self._invites = core.invites
+        self._notifications = core.notifications
+        self._texts = core.texts
+        self._clock = core.clock
+        self._metrics = core.metrics
+        self._due = core.due
+        self._lifetime = timedelta(days=core.settings.invite_days)
+
+    async def lapsed(self, events: Sequence[Envelope[GroupInviteLapsed]], work: UnitOfWork) -> None:
+        """Make an invite of each, once: its id follows from what it is for."""
+        session = work.session
+        wanted = {_id_of(event): event for event in events}
+        there = await self._notifications.by_id(wanted, session)
+        fresh = {id_: event for id_, event in wanted.items() if id_ not in there}
+        if not fresh:
+            return
+        members = {event.subject for event in fresh.values()}
+        recipients = await self._recipients.by_id(members, session)
+        welcomes = await self._notifications.welcomes(members, session)
+        groups = {event.data.group_id for event in fresh.values()}
+        invited, _ = await self._invites.invited(groups, groups, session)
+        made: list[Notification] = []
+        for id_, event in fresh.items():
+            recipient = recipients.get(event.subject, Recipient(event.subject))
+            welcome = welcomes.get(event.subject)
+            pending = welcome is not None and welcome.state.is_open
+            step = self._made(id_, event, recipient, invited=event.data.group_id in invited, pending=pending)
+            made.append(step.state)
+            work.stage_all(step.events, Origin.of(event))
+        await self._notifications.add(made, session)
+        work.after_commit(lambda: self._after(made))
+
+    async def withdrawn(self, events: Sequence[Envelope[Event]], work: UnitOfWork) -> None:
+        """End invites for which these events leave no reason: to the group, or to any."""
+        open_ = await self._notifications.open_about(
+            [event.subject for event in events], PURPOSE, work.session
+        )
+        if not open_:
+            return
+        changed: list[Notification] = []
+        for each in open_:
+            for event in events:
+                reason = _reason(event.data, each)
+                if reason is None:
+                    continue
+                step = withdraw(each, reason, self._clock.now())
+                if step.state != each:
+                    changed.append(step.state)
+                    work.stage_all(step.events, Origin.of(event))
+                break
+        await self._notifications.save(changed, work.session)
+        work.after_commit(lambda: self._metrics.entered(n for n in changed if n.state is State.SUPPRESSED))
+
+    def _made(
+        self,
+        id_: str,
+        event: Envelope[GroupInviteLapsed],
+        recipient: Recipient,
+        *,
+        invited: bool,
+        pending: bool,
+    ) -> Step[Notification]:
+        now, group_id = self._clock.now(), event.data.group_id
+        made = Notification(
+            id=id_,
+            member_id=event.subject,
+            unit=recipient.unit or event.data.unit,
+            purpose=PURPOSE,
+            template=INVITE,
+            language=self._texts.language_for(INVITE, recipient.language),
+            group_id=group_id,
+            state=State.QUEUED,
+            cause=Cause(event.correlation_id, event.traceparent, event.id),
+            created_at=now,
+            updated_at=now,
+            expires_at=now + self._lifetime,
+        )
+        verdict = judge(facts_heard(recipient, invited=invited, purpose=PURPOSE, group_id=group_id))
+        if pending:
+            rule = Rule("no_welcome_pending", {"pending": True}, Ruling.SUPPRESS, WELCOME_PENDING)
+            verdict = Verdict((rule, *verdict.rules), verdict.channel)
+        return queue(made, verdict, now)
+
+    def _after(self, made: Sequence[Notification]) -> None:
+        self._metrics.entered(made)
+        if any(n.state is State.QUEUED for n in made):
+            self._due.set()
+
+
+def _id_of(event: Envelope[GroupInviteLapsed]) -> str:
+    data = event.data
+    return notification_id(PURPOSE, f"{INVITE}/{data.group_id}/{data.attempt}", data.member_id)
+
+
+def _reason(event: Event, invite: Notification) -> str | None:
+    """Why the event leaves no reason for the invite; None if it does not."""
+    match event:
+        case MemberLeft() | MemberErasureRequested() if event.member_id == invite.member_id:
+            return "left"
+        case MemberMerged() if event.member_id == invite.member_id:
+            return "merged"
+        case GroupMemberObserved() | GroupMemberRemoved():
+            if (event.member_id, event.group_id) != (invite.member_id, invite.group_id):
+                return None
+            return "no_seat" if isinstance(event, GroupMemberRemoved) else event.state
+        case _:
+            return None
