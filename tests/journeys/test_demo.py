@@ -29,7 +29,7 @@ def test_the_books_of_a_small_demo_balance(tmp_path: Path) -> None:
     assert ran.stderr.count("balances") == 12
     assert re.search(r"districts: \d+; with a live group [1-9]", ran.stderr)
     assert re.search(r"women: registered [1-9]\d*, assigned [1-9]\d*, invited [1-9]", ran.stderr)
-    assert re.search(r"next: BR-\w+: [1-9]\d* wom[ae]n", ran.stderr)
+    assert re.search(r"next: BR[\w-]*: .*wom[ae]n", ran.stderr)
     assert "महिला" in ran.stderr
 
 

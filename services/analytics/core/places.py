@@ -99,16 +99,16 @@ class Pointers:
         pointer = self._by_work.get(work)
         if pointer is None:
             pointer = self._by_work[work] = await self.read(work.session)
-            if pointer.held and not await self._release():
+            if pointer.held:
+                await self._release()
                 raise HeldError
         return pointer
 
-    async def _release(self) -> bool:
+    async def _release(self) -> None:
         """Take away a hold whose time is over by MongoDB's clock: its build has died. The swap writes the
         same document, so only one of the two happens."""
-        over = {"_id": POINTER, "$expr": {"$lt": ["$hold.until", "$$NOW"]}}
-        result = await self._rows.update_one(over, {"$set": {"hold": None}})
-        return bool(result.matched_count)
+        over = {"_id": POINTER, "hold": {"$ne": None}, "$expr": {"$lt": ["$hold.until", "$$NOW"]}}
+        await self._rows.update_one(over, {"$set": {"hold": None}})
 
 
 def pointer_of(row: Document | None) -> Pointer:

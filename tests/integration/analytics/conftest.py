@@ -30,6 +30,7 @@ class Analytics:
         self.runtime = core.runtime
         self.store = core.store
         self.coverage = core.coverage
+        self.pointers = core.pointers
         self.service = compose(core)
         assert self.service.consumer is not None
         self.applier = self.service.consumer.applier

@@ -8,7 +8,6 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-import httpx2
 import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
@@ -62,8 +61,14 @@ def _level(unit: str) -> str:
     return ("state", "district", "block", "booth")[unit.count("-")]
 
 
-async def figures(http: httpx2.AsyncClient, *, days: bool = True) -> dict[str, Any]:
-    """All that can be asked."""
+async def figures(analytics: Running, *, days: bool = True) -> dict[str, Any]:
+    """All that can be asked, once nothing is left to be worked out."""
+    unsettled = analytics.runtime.database["coverage.0.unsettled"]
+
+    async def settled() -> bool:
+        return await unsettled.find_one({}) is None
+
+    await analytics.until(settled)
     span = {"from": str((BEGIN - timedelta(days=10)).date()), "to": str((BEGIN + timedelta(days=10)).date())}
     asked: list[tuple[str, dict[str, str]]] = [("/v1/overview", {"unit": unit}) for unit in TREE]
     asked += [("/v1/coverage", {"unit": "BR", "level": level}) for level in ("district", "block", "booth")]
@@ -73,7 +78,7 @@ async def figures(http: httpx2.AsyncClient, *, days: bool = True) -> dict[str, A
         ]
     answers = {}
     for path, query in asked:
-        answer = await http.get(path, params=query)
+        answer = await analytics.http.get(path, params=query)
         assert answer.status_code == 200, answer.text
         body = answer.json()
         body.pop("as_of", None)
@@ -106,14 +111,14 @@ async def test_a_rebuild_gives_the_same_figures_while_the_service_runs(
             events = history()
             await analytics.publish(*events, *events[:50])
             await learnt(analytics, events)
-            live = await figures(analytics.http)
+            live = await figures(analytics)
             assert await anew.run()
         async with started_on(anew.settings, keys) as rebuilt:
-            assert await figures(rebuilt.http) == live
+            assert await figures(rebuilt) == live
             again = [replace(e, id=new_id()) for e in events]
             await rebuilt.publish(*again)
             await learnt(rebuilt, again)
-            assert await figures(rebuilt.http) == live
+            assert await figures(rebuilt) == live
 
 
 async def test_a_loss_is_made_good_by_snapshots_and_who_lost_nothing_ignores_them(
@@ -128,16 +133,16 @@ async def test_a_loss_is_made_good_by_snapshots_and_who_lost_nothing_ignores_the
             events = history()
             await analytics.publish(*events)
             await learnt(analytics, events)
-            live = await figures(analytics.http)
+            live = await figures(analytics)
             await begin_at_the_end(lost, TOPICS)
             again = snapshots(events)
             await analytics.publish(*again, *again)
             await learnt(analytics, again)
-            assert await figures(analytics.http) == live
+            assert await figures(analytics) == live
         async with started_on(lost, keys) as found:
             await learnt(found, again)
             now = {asked: answer for asked, answer in live.items() if not asked.startswith("/v1/timeseries")}
-            assert await figures(found.http, days=False) == now
+            assert await figures(found, days=False) == now
 
 
 async def test_an_interrupted_rebuild_goes_on(settings: AnalyticsSettings, keys: Keys) -> None:
@@ -149,7 +154,7 @@ async def test_an_interrupted_rebuild_goes_on(settings: AnalyticsSettings, keys:
             events = history()
             await analytics.publish(*events)
             await learnt(analytics, events)
-            live = await figures(analytics.http)
+            live = await figures(analytics)
             inbox = named(anew.settings.database)["inbox"]
             running = asyncio.create_task(anew.run())
 
@@ -163,4 +168,4 @@ async def test_an_interrupted_rebuild_goes_on(settings: AnalyticsSettings, keys:
             assert await anew.run(resume=True)
             assert await inbox.count_documents({}) == len(events)
         async with started_on(anew.settings, keys) as rebuilt:
-            assert await figures(rebuilt.http) == live
+            assert await figures(rebuilt) == live

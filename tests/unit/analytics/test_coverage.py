@@ -379,3 +379,33 @@ def test_every_reason_has_words(language: Language) -> None:
         assert one != many
         assert "1234" in many
         assert "{" not in one + many
+
+
+def test_a_point_that_is_known_adds_nothing() -> None:
+    track = put([], 1, "2026-01-01", {"unit": "BR"}, whole=False, merge=profile)
+    assert track is not None
+    assert put(track, 1, "2026-01-01", {"unit": "BR"}, whole=False, merge=profile) is None
+    both = put(track, 1, "2026-02-01", {"unit": "BR", "in": True}, whole=True, merge=profile)
+    assert both == [[1, "2026-01-01", {"unit": "BR", "in": True}, "both"]]
+    assert put(both, 1, "2026-02-01", {"unit": "BR", "in": True}, whole=True, merge=profile) is None
+
+
+def test_the_sequence_decides_where_a_clock_went_back() -> None:
+    about: dict[str, Any] = {"member_id": MEMBERS[0], "gender": Gender.FEMALE, "language": "hi"}
+    joined = envelope(MemberJoined(**about, unit="BR-A", joined_at=on(1)), 1, on(1))
+    moved = envelope(MemberMoved(member_id=MEMBERS[0], from_unit="BR-A", unit="BR-B"), 2, on(9))
+    left = envelope(MemberLeft(member_id=MEMBERS[0], unit="BR-B"), 3, on(5))
+    deltas = fold([[joined, moved, left]])
+    later = [key for key in deltas if key[1] > day_of(on(1)).isoformat()]
+    assert sum(deltas[key] for key in later if key[2] == "women") == -1
+    assert {key[0] for key in later} == {"BR-A"}, "the move and the leaving fall on one day"
+
+
+def test_a_member_is_active_for_thirty_days() -> None:
+    inviter, guest = MEMBERS
+    about: dict[str, Any] = {"gender": Gender.FEMALE, "language": "hi", "unit": "BR-A"}
+    first = MemberJoined(**about, member_id=inviter, joined_at=on(0))
+    second = MemberJoined(**about, member_id=guest, joined_at=on(3), inviter_id=inviter)
+    deltas = fold([[envelope(first, 1, on(0)), envelope(second, 1, on(3))]])
+    active = {day: n for (_, day, key), n in deltas.items() if key == "active"}
+    assert active == {day_of(on(3)).isoformat(): 1, day_of(on(33)).isoformat(): -1}
