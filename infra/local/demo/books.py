@@ -98,7 +98,7 @@ def balance(
     own = [member_id for member_id in settled if member_id in ids]
     return [
         Line(
-            "one general seat, welcome, count each",
+            "one seat, welcome, count each",
             {
                 "members": len(ids),
                 "groups": seats["general"],
