@@ -30,7 +30,7 @@ PLATFORMS = {
 CHANNELS = {("whatsapp",): 70, ("whatsapp", "sms"): 12, ("sms",): 6, ("email",): 4, (): 8}
 """Consents to the welcome; 8 % give none and must never be messaged."""
 GROUP_PERCENT = 40
-"""Of the women who consent to be welcomed, those who also ask for the women's group of their block."""
+"""The share of women who ask for the women's group of their block, of those who consent to be welcomed."""
 LEVELS = {3: 70, 2: 20, 1: 9, 0: 1}
 """Distribution of members by depth of the unit: most at a booth, some working for a whole block or
 district."""
