@@ -42,7 +42,7 @@ async def test_a_policy_is_applied_under_live_joins_and_kills_and_tells_nobody_t
 
         async def placed() -> bool:
             groups = [g async for g in api.pages("groups", "/v1/groups")]
-            return sum(group["members"] for group in groups) == BEFORE
+            return bool(sum(group["members"] for group in groups) == BEFORE)
 
         await until(placed)
 
