@@ -394,6 +394,11 @@ OWN: Mapping[str, Rows] = {
                 "s",
                 Query("max(sangathan_members_waiting_for_unit_oldest_age_seconds)", "for"),
             ),
+            lines(
+                "Placements that differ from the policy",
+                "short",
+                Query("max by (cause) (sangathan_placement_drift)", "{{cause}}"),
+            ),
         ],
         "Who is in the groups": [
             lines(

@@ -31,6 +31,12 @@ def test_the_books_of_a_small_demo_balance(tmp_path: Path) -> None:
     assert re.search(r"women: registered [1-9]\d*, assigned [1-9]\d*, invited [1-9]", ran.stderr)
     assert re.search(r"next: BR[\w-]*: .*wom[ae]n", ran.stderr)
     assert "महिला" in ran.stderr
+    [women] = [
+        line.split("group")[1].split()
+        for line in ran.stderr.splitlines()
+        if line.startswith("women who asked")
+    ]
+    assert int(women[0]) > 0
 
 
 def test_units_that_are_refused_end_it_with_the_rows(tmp_path: Path) -> None:

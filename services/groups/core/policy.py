@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 from services.groups.core.domain import GENERAL, Facts, RoleIn
 from services.shared.contracts.base import Numbered
 from services.shared.contracts.groups import PolicyApplied, PolicyCap, PolicyRule
-from services.shared.contracts.vocabulary import LEVELS, Gender, GroupKind, Purpose, lineage
+from services.shared.contracts.vocabulary import LEVELS, Gender, GroupKind, Purpose, UnitLevel, lineage
 
 OWN: Final = "own"
 ABOVE: Final = "above"
@@ -104,6 +104,11 @@ class Policy:
         return {fact: frozenset(rule.id for rule in self.rules if fact in rule.depends) for fact in Fact}
 
     @cached_property
+    def capped(self) -> frozenset[str]:
+        """The kinds of which a unit may have only so many groups."""
+        return frozenset(cap.kind for cap in self.kinds if cap.groups is not None)
+
+    @cached_property
     def every_rule(self) -> frozenset[str]:
         return frozenset(self.by_id)
 
@@ -115,6 +120,8 @@ class Policy:
 
     def affected(self, changed: Collection[Fact]) -> frozenset[str]:
         """The ids of the rules that a change of these facts may concern."""
+        if not PLACE.isdisjoint(changed):
+            return self.every_rule
         return frozenset().union(*(self.dependent[fact] for fact in changed))
 
     def uses(self, kind: str, unit: str) -> bool:
@@ -143,6 +150,8 @@ class Policy:
         return {rule: want for rule, want in found.items() if want is not None}
 
     def _place(self, rule: Rule, unit: str) -> str | None:
+        if rule.at == OWN and unit.count("-") in self._depths:
+            return unit
         line = lineage(unit)
         if rule.at == OWN:
             upto = len(line)
@@ -157,7 +166,11 @@ class Policy:
     def _has_groups(self, code: str) -> bool:
         """A unit deeper than the levels of this release has, once it is known."""
         depth = code.count("-")
-        return depth >= len(LEVELS) or LEVELS[depth] in self.levels
+        return depth >= len(LEVELS) or depth in self._depths
+
+    @cached_property
+    def _depths(self) -> frozenset[int]:
+        return frozenset(LEVELS.index(UnitLevel(level)) for level in self.levels)
 
 
 def is_decidable(rule: Rule, facts: Facts, *, is_out: bool) -> bool:

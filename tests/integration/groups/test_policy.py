@@ -28,6 +28,7 @@ from services.shared.contracts.members import (
     MemberJoined,
     MemberMoved,
     MemberRolesChanged,
+    MemberSnapshot,
     MemberUpdated,
     RoleHeld,
 )
@@ -440,3 +441,39 @@ async def test_an_audit_finds_what_does_not_follow_the_policy_and_applying_mends
     await rows.update_one({"kind": "women"}, {"$set": {"taken": 3}})
     await ended(groups, (await groups.http.post(f"{URL}/apply")).json()["id"])
     assert await drift(groups) == {}
+
+
+async def test_placements_of_the_first_release_stay_and_get_more_seats_once_the_facts_are_told(
+    groups: Running,
+) -> None:
+    """Documents as 0.1.0 wrote them; a process of it that goes on writing them; then members' snapshots."""
+    await units(groups)
+    placements = groups.runtime.database["placements"]
+    people = [woman() for _ in range(3)]
+    await groups.publish(*people)
+    await placed(groups, 3)
+    await placements.update_many({}, {"$unset": {"facts": ""}})
+    before = {row["_id"]: row["group_id"] async for row in placements.find({})}
+    await applied(groups, EXAMPLE, 0)
+    assert await drift(groups) == {}, "nobody is known to have asked"
+    events = [groups.envelope(snapshot(person), 1) for person in people]
+    await groups.publish(*events)
+
+    async def seated() -> bool:
+        return await placements.count_documents({"seats.rule": "women"}) == 3
+
+    await groups.until(seated)
+    assert before == {row["_id"]: row["group_id"] async for row in placements.find({})}
+    # 0.1.0 frees the general seat of who leaves, and knows of no other.
+    gone = people[0].member_id
+    left = {"state": "left", "group_id": None, "ordinal": None, "member_sequence": 2, "sequence": 3}
+    await placements.update_one({"_id": gone}, {"$set": left})
+    await groups.runtime.database["groups"].update_one({"_id": before[gone]}, {"$inc": {"taken": -1}})
+    assert await drift(groups) == {"unwanted": 1}
+    await ended(groups, (await groups.http.post(f"{URL}/apply")).json()["id"])
+    assert await drift(groups) == {}
+
+
+def snapshot(person: MemberJoined) -> MemberSnapshot:
+    shape = person.model_dump(include=set(MemberSnapshot.model_fields) - {"roles_held", "status"})
+    return MemberSnapshot(**shape, status="active", roles_held=())

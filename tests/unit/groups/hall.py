@@ -17,6 +17,7 @@ from services.groups.core.seating.domain import (
     Seating,
     Waiter,
     contested,
+    demand_of,
     draft,
     seat_members,
     short_of_seats,
@@ -46,15 +47,15 @@ class Hall:
         found = (draft(r, self.placements.get(r.member_id), self.policy) for r in requests)
         drafts: list[Draft] = [each for each in found if each is not None]
         left = [seat for each in drafts for seat in each.left]
-        taken = {pair for each in drafts for pair in each.taken}
-        waited = contested(drafts, self.policy)
-        ids, pairs = {seat.group_id for seat in left}, taken | waited
+        demand = demand_of(drafts)
+        waited = contested(demand, left, self.policy)
+        ids, pairs = {seat.group_id for seat in left}, demand.keys() | waited
         seen = [
             group
             for group in self.groups.values()
             if (group.state is GroupState.OPEN and (group.unit, group.kind) in pairs) or group.id in ids
         ]
-        short = {*short_of_seats(drafts, seen), *waited}
+        short = {*short_of_seats(demand, seen), *waited}
         seating = seat_members(
             drafts,
             seen,
@@ -62,6 +63,7 @@ class Hall:
             names,
             self.policy,
             now=now,
+            waited=waited,
             waiters=self._waiters(waited),
         )
         for new in seating.created:

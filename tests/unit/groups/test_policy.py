@@ -305,6 +305,19 @@ def test_a_batch_keeps_the_order_of_arrival_too() -> None:
     assert [m for _, m, _ in hall.queue(("BR-A-1", "general"))] == [ids[3], ids[4]]
 
 
+def test_nobody_new_passes_those_who_wait_when_a_cap_is_raised() -> None:
+    hall = Hall(policy(capacity=1, groups=1))
+    ids = [f"{n:08x}-0000-7000-8000-000000000000" for n in (3, 2, 1)]
+    for n, member in enumerate(ids):
+        hall.seat(Change(member, 1, "BR-A-1"), now=NOW + timedelta(minutes=n), names=EVERY_NAME)
+    hall.policy = policy(version=2, capacity=1, groups=2)
+    new = id_of("new")
+    hall.seat(Change(new, 1, "BR-A-1"), now=NOW + timedelta(hours=1), names=EVERY_NAME)
+    check(hall)
+    assert hall.placements[ids[1]].state is PlacementState.ASSIGNED
+    assert [member for _, member, _ in hall.queue(("BR-A-1", "general"))] == [ids[2], new]
+
+
 def test_what_is_not_known_of_a_member_takes_no_seat_away() -> None:
     """A database made anew from the log knows the seats before it knows why."""
     hall = Hall(policy())

@@ -111,9 +111,14 @@ class TestLatency:
 class TestBooks:
     def books(self) -> dict[str, Any]:
         genders = ["female", "male", "undisclosed"]
+        asked = {"consents": [{"purpose": "group", "state": "given"}], "unit": "BR-A-B"}
         return {
-            "members": [{"id": str(n), "gender": gender} for n, gender in enumerate(genders)],
-            "groups": [{"members": 2}, {"members": 1}],
+            "members": [{"id": str(n), "gender": gender, **asked} for n, gender in enumerate(genders)],
+            "groups": [
+                {"members": 2, "kind": "general"},
+                {"members": 1, "kind": "general"},
+                {"members": 1, "kind": "women"},
+            ],
             "welcomes": [
                 {"member_id": "0", "state": "sent"},
                 {"member_id": "1", "state": "sent"},
@@ -121,13 +126,13 @@ class TestBooks:
             ],
             "overview": {
                 "members": {"total": 3, "women_share": 0.5},
-                "groups": {"total": 2, "taken": 3},
+                "groups": {"total": 3, "taken": 4},
                 "notifications": {"by_state": {"sent": 2, "suppressed": 1}},
             },
         }
 
     def wrong(self, books: dict[str, Any]) -> set[str]:
-        return {line.label for line in balance(**books) if not line.balances}
+        return {line.label for line in balance(**books, women=True) if not line.balances}
 
     def test_correct_books_balance(self) -> None:
         assert self.wrong(self.books()) == set()
@@ -174,3 +179,12 @@ class TestBooks:
         books = self.books()
         books["groups"][0]["members"] += 1
         assert self.wrong(books) == {"one seat, welcome, count each", "seats taken"}
+
+    @pytest.mark.parametrize(
+        "change",
+        [{"gender": "other"}, {"unit": "BR-A"}, {"consents": [{"purpose": "group", "state": "withdrawn"}]}],
+    )
+    def test_a_seat_in_a_womens_group_that_nobody_asked_for_shows(self, change: dict[str, Any]) -> None:
+        books = self.books()
+        books["members"][0] |= change
+        assert "women who asked, in a women's group" in self.wrong(books)

@@ -135,6 +135,10 @@ class Draft:
     """With whether each is of the member, and so numbered here."""
 
     @property
+    def own_events(self) -> int:
+        return len(self.events) if len(self.events) < 2 else sum([is_own for _, is_own in self.events])
+
+    @property
     def taken(self) -> list[Pair]:
         """The pairs in which a seat is to be taken."""
         return [
@@ -211,6 +215,8 @@ def learn(
     """The facts after an event that states some, and which of them have changed."""
     if not states:
         return facts, frozenset()
+    if facts is None and len(states) == len(_AT):
+        return Facts(at=sequence, **states), _ALL_BUT_PLACE
     known = facts or UNKNOWN
     if len(states) == len(_AT) and sequence > known.newest:
         after = Facts(at=sequence, until=known.until, **states)
@@ -234,30 +240,27 @@ def _is_known(facts: Facts, name: str) -> bool:
     return facts.at > 0 or getattr(facts, _AT[name]) is not None
 
 
-def short_of_seats(drafts: Iterable[Draft], groups: Iterable[GroupSeats]) -> list[Pair]:
+def demand_of(drafts: Iterable[Draft]) -> Counter[Pair]:
+    """How many seats of each pair are to be taken."""
+    return Counter([pair for each in drafts for pair in each.taken])
+
+
+def short_of_seats(demand: Mapping[Pair, int], groups: Iterable[GroupSeats]) -> list[Pair]:
     """Pairs that may need a new group."""
     free: Counter[Pair] = Counter()
     for group in groups:
         if not group.retired:
             free[group.unit, group.kind] += max(0, group.capacity - group.taken)
-    demand = Counter([pair for each in drafts for pair in each.taken])
     return [pair for pair, members in demand.items() if members > free[pair]]
 
 
-def contested(drafts: Iterable[Draft], policy: Policy) -> set[Pair]:
+def contested(demand: Iterable[Pair], left: Iterable[Seat], policy: Policy) -> set[Pair]:
     """Pairs of which the policy caps the groups, and seats are taken or given up: they may have a waiting
     list, and whoever is first in it may take a seat."""
-    return {
-        pair
-        for each in drafts
-        for pair in (*each.taken, *((seat.unit, seat.kind) for seat in each.left))
-        if is_capped(pair[1], policy)
-    }
-
-
-def is_capped(kind: str, policy: Policy) -> bool:
-    cap = policy.caps.get(kind)
-    return cap is not None and cap.groups is not None
+    if not policy.capped:
+        return set()
+    pairs = (*demand, *((seat.unit, seat.kind) for seat in left))
+    return {pair for pair in pairs if pair[1] in policy.capped}
 
 
 def seat_members(
@@ -268,24 +271,25 @@ def seat_members(
     policy: Policy,
     *,
     now: datetime,
+    waited: Collection[Pair] = (),
     waiters: Iterable[Waiter] = (),
     partial: Collection[Pair] = (),
 ) -> Seating:
     """Decide on the drafts in their order; each is of a different member.
 
     `groups` must hold every open group of the pairs that are `taken` or `contested`, and every group that is
-    `left`; `numbering` what there is of the pairs that are `contested` or `short_of_seats`; `waiters` those
-    who wait longest for the contested pairs, and `partial` the pairs of which that is not all. A unit that is
-    not in `unit_names` is unknown: its members wait.
+    `left`; `numbering` what there is of the pairs that are `contested` or `short_of_seats`; `waited` the
+    contested pairs, `waiters` those who wait longest for them, and `partial` the pairs of which that is not
+    all. A unit that is not in `unit_names` is unknown: its members wait.
     """
     everybody = {each.member_id: each for each in drafts}
     seats = _Seats(groups, numbering, policy, now)
     hall = _Hall(seats, unit_names, policy, now, everybody)
     for waiter in waiters:
         hall.join_queue(waiter)
-    if pairs := contested(drafts, policy):
+    if waited:
         for each in drafts:
-            hall.keep_places(each, pairs)
+            hall.keep_places(each, waited)
     last = hall.last_of(partial)
     for each in drafts:
         hall.settle(each)
@@ -338,7 +342,7 @@ def _step(each: Draft, now: datetime) -> Step[Placement]:
     """The draft as a placement, with its own events numbered."""
     before = each.before
     sequence = before.sequence if before is not None else 0
-    own = sum(is_own for _, is_own in each.events)
+    own = each.own_events
     events: list[Numbered] = []
     for event, is_own in each.events:
         if is_own:
@@ -348,7 +352,9 @@ def _step(each: Draft, now: datetime) -> Step[Placement]:
         else:
             events.append(event)
     general = each.seats.get(GENERAL)
-    others = tuple([seat for rule, seat in each.seats.items() if rule != GENERAL])
+    others: tuple[Seat, ...] = ()
+    if len(each.seats) > (general is not None):
+        others = tuple([seat for rule, seat in each.seats.items() if rule != GENERAL])
     if general is not None:
         state, since = general.state, general.since
         group_id, ordinal, unit = general.group_id, general.ordinal, general.unit
@@ -474,7 +480,7 @@ class _Hall:
         name = self._unit_names.get(want.unit)
         if name is None:
             self._wait(each, rule, want, held, PlacementState.WAITING_UNIT)
-        elif is_capped(want.kind, self._policy) and not self._is_next(each.member_id, rule, want, held):
+        elif want.kind in self._policy.capped and not self._is_next(each.member_id, rule, want, held):
             self._wait(each, rule, want, held, PlacementState.WAITING_SEAT)
         else:
             self._seat(each, rule, want, name)

@@ -23,6 +23,7 @@ from services.groups.core.seating.domain import (
     Seating,
     Waiter,
     contested,
+    demand_of,
     draft,
     seat_members,
     short_of_seats,
@@ -117,13 +118,13 @@ class SeatingService:
                 origins.append(request.origin)
         if not drafts:
             return None
-        taken = {pair for each in drafts for pair in each.taken}
-        left = {seat.group_id or "" for each in drafts for seat in each.left}
-        waited = contested(drafts, policy)
+        demand = demand_of(drafts)
+        given_up = [seat for each in drafts if each.seats for seat in each.left]
+        waited = contested(demand, given_up, policy)
         waiters, more, before = await self._waiters(waited, placements, session)
-        pairs = taken | waited
+        pairs, left = demand.keys() | waited, {seat.group_id or "" for seat in given_up}
         groups = await self._seats.seats(pairs, left, session) if pairs or left else []
-        numbering = await self._seats.numbering({*short_of_seats(drafts, groups), *waited}, session)
+        numbering = await self._seats.numbering({*short_of_seats(demand, groups), *waited}, session)
         names = await self._seats.unit_names({unit for unit, _ in pairs}, session) if pairs else {}
         seating = seat_members(
             drafts,
@@ -132,6 +133,7 @@ class SeatingService:
             names,
             policy,
             now=self._clock.now(),
+            waited=waited,
             waiters=waiters,
             partial=more,
         )
