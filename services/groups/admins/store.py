@@ -169,7 +169,7 @@ class AdminStore:
         """Groups that lack something, in the order of (unit, id): one index serves the subtree and the
         cursor."""
         lacking = [_PROBLEMS[problem]] if problem else list(_PROBLEMS.values())
-        conditions: list[Document] = [{"$or": lacking}]
+        conditions: list[Document] = [{"$or": lacking}, {"retired": {"$ne": "archived"}}]
         if unit is not None:
             conditions.append({"unit": subtree(unit)})
         if after is not None:
