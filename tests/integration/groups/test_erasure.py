@@ -9,7 +9,6 @@ from services.shared.ids import new_id
 from tests.fixtures.apps import Running
 from tests.integration.groups.test_placement import UNIT, joins, placed, seats, tree
 
-
 NOTHING = dict.fromkeys(("seats", "observations", "appointments", "dead_letters"), 0)
 
 
