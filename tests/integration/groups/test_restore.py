@@ -71,8 +71,9 @@ async def test_a_dump_and_the_log_since(settings: GroupsSettings, keys: Keys, tm
         await groups.publish(*joins(1))
 
         await restored(settings, dump, anew)
-        jobs = [job for job in await content(after, "jobs") if job["kind"] != "link_reset"]
-        assert [job["state"] for job in jobs] == ["paused"], "it may be out of date"
+        assert {job["state"] for job in await content(after, "jobs") if job["kind"] != "link_reset"} == {
+            "paused"
+        }, "it may be out of date"
         await after["rebuild"].update_one({"_id": "dump"}, {"$set": {"whole": False}})
         with pytest.raises(RebuildError, match="only in part"):
             await anew.run(resume=True)
