@@ -41,7 +41,7 @@ def test_every_service_that_seals_exports_the_age_of_its_key(registries):
         for name, registry in registries.items()
         if "sangathan_vault_key_created_timestamp_seconds" in {metric.name for metric in registry.collect()}
     }
-    assert told == sealing == {"members", "notifications"}
+    assert told == sealing == {"members", "groups", "notifications"}
 
 
 def test_names_follow_the_conventions(registries):

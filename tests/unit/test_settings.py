@@ -72,17 +72,19 @@ def test_tls_checks_the_name_and_the_authority_of_the_broker():
     assert context.verify_mode.name == "CERT_REQUIRED"
 
 
+KEY = base64.b64encode(bytes(96)).decode()
+MASTER_KEYS = json.dumps({"test": KEY})
+
+
 def test_a_service_says_in_one_line_what_is_wrong_with_its_settings(monkeypatch):
     monkeypatch.setenv("SANGATHAN_KAFKA_SASL_PASSWORD", "hunter2-hunter2")
+    monkeypatch.setenv("SANGATHAN_MASTER_KEYS", MASTER_KEYS)
     with pytest.raises(SystemExit) as refused:
         cli([])
     assert str(refused.value) == (
         "error: settings: Value error, PLAINTEXT has no use for kafka_sasl_*: "
         "set kafka_security_protocol=SASL_SSL"
     )
-
-
-KEY = base64.b64encode(bytes(96)).decode()
 
 
 @pytest.mark.parametrize(
@@ -104,6 +106,7 @@ KEY = base64.b64encode(bytes(96)).decode()
     ],
 )
 def test_a_number_out_of_bounds_is_told_in_one_line(monkeypatch, variable, value, fault):
+    monkeypatch.setenv("SANGATHAN_MASTER_KEYS", MASTER_KEYS)
     monkeypatch.setenv(f"SANGATHAN_{variable}", value)
     with pytest.raises(SystemExit) as refused:
         cli([])
@@ -157,6 +160,7 @@ def test_a_mistyped_variable_is_told_with_the_one_it_resembles(monkeypatch):
 
 def test_a_service_logs_a_mistyped_variable_when_it_starts():
     environment = {"PATH": os.environ["PATH"], "SANGATHAN_GROUP_CAPACTY": "7", "SANGATHAN_HTTP_PORT": "0"}
+    environment["SANGATHAN_MASTER_KEYS"] = MASTER_KEYS
     command = [sys.executable, "-m", "services.groups"]
     with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as service:
         try:

@@ -6,7 +6,7 @@ from typing import Annotated, cast
 
 from fastapi import APIRouter, Depends, Path, Query, Response
 
-from services.groups.admins.domain import Gap
+from services.groups.admins.domain import Lack
 from services.groups.admins.page.tokens import PageTokens
 from services.groups.admins.schemas import (
     AdminsOut,
@@ -42,7 +42,7 @@ def admins_router(admins: AdminService, tokens: PageTokens, base_url: str) -> AP
         paging: Paging,
         caller: Reader,
         unit: Annotated[UnitCode | None, Query(description="The subtree of this unit.")] = None,
-        problem: Annotated[Gap | None, Query()] = None,
+        problem: Annotated[Lack | None, Query()] = None,
     ) -> Response:
         """Groups that lack a link, or have fewer than two admins."""
         root = caller.accessible_root(unit)

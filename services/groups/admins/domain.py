@@ -18,7 +18,7 @@ ROLES: Final = ("coordinator", "women_wing", "it_cell", "youth")
 """Roles whose holders are asked to run groups, the first first."""
 
 
-class Gap(StrEnum):
+class Lack(StrEnum):
     """Something that a group lacks."""
 
     NO_LINK = "no_link"
@@ -73,8 +73,8 @@ def candidates(unit: str, holders: Iterable[RoleHolder], admins: Many[str], now:
     return [candidate for _, _, candidate in sorted(found.values())]
 
 
-def problems(*, linked: bool, admins: int) -> list[Gap]:
-    found = [] if linked else [Gap.NO_LINK]
+def problems(*, linked: bool, admins: int) -> list[Lack]:
+    found = [] if linked else [Lack.NO_LINK]
     if admins < ENOUGH:
-        found.append(Gap.ONE_ADMIN if admins else Gap.NO_ADMIN)
+        found.append(Lack.ONE_ADMIN if admins else Lack.NO_ADMIN)
     return found

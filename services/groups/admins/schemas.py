@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from services.groups.admins.domain import Gap, TaskKind, problems
+from services.groups.admins.domain import Lack, TaskKind, problems
 from services.groups.admins.service import Run
 from services.groups.admins.store import Task
 from services.groups.core.domain import Group
@@ -42,7 +42,7 @@ class GapOut(BaseModel):
     ordinal: int
     members: int
     admins: int
-    problems: list[Gap]
+    problems: list[Lack]
 
 
 class TaskOut(BaseModel):

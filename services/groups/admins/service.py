@@ -11,7 +11,7 @@ from typing import Any, Final
 from services.groups.admins.domain import (
     MAX_ADMINS,
     Candidate,
-    Gap,
+    Lack,
     TaskKind,
     candidates,
 )
@@ -174,7 +174,7 @@ class AdminService:
         self,
         caller: Identity,
         unit: str | None,
-        problem: Gap | None,
+        problem: Lack | None,
         after: tuple[str, str] | None,
         limit: int,
     ) -> list[Group]:

@@ -16,7 +16,7 @@ from typing import Final
 
 from pymongo import ASCENDING, IndexModel, InsertOne, UpdateOne
 
-from services.groups.admins.domain import Gap, RoleHolder, TaskKind
+from services.groups.admins.domain import Lack, RoleHolder, TaskKind
 from services.groups.core.domain import Group
 from services.groups.core.store import GROUPS, Write, by_id, write
 from services.shared.contracts.vocabulary import lineage, subtree
@@ -69,10 +69,10 @@ APPOINTMENTS: Final = Codec(Appointment, id_field="id")
 TASKS: Final = Codec(Task, id_field="id", omit_none=["erasure_id", "successor", "done_at"])
 PAGES: Final = Codec(Page, id_field="id", omit_none=["member_id", "revoked"])
 
-_PROBLEMS: Final[Mapping[Gap, Document]] = {
-    Gap.NO_LINK: {"sealed_link": {"$exists": False}, "invite_link": None},
-    Gap.NO_ADMIN: {"admins": {"$in": [0, None]}},  # None: made by a process of release 0.1.0
-    Gap.ONE_ADMIN: {"admins": 1},
+_PROBLEMS: Final[Mapping[Lack, Document]] = {
+    Lack.NO_LINK: {"sealed_link": {"$exists": False}, "invite_link": None},
+    Lack.NO_ADMIN: {"admins": {"$in": [0, None]}},  # None: made by a process of release 0.1.0
+    Lack.ONE_ADMIN: {"admins": 1},
 }
 
 
@@ -164,7 +164,7 @@ class AdminStore:
         await self._pages.update_many(query, {"$set": {"revoked": True}}, session=session)
 
     async def gaps(
-        self, unit: str | None, problem: Gap | None, after: tuple[str, str] | None, limit: int
+        self, unit: str | None, problem: Lack | None, after: tuple[str, str] | None, limit: int
     ) -> list[Group]:
         """Groups that lack something, in the order of (unit, id): one index serves the subtree and the
         cursor."""

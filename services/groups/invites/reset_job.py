@@ -35,6 +35,10 @@ class ResetJob:
         """A first link is no reset: welcomes wait for it. But who was invited before it was withdrawn is."""
         if after.invite_link is None:
             return
+        if before.invite_link is None:
+            known = await self._core.observations.in_group(after.id, None, 1, session=work.session)
+            if not known:
+                return
         wanted = {"group_id": after.id, "replaced": before.invite_link is not None}
         await self._core.runtime.jobs.add(KIND, wanted, caller, work=work)
 

@@ -79,7 +79,7 @@ async def test_a_link_changes_nothing_else_and_is_cleaned_like_all_text(groups: 
     group = await one_group(groups)
     path, pasted = f"/v1/groups/{group['id'].upper()}", "\u2068 https://chat.whatsapp.com/Ab\u200bCd\ufeff\n"
     answer = await groups.http.patch(path, json={"invite_link": pasted}, headers={"if-match": '"1"'})
-    changed = {"invite_link": "https://chat.whatsapp.com/AbCd", "version": 2}
+    changed = {"invite_link": "https://chat.whatsapp.com/AbCd", "invite_ready": True, "version": 2}
     assert answer.json() == group | changed
 
 

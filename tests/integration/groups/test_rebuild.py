@@ -99,7 +99,7 @@ async def test_what_was_decided_is_restored_and_only_the_rest_is_decided(
         touched = {late.member_id, ids[3]}
         old, new = await content(before, "placements", "since"), await content(after, "placements", "since")
         assert [p for p in new if p["_id"] not in touched] == [p for p in old if p["_id"] not in touched]
-        mutable = ("created_at", "updated_at", "invite_link", "link_lost", "taken", "state", "version")
+        mutable = ("created_at", "updated_at", "sealed_link", "link_lost", "taken", "state", "version")
         assert await content(after, "groups", *mutable) == await content(before, "groups", *mutable)
         seats = Counter(p["group_id"] for p in new if p["group_id"])
         assert {g["_id"]: g["taken"] for g in await content(after, "groups")} == dict(seats)

@@ -50,7 +50,7 @@ async def test_snapshots_say_what_is_there_with_the_sequence_it_has(groups: Runn
     seated = {e.subject: e.data.group_id for e in again if isinstance(e.data, PlacementSnapshot)}
     assert seated == {p["_id"]: p["group_id"] async for p in database["placements"].find({})}
     ready = {e.subject for e in again if isinstance(e.data, GroupSnapshot) and e.data.invite_ready}
-    assert ready == {g["_id"] async for g in database["groups"].find({"invite_link": {"$ne": None}})}
+    assert ready == {g["_id"] async for g in database["groups"].find({"sealed_link": {"$exists": True}})}
     assert len(ready) == 1
     raw = await the_log(groups.runtime.settings, [TOPIC])
     assert not [r for r in raw if b"example.org" in (r.value or b"")]

@@ -71,7 +71,9 @@ async def test_a_dump_and_the_log_since(settings: GroupsSettings, keys: Keys, tm
         await groups.publish(*joins(1))
 
         await restored(settings, dump, anew)
-        assert [job["state"] for job in await content(after, "jobs")] == ["paused"], "it may be out of date"
+        assert {job["state"] for job in await content(after, "jobs") if job["kind"] != "link_reset"} == {
+            "paused"
+        }, "it may be out of date"
         await after["rebuild"].update_one({"_id": "dump"}, {"$set": {"whole": False}})
         with pytest.raises(RebuildError, match="only in part"):
             await anew.run(resume=True)
@@ -82,7 +84,7 @@ async def test_a_dump_and_the_log_since(settings: GroupsSettings, keys: Keys, tm
         held = {p["_id"]: p for p in await content(after, "placements", "since")}
         assert [held[p["_id"]] for p in lived] == lived, "nobody who had a seat has another"
         by_ordinal: dict[int, Document] = {g["ordinal"]: g for g in await content(after, "groups")}
-        assert [by_ordinal[n]["invite_link"] for n in (1, 2)] == [LINK, None]
+        assert ["sealed_link" in by_ordinal[n] for n in (1, 2)] == [True, False]
         assert by_ordinal[1]["name"]["en"] == "Our own name"
         assert sum(g["taken"] for g in by_ordinal.values()) == 19
         assert all(g["taken"] <= g["capacity"] for g in by_ordinal.values())

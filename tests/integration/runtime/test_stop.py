@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import sys
@@ -19,7 +20,7 @@ from infra.local.keys import Keys
 from infra.local.mongod import mongo_uri as uri_of
 from infra.local.mongod import mongod
 from infra.local.ports import Ports
-from tests.fixtures.apps import base_settings
+from tests.fixtures.apps import GROUPS_KEYS, base_settings
 
 SIGNALLED = """
 import os, signal, sys
@@ -49,7 +50,12 @@ lifecycle.serve(GroupsSettings.load(), build)
 
 
 def environment(base: dict[str, Any], **more: object) -> dict[str, str]:
-    return {**os.environ, **{f"SANGATHAN_{k.upper()}": str(v) for k, v in {**base, **more}.items()}}
+    keys = {"SANGATHAN_MASTER_KEYS": json.dumps(GROUPS_KEYS["master_keys"])}
+    return {
+        **os.environ,
+        **keys,
+        **{f"SANGATHAN_{k.upper()}": str(v) for k, v in {**base, **more}.items()},
+    }
 
 
 async def test_a_signal_at_any_moment_of_the_start_is_heeded(

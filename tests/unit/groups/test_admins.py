@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.groups.admins.domain import Gap, HeldRole, RoleHolder, candidates, problems
+from services.groups.admins.domain import HeldRole, Lack, RoleHolder, candidates, problems
 from services.groups.admins.page.forms import FormError, read_form
 from services.groups.admins.page.limits import BURST, PageLimits
 from services.groups.admins.page.tokens import PageTokens
@@ -48,8 +48,8 @@ def test_the_nearest_are_suggested_first_and_nobody_twice() -> None:
 
 def test_what_a_group_lacks() -> None:
     assert problems(linked=True, admins=2) == []
-    assert problems(linked=False, admins=0) == [Gap.NO_LINK, Gap.NO_ADMIN]
-    assert problems(linked=True, admins=1) == [Gap.ONE_ADMIN]
+    assert problems(linked=False, admins=0) == [Lack.NO_LINK, Lack.NO_ADMIN]
+    assert problems(linked=True, admins=1) == [Lack.ONE_ADMIN]
 
 
 def test_a_link_is_signed_expires_and_outlives_a_rotation_of_the_master_key() -> None:
