@@ -409,3 +409,12 @@ def test_a_member_is_active_for_thirty_days() -> None:
     deltas = fold([[envelope(first, 1, on(0)), envelope(second, 1, on(3))]])
     active = {day: n for (_, day, key), n in deltas.items() if key == "active"}
     assert active == {day_of(on(3)).isoformat(): 1, day_of(on(33)).isoformat(): -1}
+
+
+def test_a_link_withdrawn_by_a_clock_that_went_back_was_never_live() -> None:
+    group, unit = next(iter(GROUPS.items()))
+    about: dict[str, Any] = {"group_id": group, "unit": unit}
+    created = envelope(GroupCreated(**about, kind="general", ordinal=1, capacity=5), 1, on(1))
+    given = envelope(GroupInviteChanged(**about, invite_ready=True), 2, on(9))
+    taken = envelope(GroupInviteChanged(**about, invite_ready=False), 3, on(5))
+    assert not any(n for (_, _, key), n in fold([[created, given, taken]]).items() if key == "live")
