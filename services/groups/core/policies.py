@@ -22,7 +22,7 @@ class Policies:
         self._known: Policy | None = None
         self._read_at = 0.0
 
-    async def current(self, session: Session | None = None) -> Policy:
+    async def current(self) -> Policy:
         """The policy in force, as it was at most `FRESH_SECONDS` ago."""
         began = time.monotonic()
         if self._known is None or began - self._read_at > FRESH_SECONDS:
