@@ -63,7 +63,7 @@ def test_keys_are_made_once_and_tokens_each_time(tmp_path):
     assert changed <= tokens
     scopes = {claims_of(token.read_text(), first)["scope"] for token in tokens}
     assert second.signing.kid == first.signing.kid
-    assert scopes == {"holdings:read", "contacts:read groups:read"}
+    assert scopes == {"holdings:read", "contacts:read groups:read invites:read"}
 
 
 def test_services_get_secrets_of_the_promised_shape_and_not_the_same(tmp_path):
@@ -77,7 +77,7 @@ def test_services_get_secrets_of_the_promised_shape_and_not_the_same(tmp_path):
     assert (
         len(base64.b64decode((secrets_of(keys, "members") / "sangathan_blind_index_key").read_text())) == 32
     )
-    assert keys.secrets_of("groups") is None
+    assert keys.secrets_of("analytics") is None
 
 
 def test_every_file_is_for_its_owner_only(tmp_path):
