@@ -264,28 +264,30 @@ def rows(*subjects: str, kind: str = "member.snapshot", sequence: int = 2) -> di
 
 @pytest.mark.usefixtures("owners")
 def test_a_repair_forgets_what_its_owners_have_and_publishes_it_again(run: Any) -> None:
-    known = rows("m1", "m2", kind="placements", sequence=500_000)
-    service = Service(rows("m1", "m2"), known, rows("m1", "m2"))
-    result = run(service, "repair", "--subject", "m1", "--subject", "m2", "--subject", "m1", "--json")
+    known = rows("m1", "n1", kind="placements", sequence=500_000)
+    service = Service(rows("m1"), rows("n1"), known, rows("m1"), rows("n1"))
+    result = run(service, "repair", "--subject", "m1", "--subject", "n1", "--subject", "m1", "--json")
     assert result.exit_code == 0, result.output
     calls = [(call.url.host, call.url.path, json.loads(call.content)) for call in service.calls]
     assert calls == [
-        ("members", "/v1/ops/snapshots", {"subjects": ["m1", "m2"], "dry_run": True}),
-        ("groups", "/v1/ops/repairs", {"subjects": ["m1", "m2"], "dry_run": False}),
-        ("members", "/v1/ops/snapshots", {"subjects": ["m1", "m2"], "dry_run": False}),
+        ("members", "/v1/ops/snapshots", {"subjects": ["m1", "n1"], "dry_run": True}),
+        ("notifications", "/v1/ops/snapshots", {"subjects": ["m1", "n1"], "dry_run": True}),
+        ("groups", "/v1/ops/repairs", {"subjects": ["m1", "n1"], "dry_run": False}),
+        ("members", "/v1/ops/snapshots", {"subjects": ["m1", "n1"], "dry_run": False}),
+        ("notifications", "/v1/ops/snapshots", {"subjects": ["m1", "n1"], "dry_run": False}),
     ]
     shown = [json.loads(line) for line in result.stdout.splitlines()]
     assert [(row["service"], row["subject"], row["sequence"]) for row in shown] == [
         ("groups", "m1", 500_000),
-        ("groups", "m2", 500_000),
+        ("groups", "n1", 500_000),
         ("members", "m1", 2),
-        ("members", "m2", 2),
+        ("notifications", "n1", 2),
     ]
 
 
 @pytest.mark.usefixtures("owners")
 def test_a_dry_run_of_a_repair_forgets_and_publishes_nothing(run: Any) -> None:
-    service = Service(rows("m1"), rows("m1", kind="placements"))
+    service = Service(rows("m1"), rows(), rows("m1", kind="placements"))
     result = run(service, "repair", "--subject", "m1", "--dry-run")
     assert "1 subjects would be learnt again" in result.stdout
     assert all(json.loads(call.content)["dry_run"] for call in service.calls)
@@ -293,24 +295,25 @@ def test_a_dry_run_of_a_repair_forgets_and_publishes_nothing(run: Any) -> None:
 
 @pytest.mark.usefixtures("owners")
 def test_what_no_owner_has_is_not_forgotten(run: Any) -> None:
-    service = Service(rows("m1"))
+    service = Service(rows("m1"), rows())
     result = run(service, "repair", "--subject", "m1", "--subject", "ghost")
     assert (result.exit_code, result.stderr) == (
         1,
-        "error: nothing was changed: members do not have ghost\n",
+        "error: nothing was changed: members and notifications do not have ghost\n",
     )
-    assert service.paths == ["POST /snapshots"]
+    assert service.paths == ["POST /snapshots"] * 2
 
 
 @pytest.mark.usefixtures("owners")
 def test_an_owner_that_fails_after_the_consumer_forgot_is_told_with_what_to_do(run: Any) -> None:
     class Failing(Service):
         def __call__(self, request: httpx2.Request) -> httpx2.Response:
-            if len(self.calls) == 2 and request.url.path != "/readyz":
+            if len(self.calls) == 3 and request.url.path != "/readyz":
                 return httpx2.Response(503, json={"title": "Service unavailable"})
             return super().__call__(request)
 
-    result = run(Failing(rows("m1"), rows("m1", kind="placements")), "repair", "--subject", "m1")
+    service = Failing(rows("m1"), rows(), rows("m1", kind="placements"))
+    result = run(service, "repair", "--subject", "m1")
     assert result.exit_code == 1
     assert result.stderr.endswith("unavailable; groups waits to learn: run the command again\n")
 
