@@ -13,6 +13,7 @@ from typing import Final
 from services.analytics.core.counting import Count, EventMapping, Projection, flow
 from services.analytics.core.facts import SEAT, Fact, Statement
 from services.shared.contracts.groups import (
+    GroupInviteLapsed,
     GroupMemberAssigned,
     GroupMemberObserved,
     GroupMemberRemoved,
@@ -50,7 +51,7 @@ def _removed(event: GroupMemberRemoved) -> Statement:
     return {f"{SEAT}{event.group_id}": None}
 
 
-def _nothing(_: GroupMemberWaiting | GroupMemberObserved) -> Statement:
+def _nothing(_: GroupMemberWaiting | GroupMemberObserved | GroupInviteLapsed) -> Statement:
     """The sequence alone: without it there would be gaps."""
     return {}
 
@@ -71,6 +72,7 @@ PLACEMENTS = Projection(
         GroupMemberWaiting: EventMapping(_nothing, flow("placements.waiting")),
         GroupMemberRemoved: EventMapping(_removed, flow("placements.removed")),
         GroupMemberObserved: EventMapping(_nothing),
+        GroupInviteLapsed: EventMapping(_nothing),
         PlacementSnapshot: EventMapping(_snapshot, whole=True),
     },
 )
