@@ -81,6 +81,7 @@ class Peers:
             "invite_link": link_of(id_) if link == "" else link,
             "invite_ready": link is not None,
             "admins": 2,
+            "retired": None,
             "version": 1,
         }
         self.groups[id_] = GroupOut.model_validate(group)

@@ -12,7 +12,9 @@ WORDS: Final[Mapping[str, Mapping[str, str]]] = {
     "hi": {
         "other": "English",
         "title": "समूह का पन्ना",
+        "member": "सदस्य",
         "members": "सदस्य",
+        "admin": "एडमिन",
         "admins": "एडमिन",
         "two_admins": "हर समूह में कम से कम दो एडमिन होने चाहिए।",
         "link": "समूह का लिंक",
@@ -56,7 +58,9 @@ WORDS: Final[Mapping[str, Mapping[str, str]]] = {
     "en": {
         "other": "हिन्दी",
         "title": "Page of the group",
+        "member": "member",
         "members": "members",
+        "admin": "admin",
         "admins": "admins",
         "two_admins": "Every group should have two admins at least.",
         "link": "Link of the group",
