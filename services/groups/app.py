@@ -11,14 +11,21 @@ from services.groups.settings import GroupsSettings
 from services.groups.tree.feature import tree
 from services.shared.clock import Clock
 from services.shared.messaging import Broker
-from services.shared.runtime import Runtime, Service
+from services.shared.runtime import Runtime, Service, successions
 
 
 def build(settings: GroupsSettings, *, clock: Clock | None = None, broker: Broker | None = None) -> Service:
     core = Core(Runtime(settings, clock=clock, broker=broker), settings)
     return Service(
         core.runtime,
-        [core.feature(), tree(core), chat_groups(core), placement(core), recovery()],
+        [
+            core.feature(),
+            successions(core.runtime.successions, hears=False),
+            tree(core),
+            chat_groups(core),
+            placement(core),
+            recovery(),
+        ],
         description="The unit tree, the groups of each unit, and the place of every member.",
         affinity=unit_of,
     )

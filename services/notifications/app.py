@@ -15,7 +15,7 @@ from services.notifications.tracking.feature import tracking
 from services.notifications.welcomes.feature import welcomes
 from services.shared.clock import Clock
 from services.shared.messaging import Broker
-from services.shared.runtime import Runtime, Service
+from services.shared.runtime import Runtime, Service, successions
 
 DESCRIPTION = (
     "Every message to a member: with consent, in their language, once, and why it was or was not sent."
@@ -37,6 +37,7 @@ def build(
 def compose(core: Core, sender: Sender) -> Service:
     features = [
         core.feature(),
+        successions(core.runtime.successions),
         welcomes(core),
         sending(core, sender),
         recording(core),

@@ -30,7 +30,12 @@ class PlacementState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """One place in the tree. `name` is by language code; `version` counts the unit's events."""
+    """One place in the tree. `name` is by language code; `version` counts the unit's events.
+
+    `constituency` is the number of the assembly constituency in which it lies, `constituency_name` its name.
+    `successors` is None while the unit is live; a retired one has those that it became, if any, and its code
+    is never used again.
+    """
 
     code: str
     level: str
@@ -38,6 +43,19 @@ class Unit:
     name: Mapping[str, str]
     women_target: float | None = None
     version: int = 1
+    constituency: int | None = None
+    constituency_name: Mapping[str, str] | None = None
+    successors: tuple[str, ...] | None = None
+    retired_at: datetime | None = None
+
+    @property
+    def is_live(self) -> bool:
+        return self.successors is None
+
+    @property
+    def sole_successor(self) -> str | None:
+        """The one unit that stands for this retired one; None after a split, or if it was given up."""
+        return self.successors[0] if self.successors is not None and len(self.successors) == 1 else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +117,7 @@ def unit_upserted(unit: Unit) -> UnitUpserted:
         parent=unit.parent,
         women_target=unit.women_target,
         names=dict(unit.name),
+        constituency=unit.constituency,
     )
 
 

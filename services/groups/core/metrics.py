@@ -17,7 +17,7 @@ class GroupsMetrics:
             registry=registry,
         )
         self.units = Counter(
-            "sangathan_units_written", "Units created or changed.", ["outcome"], registry=registry
+            "sangathan_units_written", "Units created, updated or retired.", ["outcome"], registry=registry
         )
         self.waiting = Gauge(
             "sangathan_members_waiting_for_unit",

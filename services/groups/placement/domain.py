@@ -27,6 +27,7 @@ from services.shared.contracts.groups import (
     GroupCreated,
     GroupFilled,
     GroupMemberAssigned,
+    GroupMemberRedrawn,
     GroupMemberRemoved,
     GroupMemberWaiting,
 )
@@ -34,12 +35,14 @@ from services.shared.contracts.vocabulary import GroupKind
 
 
 class Change(NamedTuple):
-    """The request of a member's event: a place in `unit`, or in none because the member left."""
+    """The request of a member's event: a place in `unit`, or in none because the member left. `redrawn`: the
+    unit itself became another one, and whoever has a seat keeps it."""
 
     member_id: str
     sequence: int
     unit: str
     leaves: bool = False
+    redrawn: bool = False
 
 
 class GroupSeats(NamedTuple):
@@ -113,9 +116,11 @@ def _decide(
     seats: _Seats,
     now: datetime,
 ) -> Step[Placement]:
-    member_id, member_sequence, unit, leaves = change
+    member_id, member_sequence, unit, leaves, redrawn = change
     if before is not None and _stays(before, change, unit_known=unit_name is not None):
         return Step(replace(before, member_sequence=member_sequence))
+    if redrawn and not leaves and before is not None and before.group_id is not None:
+        return _kept(before, change, seats.group(before.group_id))
     events: list[Numbered] = []
     sequence, group_id, ordinal, kind = 0, None, None, GroupKind.GENERAL.value
     if before is not None:
@@ -169,6 +174,26 @@ def _decide(
         since=now,
     )
     return Step(after, tuple(events))
+
+
+def _kept(before: Placement, change: Change, group: Group | GroupSeats) -> Step[Placement]:
+    """The same seat. The event says of which unit the group is, which follows by itself."""
+    after = replace(
+        before,
+        unit=change.unit,
+        ordinal=group.ordinal,
+        member_sequence=change.sequence,
+        sequence=before.sequence + 1,
+    )
+    event = GroupMemberRedrawn(
+        member_id=change.member_id,
+        group_id=group.id,
+        unit=group.unit,
+        kind=group.kind,
+        ordinal=group.ordinal,
+        member_sequence=change.sequence,
+    )
+    return Step(after, (Numbered(event, after.sequence),))
 
 
 def _stays(before: Placement, change: Change, *, unit_known: bool) -> bool:
@@ -246,6 +271,9 @@ class _Seats:
             filled = (Numbered(_describe(GroupFilled, tally.group), tally.version),)
         self._touched[tally.group.id] = tally
         return tally.group, created, filled
+
+    def group(self, group_id: str) -> Group | GroupSeats:
+        return self._tallies[group_id].group
 
     def release(self, group_id: str) -> Group | GroupSeats:
         """Free a seat."""

@@ -7,9 +7,10 @@ from typing import Any
 
 from services.groups.placement.domain import Change
 from services.groups.placement.service import ChangeRequest, PlacementService
-from services.shared.contracts.base import Envelope
+from services.shared.contracts.base import Envelope, Event
 from services.shared.contracts.groups import GroupsErasureAcknowledged
 from services.shared.contracts.members import (
+    REDRAWN,
     MemberErasureRequested,
     MemberJoined,
     MemberLeft,
@@ -29,7 +30,7 @@ class Handlers:
 
     async def arrive(self, events: Sequence[Envelope[MemberJoined | MemberMoved]], work: UnitOfWork) -> None:
         """`member.joined` and `member.moved` alike: a seat in the unit, wherever the member was before; none
-        for somebody without a number of their own."""
+        for somebody without a number of their own. Whoever was redrawn keeps the seat that they have."""
         await self._apply(events, work, lambda event: not event.data.own_number)
 
     async def number(self, events: Sequence[Envelope[MemberUpdated]], work: UnitOfWork) -> None:
@@ -75,9 +76,16 @@ class Handlers:
         self, events: Sequence[Envelope[Any]], work: UnitOfWork, leaves: Callable[[Envelope[Any]], bool]
     ) -> None:
         requests = [
-            ChangeRequest(Change(e.subject, e.sequence, e.data.unit, leaves(e)), Origin.of(e)) for e in events
+            ChangeRequest(
+                Change(e.subject, e.sequence, e.data.unit, leaves(e), _is_redrawn(e.data)), Origin.of(e)
+            )
+            for e in events
         ]
         await self._service.apply(requests, work)
+
+
+def _is_redrawn(event: Event) -> bool:
+    return isinstance(event, MemberMoved) and event.cause == REDRAWN
 
 
 def _is_out(event: Envelope[MemberUnmerged | MemberSnapshot]) -> bool:

@@ -50,7 +50,7 @@ class PendingPlacements:
     async def place_batch(self) -> int:
         """Place up to `BATCH` waiting members whose unit exists now; how many."""
         codes = await self._store.waiting_units()
-        known = await self._core.store.units(codes) if codes else {}
+        known = await self._core.store.live_units(codes) if codes else {}
         if not known:
             return 0
 

@@ -22,7 +22,12 @@ from services.groups.placement.domain import (
 )
 from services.groups.placement.store import PlacementStore
 from services.shared.contracts.base import Event
-from services.shared.contracts.groups import GroupMemberAssigned, GroupMemberRemoved, GroupMemberWaiting
+from services.shared.contracts.groups import (
+    GroupMemberAssigned,
+    GroupMemberRedrawn,
+    GroupMemberRemoved,
+    GroupMemberWaiting,
+)
 from services.shared.errors import NotFoundError
 from services.shared.identity import Identity
 from services.shared.ids import new_id
@@ -32,6 +37,7 @@ _OUTCOMES: Final[Mapping[type[Event], str]] = {
     GroupMemberAssigned: "assigned",
     GroupMemberWaiting: "waiting",
     GroupMemberRemoved: "removed",
+    GroupMemberRedrawn: "redrawn",
 }
 """Labels of the metric, by the event that tells of the decision."""
 
@@ -60,12 +66,16 @@ class PlacementService:
         due = requests if again else _due(requests, placements, work)
         if not due:
             return
-        changes = [change for change, _ in due]
-        units = {change.unit for change in changes}
+        units = await core.store.live_units({change.unit for change, _ in due}, session)
+        # Who is to be in a unit that was retired meanwhile is in the one that stands for it, if there is one.
+        changes = [
+            change._replace(unit=units[change.unit].code) if change.unit in units else change
+            for change, _ in due
+        ]
+        unit_names = {unit.code: unit.name for unit in units.values()}
         left = {placement.group_id for placement in placements.values() if placement.group_id}
-        seats = await self._store.seats(units, left, session)
+        seats = await self._store.seats({change.unit for change in changes}, left, session)
         last_ordinals = await self._store.last_ordinals(units_short_of_seats(changes, seats), session)
-        unit_names = await self._store.unit_names(units, session)
         now = core.runtime.server_clock.now()
         seating = seat_members(
             changes,

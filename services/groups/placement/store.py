@@ -24,14 +24,8 @@ _WAITING: Final[Document] = {"state": PlacementState.WAITING_UNIT.value}
 
 class PlacementStore:
     def __init__(self, database: Database) -> None:
-        self._units = database["units"]
         self._groups = database["groups"]
         self._placements = database["placements"]
-
-    async def unit_names(self, codes: Many[str], session: Session) -> dict[str, Mapping[str, str]]:
-        """Names by the code of the unit, of those units that exist."""
-        found = self._units.find({"_id": {"$in": list(codes)}}, {"name": 1}, session=session)
-        return {row["_id"]: row["name"] async for row in found}
 
     async def seats(self, units: Many[str], left: Many[str], session: Session) -> list[GroupSeats]:
         """The seats of the open general groups of `units`, and of the groups that members `left`."""

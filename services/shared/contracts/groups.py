@@ -9,6 +9,7 @@ from pydantic import FailFast, Field
 from services.shared.contracts.base import Event
 from services.shared.contracts.erasure import ErasureAcknowledged
 from services.shared.contracts.vocabulary import (
+    Constituency,
     EventUnit,
     Id,
     Ordinal,
@@ -21,17 +22,31 @@ from services.shared.contracts.vocabulary import (
 )
 
 TOPIC = "sangathan.groups"
+MAX_SUCCESSORS = 64
+"""Units that one unit may be split into."""
 
 
 class UnitUpserted(Event, type="unit.upserted", topic=TOPIC, subject="unit"):
     """A unit was created or changed; also published again without a change. `women_target` is a share from 0
-    to 1; `names` are the place's names by language code."""
+    to 1; `names` are the place's names by language code; `constituency` is the number of the assembly
+    constituency in which it lies, if that is known."""
 
     unit: EventUnit
     level: Word
     parent: EventUnit | None = None
     women_target: Share | None = None
     names: PlaceNames | None = None
+    constituency: Constituency | None = None
+
+
+class UnitSucceeded(Event, type="unit.succeeded", topic=TOPIC, subject="unit"):
+    """The unit is retired: its code is never used again, and what it was are its `successors` now. One: it
+    was moved, or merged with others, and whatever is its follows. Several: it was split, and who belongs to
+    which is told member by member. None: it was given up, with nobody in it."""
+
+    unit: EventUnit
+    successors: Annotated[tuple[EventUnit, ...], Field(max_length=MAX_SUCCESSORS), FailFast()] = ()
+    redrawing_id: Id
 
 
 class GroupCreated(Event, type="group.created", topic=TOPIC, subject="group_id"):
@@ -104,6 +119,18 @@ class GroupMemberRemoved(Event, type="group.member_removed", topic=TOPIC, subjec
     kind: Word
     ordinal: Ordinal
     reason: Literal["moved", "left"]
+    member_sequence: Sequence = 0
+
+
+class GroupMemberRedrawn(Event, type="group.member_redrawn", topic=TOPIC, subject="member_id"):
+    """The member's unit or the group's became another one in the tree. The seat is the same, in the same
+    group, which is of `unit` now. `member_sequence` as in `group.member_assigned`."""
+
+    member_id: Id
+    group_id: Id
+    unit: EventUnit
+    kind: Word
+    ordinal: Ordinal
     member_sequence: Sequence = 0
 
 

@@ -15,6 +15,7 @@ from services.shared.database import MongoMetrics, ServerClock, connect, databas
 from services.shared.jobs import Jobs
 from services.shared.messaging import Broker, DeadLetters, Fuse, KafkaBroker, MessagingMetrics, Outbox
 from services.shared.observability.metrics import describe_process
+from services.shared.runtime.successions import Successions
 
 
 class Runtime:
@@ -45,6 +46,7 @@ class Runtime:
         self.dead_letters = DeadLetters(self.database, self.server_clock, name, self.metrics)
         self.fuse = Fuse(self.database, self.clock)
         self.jobs = Jobs(self.database, self.server_clock)
+        self.successions = Successions(self.database, self.server_clock)
 
     def close(self) -> None:
         self.client.close()

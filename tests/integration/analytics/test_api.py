@@ -22,7 +22,7 @@ from services.shared.contracts.groups import (
 )
 from services.shared.contracts.members import MemberJoined, MemberLeft, MemberMoved
 from services.shared.contracts.notifications import NotificationQueued, NotificationSent
-from services.shared.contracts.vocabulary import Gender, level_of
+from services.shared.contracts.vocabulary import LEVELS, Gender, depth_of
 from services.shared.ids import new_id
 from tests.integration.analytics.conftest import Analytics, answering
 from tests.unit.analytics.streams import envelope
@@ -32,7 +32,7 @@ BLOCKS = ("BR-SARAN-EKMA", "BR-SARAN-GARKHA", "BR-SARAN-MAKER")
 
 
 def unit(code: str, women_target: float | None = None) -> Envelope[Any]:
-    return envelope(UnitUpserted(unit=code, level=level_of(code), women_target=women_target), 1, MONDAY)
+    return envelope(UnitUpserted(unit=code, level=LEVELS[depth_of(code) - 1], women_target=women_target), 1, MONDAY)
 
 
 def member(code: str, gender: Gender, joined_at: datetime = MONDAY) -> Envelope[Any]:
