@@ -21,12 +21,13 @@ from pymongo import IndexModel, InsertOne, ReplaceOne, UpdateOne
 
 from services.analytics.core.counting import EVERYWHERE, Changes
 from services.analytics.core.facts import Fact, Statement, forget
-from services.shared.contracts.vocabulary import LEVELS, UnitLevel, subtree
+from services.shared.contracts.vocabulary import UnitLevel, subtree
 from services.shared.database import Collection, Database, Document, Migration, Session, create, in_snapshot
 
 FACTS: Final = ("members", "placements", "groups", "notifications", "units")
 """The collections of facts, one for each projection."""
 SLOTS: Final = 16
+_LIVE: Final[Document] = {"retired": None}
 CHUNK: Final = 1000
 """Rows per fetch where all of a large tree is read, so that decoding never blocks the event loop for long."""
 
@@ -142,20 +143,29 @@ class CounterStore:
         )
         return {date.fromisoformat(row["_id"]): row["n"] async for row in rows if row["n"]}
 
-    async def units(self, root: str, level: UnitLevel, after: str, limit: int) -> list[Fact]:
-        """Announced units of `level` in the subtree, by code, from the first one after `after`."""
-        query = {"level": level.value, "_id": {**_within("_id", root).get("_id", {}), "$gt": after}}
+    async def depth_of(self, level: str) -> int | None:
+        """The depth of the units of this level; None when none was announced."""
+        row = await self._units.find_one({"level": level}, {"_id": 1})
+        return depth(row["_id"]) if row else None
+
+    async def units(self, root: str, level: str, after: str, limit: int) -> list[Fact]:
+        """Announced units of `level` in the subtree that are live, by code, from the first one after
+        `after`."""
+        query = {"_id": {**_within("_id", root).get("_id", {}), "$gt": after}, "level": level, **_LIVE}
         return [_fact(row) async for row in self._units.find(query).sort("_id", 1).limit(limit)]
 
     async def announced(self, levels: Sequence[UnitLevel]) -> list[str]:
-        found = self._units.find({"level": {"$in": [level.value for level in levels]}}, {"_id": 1})
+        query = {"level": {"$in": [level.value for level in levels]}, **_LIVE}
+        found = self._units.find(query, {"_id": 1})
         return [row["_id"] async for row in found]
 
-    async def every(self, root: str, level: UnitLevel) -> list[tuple[Fact, Totals]]:
-        """All announced units of `level` in the subtree with their counters."""
-        units = self._units.find({"level": level.value, **_within("_id", root)}).batch_size(CHUNK)
+    async def every(self, root: str, level: str) -> list[tuple[Fact, Totals]]:
+        """All announced units of `level` in the subtree that are live, with their counters."""
+        units = self._units.find({"level": level, **_within("_id", root), **_LIVE}).batch_size(CHUNK)
         found = {row["_id"]: (_fact(row), Totals()) async for row in units}
-        query = {"depth": LEVELS.index(level), **_within("unit", root)}
+        if not found:
+            return []
+        query = {"depth": depth(next(iter(found))), **_within("unit", root)}
         async for row in in_snapshot(self._counters).find(query).batch_size(CHUNK):
             if row["unit"] in found:
                 found[row["unit"]][1].add(row)

@@ -99,21 +99,30 @@ class FigureQueries:
         )
 
     async def coverage(
-        self, caller: Identity, unit: str | None, level: UnitLevel, after: str | None, limit: int
+        self, caller: Identity, unit: str | None, level: str, after: str | None, limit: int
     ) -> list[Coverage]:
         """Units of `level` below `unit`, by code, from the first one after `after`.
 
         Raises: `InvalidError` when `level` is not below the unit's own.
         """
         root = caller.accessible_root(unit) or EVERYWHERE
-        if LEVELS.index(level) <= depth(root):
+        if (await self._depth_of(level)) <= depth(root):
             raise InvalidError([FieldError("/level", "must be below the level of the unit", "query")])
         await self._check_known(root)
         units = await self._store.units(root, level, after or "", limit)
         totals = await self._store.totals(fact.subject for fact in units)
         return [coverage(fact, totals[fact.subject].values) for fact in units]
 
-    async def summary(self, caller: Identity, unit: str | None, level: UnitLevel) -> CoverageSummary:
+    async def _depth_of(self, level: str) -> int:
+        """The depth of its units; of a level without any, as trees are shipped. Raises: `InvalidError` for no known level."""
+        found = await self._store.depth_of(level)
+        if found is not None:
+            return found
+        if level not in LEVELS:
+            raise InvalidError([FieldError("/level", "is the level of no unit", "query")])
+        return LEVELS.index(UnitLevel(level))
+
+    async def summary(self, caller: Identity, unit: str | None, level: str) -> CoverageSummary:
         every = await self._store.every(caller.accessible_root(unit) or EVERYWHERE, level)
         return summary([(coverage(fact, totals.values), totals.values) for fact, totals in every])
 

@@ -12,6 +12,7 @@ from services.analytics.core.counting import Count, EventMapping, Projection, fl
 from services.analytics.core.facts import Fact, Statement
 from services.shared.contracts.groups import (
     GroupMemberAssigned,
+    GroupMemberRedrawn,
     GroupMemberRemoved,
     GroupMemberWaiting,
     PlacementSnapshot,
@@ -23,7 +24,7 @@ def counted(fact: Fact) -> Iterator[Count]:
         yield fact["unit"], "groups.taken", 1
 
 
-def _assigned(event: GroupMemberAssigned) -> Statement:
+def _assigned(event: GroupMemberAssigned | GroupMemberRedrawn) -> Statement:
     return {"state": "taken", "unit": event.unit, "group": event.group_id}
 
 
@@ -45,6 +46,7 @@ PLACEMENTS = Projection(
     counted,
     {
         GroupMemberAssigned: EventMapping(_assigned, flow("placements.assigned")),
+        GroupMemberRedrawn: EventMapping(_assigned),
         GroupMemberWaiting: EventMapping(_waiting, flow("placements.waiting")),
         GroupMemberRemoved: EventMapping(_removed, flow("placements.removed")),
         PlacementSnapshot: EventMapping(_snapshot, whole=True),

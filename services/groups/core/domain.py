@@ -47,6 +47,8 @@ class Unit:
     constituency_name: Mapping[str, str] | None = None
     successors: tuple[str, ...] | None = None
     retired_at: datetime | None = None
+    redrawing_id: str | None = None
+    """The comparison by which it was retired."""
 
     @property
     def is_live(self) -> bool:

@@ -25,7 +25,9 @@ A = TypeVar("A")
 Write: TypeAlias = "InsertOne[Document] | UpdateOne"
 
 UNITS: Final = Codec(
-    Unit, id_field="code", omit_none=["constituency", "constituency_name", "successors", "retired_at"]
+    Unit,
+    id_field="code",
+    omit_none=["constituency", "constituency_name", "successors", "retired_at", "redrawing_id"],
 )
 SOUND: Final = "~"
 """Begins the terms that are sounds."""

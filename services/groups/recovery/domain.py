@@ -12,17 +12,21 @@ from services.shared.contracts.groups import (
     GroupFilled,
     GroupInviteChanged,
     GroupMemberAssigned,
+    GroupMemberRedrawn,
     GroupMemberRemoved,
     GroupMemberWaiting,
     GroupSnapshot,
     GroupUpdated,
     PlacementSnapshot,
+    UnitSucceeded,
     UnitUpserted,
 )
-from services.shared.contracts.vocabulary import GroupKind
+from services.shared.contracts.vocabulary import LEVELS, GroupKind, depth_of, parent_of
 
 GroupEvent: TypeAlias = GroupCreated | GroupUpdated | GroupFilled | GroupInviteChanged | GroupSnapshot
-PlacementEvent: TypeAlias = GroupMemberAssigned | GroupMemberWaiting | GroupMemberRemoved | PlacementSnapshot
+PlacementEvent: TypeAlias = (
+    GroupMemberAssigned | GroupMemberWaiting | GroupMemberRemoved | GroupMemberRedrawn | PlacementSnapshot
+)
 
 
 class UnknownGroupError(Exception):
@@ -39,6 +43,25 @@ def restored_unit(event: Envelope[UnitUpserted], before: Unit | None) -> Unit:
         name=unit.names or (before.name if before else {"en": unit.unit, "hi": unit.unit}),
         women_target=unit.women_target,
         version=event.sequence,
+        constituency=unit.constituency,
+        constituency_name=before.constituency_name if before else None,
+        successors=before.successors if before else None,
+        retired_at=before.retired_at if before else None,
+        redrawing_id=before.redrawing_id if before else None,
+    )
+
+
+def retired_unit(event: Envelope[UnitSucceeded], before: Unit | None) -> Unit:
+    """A unit of which nothing else is known was announced before the log begins."""
+    code = event.data.unit
+    level = LEVELS[min(depth_of(code), len(LEVELS)) - 1].value
+    known = before or Unit(code, level, parent_of(code), {"en": code, "hi": code})
+    return replace(
+        known,
+        version=event.sequence,
+        successors=event.data.successors,
+        retired_at=event.time,
+        redrawing_id=event.data.redrawing_id,
     )
 
 
@@ -93,7 +116,7 @@ def settled_group(group: Group, taken: int, unit: Unit | None) -> Group:
 def _seat(told: PlacementEvent) -> tuple[PlacementState, str | None, int | None]:
     """State, group and ordinal. A member who gave up a seat for another waits until the next event."""
     match told:
-        case GroupMemberAssigned():
+        case GroupMemberAssigned() | GroupMemberRedrawn():
             return PlacementState.ASSIGNED, told.group_id, told.ordinal
         case GroupMemberWaiting():
             return PlacementState(told.reason), None, None

@@ -17,6 +17,7 @@ from services.groups.recovery.domain import (
     restored_group,
     restored_placement,
     restored_unit,
+    retired_unit,
     settled_group,
 )
 from services.groups.recovery.store import RecoveryStore
@@ -27,21 +28,24 @@ from services.shared.contracts.groups import (
     GroupFilled,
     GroupInviteChanged,
     GroupMemberAssigned,
+    GroupMemberRedrawn,
     GroupMemberRemoved,
     GroupMemberWaiting,
     GroupSnapshot,
     GroupUpdated,
     PlacementSnapshot,
+    UnitSucceeded,
     UnitUpserted,
 )
 from services.shared.errors import PermanentError
 from services.shared.messaging import Inbox, UnitOfWork, newer
 from services.shared.operations.rebuild import Plan
-from services.shared.runtime import Runtime
+from services.shared.runtime import Runtime, Successions
 
 
 class RestoreHandlers:
-    def __init__(self, store: CoreStore, inbox: Inbox, clock: Clock) -> None:
+    def __init__(self, store: CoreStore, inbox: Inbox, clock: Clock, successions: Successions) -> None:
+        self._successions = successions
         self._store = store
         self._inbox = inbox
         self._clock = clock
@@ -51,6 +55,13 @@ class RestoreHandlers:
         news = newer(events, lambda code: known[code].version if code in known else 0, work)
         units = [restored_unit(e, known.get(e.subject)) for e in news]
         await self._store.save_units(units, known, work.session)
+
+    async def retire(self, events: Sequence[Envelope[UnitSucceeded]], work: UnitOfWork) -> None:
+        known = await self._store.units([e.subject for e in events], work.session)
+        news = newer(events, lambda code: known[code].version if code in known else 0, work)
+        units = [retired_unit(e, known.get(e.subject)) for e in news]
+        await self._store.save_units(units, known, work.session)
+        await self._successions.hear(events, work)
 
     async def groups(self, events: Sequence[Envelope[GroupEvent]], work: UnitOfWork) -> None:
         """Raises: `PermanentError` for a group whose beginning is missing."""
@@ -78,13 +89,20 @@ class RestoreHandlers:
 
 def plan(runtime: Runtime) -> Plan:
     core, store = CoreStore(runtime.database), RecoveryStore(runtime.database)
-    handlers = RestoreHandlers(core, Inbox(runtime.database), runtime.clock)
+    handlers = RestoreHandlers(core, Inbox(runtime.database), runtime.clock, runtime.successions)
     about_groups = (GroupCreated, GroupUpdated, GroupFilled, GroupInviteChanged, GroupSnapshot)
-    about_placements = (GroupMemberAssigned, GroupMemberWaiting, GroupMemberRemoved, PlacementSnapshot)
+    about_placements = (
+        GroupMemberAssigned,
+        GroupMemberWaiting,
+        GroupMemberRemoved,
+        GroupMemberRedrawn,
+        PlacementSnapshot,
+    )
     return Plan(
         summary=lambda: _summary(store),
         restores={
             UnitUpserted: handlers.units,
+            UnitSucceeded: handlers.retire,
             **dict.fromkeys(about_groups, handlers.groups),
             **dict.fromkeys(about_placements, handlers.placements),
         },

@@ -9,14 +9,22 @@ from typing import Final
 
 from services.groups.core.domain import unit_upserted
 from services.groups.core.store import GROUPS, PLACEMENTS, UNITS
-from services.shared.contracts.groups import GroupSnapshot, PlacementSnapshot, UnitUpserted
+from services.shared.contracts.groups import GroupSnapshot, PlacementSnapshot, UnitSucceeded, UnitUpserted
 from services.shared.database import Document
 from services.shared.runtime import Source
 
 
 def unit(row: Document) -> tuple[UnitUpserted, int]:
+    """A retired unit as it was before: the last of its events says what became of it."""
     unit = UNITS.decode(row)
-    return unit_upserted(unit), unit.version
+    return unit_upserted(unit), unit.version if unit.is_live else unit.version - 1
+
+
+def succession(row: Document) -> tuple[UnitSucceeded, int]:
+    unit = UNITS.decode(row)
+    assert unit.redrawing_id is not None
+    event = UnitSucceeded(unit=unit.code, successors=unit.successors or (), redrawing_id=unit.redrawing_id)
+    return event, unit.version
 
 
 def group(row: Document) -> tuple[GroupSnapshot, int]:
@@ -49,6 +57,7 @@ def placement(row: Document) -> tuple[PlacementSnapshot, int]:
 
 SOURCES: Final = (
     Source("units", "_id", UNITS.keys, unit),
+    Source("units", "_id", UNITS.keys, succession, where={"successors": {"$exists": True}}),
     Source("groups", "unit", GROUPS.keys, group),
     Source(
         "placements",

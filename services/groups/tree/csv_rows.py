@@ -41,7 +41,7 @@ COLUMNS: Final = ("code", "level", "name_en", "name_hi", "women_target")
 PLACE_COLUMNS: Final = ("ac_no", "ac_name_en", "ac_name_hi")
 """The assembly constituency; a file without them leaves it as it is known."""
 SUCCESSION_COLUMNS: Final = ("predecessor", "successor")
-"""Of a comparison only. Several codes are separated by spaces."""
+"""Columns of a comparison only. Several codes are separated by spaces."""
 
 
 class CsvRow(NamedTuple):

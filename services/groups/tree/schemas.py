@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, Strict, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, Strict
 
 from services.groups.core.domain import Unit
 from services.groups.core.schemas import UnitName
 from services.groups.tree.domain import AS_KNOWN, ImportResult
 from services.groups.tree.fields import LevelWord, WomenTarget
 from services.groups.tree.store import Tree
-from services.shared.contracts.vocabulary import LEVELS, MAX_LEVELS, Constituency, parent_of
+from services.shared.contracts.vocabulary import MAX_LEVELS, Constituency, ShippedLevel, parent_of
 from services.shared.http.body import ABSENT, Body
 from services.shared.text import refuse
 
@@ -54,18 +54,6 @@ class LevelsIn(Body):
 class LevelsOut(BaseModel):
     levels: list[str]
     version: int
-
-
-ShippedLevel = Annotated[
-    str,
-    WithJsonSchema(
-        {
-            "type": "string",
-            "enum": [level.value for level in LEVELS],
-            "description": "One of the levels as shipped; a tree with levels of its own has its own words.",
-        }
-    ),
-]
 
 
 class ConstituencyOut(BaseModel):

@@ -31,7 +31,7 @@ LOOKUP_CODES: Final = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """What is known of the tree as a whole."""
+    """The tree as a whole."""
 
     version: int = 0
     levels: Sequence[str] = tuple(SHIPPED)

@@ -108,7 +108,7 @@ class Followers:
         self._store = store
         self._clock = core.runtime.server_clock
         self._heard = asyncio.Event()
-        self._look_at: datetime | None = None
+        self._looked_at: datetime | None = None
 
     async def hear(self, events: Sequence[Envelope[UnitSucceeded]], work: UnitOfWork) -> None:
         states = {e.data.unit: PENDING if len(e.data.successors) == 1 else UNMAPPED for e in events}
@@ -120,9 +120,9 @@ class Followers:
 
     async def turn(self) -> Turn:
         now = self._clock.now()
-        if self._look_at is None or now >= self._look_at:
+        if self._looked_at is None or now - self._looked_at >= LOOK_AGAIN:
             await self.look()
-            self._look_at = now + LOOK_AGAIN
+            self._looked_at = now
         if await self._store.pending(1) and not await self._has_job():
             await self._jobs.add(KIND, {}, _SERVICE)
         return Turn.NOTHING

@@ -94,7 +94,7 @@ class RedrawingStore(TermStore):
     async def save_members(
         self, before: Mapping[str, Member], after: Iterable[Member], session: Session
     ) -> None:
-        """What a redrawing changes of members, over the versions that this transaction has read."""
+        """Write the fields that a redrawing changes, over the versions that this transaction has read."""
         writes = []
         for member in after:
             document = MEMBER.encode(member)

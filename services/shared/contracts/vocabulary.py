@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Final
 
-from pydantic import AwareDatetime, FailFast, Field, StringConstraints
+from pydantic import AwareDatetime, FailFast, Field, StringConstraints, WithJsonSchema
 
 
 class Gender(StrEnum):
@@ -79,6 +79,17 @@ class UnitLevel(StrEnum):
 
 LEVELS = tuple(UnitLevel)
 MAX_LEVELS: Final = 8
+ShippedLevel = Annotated[
+    str,
+    WithJsonSchema(
+        {
+            "type": "string",
+            "enum": [level.value for level in LEVELS],
+            "description": "One of the levels as shipped; a tree with levels of its own has its own words.",
+        }
+    ),
+]
+"""A level in an answer: callers of the first release know this list; a tree of its own has other words."""
 
 UnitCode = Annotated[
     str, StringConstraints(pattern=r"^[A-Z0-9]{1,12}(-[A-Z0-9]{1,12}){0,7}$", max_length=103)

@@ -51,8 +51,8 @@ class Authenticator:
     """Verifies bearer tokens with a key set from a file or a URL, and keeps the key set up to date.
 
     A set that was read is believed, also an empty one. While it cannot be read, its keys are used for another
-    `keep_keys_seconds`, or for `GONE_SECONDS` when its file is gone. A token in `revoked` is refused. `unit_now` says
-    which unit stands for a token's.
+    `keep_keys_seconds`, or for `GONE_SECONDS` when its file is gone. A token in `revoked` is refused.
+    `unit_now` says which unit stands for a token's.
     """
 
     def __init__(

@@ -42,7 +42,7 @@ class Successions:
         return _standing_for(unit, self._known)
 
     def successors(self, unit: str) -> tuple[str, ...] | None:
-        """Those that the unit became; None for one that is live."""
+        """The units that it became; None for one that is live."""
         return self._known.get(unit)
 
     async def hear(self, events: Sequence[Envelope[UnitSucceeded]], work: UnitOfWork) -> None:

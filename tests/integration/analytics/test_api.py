@@ -32,7 +32,8 @@ BLOCKS = ("BR-SARAN-EKMA", "BR-SARAN-GARKHA", "BR-SARAN-MAKER")
 
 
 def unit(code: str, women_target: float | None = None) -> Envelope[Any]:
-    return envelope(UnitUpserted(unit=code, level=LEVELS[depth_of(code) - 1], women_target=women_target), 1, MONDAY)
+    level = LEVELS[depth_of(code) - 1]
+    return envelope(UnitUpserted(unit=code, level=level, women_target=women_target), 1, MONDAY)
 
 
 def member(code: str, gender: Gender, joined_at: datetime = MONDAY) -> Envelope[Any]:

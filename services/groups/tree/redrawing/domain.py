@@ -53,7 +53,7 @@ class Refusal(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What a unit holds itself: placed members, groups, and roles in effect."""
+    """The holdings of a unit itself: placed members, groups, and roles in effect."""
 
     members: int = 0
     groups: int = 0
@@ -197,7 +197,13 @@ def retirement(code: str, successors: Sequence[Wanted], held: Held) -> Change:
 
 def retired(unit: Unit, successors: Sequence[str], redrawing_id: str, now: datetime) -> Step[Unit]:
     """The unit is live no more."""
-    after = replace(unit, successors=tuple(successors), retired_at=now, version=unit.version + 1)
+    after = replace(
+        unit,
+        successors=tuple(successors),
+        retired_at=now,
+        redrawing_id=redrawing_id,
+        version=unit.version + 1,
+    )
     event = UnitSucceeded(unit=unit.code, successors=after.successors or (), redrawing_id=redrawing_id)
     return Step(after, (Numbered(event, after.version),))
 

@@ -127,7 +127,7 @@ class RedrawingStore:
         return [UNITS.decode(row) async for row in rows]
 
     async def held(self, codes: Sequence[str]) -> dict[str, Held]:
-        """What each of these units holds itself, of those that hold anything."""
+        """The holdings of each of these units itself, of those that have any."""
         members = await _counted(self._placements, {"unit": {"$in": list(codes)}, **_PLACED}, "$unit")
         groups = await _counted(self._groups, {"unit": {"$in": list(codes)}}, "$unit")
         officers: Counter[str] = Counter()
