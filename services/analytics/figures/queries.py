@@ -114,7 +114,10 @@ class FigureQueries:
         return [coverage(fact, totals[fact.subject].values) for fact in units]
 
     async def _depth_of(self, level: str) -> int:
-        """The depth of its units; of a level without any, as trees are shipped. Raises: `InvalidError` for no known level."""
+        """The depth of its units; of a level without any, as trees are shipped.
+
+        Raises: `InvalidError` for no known level.
+        """
         found = await self._store.depth_of(level)
         if found is not None:
             return found

@@ -54,11 +54,6 @@ class Unit:
     def is_live(self) -> bool:
         return self.successors is None
 
-    @property
-    def sole_successor(self) -> str | None:
-        """The one unit that stands for this retired one; None after a split, or if it was given up."""
-        return self.successors[0] if self.successors is not None and len(self.successors) == 1 else None
-
 
 @dataclass(frozen=True, slots=True)
 class Group:

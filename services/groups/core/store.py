@@ -17,6 +17,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 from pymongo import IndexModel, InsertOne, UpdateOne
 
 from services.groups.core.domain import Group, GroupState, Placement, PlacementState, Unit
+from services.shared.contracts.successions import standing_for
 from services.shared.database import Codec, Collection, Database, Document, Migration, Session, create
 from services.shared.names import sound_key
 from services.shared.text import searchable_words
@@ -48,17 +49,15 @@ class CoreStore:
 
     async def live_units(self, codes: Many[str], session: Session | None = None) -> dict[str, Unit]:
         """By the codes asked for: the unit itself, or the one that stands for it now, if there is one."""
-        found: dict[str, Unit] = {}
-        asked = {code: code for code in codes}
+        known: dict[str, Unit] = {}
+        asked = set(codes)
         while asked:
-            units = await self.units(set(asked.values()), session)
-            found |= {code: units[now] for code, now in asked.items() if now in units and units[now].is_live}
-            asked = {
-                code: successor
-                for code, now in asked.items()
-                if now in units and (successor := units[now].sole_successor) is not None
-            }
-        return found
+            found = await self.units(asked, session)
+            known |= found
+            asked = {each for unit in found.values() for each in unit.successors or ()} - known.keys()
+        retired = {unit.code: unit.successors for unit in known.values() if unit.successors is not None}
+        now = {code: standing_for(code, retired) for code in codes}
+        return {code: known[unit] for code, unit in now.items() if unit in known}
 
     async def groups(self, ids: Many[str], session: Session | None = None) -> dict[str, Group]:
         return await by_id(self._groups, GROUPS, ids, session)

@@ -105,6 +105,7 @@ class Followers:
 
     def __init__(self, core: Core, store: RedrawingStore) -> None:
         self._jobs = core.runtime.jobs
+        self._successions = core.runtime.successions
         self._store = store
         self._clock = core.runtime.server_clock
         self._heard = asyncio.Event()
@@ -128,12 +129,16 @@ class Followers:
         return Turn.NOTHING
 
     async def look(self) -> None:
-        """Make units that were followed pending again in which somebody is."""
-        after = ""
-        while codes := await self._store.codes(FOLLOWED, after):
-            found = await self._store.inhabited(codes)
-            await self._store.mark(dict.fromkeys(found, PENDING), self._clock.now())
-            after = codes[-1]
+        """Make units pending again in which somebody is, and for which one unit stands: they were followed,
+        or the parts of a split have been merged since."""
+        for state in (FOLLOWED, UNMAPPED):
+            after = ""
+            while codes := await self._store.codes(state, after):
+                found = await self._store.inhabited(codes)
+                units = await self._successions.resolve(found)
+                pending = [unit for unit in found if units[unit] is not None]
+                await self._store.mark(dict.fromkeys(pending, PENDING), self._clock.now())
+                after = codes[-1]
 
     async def _has_job(self) -> bool:
         for state in (*LIVE, "paused"):

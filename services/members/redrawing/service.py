@@ -47,7 +47,7 @@ class Mappings:
             codes, after, start = [], None, more[-1]
         if codes and len(found) < limit:  # the last unit of all
             found += await self._store.members_in(codes, after, limit - len(found))
-        parts = await self._successions.of(list({unit for unit, _ in found}))
+        parts = await self._successions.parts(list({unit for unit, _ in found}))
         return [Unmapped(id_, unit, parts.get(unit, ())) for unit, id_ in found]
 
     async def map(self, caller: Identity, wanted: Sequence[tuple[str, str]], origin: Origin) -> Mapped:
@@ -60,11 +60,8 @@ class Mappings:
         async def write(work: UnitOfWork) -> Mapped:
             ids = [member_id for member_id, _ in wanted]
             members = await self._store.members(ids, work.session)
-            parts = await self._successions.of(
+            parts = await self._successions.parts(
                 list({member.unit for member in members.values()}), work.session
-            )
-            now_of = await self._successions.resolve(
-                list({part for each in parts.values() for part in each}), work.session
             )
             refused: dict[str, Refusal] = {}
             units: dict[str, dict[str, str]] = {}
@@ -75,7 +72,7 @@ class Mappings:
                     refused[member_id] = Refusal.UNKNOWN
                 elif member.unit == unit:
                     unchanged += 1
-                elif unit not in {now_of[part] for part in parts.get(member.unit, ())}:
+                elif unit not in parts[member.unit]:
                     refused[member_id] = Refusal.NOT_A_PART
                 elif not caller.can_access(unit):
                     refused[member_id] = Refusal.UNKNOWN

@@ -16,6 +16,7 @@ from pymongo import IndexModel, UpdateOne
 from services.shared.clock import Clock
 from services.shared.contracts.base import Envelope
 from services.shared.contracts.groups import UnitSucceeded
+from services.shared.contracts.successions import parts_of, standing_for
 from services.shared.database import Collection, Database, Migration, Session, create
 from services.shared.loops import Pace, Turn, poll_loop
 from services.shared.messaging import Subscriptions, UnitOfWork
@@ -37,9 +38,8 @@ class Successions:
         self._upto: datetime | None = None
 
     def standing_for(self, unit: str) -> str | None:
-        """The unit that stands for this one now: itself while it is live; None after a split, and for one
-        that was given up."""
-        return _standing_for(unit, self._known)
+        """The unit that stands for this one now, itself or another; None if there is no such one."""
+        return standing_for(unit, self._known)
 
     def successors(self, unit: str) -> tuple[str, ...] | None:
         """The units that it became; None for one that is live."""
@@ -67,13 +67,23 @@ class Successions:
 
     async def resolve(self, units: Sequence[str], session: Session | None = None) -> dict[str, str | None]:
         """As `standing_for`, for many, from what is stored."""
+        known = await self._all_after(units, session)
+        return {unit: standing_for(unit, known) for unit in units}
+
+    async def parts(self, units: Sequence[str], session: Session | None = None) -> dict[str, tuple[str, ...]]:
+        """The live units that each of these has become in the end, as stored; of a live one itself."""
+        known = await self._all_after(units, session)
+        return {unit: parts_of(unit, known) for unit in units}
+
+    async def _all_after(self, units: Sequence[str], session: Session | None) -> dict[str, tuple[str, ...]]:
+        """The successors of these units, of those, and so on."""
         asked = set(units)
         known: dict[str, tuple[str, ...]] = {}
         while asked:
             found = await self.of(list(asked), session)
             known |= found
-            asked = {each[0] for each in found.values() if len(each) == 1} - known.keys()
-        return {unit: _standing_for(unit, known) for unit in units}
+            asked = {successor for each in found.values() for successor in each} - known.keys()
+        return known
 
     async def refresh(self) -> Turn:
         """Read what other processes have written since."""
@@ -86,17 +96,6 @@ class Successions:
 
     async def run(self, stop: asyncio.Event) -> None:
         await poll_loop(LOOP, self.refresh, stop, PACE)
-
-
-def _standing_for(unit: str, known: Mapping[str, tuple[str, ...]]) -> str | None:
-    """A circle, which an honest publisher never makes, ends as a split does."""
-    seen = {unit}
-    while (successors := known.get(unit)) is not None:
-        if len(successors) != 1 or successors[0] in seen:
-            return None
-        [unit] = successors
-        seen.add(unit)
-    return unit
 
 
 async def _create(database: Database) -> None:
