@@ -128,6 +128,10 @@ TABLE: Final[dict[str, dict[str, Route]]] = {
         "DELETE /v1/members/{id}/roles/{role}": query(ROLE, "members:write"),
         "GET /v1/members/{id}/roles": Route("members:read"),
         "GET /v1/units/{code}/officers": Route("members:read"),
+        "GET /v1/redrawings/unmapped": query(f"/v1/redrawings/unmapped?unit={UNIT}", "members:read"),
+        "POST /v1/redrawings/members": json(
+            "members:write", {"items": [{"member_id": "01900000-0000-7000-8000-000000000000", "unit": UNIT}]}
+        ),
         "GET /v1/members/{id}/dossier": Route("dossiers:read contacts:read"),
         "GET /v1/reads": query("/v1/reads?member={id}", "reads:read"),
         "POST /v1/incidents": json("incidents:write incidents:read", INCIDENT),
@@ -172,6 +176,19 @@ TABLE: Final[dict[str, dict[str, Route]]] = {
     },
     "groups": {
         "PUT /v1/units/{code}": json("groups:write", {"level": "district", "name": NAMES}),
+        "GET /v1/units": query(f"/v1/units?unit={UNIT}&q=ask", "groups:read"),
+        "GET /v1/units/levels": Route("groups:read", of_no_unit=True),
+        "PUT /v1/units/levels": json(
+            "groups:write", {"levels": ["state", "district", "block", "booth"]}, everywhere=True
+        ),
+        "POST /v1/units/comparisons": Route(
+            "groups:write",
+            path=f"/v1/units/comparisons?unit={UNIT}",
+            send=lambda: {"content": CSV, "headers": {"content-type": "text/csv"}},
+        ),
+        "GET /v1/units/comparisons": Route("groups:read"),
+        "GET /v1/units/comparisons/{id}": Route("groups:read"),
+        "POST /v1/units/comparisons/{id}/apply": Route("groups:write"),
         "GET /v1/units/{code}": Route("groups:read"),
         "GET /v1/units/{code}/children": Route("groups:read"),
         "POST /v1/units/imports": Route(
