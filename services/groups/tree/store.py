@@ -169,7 +169,7 @@ async def _create(database: Database) -> None:
             IndexModel([("terms", 1), ("_id", 1)]),
             IndexModel(
                 [("constituency", 1), ("_id", 1)],
-                partialFilterExpression={"constituency": {"$type": "number"}},
+                partialFilterExpression={"constituency": {"$gt": 0}},
             ),
         ]
     )

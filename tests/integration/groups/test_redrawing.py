@@ -13,6 +13,7 @@ import pytest
 from services.shared.contracts.base import Envelope, Event
 from services.shared.contracts.groups import TOPIC, GroupMemberAssigned, GroupMemberRemoved
 from services.shared.contracts.members import (
+    MemberJoined,
     MemberLeft,
     MemberMoved,
     MemberRolesChanged,
@@ -198,8 +199,14 @@ async def test_a_tree_is_compared_shown_and_applied(groups: Running) -> None:
     for subject in {event.subject for event in events}:
         numbers = [event.sequence for event in events if event.subject == subject]
         assert numbers == list(range(1, len(numbers) + 1))
+    await _members_follow(groups, people, seats_before)
+    await _what_is_retired_stays_so(groups, shown["comparison"]["id"])
 
-    # The members follow, in any order; and those of the split as they are mapped.
+
+async def _members_follow(
+    groups: Running, people: dict[str, list[MemberJoined]], seats_before: dict[str, Any]
+) -> None:
+    """In any order; and those of the split as they are mapped."""
     moves = [
         redrawn(e.member_id, e.unit, "BR-S-M-11") for unit in ("BR-S-M-1", "BR-S-M-2") for e in people[unit]
     ]
@@ -212,6 +219,8 @@ async def test_a_tree_is_compared_shown_and_applied(groups: Running) -> None:
     assert {m: p["group_id"] for m, p in now.items()} == {m: p["group_id"] for m, p in seats_before.items()}
     assert Counter(p["unit"] for p in now.values()) == {"BR-S-M-11": 10, "BR-S-W": 2, "BR-S-M-32": 4}
 
+
+async def _what_is_retired_stays_so(groups: Running, id_: str) -> None:
     gone_unit = (await groups.http.get("/v1/units/BR-S-M-3")).json()
     assert gone_unit["successors"] == ["BR-S-M-31", "BR-S-M-32"]
     assert gone_unit["name"] == {"en": "Place BR S M 3", "hi": "स्थान"}, "history keeps it"
@@ -228,7 +237,7 @@ async def test_a_tree_is_compared_shown_and_applied(groups: Running) -> None:
         ("BR-S-M-31", {"number": 117, "name": None}),
     ]
 
-    again = await groups.http.post(f"/v1/units/comparisons/{shown['comparison']['id']}/apply")
+    again = await groups.http.post(f"/v1/units/comparisons/{id_}/apply")
     assert (again.status_code, again.json()["type"].rsplit(":")[-1]) == (409, "comparison-applied")
     unchanged = await compared(
         groups,
