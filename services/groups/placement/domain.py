@@ -189,6 +189,7 @@ def _kept(before: Placement, change: Change, group: Group | GroupSeats) -> Step[
         member_id=change.member_id,
         group_id=group.id,
         unit=group.unit,
+        member_unit=change.unit,
         kind=group.kind,
         ordinal=group.ordinal,
         member_sequence=change.sequence,

@@ -93,7 +93,7 @@ def restored_placement(event: Envelope[PlacementEvent], before: Placement | None
         member_id=told.member_id,
         member_sequence=max(applied, told.member_sequence) if completes_answer(told) else applied,
         sequence=event.sequence,
-        unit=told.unit,
+        unit=told.member_unit if isinstance(told, GroupMemberRedrawn) else told.unit,
         group_id=group_id,
         kind=GroupKind.GENERAL.value if isinstance(told, GroupMemberWaiting) else told.kind,
         ordinal=ordinal,

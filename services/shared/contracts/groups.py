@@ -124,11 +124,13 @@ class GroupMemberRemoved(Event, type="group.member_removed", topic=TOPIC, subjec
 
 class GroupMemberRedrawn(Event, type="group.member_redrawn", topic=TOPIC, subject="member_id"):
     """The member's unit or the group's became another one in the tree. The seat is the same, in the same
-    group, which is of `unit` now. `member_sequence` as in `group.member_assigned`."""
+    group, which is of `unit` now; the member is of `member_unit`, which is another one after a split.
+    `member_sequence` as in `group.member_assigned`."""
 
     member_id: Id
     group_id: Id
     unit: EventUnit
+    member_unit: EventUnit
     kind: Word
     ordinal: Ordinal
     member_sequence: Sequence = 0

@@ -244,6 +244,7 @@ def seat_redrawn(placement: Placement, group: Group, unit: str) -> Step[Placemen
         member_id=placement.member_id,
         group_id=group.id,
         unit=group.unit,
+        member_unit=unit,
         kind=group.kind,
         ordinal=group.ordinal,
         member_sequence=placement.member_sequence,
