@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -160,7 +161,7 @@ async def test_who_comes_to_a_retired_unit_late_follows_too(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As by a request that another process took before it knew, or by undoing a merge."""
-    monkeypatch.setattr(following, "LOOK_AGAIN", following.timedelta(0))
+    monkeypatch.setattr(following, "LOOK_AGAIN", timedelta(0))
     await service.app.publish(succeeded(ONE, NEW), succeeded(NEW, REST))
     await settled(service)
     late = (await service.register(unit=TWO))["id"]

@@ -170,8 +170,8 @@ class World:
             now=NOW,
         )
         self.groups |= {group.id: group for group in seating.created}
-        for group in seating.changed:
-            self.groups[group.id] = replace(self.groups[group.id], taken=group.taken, version=group.version)
+        for after in seating.changed:
+            self.groups[after.id] = replace(self.groups[after.id], taken=after.taken, version=after.version)
         for step in seating.steps:
             self.placements[step.state.member_id] = step.state
             self.events += step.events
