@@ -97,6 +97,8 @@ def jobs(service: str) -> dict[str, Route]:
 
 PERSON = {"name": "Asha", "phone": "+919876512345", "unit": UNIT}
 CSV = f"code,level,name_en,name_hi\n{UNIT}-B9,block,B,B\n".encode()
+TREE = f"code,level,name_en,name_hi\n{UNIT},district,Ask,Ask\n{UNIT}-B9,block,B,B\n".encode()
+CENTRAL: Final = ("PUT /v1/notices/", "PUT /v1/units/levels")
 PEOPLE = b"name,phone\nAsha,9876512346\n"
 NAMES = {"en": "Ask", "hi": "Ask"}
 CONSENT = "/v1/members/{id}/consents/broadcast/sms"
@@ -184,7 +186,7 @@ TABLE: Final[dict[str, dict[str, Route]]] = {
         "POST /v1/units/comparisons": Route(
             "groups:write",
             path=f"/v1/units/comparisons?unit={UNIT}",
-            send=lambda: {"content": CSV, "headers": {"content-type": "text/csv"}},
+            send=lambda: {"content": TREE, "headers": {"content-type": "text/csv"}},
         ),
         "GET /v1/units/comparisons": Route("groups:read"),
         "GET /v1/units/comparisons/{id}": Route("groups:read"),
@@ -309,6 +311,9 @@ async def asking(stack: LocalStack) -> AsyncIterator[Asking]:
             headers=own,
         )
         assert job.status_code == 202, job.text
+        path = f"{groups}/v1/units/comparisons?unit={UNIT}"
+        compared = await client.post(path, content=TREE, headers=own)
+        assert compared.status_code == 202, compared.text
         own |= {"authorization": f"Bearer {stack.mint('members:write contacts:read', UNIT)}"}
         members = stack.urls["members"]
         ids: dict[str, str] = {}
@@ -336,6 +341,7 @@ async def asking(stack: LocalStack) -> AsyncIterator[Asking]:
             "merges": merge.json()["id"],
             "duplicates": pair["id"],
             "groups": placed["group_id"],
+            "units": compared.json()["id"],
             "notifications": notification["id"],
         }
         asking = Asking(stack, ids, job.json()["id"])
@@ -368,7 +374,7 @@ async def test_a_route_asks_for_its_scopes(asking: Asking, service: str, line: s
 @pytest.mark.parametrize("unit", [None, ELSEWHERE, f"{UNIT}-B1", UNIT, "QA"])
 async def test_global_operations_need_all_units(asking: Asking, unit: str | None) -> None:
     everywhere = [(service, line) for service, line in ROUTES if TABLE[service][line].everywhere]
-    central = [line for _, line in ROUTES if " /v1/ops/" in line or line.startswith("PUT /v1/notices/")]
+    central = [line for _, line in ROUTES if " /v1/ops/" in line or line.startswith(CENTRAL)]
     assert [line for _, line in everywhere] == central
     for service, line in everywhere:
         answer = asking.call(service, line, SCOPES, unit)

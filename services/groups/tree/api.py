@@ -38,6 +38,7 @@ from services.shared.text import refuse, searchable_words
 
 Reader = Annotated[Identity, Depends(require("groups:read"))]
 Writer = Annotated[Identity, Depends(require("groups:write"))]
+Overall = Annotated[Identity, Depends(require("groups:write", everywhere=True))]
 Code = Annotated[UnitCode, Path(description="A unit code, such as BR-SARAN.")]
 
 
@@ -69,8 +70,8 @@ def tree_router(tree: TreeService, imports: UnitImportJob) -> APIRouter:
         found = await tree.tree()
         return JSON(levels_out(found), headers={"ETag": etag(found.levels_version)})
 
-    @router.put("/units/levels", response_model=LevelsOut, responses=problems(409))
-    async def put_levels(body: LevelsIn, caller: Writer, preconditions: Preconditions) -> Response:
+    @router.put("/units/levels", response_model=LevelsOut, responses=problems(403, 409))
+    async def put_levels(body: LevelsIn, caller: Overall, preconditions: Preconditions) -> Response:
         """Set the levels, at most eight. Units stay of the level that they are of: levels can be added below,
         and those changed that no unit is of (409). For callers who have all units."""
         found = await tree.set_levels(caller, body.levels, preconditions.check)
