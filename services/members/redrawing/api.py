@@ -10,7 +10,7 @@ from services.members.core.api import Reader, Writer
 from services.members.redrawing.schemas import MappedShown, MappingsIn, UnmappedShown, mapped_view
 from services.members.redrawing.service import Mappings
 from services.shared.contracts.vocabulary import UnitCode
-from services.shared.http.body import JSON, Route
+from services.shared.http.body import JSON, Route, problems
 from services.shared.http.pagination import Page, Paging
 from services.shared.messaging import Origin
 
@@ -30,7 +30,7 @@ def redrawing_router(mappings: Mappings) -> APIRouter:
         page, cursor = window.cut(found, lambda each: (each.unit, each.member_id))
         return JSON({"items": [each._asdict() for each in page], "next": cursor})
 
-    @router.post("/members", response_model=MappedShown)
+    @router.post("/members", response_model=MappedShown, responses=problems(404))
     async def map_members(caller: Writer, body: MappingsIn) -> Response:
         """Say to which part of their unit, which was split, up to 500 members belong. They move without a
         change of seat. Whoever is refused is listed with the reason; the others are done, and repeating it

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from services.members.core.core import Core
 from services.members.core.domain import Status
+from services.members.core.errors import unit_not_found
 from services.members.redrawing.domain import Refusal
 from services.members.redrawing.following import MemberRedrawing
 from services.members.redrawing.store import UNMAPPED, RedrawingStore
@@ -55,7 +56,11 @@ class Mappings:
         that can be is done, and again changes nothing.
 
         `wanted` are at most a few hundred pairs of a member and a unit.
+
+        Raises: `NotFoundError` for a unit outside the caller's.
         """
+        if not all(caller.can_access(unit) for _, unit in wanted):
+            raise unit_not_found()
 
         async def write(work: UnitOfWork) -> Mapped:
             ids = [member_id for member_id, _ in wanted]
@@ -74,8 +79,6 @@ class Mappings:
                     unchanged += 1
                 elif unit not in parts[member.unit]:
                     refused[member_id] = Refusal.NOT_A_PART
-                elif not caller.can_access(unit):
-                    refused[member_id] = Refusal.UNKNOWN
                 else:
                     units[member_id] = {member.unit: unit}
             mapped = {id_: members[id_] for id_ in units}
