@@ -38,7 +38,7 @@ from services.groups.core.domain import Group, Placement, PlacementState
 from services.groups.core.store import GROUPS, PLACEMENTS
 from services.members.core.domain import Member
 from services.members.core.store import SealedContact, document_of
-from services.shared.contracts.base import Envelope, Event
+from services.shared.contracts.base import Event
 from services.shared.contracts.groups import GroupCreated, GroupMemberAssigned
 from services.shared.contracts.members import MemberJoined
 from services.shared.contracts.vocabulary import Gender
@@ -46,7 +46,6 @@ from services.shared.database import Client, Session, connect, database, transac
 from services.shared.ids import new_id
 from tests.bench.environment import Environment
 from tests.bench.figures import Figure, Ratio
-from tests.fixtures.poison import TRACE
 from tests.fixtures.reference import path_of, rows
 
 GOAL = 0.03
@@ -165,13 +164,14 @@ class World:
             n += len(members)
             contact = Binary(b"x" * 120, 0x80)
             documents = [document_of(each, SealedContact(contact, each.id)) for each in members]
-            await self._members.insert_many(documents, ordered=False)
             placed = [_placement(each, groups[each.unit]) for each in members]
-            await self._groups["placements"].insert_many(
-                [PLACEMENTS.encode(each) for each in placed], ordered=False
+            seats = [PLACEMENTS.encode(each) for each in placed]
+            await asyncio.gather(
+                self._members.insert_many(documents, ordered=False),
+                self._groups["placements"].insert_many(seats, ordered=False),
+                self._count("members", [_joined(each) for each in members], changes),
+                self._count("placements", [_assigned(each) for each in placed], changes),
             )
-            await self._count("members", [_joined(each) for each in members], changes)
-            await self._count("placements", [_assigned(each) for each in placed], changes)
             taken.update(batch)
         made = [_group(code, id_, taken[code]) for code, id_ in groups.items() if taken[code]]
         await self._groups["groups"].insert_many(
@@ -179,8 +179,10 @@ class World:
         )
         for some in range(0, len(made), BATCH):
             await self._count("groups", [_created(each) for each in made[some : some + BATCH]], changes)
-        changes.newest = START
-        await transact(self._client, lambda session: store.save("members", [], [], changes, session))
+        totals = list(changes.totals.items())
+        for some in range(0, len(totals), BATCH):
+            part = Changes(totals=Counter(dict(totals[some : some + BATCH])), newest=START)
+            await transact(self._client, partial(store.save, "members", [], [], part))
         self._taken = taken
 
     async def _count(self, name: str, events: Sequence[Event], changes: Changes) -> None:
@@ -192,7 +194,6 @@ class World:
             assert fact is not None
             facts.append({"_id": fact.subject, **fact.values, "upto": 1, "beyond": [], "at": dict(fact.at)})
             changes.note(projection, None, fact)
-            changes.happened(_envelope(event), mapping.flows(_envelope(event)))
         await self._analytics[name].insert_many(facts, ordered=False)
 
     async def plain(self, count: int) -> float:
@@ -395,7 +396,3 @@ def _created(group: Group) -> GroupCreated:
     return GroupCreated(
         group_id=group.id, unit=group.unit, kind=group.kind, ordinal=group.ordinal, capacity=group.capacity
     )
-
-
-def _envelope(event: Event) -> Envelope[Event]:
-    return Envelope(event.subject, 1, START, "bench", TRACE, event)
