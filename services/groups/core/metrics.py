@@ -12,7 +12,7 @@ class GroupsMetrics:
         self.groups_created = Counter("sangathan_groups_created", "Groups created.", registry=registry)
         self.placements = Counter(
             "sangathan_placements",
-            "Placement decisions (assigned, waiting, removed).",
+            "Placement decisions (assigned, waiting, removed, redrawn).",
             ["outcome"],
             registry=registry,
         )
