@@ -48,7 +48,7 @@ from tests.bench.environment import Environment
 from tests.bench.figures import Figure, Ratio
 from tests.fixtures.reference import path_of, rows
 
-GOAL = 0.03
+GOAL = 0.01
 FLOOR = 0.002
 """Reached reliably among few members, where waiting for the next look is most of the time."""
 BATCH = 2000
