@@ -420,7 +420,7 @@ async def test_a_redrawn_unit_keeps_its_history_and_hands_on_its_figures(analyti
         envelope(
             GroupMemberRedrawn(
                 member_id=each.subject,
-                group_id=group_id,
+                group_id=taken.data.group_id,
                 unit=new,
                 member_unit=new,
                 kind="general",
@@ -429,7 +429,7 @@ async def test_a_redrawn_unit_keeps_its_history_and_hands_on_its_figures(analyti
             2,
             later,
         )
-        for each in people
+        for each, taken in zip(people, seats, strict=True)
     ]
     change = GroupUpdated(group_id=group_id, unit=new, kind="general", ordinal=1, capacity=100)
     successor = UnitSucceeded(unit=old, successors=(new,), redrawing_id=new_id())
