@@ -97,6 +97,7 @@ ROWS: Rows = {
             "short",
             Query("max by (reason) (sangathan_notifications_held)", "welcome: {{reason}}"),
             Query("max(sangathan_members_waiting_for_unit)", "member: unknown unit"),
+            Query("max(sangathan_members_unmapped)", "member: unit was split"),
         ),
     ],
     "By state": _by_unit(STATES),

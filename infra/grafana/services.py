@@ -360,6 +360,11 @@ OWN: Mapping[str, Rows] = {
                 Query(rate("sangathan_members_phones_limited_total"), "refused"),
             ),
             lines(
+                "Members in units that were split",
+                "short",
+                Query("max(sangathan_members_unmapped)", "not mapped to a part"),
+            ),
+            lines(
                 "Numbers of rosters",
                 "ops",
                 Query(rate("sangathan_members_phones_matched_total", "outcome"), "{{outcome}}"),

@@ -10,7 +10,7 @@ from services.analytics.projections.feature import projections
 from services.analytics.settings import AnalyticsSettings
 from services.shared.clock import Clock
 from services.shared.messaging import Broker
-from services.shared.runtime import Runtime, Service
+from services.shared.runtime import Runtime, Service, successions
 
 DESCRIPTION = "What the events add up to: overview, time series and coverage of every unit."
 
@@ -22,5 +22,6 @@ def build(
 
 
 def compose(core: Core) -> Service:
-    features = [core.feature(), erasure(core), projections(core), inclusion(core), figures(core)]
+    known = successions(core.runtime.successions)
+    features = [core.feature(), known, erasure(core), projections(core), inclusion(core), figures(core)]
     return Service(core.runtime, features, description=DESCRIPTION)

@@ -15,7 +15,7 @@ from services.groups.settings import GroupsSettings
 from services.groups.tree.feature import tree
 from services.shared.clock import Clock
 from services.shared.messaging import Broker
-from services.shared.runtime import Runtime, Service
+from services.shared.runtime import Runtime, Service, successions
 
 
 def build(settings: GroupsSettings, *, clock: Clock | None = None, broker: Broker | None = None) -> Service:
@@ -24,6 +24,7 @@ def build(settings: GroupsSettings, *, clock: Clock | None = None, broker: Broke
         core.runtime,
         [
             core.feature(),
+            successions(core.runtime.successions, hears=False),
             tree(core),
             chat_groups(core),
             placement(core),

@@ -18,12 +18,13 @@ from services.members.merges.feature import merges
 from services.members.profile.feature import profile
 from services.members.reads.feature import reads
 from services.members.recovery.feature import recovery
+from services.members.redrawing.feature import redrawing
 from services.members.registration.feature import registration
 from services.members.roles.feature import roles
 from services.members.settings import MembersSettings
 from services.shared.clock import Clock
 from services.shared.messaging import Broker
-from services.shared.runtime import Runtime, Service
+from services.shared.runtime import Runtime, Service, successions
 
 DESCRIPTION: Final = (
     "Who is a member: registration, consent, unit and contact, and the events that tell the others."
@@ -34,6 +35,7 @@ def build(settings: MembersSettings, *, clock: Clock | None = None, broker: Brok
     core = Core(Runtime(settings, clock=clock, broker=broker), settings)
     features = [
         core.feature(),
+        successions(core.runtime.successions),
         registration(core),
         directory(core),
         profile(core),
@@ -43,6 +45,7 @@ def build(settings: MembersSettings, *, clock: Clock | None = None, broker: Brok
         matching(core),
         merges(core),
         duplicates(core),
+        redrawing(core),
         erasure(core, settings),
         reads(core),
         dossier(core),

@@ -16,7 +16,7 @@ from services.notifications.tracking.feature import tracking
 from services.notifications.welcomes.feature import welcomes
 from services.shared.clock import Clock
 from services.shared.messaging import Broker
-from services.shared.runtime import Runtime, Service
+from services.shared.runtime import Runtime, Service, successions
 
 DESCRIPTION = (
     "Every message to a member: with consent, in their language, once, and why it was or was not sent."
@@ -38,6 +38,7 @@ def build(
 def compose(core: Core, sender: Sender) -> Service:
     features = [
         core.feature(),
+        successions(core.runtime.successions),
         welcomes(core),
         invites(core),
         sending(core, sender),

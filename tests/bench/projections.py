@@ -19,7 +19,7 @@ from services.shared.clock import SystemClock
 from services.shared.contracts.base import Envelope, Event
 from services.shared.contracts.groups import GroupMemberAssigned, UnitUpserted
 from services.shared.contracts.members import MemberJoined, MemberMoved
-from services.shared.contracts.vocabulary import Gender, level_of, lineage
+from services.shared.contracts.vocabulary import LEVELS, Gender, lineage
 from services.shared.database import Database, connect, database
 from services.shared.ids import new_id
 from services.shared.messaging import Message, encode
@@ -129,7 +129,7 @@ def history(count: int) -> Iterator[Message]:
 
     for code in tree[:count]:
         target = 0.4 if code == "BR" else None
-        yield said(UnitUpserted(unit=code, level=level_of(code), women_target=target), 1)
+        yield said(UnitUpserted(unit=code, level=LEVELS[code.count("-")], women_target=target), 1)
         made += 1
     while made < count:
         id_, unit = new_id(), rng.choice(UNITS)

@@ -27,7 +27,7 @@ from services.analytics.figures.schemas import Metric
 from services.analytics.inclusion.queries import InclusionQueries
 from services.analytics.settings import AnalyticsSettings
 from services.shared.clock import ManualClock
-from services.shared.contracts.vocabulary import UnitLevel, level_of, lineage
+from services.shared.contracts.vocabulary import LEVELS, UnitLevel, lineage
 from services.shared.database import Database, Document
 from services.shared.identity import Identity
 from services.shared.runtime import Runtime
@@ -133,7 +133,7 @@ async def store_all(db: Database, booths: int) -> None:
     above = list(dict.fromkeys(code for block in UNITS for code in lineage(block)))
     units = [*above, *leaves]
     await insert(
-        db, "units", ({"_id": u, "level": level_of(u), "women_target": None, **KNOWN} for u in units)
+        db, "units", ({"_id": u, "level": LEVELS[u.count("-")], "women_target": None, **KNOWN} for u in units)
     )
     await insert(db, place.named("facts"), ({"_id": u, "u": [target(u)]} for u in units))
     await insert(db, place.named("standing"), (standing(u) for u in units))

@@ -12,6 +12,7 @@ widen.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -27,6 +28,8 @@ _LOWER: Final = ("minimum", "exclusiveMinimum", "minLength", "minItems")
 _NAMES: Final = "pattern of names"
 """Our word for the one pattern of `patternProperties`."""
 _SAME: Final = ("pattern", _NAMES, "format")
+_REPEATED: Final = re.compile(r"(?<=[)\]])\{(\d+),(\d+)\}")
+"""Bounds of repetition in a pattern."""
 _BOUNDS: Final = (*_UPPER, *_LOWER, "pattern", _NAMES)
 
 
@@ -134,8 +137,18 @@ def _values(wide: Schema, narrow: Schema, at: str) -> Iterator[str]:
         if bound in wide and (bound not in narrow or _beyond(bound, narrow[bound], wide[bound])):
             yield f"{at}: {bound} {wide[bound]} against {narrow.get(bound, 'none')}"
     for word in _SAME:
+        if word == "pattern" and _repeats_more(wide.get(word), narrow.get(word)):
+            continue
         if word in wide and wide[word] != narrow.get(word) and possible is None:
             yield f"{at}: {word} {wide[word]} against {narrow.get(word, 'none')}"
+
+
+def _repeats_more(wide: str | None, narrow: str | None) -> bool:
+    """Whether two patterns differ in bounds of repetition alone, and those of `wide` contain the others."""
+    if wide is None or narrow is None or _REPEATED.sub("", wide) != _REPEATED.sub("", narrow):
+        return False
+    pairs = zip(_REPEATED.findall(wide), _REPEATED.findall(narrow), strict=False)
+    return all(int(a[0]) <= int(b[0]) and int(b[1]) <= int(a[1]) for a, b in pairs)
 
 
 def _listed(schema: Schema) -> set[str] | None:

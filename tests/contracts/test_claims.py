@@ -19,6 +19,7 @@ from services.shared.contracts.base import Event
 from services.shared.contracts.catalogue import BY_TYPE, EVENTS
 from services.shared.contracts.vocabulary import (
     MAX_AHEAD,
+    MAX_LEVELS,
     Channel,
     EventUnit,
     Gender,
@@ -238,8 +239,8 @@ def test_whatever_a_request_may_say_fits_into_an_event() -> None:
     assert fits(Share, 0.0, 1.0)
     assert TypeAdapter(WomenTarget).json_schema()["anyOf"][0].items() >= {"minimum": 0, "maximum": 1}.items()
     longest = TypeAdapter(UnitCode).json_schema()["maxLength"]
-    assert fits(EventUnit, "B", "-".join(["B" * 12] * 4))
-    assert len("-".join(["B" * 12] * 4)) == longest
+    assert fits(EventUnit, "B", "-".join(["B" * 12] * MAX_LEVELS))
+    assert len("-".join(["B" * 12] * MAX_LEVELS)) == longest
     assert fits(Id, new_id(), OTHER)
     for vocabulary in (Channel, Gender, GroupKind, Platform, Purpose, UnitLevel):
         assert fits(Word, *(word.value for word in vocabulary))

@@ -86,6 +86,18 @@ CHANGES: dict[str, tuple[Any, Any, bool, bool]] = {
     "a higher upper bound": ({**TEXT, "maxLength": 5}, {**TEXT, "maxLength": 6}, False, True),
     "a higher lower bound": ({**NUMBER, "minimum": 1}, {**NUMBER, "minimum": 2}, True, False),
     "another pattern": ({**TEXT, "pattern": "a"}, {**TEXT, "pattern": "b"}, False, False),
+    "a pattern that repeats more": (
+        {**TEXT, "pattern": "^[A-Z]{1,12}(-[A-Z]{1,12}){0,3}$"},
+        {**TEXT, "pattern": "^[A-Z]{1,12}(-[A-Z]{1,12}){0,7}$"},
+        False,
+        True,
+    ),
+    "a pattern that repeats less": (
+        {**TEXT, "pattern": "^[A-Z]{1,12}$"},
+        {**TEXT, "pattern": "^[A-Z]{1,11}$"},
+        True,
+        False,
+    ),
     "no pattern any more": ({**TEXT, "pattern": "a"}, TEXT, False, True),
     "a format": (TEXT, {**TEXT, "format": "date"}, True, False),
     "in an array": (

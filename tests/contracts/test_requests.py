@@ -80,7 +80,7 @@ def test_times_and_numbers_of_queries_have_one_form() -> None:
             for typed in NO_TIMES if times else NO_INTEGERS:
                 with pytest.raises(ValidationError):
                     pytest.fail(f"{name} takes {adapter.validate_python(typed)}")
-    assert tried == {"limit", "since", "until", "from", "to", "on", "taken_at"}
+    assert tried == {"limit", "since", "until", "from", "to", "on", "taken_at", "constituency"}
 
 
 def test_no_body_has_a_time_that_pydantic_alone_would_read() -> None:

@@ -99,6 +99,8 @@ def jobs(service: str) -> dict[str, Route]:
 
 PERSON = {"name": "Asha", "phone": "+919876512345", "unit": UNIT}
 CSV = f"code,level,name_en,name_hi\n{UNIT}-B9,block,B,B\n".encode()
+TREE = f"code,level,name_en,name_hi\n{UNIT},district,Ask,Ask\n{UNIT}-B9,block,B,B\n".encode()
+CENTRAL: Final = ("PUT /v1/notices/", "PUT /v1/units/levels")
 PEOPLE = b"name,phone\nAsha,9876512346\n"
 NAMES = {"en": "Ask", "hi": "Ask"}
 CONSENT = "/v1/members/{id}/consents/broadcast/sms"
@@ -135,6 +137,10 @@ TABLE: Final[dict[str, dict[str, Route]]] = {
         "DELETE /v1/members/{id}/roles/{role}": query(ROLE, "members:write"),
         "GET /v1/members/{id}/roles": Route("members:read"),
         "GET /v1/units/{code}/officers": Route("members:read"),
+        "GET /v1/redrawings/unmapped": query(f"/v1/redrawings/unmapped?unit={UNIT}", "members:read"),
+        "POST /v1/redrawings/members": json(
+            "members:write", {"items": [{"member_id": "01900000-0000-7000-8000-000000000000", "unit": UNIT}]}
+        ),
         "GET /v1/members/{id}/dossier": Route("dossiers:read contacts:read"),
         "GET /v1/reads": query("/v1/reads?member={id}", "reads:read"),
         "POST /v1/incidents": json("incidents:write incidents:read", INCIDENT),
@@ -179,6 +185,19 @@ TABLE: Final[dict[str, dict[str, Route]]] = {
     },
     "groups": {
         "PUT /v1/units/{code}": json("groups:write", {"level": "district", "name": NAMES}),
+        "GET /v1/units": query(f"/v1/units?unit={UNIT}&q=ask", "groups:read"),
+        "GET /v1/units/levels": Route("groups:read", of_no_unit=True),
+        "PUT /v1/units/levels": json(
+            "groups:write", {"levels": ["state", "district", "block", "booth"]}, everywhere=True
+        ),
+        "POST /v1/units/comparisons": Route(
+            "groups:write",
+            path=f"/v1/units/comparisons?unit={UNIT}",
+            send=lambda: {"content": TREE, "headers": {"content-type": "text/csv"}},
+        ),
+        "GET /v1/units/comparisons": Route("groups:read"),
+        "GET /v1/units/comparisons/{id}": Route("groups:read"),
+        "POST /v1/units/comparisons/{id}/apply": Route("groups:write"),
         "GET /v1/units/{code}": Route("groups:read"),
         "GET /v1/units/{code}/children": Route("groups:read"),
         "POST /v1/units/imports": Route(
@@ -297,6 +316,13 @@ async def previewed(client: httpx2.AsyncClient, groups: str) -> str:
     return str(answer.json()["id"])
 
 
+async def a_comparison(client: httpx2.AsyncClient, groups: str) -> str:
+    path = f"{groups}/v1/units/comparisons?unit={UNIT}"
+    answer = await client.post(path, content=TREE, headers={"content-type": "text/csv"})
+    assert answer.status_code == 202, answer.text
+    return str(answer.json()["id"])
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def asking(stack: LocalStack) -> AsyncIterator[Asking]:
     headers = {"authorization": f"Bearer {stack.token}"}
@@ -371,6 +397,7 @@ async def asking(stack: LocalStack) -> AsyncIterator[Asking]:
             "merges": merge.json()["id"],
             "duplicates": pair["id"],
             "groups": placed["group_id"],
+            "units": await a_comparison(client, groups),
             "notifications": notification["id"],
         }
         asking = Asking(stack, ids, job.json()["id"])
@@ -403,7 +430,7 @@ async def test_a_route_asks_for_its_scopes(asking: Asking, service: str, line: s
 @pytest.mark.parametrize("unit", [None, ELSEWHERE, f"{UNIT}-B1", UNIT, "QA"])
 async def test_global_operations_need_all_units(asking: Asking, unit: str | None) -> None:
     everywhere = [(service, line) for service, line in ROUTES if TABLE[service][line].everywhere]
-    apart = ("/v1/ops/", "/v1/projections", "PUT /v1/notices/")
+    apart = ("/v1/ops/", "/v1/projections", "PUT /v1/notices/", "PUT /v1/units/levels")
     central = [line for _, line in ROUTES if any(each in line for each in apart)]
     assert [line for _, line in everywhere] == central
     for service, line in everywhere:

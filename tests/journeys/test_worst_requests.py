@@ -44,6 +44,8 @@ IMPORTS: dict[str, Callable[[], Iterator[bytes]]] = {
             b"code,level,name_en,name_hi,women_target\n" + b'BR,state,"' + b"x" * 8 * MEBIBYTE,
             b"code,level,name_en,name_hi,women_target\n" + b"\n" * 30 * MEBIBYTE,
             b"code,level,name_en,name_hi,women_target\n" + _units(150_000),
+            b"code,level,name_en,name_hi,women_target,predecessor\n" + _successions(100_000),
+            b"code,level,name_en,name_hi,women_target,successor\nBR,,,,," + b"BR " * 20_000,
             b"\xff" * 8 * MEBIBYTE,
             b"[" + b"[]," * 10 * MEBIBYTE + b"[]]",
             b"name,phone\n" + b"a,\n" * 1_000_000,
@@ -84,6 +86,13 @@ def _units(count: int) -> bytes:
     """Booths of a tree that has no root."""
     rows = (f"BR-D{n % 38}-B{n % 534}-{n},booth,Booth {n},बूथ {n},\n" for n in range(count))
     return "".join(rows).encode()
+
+
+def _successions(count: int) -> bytes:
+    """Units that each succeed 64 others, which there are not."""
+    many = " ".join(f"BR-X{n}" for n in range(64))
+    rows = (f"BR-D{n},district,D {n},जिला {n},,{many}\n" for n in range(count // 20))
+    return "BR,state,Bihar,बिहार,,\n".encode() + "".join(rows).encode()
 
 
 @dataclass(frozen=True)

@@ -22,10 +22,11 @@ from pymongo import IndexModel, InsertOne, ReplaceOne, UpdateOne
 from services.analytics.core.counting import EVERYWHERE, Changes, Projection
 from services.analytics.core.facts import Fact, Statement, forget
 from services.analytics.core.places import Place, Pointer, Pointers
-from services.shared.contracts.vocabulary import LEVELS, UnitLevel, subtree
+from services.shared.contracts.vocabulary import UnitLevel, subtree
 from services.shared.database import Collection, Database, Document, Migration, Session, create, in_snapshot
 
 SLOTS: Final = 16
+_LIVE: Final[Document] = {"retired": None}
 CHUNK: Final = 1000
 """Rows per fetch where all of a large tree is read, so that decoding never blocks the event loop for long."""
 
@@ -176,10 +177,17 @@ class CounterStore:
         )
         return {date.fromisoformat(row["_id"]): row["n"] async for row in rows if row["n"]}
 
-    async def units(self, root: str, level: UnitLevel, after: str, limit: int) -> list[Fact]:
-        """Announced units of `level` in the subtree, by code, from the first one after `after`."""
+    async def depth_of(self, level: str) -> int | None:
+        """The depth of the units of this level; None when none was announced."""
         units = (await self._pointers.read()).place("units")
-        query = {"level": level.value, "_id": {**_within("_id", root).get("_id", {}), "$gt": after}}
+        row = await self._facts(units).find_one({"level": level}, {"_id": 1}) if units else None
+        return depth(row["_id"]) if row else None
+
+    async def units(self, root: str, level: str, after: str, limit: int) -> list[Fact]:
+        """Announced units of `level` in the subtree that are live, by code, from the first one after
+        `after`."""
+        units = (await self._pointers.read()).place("units")
+        query = {"_id": {**_within("_id", root).get("_id", {}), "$gt": after}, "level": level, **_LIVE}
         if units is None:
             return []
         return [_fact(row) async for row in self._facts(units).find(query).sort("_id", 1).limit(limit)]
@@ -188,18 +196,20 @@ class CounterStore:
         units = (await self._pointers.read()).place("units")
         if units is None:
             return []
-        found = self._facts(units).find({"level": {"$in": [level.value for level in levels]}}, {"_id": 1})
-        return [row["_id"] async for row in found]
+        query = {"level": {"$in": [level.value for level in levels]}, **_LIVE}
+        return [row["_id"] async for row in self._facts(units).find(query, {"_id": 1})]
 
-    async def every(self, root: str, level: UnitLevel) -> list[tuple[Fact, Totals]]:
-        """All announced units of `level` in the subtree with their counters."""
+    async def every(self, root: str, level: str) -> list[tuple[Fact, Totals]]:
+        """All announced units of `level` in the subtree that are live, with their counters."""
         pointer = await self._pointers.read()
         units = pointer.place("units")
         if units is None:
             return []
-        rows = self._facts(units).find({"level": level.value, **_within("_id", root)}).batch_size(CHUNK)
+        rows = self._facts(units).find({"level": level, **_within("_id", root), **_LIVE}).batch_size(CHUNK)
         found = {row["_id"]: (_fact(row), Totals()) async for row in rows}
-        query = {"depth": LEVELS.index(level), **_within("unit", root)}
+        if not found:
+            return []
+        query = {"depth": depth(next(iter(found))), **_within("unit", root)}
         for name, own in self._counted(pointer).items():
             async for row in in_snapshot(self._database[name]).find(query).batch_size(CHUNK):
                 if row["unit"] in found:

@@ -10,7 +10,7 @@ from services.analytics.core.calendar import Interval
 from services.analytics.core.counting import EVERYWHERE
 from services.analytics.figures.queries import FigureQueries
 from services.analytics.figures.schemas import CoveragePage, Holdings, Metric, Overview, Timeseries
-from services.shared.contracts.vocabulary import UnitCode, UnitLevel
+from services.shared.contracts.vocabulary import UnitCode
 from services.shared.http.auth import require
 from services.shared.http.body import JSON, Route, problems
 from services.shared.http.pagination import Paging
@@ -23,6 +23,7 @@ MemberId = Annotated[str, Path(alias="id", pattern="^[A-Za-z0-9-]{1,64}$"), Cano
 Unit = Annotated[
     UnitCode | None, Query(description="The unit and all below it; without one, all that the caller may see.")
 ]
+Level = Annotated[str, Query(pattern="^[a-z][a-z0-9_]{0,31}$", description="A level of the tree.")]
 From = Annotated[Day | None, Query(alias="from", description="First day; by default 30 days end at `to`.")]
 On = Annotated[Day | None, Query(description="At the end of this day in India; by default today, so far.")]
 To = Annotated[Day | None, Query(alias="to", description="Last day, included; by default today in India.")]
@@ -52,7 +53,7 @@ def figures_router(queries: FigureQueries) -> APIRouter:
 
     @router.get("/coverage", response_model=CoveragePage)
     async def get_coverage(
-        caller: Reader, paging: Paging, level: UnitLevel, unit: Unit = None, on: On = None
+        caller: Reader, paging: Paging, level: Level, unit: Unit = None, on: On = None
     ) -> JSON:
         """Each unit of a level below `unit`: its groups, who runs them, seats, members and women, on any day,
         even where there are none yet."""

@@ -108,7 +108,7 @@ class FigureQueries:
         self,
         caller: Identity,
         unit: str | None,
-        level: UnitLevel,
+        level: str,
         on: date | None,
         after: str | None,
         limit: int,
@@ -120,7 +120,7 @@ class FigureQueries:
         `UnavailableError` for a day while the figures of days are built for the first time.
         """
         root = caller.accessible_root(unit) or EVERYWHERE
-        if LEVELS.index(level) <= depth(root):
+        if (deep := await self._depth_of(level)) <= depth(root):
             raise InvalidError([FieldError("/level", "must be below the level of the unit", "query")])
         if on is not None and on > day_of(self._clock.now()):
             raise InvalidError([FieldError("/on", "must not be after today", "query")])
@@ -135,17 +135,29 @@ class FigureQueries:
         day = (on or day_of(self._clock.now())).isoformat()
         figures = await self._by_day.figures(place, codes, day)
         targets = await self._by_day.targets(place, codes, day)
-        return [covered(code, figures[code], targets[code], LEVELS.index(level)) for code in codes]
+        return [covered(code, figures[code], targets[code], deep) for code in codes]
+
+    async def _depth_of(self, level: str) -> int:
+        """The depth of its units; of a level without any, as trees are shipped.
+
+        Raises: `InvalidError` for no known level.
+        """
+        found = await self._store.depth_of(level)
+        if found is not None:
+            return found
+        if level not in LEVELS:
+            raise InvalidError([FieldError("/level", "is the level of no unit", "query")])
+        return LEVELS.index(UnitLevel(level))
 
     async def summary(
-        self, caller: Identity, unit: str | None, level: UnitLevel, on: date | None
+        self, caller: Identity, unit: str | None, level: str, on: date | None
     ) -> CoverageSummary:
         root = caller.accessible_root(unit) or EVERYWHERE
         if (place := await self._by_day.place()) is None:
             every = await self._store.every(root, level)
             return summary([(coverage(fact, totals.values), totals.values) for fact, totals in every])
         day = (on or day_of(self._clock.now())).isoformat()
-        return summed((await self._by_day.figures(place, [root], day))[root], LEVELS.index(level))
+        return summed((await self._by_day.figures(place, [root], day))[root], await self._depth_of(level))
 
     async def _root(self, caller: Identity, unit: str | None) -> str:
         """The unit that an answer is about, checked."""

@@ -9,7 +9,7 @@ from typing import Annotated
 from pydantic import BaseModel, Field
 
 from services.analytics.core.calendar import Interval
-from services.shared.contracts.vocabulary import UnitLevel
+from services.shared.contracts.vocabulary import ShippedLevel
 from services.shared.http.pagination import Page
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -25,6 +25,8 @@ class Metric(StrEnum):
     MEMBERS_UNMERGED = "members.unmerged"
     MEMBERS_MOVED_IN = "members.moved_in"
     MEMBERS_MOVED_OUT = "members.moved_out"
+    MEMBERS_REDRAWN_IN = "members.redrawn_in"
+    MEMBERS_REDRAWN_OUT = "members.redrawn_out"
     PLACEMENTS_ASSIGNED = "placements.assigned"
     PLACEMENTS_WAITING = "placements.waiting"
     PLACEMENTS_REMOVED = "placements.removed"
@@ -130,7 +132,7 @@ class CoverageSummary(BaseModel):
 
 class CoveragePage(Page[Coverage]):
     unit: str
-    level: UnitLevel
+    level: ShippedLevel
     summary: CoverageSummary | None = Field(description="On the first page only.")
 
 

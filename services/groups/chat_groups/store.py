@@ -66,8 +66,8 @@ class ChatGroupStore:
     async def units_without(
         self, root: str, level: str, kind: str, after: str, limit: int, session: Session
     ) -> tuple[list[str], list[str]]:
-        """Units of the level in the subtree, by code, and those among them that have no group of the kind."""
-        query = {"level": level, "_id": {**subtree(root), "$gt": after}}
+        """Live units of the level in the subtree, by code, and those of them without a group of the kind."""
+        query = {"level": level, "_id": {**subtree(root), "$gt": after}, "successors": None}
         rows = self._units.find(query, {"_id": 1}, session=session).sort("_id", ASCENDING).limit(limit)
         codes = [row["_id"] async for row in rows]
         live = {"unit": {"$in": codes}, "kind": kind, "retired": {"$ne": "archived"}}

@@ -70,7 +70,13 @@ class Core:
         """Seating with its groups and waiting lists in another store."""
         runtime = self.runtime
         return SeatingService(
-            self.store, seats, self.policies, self.metrics, runtime.server_clock, self.seats_changed
+            self.store,
+            seats,
+            self.policies,
+            self.metrics,
+            runtime.server_clock,
+            self.seats_changed,
+            runtime.successions,
         )
 
     async def seats_changed(self, events: Sequence[Numbered], work: UnitOfWork) -> None:

@@ -37,7 +37,12 @@ class PlacementState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """One place in the tree. `name` is by language code; `version` counts the unit's events."""
+    """One place in the tree. `name` is by language code; `version` counts the unit's events.
+
+    `constituency` is the number of the assembly constituency in which it lies, `constituency_name` its name.
+    `successors` is None while the unit is live; a retired one has those that it became, if any, and its code
+    is never used again.
+    """
 
     code: str
     level: str
@@ -45,6 +50,16 @@ class Unit:
     name: Mapping[str, str]
     women_target: float | None = None
     version: int = 1
+    constituency: int | None = None
+    constituency_name: Mapping[str, str] | None = None
+    successors: tuple[str, ...] | None = None
+    retired_at: datetime | None = None
+    redrawing_id: str | None = None
+    """The comparison by which it was retired."""
+
+    @property
+    def is_live(self) -> bool:
+        return self.successors is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +150,13 @@ class Seat:
     since: datetime
     group_id: str | None = None
     ordinal: int | None = None
+    meant: str | None = None
+    """The unit that the rule gives the seat in, if the tree was redrawn and the group is of another now: the
+    seat is kept."""
+
+    @property
+    def given_in(self) -> str:
+        return self.meant or self.unit
 
     @property
     def is_waiting(self) -> bool:
@@ -148,7 +170,8 @@ class Placement:
 
     `member_sequence` is the last event of the member that stated unit and status and was applied; `sequence`
     counts the placement's own. `unit` is the member's; `group_unit` is that of the general group, if it is
-    another. `policy` is the version of the policy that decided, None for that of the settings.
+    another, and `meant` as in `Seat`. `policy` is the version of the policy that decided, None for that of
+    the settings.
     """
 
     member_id: str
@@ -161,6 +184,7 @@ class Placement:
     state: PlacementState
     since: datetime
     group_unit: str | None = None
+    meant: str | None = None
     policy: int | None = None
     facts: Facts | None = None
     seats: tuple[Seat, ...] | None = None
@@ -188,7 +212,8 @@ class Placement:
         if self.group_id is None and self.state in (PlacementState.LEFT, PlacementState.REMOVED):
             return others
         unit = self.group_unit or self.unit
-        general = Seat(GENERAL, self.kind, unit, self.state, self.since, self.group_id, self.ordinal)
+        at = (self.group_id, self.ordinal, self.meant)
+        general = Seat(GENERAL, self.kind, unit, self.state, self.since, *at)
         return (general, *others)
 
     @property
@@ -208,6 +233,7 @@ def unit_upserted(unit: Unit) -> UnitUpserted:
         parent=unit.parent,
         women_target=unit.women_target,
         names=dict(unit.name),
+        constituency=unit.constituency,
     )
 
 

@@ -12,12 +12,12 @@ class GroupsMetrics:
         self.groups_created = Counter("sangathan_groups_created", "Groups created.", registry=registry)
         self.placements = Counter(
             "sangathan_placements",
-            "Placement decisions (assigned, waiting, removed).",
+            "Placement decisions (assigned, waiting, removed, redrawn).",
             ["outcome"],
             registry=registry,
         )
         self.units = Counter(
-            "sangathan_units_written", "Units created or changed.", ["outcome"], registry=registry
+            "sangathan_units_written", "Units created, updated or retired.", ["outcome"], registry=registry
         )
         self.waiting = Gauge(
             "sangathan_members_waiting_for_unit",

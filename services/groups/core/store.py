@@ -1,6 +1,7 @@
 """The collections of the groups service, and the queries that several features share.
 
-`units {_id: code, level, parent, name{en,hi}, women_target, version}`
+`units {_id: code, level, parent, name{en,hi}, women_target, version, constituency?, constituency_name?,
+successors?, retired_at?, terms, searchable}`: `successors` only of those retired; `terms` by `unit_terms`
 `groups {_id, unit, kind, ordinal, name{en,hi}, capacity, taken, state, sealed_link?, link_lost?, version}`,
 and the counts of rosters, `observed?`; `invite_link` is set by processes of release 0.1.0 only
 `placements {_id: member id, member_sequence, sequence, unit, group_id, kind, ordinal, state, since}`, and
@@ -14,21 +15,32 @@ from __future__ import annotations
 
 from collections.abc import Collection as Many
 from collections.abc import Iterable, Sequence
-from typing import Final, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 from pymongo import DESCENDING, IndexModel, InsertOne, UpdateOne
 
 from services.groups.core.domain import GENERAL, Group, GroupState, Placement, PlacementState, Unit
 from services.groups.core.policy import Policy
+from services.shared.contracts.successions import standing_for
 from services.shared.database import Codec, Collection, Database, Document, Migration, Session, create
+from services.shared.names import sound_key
+from services.shared.text import searchable_words
 
 A = TypeVar("A")
 Write: TypeAlias = "InsertOne[Document] | UpdateOne"
 
-UNITS: Final = Codec(Unit, id_field="code")
+UNITS: Final = Codec(
+    Unit,
+    id_field="code",
+    omit_none=["constituency", "constituency_name", "successors", "retired_at", "redrawing_id"],
+)
+SOUND: Final = "~"
+"""Begins the terms that are sounds."""
+RULES: Final = 1
+"""Raised with every change of what a unit's terms are, so that they are derived anew."""
 GROUPS: Final = Codec(Group, id_field="id", omit_none=["link_lost", "retired", "shrinks_to", "sealed_link"])
 PLACEMENTS: Final = Codec(
-    Placement, id_field="member_id", omit_none=["group_unit", "policy", "facts", "seats"]
+    Placement, id_field="member_id", omit_none=["group_unit", "meant", "policy", "facts", "seats"]
 )
 POLICIES: Final = Codec(Policy, id_field="version")
 
@@ -42,6 +54,18 @@ class CoreStore:
     async def units(self, codes: Many[str], session: Session | None = None) -> dict[str, Unit]:
         return await by_id(self._units, UNITS, codes, session)
 
+    async def live_units(self, codes: Many[str], session: Session | None = None) -> dict[str, Unit]:
+        """By the codes asked for: the unit itself, or the one that stands for it now, if there is one."""
+        known: dict[str, Unit] = {}
+        asked = set(codes)
+        while asked:
+            found = await self.units(asked, session)
+            known |= found
+            asked = {each for unit in found.values() for each in unit.successors or ()} - known.keys()
+        retired = {unit.code: unit.successors for unit in known.values() if unit.successors is not None}
+        now = {code: standing_for(code, retired) for code in codes}
+        return {code: known[unit] for code, unit in now.items() if unit in known}
+
     async def groups(self, ids: Many[str], session: Session | None = None) -> dict[str, Group]:
         return await by_id(self._groups, GROUPS, ids, session)
 
@@ -50,7 +74,11 @@ class CoreStore:
 
     async def save_units(self, units: Iterable[Unit], known: Many[str], session: Session) -> None:
         """Insert the units, or change those whose codes are `known`."""
-        await write(self._units, [_save(UNITS, u, changed=u.code in known) for u in units], session)
+        await write(
+            self._units,
+            [_save(UNITS, u, changed=u.code in known, **unit_search_fields(u)) for u in units],
+            session,
+        )
 
     async def save_groups(self, groups: Iterable[Group], known: Many[str], session: Session) -> None:
         """Insert the groups, or change those whose ids are `known`."""
@@ -102,7 +130,15 @@ def save_group(group: Group, *, changed: bool) -> Write:
     return _save(GROUPS, group, changed=changed, state=group.state.value)
 
 
-def _save(codec: Codec[A], aggregate: A, *, changed: bool, **derived: str) -> Write:
+def unit_search_fields(unit: Unit) -> dict[str, Any]:
+    """Fields by which a unit is found by its name: the words of all its names, and how each sounds. They are
+    of the unit's `version`, by the present `RULES`."""
+    words = dict.fromkeys(word for name in unit.name.values() for word in searchable_words(name))
+    terms = [*words, *(SOUND + sound_key(word) for word in words)]
+    return {"terms": list(dict.fromkeys(terms)), "searchable": f"{RULES}:{unit.version}"}
+
+
+def _save(codec: Codec[A], aggregate: A, *, changed: bool, **derived: Any) -> Write:
     document = codec.encode(aggregate) | derived
     if not changed:
         return InsertOne(document)

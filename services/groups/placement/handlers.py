@@ -13,6 +13,7 @@ from services.groups.placement.service import PlacementService
 from services.shared.contracts.base import Envelope, Event
 from services.shared.contracts.groups import GroupsErasureAcknowledged
 from services.shared.contracts.members import (
+    REDRAWN,
     MemberConsentChanged,
     MemberErasureRequested,
     MemberJoined,
@@ -35,7 +36,7 @@ class Handlers:
 
     async def arrive(self, events: Sequence[Envelope[MemberJoined | MemberMoved]], work: UnitOfWork) -> None:
         """`member.joined` and `member.moved` alike: a seat in the unit, wherever the member was before; none
-        for somebody without a number of their own."""
+        for somebody without a number of their own. Whoever was redrawn keeps the seat that they have."""
         await self._apply(events, work, lambda event: not event.data.own_number)
 
     async def number(self, events: Sequence[Envelope[MemberUpdated]], work: UnitOfWork) -> None:
@@ -90,12 +91,11 @@ class Handlers:
     async def _apply(
         self, events: Sequence[Envelope[Any]], work: UnitOfWork, leaves: Callable[[Envelope[Any]], bool]
     ) -> None:
-        requests = [
-            ChangeRequest(
-                Change(e.subject, e.sequence, e.data.unit, leaves(e), states=stated(e.data)), Origin.of(e)
-            )
-            for e in events
-        ]
+        requests = []
+        for e in events:
+            redrawn = _is_redrawn(e.data)
+            change = Change(e.subject, e.sequence, e.data.unit, leaves(e), stated(e.data), redrawn=redrawn)
+            requests.append(ChangeRequest(change, Origin.of(e)))
         await self._service.apply(requests, work)
 
     async def _learn(self, events: Sequence[Envelope[Any]], work: UnitOfWork) -> None:
@@ -135,6 +135,10 @@ def stated(event: Event) -> dict[str, Any]:
 
 def _gender(gender: Gender) -> str | None:
     return None if gender is Gender.UNDISCLOSED else gender.value
+
+
+def _is_redrawn(event: Event) -> bool:
+    return isinstance(event, MemberMoved) and event.cause == REDRAWN
 
 
 def _is_out(event: Envelope[MemberUnmerged | MemberSnapshot]) -> bool:

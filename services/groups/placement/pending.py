@@ -51,7 +51,7 @@ class PendingPlacements:
         by_placement = await self._store.waiting_units()
         by_list = {unit for unit, _ in await self._core.seats.waited_for(PlacementState.WAITING_UNIT)}
         codes = {*by_placement, *by_list}
-        known = await self._core.store.units(codes) if codes else {}
+        known = await self._core.store.live_units(codes) if codes else {}
         if not known:
             return 0
 

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 from services.groups.core.domain import UNKNOWN, Group, Placement
 from services.groups.core.policy import Cap, Fault, Policy, is_decidable
-from services.groups.core.seating.domain import Pair
+from services.groups.core.seating.domain import ALL_LIVE, Pair, Parts, is_given_in, wanted
 from services.shared.contracts.base import Step
 from services.shared.contracts.groups import (
     GroupCreated,
@@ -150,7 +150,7 @@ def counted(difference: Difference) -> Counter[str]:
     return counts
 
 
-def drift_of(placement: Placement, policy: Policy) -> Iterator[Drift]:
+def drift_of(placement: Placement, policy: Policy, parts: Parts = ALL_LIVE) -> Iterator[Drift]:
     """How one placement differs from the policy, by the facts that are known."""
     facts, is_out = placement.facts or UNKNOWN, placement.is_out
     held = {seat.rule: seat for seat in placement.held}
@@ -160,12 +160,16 @@ def drift_of(placement: Placement, policy: Policy) -> Iterator[Drift]:
         seat = held.pop(rule.id, None)
         if not is_decidable(rule, facts, is_out=is_out):
             continue
-        want = policy.wants(rule, placement.unit, facts, is_out=is_out)
+        want = wanted(policy, rule, placement.unit, facts, parts, is_out=is_out)
         if want is None and seat is not None:
             yield Drift("unwanted", placement.member_id, rule.id, seat.group_id)
         elif want is not None and seat is None:
             yield Drift("missing", placement.member_id, rule.id, None)
-        elif want is not None and seat is not None and want != (seat.kind, seat.unit):
+        elif (
+            want is not None
+            and seat is not None
+            and not (want.kind == seat.kind and is_given_in(seat, want.unit, parts))
+        ):
             yield Drift("elsewhere", placement.member_id, rule.id, seat.group_id)
     for rule_id, seat in held.items():
         yield Drift("unwanted", placement.member_id, rule_id, seat.group_id)

@@ -21,7 +21,7 @@ from services.groups.core.domain import Placement
 from services.groups.core.policies import FRESH_SECONDS
 from services.groups.core.policy import Policy
 from services.groups.core.seating.domain import Review, archived
-from services.groups.core.seating.service import ChangeRequest
+from services.groups.core.seating.service import ChangeRequest, units_of
 from services.groups.policy.domain import (
     DRIFT,
     MAX_EXAMPLES,
@@ -187,7 +187,9 @@ class AuditJob:
             policy = await self._core.policies.newest()
             rows = placements = await self._store.placements_after(after, AUDIT_BATCH)
             last = placements[-1].member_id if placements else ""
-            found = [drift for placement in placements for drift in drift_of(placement, policy)]
+            units = {unit for placement in placements for unit in units_of(placement)}
+            parts = await self._core.runtime.successions.retired(units)
+            found = [drift for placement in placements for drift in drift_of(placement, policy, parts)]
         else:
             rows = groups = await self._store.groups_after(after, AUDIT_BATCH)
             last = groups[-1].id if groups else ""

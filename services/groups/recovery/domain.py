@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import datetime
 from typing import TypeAlias
 
 from services.groups.core.domain import (
@@ -27,6 +28,7 @@ from services.shared.contracts.groups import (
     GroupInviteLapsed,
     GroupMemberAssigned,
     GroupMemberObserved,
+    GroupMemberRedrawn,
     GroupMemberRemoved,
     GroupMemberWaiting,
     GroupSnapshot,
@@ -35,9 +37,10 @@ from services.shared.contracts.groups import (
     PlacementSnapshot,
     PolicyApplied,
     SeatHeld,
+    UnitSucceeded,
     UnitUpserted,
 )
-from services.shared.contracts.vocabulary import EARLIEST
+from services.shared.contracts.vocabulary import EARLIEST, LEVELS, depth_of, parent_of
 
 GroupEvent: TypeAlias = (
     GroupCreated
@@ -49,7 +52,9 @@ GroupEvent: TypeAlias = (
     | GroupSnapshot
 )
 ObservationEvent: TypeAlias = GroupMemberObserved | GroupInviteLapsed | ObservationSnapshot
-PlacementEvent: TypeAlias = GroupMemberAssigned | GroupMemberWaiting | GroupMemberRemoved | PlacementSnapshot
+PlacementEvent: TypeAlias = (
+    GroupMemberAssigned | GroupMemberWaiting | GroupMemberRemoved | GroupMemberRedrawn | PlacementSnapshot
+)
 
 
 class UnknownGroupError(Exception):
@@ -66,6 +71,25 @@ def restored_unit(event: Envelope[UnitUpserted], before: Unit | None) -> Unit:
         name=unit.names or (before.name if before else {"en": unit.unit, "hi": unit.unit}),
         women_target=unit.women_target,
         version=event.sequence,
+        constituency=unit.constituency,
+        constituency_name=before.constituency_name if before else None,
+        successors=before.successors if before else None,
+        retired_at=before.retired_at if before else None,
+        redrawing_id=before.redrawing_id if before else None,
+    )
+
+
+def retired_unit(event: Envelope[UnitSucceeded], before: Unit | None) -> Unit:
+    """A unit of which nothing else is known was announced before the log begins."""
+    code = event.data.unit
+    level = LEVELS[min(depth_of(code), len(LEVELS)) - 1].value
+    known = before or Unit(code, level, parent_of(code), {"en": code, "hi": code})
+    return replace(
+        known,
+        version=event.sequence,
+        successors=event.data.successors,
+        retired_at=event.time,
+        redrawing_id=event.data.redrawing_id,
     )
 
 
@@ -111,8 +135,9 @@ def restored_placement(event: Envelope[PlacementEvent], before: Placement | None
             group_id=group_id,
             ordinal=ordinal,
             state=state,
-            since=told.since if isinstance(told, PlacementSnapshot) else event.time,
+            since=_since(told, event, before),
             group_unit=told.unit if told.unit != unit else None,
+            meant=told.meant if isinstance(told, GroupMemberRedrawn | PlacementSnapshot) else None,
         )
     seats = {seat.rule: seat for seat in after.seats or ()}
     match told:
@@ -122,6 +147,10 @@ def restored_placement(event: Envelope[PlacementEvent], before: Placement | None
             seats.pop(told.rule, None)
         case GroupMemberAssigned() | GroupMemberWaiting() if told.rule != GENERAL:
             seats[told.rule] = _told(told, event)
+        case GroupMemberRedrawn() if told.rule != GENERAL:
+            old = seats.get(told.rule)
+            at = (told.rule, told.kind, told.unit, PlacementState.ASSIGNED, old.since if old else event.time)
+            seats[told.rule] = Seat(*at, told.group_id, told.ordinal, told.meant)
     return replace(
         after,
         member_sequence=answered,
@@ -192,7 +221,7 @@ def settled_group(group: Group, taken: int, unit: Unit | None) -> Group:
 def _seat(told: PlacementEvent) -> tuple[PlacementState, str | None, int | None]:
     """State, group and ordinal. A member who gave up a seat for another waits until the next event."""
     match told:
-        case GroupMemberAssigned():
+        case GroupMemberAssigned() | GroupMemberRedrawn():
             return PlacementState.ASSIGNED, told.group_id, told.ordinal
         case GroupMemberWaiting():
             return PlacementState(told.reason), None, None
@@ -202,6 +231,13 @@ def _seat(told: PlacementEvent) -> tuple[PlacementState, str | None, int | None]
             return PlacementState.LEFT if told.reason == "left" else PlacementState.WAITING_UNIT, None, None
         case PlacementSnapshot():
             return PlacementState(told.state), told.group_id, told.ordinal
+
+
+def _since(told: PlacementEvent, event: Envelope[PlacementEvent], before: Placement | None) -> datetime:
+    """Since when the member has the seat: a redrawn one is the same."""
+    if isinstance(told, PlacementSnapshot):
+        return told.since
+    return before.since if before and isinstance(told, GroupMemberRedrawn) else event.time
 
 
 def _nowhere(told: PlacementEvent, event: Envelope[PlacementEvent]) -> Placement:
@@ -221,7 +257,8 @@ def _nowhere(told: PlacementEvent, event: Envelope[PlacementEvent]) -> Placement
 
 def _held(held: SeatHeld) -> Seat:
     state = PlacementState(held.state)
-    return Seat(held.rule, held.kind, held.unit, state, held.since, held.group_id, held.ordinal)
+    at = (held.group_id, held.ordinal, held.meant)
+    return Seat(held.rule, held.kind, held.unit, state, held.since, *at)
 
 
 def _told(told: GroupMemberAssigned | GroupMemberWaiting, event: Envelope[PlacementEvent]) -> Seat:

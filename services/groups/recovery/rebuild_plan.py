@@ -25,6 +25,7 @@ from services.groups.recovery.domain import (
     restored_placement,
     restored_policy,
     restored_unit,
+    retired_unit,
     settled_group,
     settled_observation,
 )
@@ -40,6 +41,7 @@ from services.shared.contracts.groups import (
     GroupInviteLapsed,
     GroupMemberAssigned,
     GroupMemberObserved,
+    GroupMemberRedrawn,
     GroupMemberRemoved,
     GroupMemberWaiting,
     GroupSnapshot,
@@ -47,12 +49,13 @@ from services.shared.contracts.groups import (
     ObservationSnapshot,
     PlacementSnapshot,
     PolicyApplied,
+    UnitSucceeded,
     UnitUpserted,
 )
 from services.shared.errors import PermanentError
 from services.shared.messaging import Inbox, UnitOfWork, newer
 from services.shared.operations.rebuild import Plan
-from services.shared.runtime import Runtime
+from services.shared.runtime import Runtime, Successions
 
 
 class RestoreHandlers:
@@ -63,7 +66,9 @@ class RestoreHandlers:
         observations: ObservationStore,
         inbox: Inbox,
         clock: Clock,
+        successions: Successions,
     ) -> None:
+        self._successions = successions
         self._store = store
         self._policies = policies
         self._observations = observations
@@ -75,6 +80,13 @@ class RestoreHandlers:
         news = newer(events, lambda code: known[code].version if code in known else 0, work)
         units = [restored_unit(e, known.get(e.subject)) for e in news]
         await self._store.save_units(units, known, work.session)
+
+    async def retire(self, events: Sequence[Envelope[UnitSucceeded]], work: UnitOfWork) -> None:
+        known = await self._store.units([e.subject for e in events], work.session)
+        news = newer(events, lambda code: known[code].version if code in known else 0, work)
+        units = [retired_unit(e, known.get(e.subject)) for e in news]
+        await self._store.save_units(units, known, work.session)
+        await self._successions.hear(events, work)
 
     async def groups(self, events: Sequence[Envelope[GroupEvent]], work: UnitOfWork) -> None:
         """Raises: `PermanentError` for a group whose beginning is missing."""
@@ -128,18 +140,24 @@ def plan(runtime: Runtime) -> Plan:
     database = runtime.database
     core, store = CoreStore(database), RecoveryStore(database)
     policies, observations = PolicyVersions(database), ObservationStore(database)
-    handlers = RestoreHandlers(core, policies, observations, Inbox(database), runtime.clock)
+    handlers = RestoreHandlers(
+        core, policies, observations, Inbox(database), runtime.clock, runtime.successions
+    )
     about_groups = (
         *(GroupCreated, GroupUpdated, GroupFilled),
         *(GroupInviteChanged, GroupAdminsChanged, GroupArchived, GroupSnapshot),
     )
-    about_placements = (GroupMemberAssigned, GroupMemberWaiting, GroupMemberRemoved, PlacementSnapshot)
+    about_placements = (
+        *(GroupMemberAssigned, GroupMemberWaiting, GroupMemberRemoved),
+        *(GroupMemberRedrawn, PlacementSnapshot),
+    )
     about_observations = (GroupMemberObserved, GroupInviteLapsed, ObservationSnapshot)
     return Plan(
         summary=lambda: _summary(store),
         restores={
             UnitUpserted: handlers.units,
             PolicyApplied: handlers.policies,
+            UnitSucceeded: handlers.retire,
             **dict.fromkeys(about_groups, handlers.groups),
             **dict.fromkeys(about_placements, handlers.placements),
             **dict.fromkeys(about_observations, handlers.observations),

@@ -17,6 +17,7 @@ from services.shared.contracts.groups import (
     PlacementSnapshot,
     PolicyApplied,
     SeatHeld,
+    UnitSucceeded,
     UnitUpserted,
 )
 from services.shared.database import Document
@@ -24,8 +25,16 @@ from services.shared.runtime import Source
 
 
 def unit(row: Document) -> tuple[UnitUpserted, int]:
+    """A retired unit as it was before: the last of its events says what became of it."""
     unit = UNITS.decode(row)
-    return unit_upserted(unit), unit.version
+    return unit_upserted(unit), unit.version if unit.is_live else unit.version - 1
+
+
+def succession(row: Document) -> tuple[UnitSucceeded, int]:
+    unit = UNITS.decode(row)
+    assert unit.redrawing_id is not None
+    event = UnitSucceeded(unit=unit.code, successors=unit.successors or (), redrawing_id=unit.redrawing_id)
+    return event, unit.version
 
 
 def group(row: Document) -> tuple[GroupSnapshot, int]:
@@ -55,6 +64,7 @@ def placement(row: Document) -> tuple[PlacementSnapshot, int]:
         since=placement.since,
         member_sequence=placement.member_sequence,
         seats=tuple([_held(seat) for seat in placement.seats or ()]),
+        meant=placement.meant,
     )
     return snapshot, placement.sequence
 
@@ -90,6 +100,7 @@ def observation(row: Document) -> tuple[ObservationSnapshot, int]:
 SOURCES: Final = (
     Source("policies", "_id", POLICIES.keys, policy),
     Source("units", "_id", UNITS.keys, unit),
+    Source("units", "_id", UNITS.keys, succession, where={"successors": {"$exists": True}}),
     Source("groups", "unit", GROUPS.keys, group),
     Source(
         "placements",

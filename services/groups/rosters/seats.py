@@ -10,7 +10,7 @@ from dataclasses import replace
 from services.groups.core.core import Core
 from services.groups.core.observations.domain import Changed, seated
 from services.shared.contracts.base import Numbered
-from services.shared.contracts.groups import GroupMemberAssigned, GroupMemberRemoved
+from services.shared.contracts.groups import GroupMemberAssigned, GroupMemberRedrawn, GroupMemberRemoved
 from services.shared.messaging import UnitOfWork
 
 
@@ -24,7 +24,8 @@ class SeatFollower:
         moved = {
             event.member_id
             for event, sequence in events
-            if sequence > 1 and isinstance(event, GroupMemberRemoved | GroupMemberAssigned)
+            if sequence > 1
+            and isinstance(event, GroupMemberRemoved | GroupMemberAssigned | GroupMemberRedrawn)
         }
         core, session = self._core, work.session
         known = await core.observations.of_members(moved, session) if moved else {}

@@ -11,6 +11,8 @@ from services.groups.core.domain import Group, Unit, group_name, unit_upserted
 from services.shared.contracts.base import Numbered, Step
 from services.shared.contracts.groups import GroupUpdated
 
+AS_KNOWN: Final = 0
+"""The constituency of a wanted unit of which nothing is said: it stays as it is."""
 MAX_CHANGED_CODES: Final = 100
 """How many codes the answer to an import lists."""
 
@@ -39,6 +41,9 @@ class ImportResult:
 
 def upserted(before: Unit | None, wanted: Unit) -> Step[Unit]:
     """Create the unit, or change it to what is wanted; the version of `wanted` does not matter."""
+    if wanted.constituency == AS_KNOWN:
+        number, name = (before.constituency, before.constituency_name) if before else (None, None)
+        wanted = replace(wanted, constituency=number, constituency_name=name)
     if before is not None and replace(wanted, version=before.version) == before:
         return Step(before)
     after = replace(wanted, version=before.version + 1 if before else 1)

@@ -9,21 +9,27 @@ from typing import Final
 
 from services.groups.core.core import Core
 from services.groups.core.domain import Unit
-from services.groups.core.errors import invalid_import, level_does_not_fit, unknown_parent
+from services.groups.core.errors import (
+    invalid_import,
+    level_does_not_fit,
+    levels_in_use,
+    redrawing_in_progress,
+    unit_retired,
+    unknown_parent,
+)
 from services.groups.tree.checked import CheckedFile, unit_of_line
 from services.groups.tree.csv_rows import read_rows
 from services.groups.tree.domain import ImportResult, renamed, result_of, upserted
 from services.groups.tree.files import Files, ImportFile
-from services.groups.tree.store import TreeStore
+from services.groups.tree.levels import level_of, levels_in_the_way
+from services.groups.tree.store import LOOKUP_CODES, Filters, Tree, TreeStore
 from services.shared.contracts.base import Step
-from services.shared.contracts.vocabulary import level_of
 from services.shared.errors import FieldError, NotFoundError
 from services.shared.identity import Identity
+from services.shared.jobs import ENDED
 from services.shared.messaging import Origin, UnitOfWork
 
 TRANSACTION_UNITS: Final = 500
-LOOKUP_CODES: Final = 10_000
-"""Codes of one query, whose document may have 16 MB."""
 
 
 class TreeService:
@@ -41,12 +47,43 @@ class TreeService:
         return unit
 
     async def children(self, caller: Identity, code: str, after: str | None, limit: int) -> list[Unit]:
-        """The units directly below, in the order of their codes.
+        """The live units directly below, in the order of their codes.
 
         Raises: `NotFoundError` when there is no unit of that code.
         """
         await self.get(caller, code)
         return await self._store.children(code, after, limit)
+
+    async def find(
+        self, caller: Identity, root: str | None, filters: Filters, after: str | None, limit: int
+    ) -> list[Unit]:
+        """Units of the subtree that match, in the order of their codes.
+
+        Raises: `NotFoundError` for a unit outside the caller's.
+        """
+        return await self._store.find(caller.accessible_root(root), filters, after, limit)
+
+    async def tree(self) -> Tree:
+        return await self._store.tree()
+
+    async def set_levels(
+        self, caller: Identity, levels: Sequence[str], check: Callable[[int | None], None]
+    ) -> Tree:
+        """Raises: `NotFoundError` unless the caller has all units; `ConflictError` when there are units that
+        would be of another level than they are; what `check`, which gets the present version, raises."""
+        caller.check_all_units()
+
+        async def body(work: UnitOfWork) -> Tree:
+            tree = await self._changing_tree(work)
+            check(tree.levels_version)
+            if list(levels) == list(tree.levels):
+                return tree
+            used = await self._store.levels_used(work.session)
+            if in_the_way := levels_in_the_way(levels, used):
+                raise levels_in_use(in_the_way)
+            return await self._store.set_levels(levels, work.session)
+
+        return await self._core.runtime.outbox.transact(body)
 
     async def put(
         self, caller: Identity, wanted: Unit, check: Callable[[int | None], None], origin: Origin
@@ -60,9 +97,9 @@ class TreeService:
             fit the code; `ConflictError` when the parent is unknown; what `check` raises.
         """
         caller.check_access(wanted.code)
-        if level_of(wanted.code) != wanted.level:
+        if level_of(wanted.code, (await self._store.tree()).levels) != wanted.level:
             raise level_does_not_fit()
-        if wanted.parent is not None and not await self._core.store.units([wanted.parent]):
+        if wanted.parent is not None and not await self._is_live(wanted.parent):
             raise unknown_parent()
 
         async def body(work: UnitOfWork) -> Step[Unit]:
@@ -102,13 +139,14 @@ class TreeService:
         self.check_may_import(caller)
         in_turn = self.files.in_turn
         async with self.files.checking(file):
-            found = CheckedFile(read_rows(file.take()))
+            found = CheckedFile(read_rows(file.take()), (await self._store.tree()).levels)
             while await in_turn(found.check_next):
                 pass
             if found.is_empty:
                 raise invalid_import([FieldError("/rows", "there are no rows")])
-            missing = await self._unknown(await in_turn(found.parents_outside))
-            await in_turn(partial(found.check_together, caller.can_access, missing))
+            missing = await self.not_live(await in_turn(found.parents_outside))
+            retired = await self._store.retired(list(found.codes.values()))
+            await in_turn(partial(found.check_together, caller.can_access, missing, retired))
             if found.errors:
                 raise invalid_import(found.errors, found.errors.total)
             return await in_turn(found.parents_first)
@@ -117,12 +155,16 @@ class TreeService:
         """Ask this before the file is read. Raises: `NotFoundError` for a caller without a unit."""
         caller.accessible_root(None)
 
-    async def _unknown(self, codes: set[str]) -> set[str]:
-        """The codes that are not in the tree."""
+    async def not_live(self, codes: set[str]) -> set[str]:
+        """The codes that are no live unit's."""
         left, waiting = set(codes), sorted(codes)
         for start in range(0, len(waiting), LOOKUP_CODES):
-            left -= (await self._core.store.units(waiting[start : start + LOOKUP_CODES])).keys()
+            units = await self._core.store.units(waiting[start : start + LOOKUP_CODES])
+            left -= {code for code, unit in units.items() if unit.is_live}
         return left
+
+    async def _is_live(self, code: str) -> bool:
+        return not await self.not_live({code})
 
     async def write(self, units: Sequence[Unit], origin: Origin, work: UnitOfWork) -> ImportResult:
         """Create or change some units of `check_import`, at most `TRANSACTION_UNITS`, in the caller's
@@ -135,15 +177,39 @@ class TreeService:
         return result_of([upserted(known.get(unit.code), unit) for unit in units])
 
     async def _write(self, units: Sequence[Unit], origin: Origin, work: UnitOfWork) -> list[Step[Unit]]:
+        """Raises: `ConflictError` when one of them is retired, or the tree is being redrawn."""
         known = await self._core.store.units([unit.code for unit in units], work.session)
+        for unit in known.values():
+            if unit.successors is not None:
+                raise unit_retired(unit.successors)
         steps = [upserted(known.get(unit.code), unit) for unit in units]
+        if any(step.events for step in steps):
+            await self._changing_tree(work)
+        await self.save(steps, known, origin, work)
+        return steps
+
+    async def _changing_tree(self, work: UnitOfWork) -> Tree:
+        """The tree as one that this transaction changes, so that of two that meet, one sees the other."""
+        tree = await self._store.touch(work.session)
+        if tree.redrawing is not None and await self._is_redrawn(tree.redrawing_job):
+            raise redrawing_in_progress()
+        return tree
+
+    async def _is_redrawn(self, job_id: str | None) -> bool:
+        job = await self._core.runtime.jobs.get(job_id) if job_id else None
+        return job is not None and job.state not in ENDED
+
+    async def save(
+        self, steps: Sequence[Step[Unit]], known: Mapping[str, Unit], origin: Origin, work: UnitOfWork
+    ) -> None:
+        """Write what has changed of units that are `known` as they were, and let their groups' names
+        follow."""
         changed = [step.state for step in steps if step.events]
         await self._core.store.save_units(changed, known, work.session)
         for step in steps:
             work.stage_all(step.events, origin)
         await self._rename_groups(known, changed, origin, work)
         work.after_commit(partial(self._tell, result_of(steps)))
-        return steps
 
     async def _rename_groups(
         self, before: Mapping[str, Unit], after: Sequence[Unit], origin: Origin, work: UnitOfWork

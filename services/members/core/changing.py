@@ -99,12 +99,18 @@ def update(profile: Profile, changes: Changes, now: datetime, *, sees_contact: b
     return Step(Profile(new, new_contact), (Numbered(event, new.version),))
 
 
-def move(member: Member, unit: str, now: datetime) -> Step[Member]:
+def move(member: Member, unit: str, now: datetime, cause: str = "move") -> Step[Member]:
     """Raises: `HasLeftError`."""
     check_active(member)
     if unit == member.unit:
         return Step(member)
-    event = MemberMoved(member_id=member.id, from_unit=member.unit, unit=unit, own_number=member.own_number)
+    event = MemberMoved(
+        member_id=member.id,
+        from_unit=member.unit,
+        unit=unit,
+        own_number=member.own_number,
+        cause=cause,
+    )
     new = _next(replace(member, unit=unit), now)
     return Step(new, (Numbered(event, new.version),))
 

@@ -12,6 +12,7 @@ from services.members.core.reading import MemberReader
 from services.members.core.store import MIGRATIONS, ConsentLedger, MemberStore, NoticeStore
 from services.members.core.taken_phones import AnswerLimit, TakenPhones
 from services.members.core.term_store import TermStore
+from services.members.core.units import LiveUnits
 from services.members.settings import MembersSettings
 from services.shared.encryption import Vault
 from services.shared.runtime import Feature, Runtime, vault_key
@@ -28,6 +29,7 @@ class Core:
         self.ledger = ConsentLedger(runtime.database)
         self.notices = NoticeStore(runtime.database)
         self.terms = TermStore(runtime.database)
+        self.units = LiveUnits(runtime.successions)
         self.changes = MemberChanges(runtime.outbox, self.store)
         self.vault = Vault(runtime.client, runtime.database, settings.master_keys)
         self.contacts = Contacts(self.vault, BlindIndex(settings.blind_index_key))

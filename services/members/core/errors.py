@@ -124,6 +124,12 @@ def unit_not_found() -> NotFoundError:
     return NotFoundError("there is no such unit in your part of the organisation")
 
 
+def unit_was_split(successors: Sequence[str]) -> InvalidError:
+    """Names the parts, which are known to whoever may see the tree."""
+    parts = f": it is now {', '.join(successors)}" if successors else ""
+    return InvalidError([FieldError("/unit", f"is a unit that there is no more{parts}")])
+
+
 def dossier_incomplete(missing: Sequence[str]) -> UnavailableError:
     """A dossier is whole or there is none: nobody is handed one from which something is missing."""
     detail = f"these services do not tell what they hold now: {', '.join(missing)}"

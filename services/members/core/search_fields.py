@@ -1,13 +1,13 @@
 """Fields of a document that are derived from its member, by which the directory finds it.
 
-`words` of the name; `keys`, how they sound (`names.py`), and which two of them the name has; `units`, those
-whose subtrees contain the member; `facets`, whatever few members have (a role, a platform, an uncommon
+`words` of the name; `keys`, how they sound (`shared/names.py`), and which two of them the name has; `units`,
+those whose subtrees contain the member; `facets`, whatever few members have (a role, a platform, an uncommon
 language), in each of these units; and `searchable`, which says from what they were derived: `<rules>:<the
 member's version>`.
 
 An index on `units` or `facets` finds the members of a subtree in the order of ids. It can hold one array
 only, so a facet names its unit. Each entry costs every registration, so there are none that buy nothing: a
-unit of the lowest level is found by `unit`, and a page of members who share a common value is soon found
+unit of the lowest level is found by `unit` too, and a page of members who share a common value is soon found
 among all members of the subtree.
 
 Many have one of two common words, few have both: a pair of them is one entry among the keys. Without it a
@@ -25,10 +25,10 @@ from itertools import combinations
 from typing import Final
 
 from services.members.core.domain import Member, Status
-from services.members.core.names import sound_key
-from services.shared.contracts.vocabulary import LEVELS, Gender, Language
+from services.shared.contracts.vocabulary import LEVELS, Gender, Language, depth_of
 from services.shared.database import Document
 from services.shared.identity import ALL_UNITS
+from services.shared.names import sound_key
 from services.shared.text import searchable_words
 
 RULES: Final = 2
@@ -60,7 +60,7 @@ def search_fields(member: Member) -> Document:
     return {
         "words": list(words),
         "keys": list(dict.fromkeys((*map(sound_key, words), *_pairs(words)))),
-        "units": [unit for unit in units if not is_lowest(unit)],
+        "units": [each for each in units if each != member.unit or not is_lowest(each)],
         "facets": [facet(unit, *value) for value in uncommon for unit in (ALL_UNITS, *units)],
         "searchable": f"{RULES}:{member.version}",
     }
@@ -83,8 +83,9 @@ def sound_pair(one: str, other: str) -> str | None:
 
 
 def is_lowest(unit: str) -> bool:
-    """Whether no unit can be below this one, so that its subtree is itself."""
-    return unit.count("-") + 1 == len(LEVELS)
+    """Whether the unit is of the lowest level of a tree as shipped, or below: in most trees its subtree is
+    itself, so its members need no entry for it."""
+    return depth_of(unit) >= len(LEVELS)
 
 
 def _pairs(words: Sequence[str]) -> list[str]:

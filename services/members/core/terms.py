@@ -44,6 +44,8 @@ class RoleChange(StrEnum):
     BEGAN = "began"
     """A term that was given for later."""
     TAKEN = "taken"
+    REDRAWN = "redrawn"
+    """Its unit became another one; the record has the new unit, the one before it the old one."""
     ENDED = "ended"
     """By the time that was set, or because the member left."""
 

@@ -8,12 +8,12 @@ from dataclasses import replace
 from typing import Final
 
 from services.members.core.domain import Contact, Member
-from services.members.core.names import begins, likeness
 from services.members.core.reading import MemberReader, Shown
 from services.members.core.store import Record
 from services.members.directory.freshness import Freshness
 from services.members.directory.store import Candidate, DirectoryStore, Search
 from services.shared.identity import Identity
+from services.shared.names import begins, likeness
 
 SIMILAR: Final = 50
 """At most this many members are added to a list because their names sound like what was asked for."""

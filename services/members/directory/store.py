@@ -15,7 +15,6 @@ from typing import Any, Final, NamedTuple
 
 from pymongo import IndexModel, UpdateOne
 
-from services.members.core.names import latin, sound_key
 from services.members.core.search_fields import (
     COMMON,
     MANY_WORDS,
@@ -30,6 +29,7 @@ from services.members.core.store import MEMBER, Record, record_of
 from services.shared.contracts.vocabulary import subtree
 from services.shared.database import Collection, Database, Document, Migration
 from services.shared.identity import ALL_UNITS
+from services.shared.names import latin, sound_key
 
 COUNTED: Final = 10_000
 """Members are counted exactly up to this many."""
@@ -43,7 +43,6 @@ _HIGHEST: Final = "\U0010ffff"
 _Keys = list[tuple[str, int]]
 _BY_ID: Final[_Keys] = [("_id", 1)]
 _BY_UNIT: Final[_Keys] = [("units", 1), ("_id", 1)]
-_BY_LOWEST_UNIT: Final[_Keys] = [("unit", 1), ("_id", 1)]
 _BY_FACET: Final[_Keys] = [("facets", 1), ("_id", 1)]
 _BY_CHANGE: Final[_Keys] = [("updated_at", 1)]
 _BY_WORD: Final[_Keys] = [("words", 1), ("unit", 1)]
@@ -141,9 +140,10 @@ class DirectoryStore:
         return len(rows), rows[-1]["_id"]
 
 
-def access_path(search: Search) -> tuple[Document, _Keys]:
+def access_path(search: Search) -> tuple[Document, _Keys | None]:
     """Where to look for the members of a search without words: a condition on what their index begins with,
-    and that index. A facet is looked up, of several the one that is likely the rarest."""
+    and that index, None to let MongoDB choose. A facet is looked up, of several the one that is likely the
+    rarest."""
     for field in ("role", "platform", "status", "language", "gender"):
         value = getattr(search, field)
         if value is not None and (field, value) not in COMMON:
@@ -151,7 +151,8 @@ def access_path(search: Search) -> tuple[Document, _Keys]:
     if search.root is None:
         return {}, _BY_ID
     if is_lowest(search.root):
-        return {"unit": search.root}, _BY_LOWEST_UNIT
+        # Two indexes, each in the order of ids: MongoDB merges them.
+        return {"$or": [{"unit": search.root}, {"units": search.root}]}, None
     return {"units": search.root}, _BY_UNIT
 
 
@@ -164,7 +165,7 @@ def _guided(search: Search, *, by_index: bool) -> tuple[Document, dict[str, Any]
     if search.words:
         facets = place if index is _BY_FACET else {}
         return _query(search) | facets | pair_of(search.words, spelt_pair), {}
-    return _query(search) | place, {"hint": index}
+    return _query(search) | place, {"hint": index} if index else {}
 
 
 def _query(search: Search) -> Document:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from services.members.core.names import sound_key, spelt_alike
-from services.shared.contracts.vocabulary import LEVELS, Gender, level_of, lineage, parent_of
+from services.shared.contracts.vocabulary import LEVELS, Gender, depth_of, lineage, parent_of
+from services.shared.names import sound_key, spelt_alike
 
 ALIKE: Final = 0.8
 """The least likeness of two words that are the same word spelt in two ways."""
@@ -95,8 +95,8 @@ def name_likeness(one: Sequence[str], other: Sequence[str]) -> float | None:
 
 
 def neighbourhood(unit: str) -> str:
-    """The block of a booth; any other unit is its own."""
-    return (parent_of(unit) or unit) if level_of(unit) is LEVELS[-1] else unit
+    """The block of a booth, and the unit above any deeper one; any other unit is its own."""
+    return (parent_of(unit) or unit) if depth_of(unit) >= len(LEVELS) else unit
 
 
 def common_units(one: str, other: str) -> list[str]:

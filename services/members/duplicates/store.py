@@ -17,7 +17,7 @@ from pymongo import IndexModel, UpdateOne
 from services.members.core.domain import Member, Status
 from services.members.core.store import record_of
 from services.members.duplicates.domain import Person, Suspicion, common_units
-from services.shared.contracts.vocabulary import LEVELS, level_of, subtree
+from services.shared.contracts.vocabulary import LEVELS, depth_of, subtree
 from services.shared.database import Codec, Collection, Database, Document, Migration, create
 from services.shared.identity import ALL_UNITS
 from services.shared.ids import new_id
@@ -180,7 +180,7 @@ class DuplicateStore:
 
 def _around(near: str) -> Any:
     """The units of a neighbourhood: a block with its booths, or the unit alone."""
-    return subtree(near) if level_of(near) is LEVELS[-2] else near
+    return subtree(near) if depth_of(near) >= len(LEVELS) - 1 else near
 
 
 def _changed(row: Document) -> Changed:

@@ -43,6 +43,7 @@ class Profiles:
     def __init__(self, core: Core) -> None:
         self._outbox = core.runtime.outbox
         self._clock = core.runtime.clock
+        self._units = core.units
         self._store = core.store
         self._terms = core.terms
         self._reader = core.reader
@@ -90,8 +91,10 @@ class Profiles:
     ) -> Record:
         """The member in `unit`. Both units must be in the caller's subtree.
 
-        Raises: `NotFoundError`, `ConflictError` (has left), `StaleVersionError`.
+        Raises: `InvalidError` (unit was split), `NotFoundError`, `ConflictError` (has left),
+            `StaleVersionError`.
         """
+        unit = self._units.check(unit)
         if not caller.can_access(unit):
             raise unit_not_found()
         return await self._change(

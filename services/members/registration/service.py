@@ -128,6 +128,7 @@ class _NotAllAcceptedError(Exception):
 class Registrar:
     def __init__(self, core: Core, answers: AnswerStore) -> None:
         self._outbox = core.runtime.outbox
+        self._units = core.units
         self._clock = core.runtime.server_clock
         self._store = core.store
         self._contacts = core.contacts
@@ -147,9 +148,11 @@ class Registrar:
     ) -> Registered:
         """The new member, or the one that this same request made before; durable with its event on return.
 
-        Raises, in this order: `NotFoundError` (unit), `TooManyError` (taken phones), `InvalidError` (birth
-        year, guardian), `KeyReusedError`, `InvalidError` (inviter, reached by), `ConflictError` (phone).
+        Raises, in this order: `InvalidError` (unit was split), `NotFoundError` (unit), `TooManyError` (taken
+        phones), `InvalidError` (birth year, guardian), `KeyReusedError`, `InvalidError` (inviter, reached
+        by), `ConflictError` (phone).
         """
+        application = replace(application, unit=self._units.check(application.unit))
         if not caller.can_access(application.unit):
             raise unit_not_found()
         if request is not None:

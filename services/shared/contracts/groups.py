@@ -10,6 +10,7 @@ from services.shared.contracts.base import Event
 from services.shared.contracts.erasure import ErasureAcknowledged
 from services.shared.contracts.vocabulary import (
     Attempts,
+    Constituency,
     EventUnit,
     Id,
     Ordinal,
@@ -25,17 +26,31 @@ from services.shared.contracts.vocabulary import (
 TOPIC = "sangathan.groups"
 MAX_RULES = 16
 """Rules of a policy, and so seats of one member."""
+MAX_SUCCESSORS = 64
+"""Units that one unit may be split into."""
 
 
 class UnitUpserted(Event, type="unit.upserted", topic=TOPIC, subject="unit"):
     """A unit was created or changed; also published again without a change. `women_target` is a share from 0
-    to 1; `names` are the place's names by language code."""
+    to 1; `names` are the place's names by language code; `constituency` is the number of the assembly
+    constituency in which it lies, if that is known."""
 
     unit: EventUnit
     level: Word
     parent: EventUnit | None = None
     women_target: Share | None = None
     names: PlaceNames | None = None
+    constituency: Constituency | None = None
+
+
+class UnitSucceeded(Event, type="unit.succeeded", topic=TOPIC, subject="unit"):
+    """The unit is retired: its code is never used again, and what it was are its `successors` now. One: it
+    was moved, or merged with others, and whatever is its follows. Several: it was split, and who belongs to
+    which is told member by member. None: it was given up, with nobody in it."""
+
+    unit: EventUnit
+    successors: Annotated[tuple[EventUnit, ...], Field(max_length=MAX_SUCCESSORS), FailFast()] = ()
+    redrawing_id: Id
 
 
 class GroupCreated(Event, type="group.created", topic=TOPIC, subject="group_id"):
@@ -220,6 +235,24 @@ class GroupAdminsChanged(Event, type="group.admins_changed", topic=TOPIC, subjec
     admins: Attempts
 
 
+class GroupMemberRedrawn(Event, type="group.member_redrawn", topic=TOPIC, subject="member_id"):
+    """The member's unit or the group's became another one in the tree. The seat is the same, in the same
+    group, which is of `unit` now; the member is of `member_unit`. `meant` is the unit in which the rule gives
+    the seat, where the group is of another one, as after a split. The other fields are as in
+    `group.member_assigned`."""
+
+    member_id: Id
+    group_id: Id
+    unit: EventUnit
+    member_unit: EventUnit
+    kind: Word
+    ordinal: Ordinal
+    member_sequence: Sequence = 0
+    rule: Word = "general"
+    meant: EventUnit | None = None
+    completes: bool = True
+
+
 class GroupSnapshot(Event, type="group.snapshot", topic=TOPIC, subject="group_id"):
     """The current state of the group, for a consumer that has lost its own state; nothing happened.
     `retired` is null while the group takes members, else `closing` or `archived`."""
@@ -234,7 +267,8 @@ class GroupSnapshot(Event, type="group.snapshot", topic=TOPIC, subject="group_id
 
 
 class SeatHeld(BaseModel):
-    """A member's seat, or place in a waiting list, by a rule other than `general`."""
+    """A member's seat, or place in a waiting list, by a rule other than `general`. `meant` is as in
+    `group.member_redrawn`."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -245,12 +279,14 @@ class SeatHeld(BaseModel):
     since: PastTime
     group_id: Id | None = None
     ordinal: Ordinal | None = None
+    meant: EventUnit | None = None
 
 
 class PlacementSnapshot(Event, type="placement.snapshot", topic=TOPIC, subject="member_id"):
     """The current placement of the member, for a consumer that has lost its own state; nothing happened.
     `group_id` is null while the member waits and after the member has left. `seats` are those by other rules
-    than `general`; `unit` and `member_unit` are as in `group.member_assigned`."""
+    than `general`; `unit` and `member_unit` are as in `group.member_assigned`, and `meant` is as in
+    `group.member_redrawn`."""
 
     member_id: Id
     unit: EventUnit
@@ -262,6 +298,7 @@ class PlacementSnapshot(Event, type="placement.snapshot", topic=TOPIC, subject="
     member_sequence: Sequence = 0
     member_unit: EventUnit | None = None
     seats: Annotated[tuple[SeatHeld, ...], Field(max_length=MAX_RULES), FailFast()] = ()
+    meant: EventUnit | None = None
 
 
 class GroupsErasureAcknowledged(

@@ -63,13 +63,19 @@ class MemberUpdated(Event, type="member.updated", topic=TOPIC, subject="member_i
     own_number: bool = True
 
 
+REDRAWN = "redrawn"
+"""The cause of a move that nobody made: the member's unit was merged, split or moved in the tree."""
+
+
 class MemberMoved(Event, type="member.moved", topic=TOPIC, subject="member_id"):
-    """The member's unit changed."""
+    """The member's unit changed. `cause` says why: `move`, or `redrawn` when the unit itself became another
+    one. A redrawn member keeps every seat, and nobody is welcomed."""
 
     member_id: Id
     from_unit: EventUnit
     unit: EventUnit
     own_number: bool = True
+    cause: Word = "move"
 
 
 class MemberLeft(Event, type="member.left", topic=TOPIC, subject="member_id"):

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Final
 
-from pydantic import AwareDatetime, FailFast, Field, StringConstraints
+from pydantic import AwareDatetime, FailFast, Field, StringConstraints, WithJsonSchema
 
 
 class Gender(StrEnum):
@@ -74,7 +74,8 @@ class GroupKind(StrEnum):
 
 
 class UnitLevel(StrEnum):
-    """Levels of the tree of units, from the root; a unit code has as many segments as its level is deep."""
+    """Levels that a tree of units has as shipped, from the root; a unit code has as many segments as its
+    level is deep. The levels of a tree are data of groups: an organisation may have others."""
 
     STATE = "state"
     DISTRICT = "district"
@@ -83,13 +84,25 @@ class UnitLevel(StrEnum):
 
 
 LEVELS = tuple(UnitLevel)
+MAX_LEVELS: Final = 8
+ShippedLevel = Annotated[
+    str,
+    WithJsonSchema(
+        {
+            "type": "string",
+            "enum": [level.value for level in LEVELS],
+            "description": "One of the levels as shipped; a tree with levels of its own has its own words.",
+        }
+    ),
+]
+"""A level in an answer: callers of the first release know this list; a tree of its own has other words."""
 
-UnitCode = Annotated[str, StringConstraints(pattern=r"^[A-Z0-9]{1,12}(-[A-Z0-9]{1,12}){0,3}$", max_length=51)]
-
-EventUnit = Annotated[
+UnitCode = Annotated[
     str, StringConstraints(pattern=r"^[A-Z0-9]{1,12}(-[A-Z0-9]{1,12}){0,7}$", max_length=103)
 ]
-"""A unit code in an event: a later release may have up to eight levels."""
+"""Its segments are at most `MAX_LEVELS`; how many a tree has, its levels say."""
+EventUnit = UnitCode
+"""A unit code in an event."""
 
 UUID: Final = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 """The canonical form of an id (RFC 9562, 4): lower case, so that one thing has one id."""
@@ -105,6 +118,8 @@ PlaceNames = Annotated[
 ]
 """Names of a place by language code; people's names are in no event."""
 
+Constituency = Annotated[int, Field(ge=1, le=9999)]
+"""The number of an assembly constituency; the largest state has 403."""
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Ordinal = Annotated[int, Field(ge=1, le=1_000_000)]
 Seats = Annotated[int, Field(ge=1, le=1_000_000)]
@@ -137,9 +152,9 @@ AnyTime = Annotated[AwareDatetime, Field(ge=EARLIEST, le=LATEST)]
 """When something begins or ends, which may lie ahead."""
 
 
-def level_of(code: str) -> UnitLevel:
-    """`BR-SRN` -> district."""
-    return LEVELS[code.count("-")]
+def depth_of(code: str) -> int:
+    """The segments of a code: `BR-SRN` -> 2."""
+    return code.count("-") + 1
 
 
 def parent_of(code: str) -> str | None:

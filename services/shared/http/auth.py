@@ -8,6 +8,7 @@ import re
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
@@ -40,7 +41,7 @@ KEEP_KEYS_SECONDS = 86_400.0
 GONE_SECONDS = 5.0
 """Seconds for which keys outlive the file of their set, which may just be being replaced."""
 
-_UNIT = re.compile(r"\*|[A-Z0-9]{1,12}(-[A-Z0-9]{1,12}){0,3}")
+_UNIT = re.compile(r"\*|[A-Z0-9]{1,12}(-[A-Z0-9]{1,12}){0,7}")
 _IDENTITY = "sangathan.identity"
 _EPOCH = datetime.min.replace(tzinfo=UTC)
 _AGAIN = {"Retry-After": "5"}
@@ -51,6 +52,7 @@ class Authenticator:
 
     A set that was read is believed, also an empty one. While it cannot be read, its keys are used for another
     `keep_keys_seconds`, or for `GONE_SECONDS` when its file is gone. A token in `revoked` is refused.
+    `unit_now` says which unit stands for a token's.
     """
 
     def __init__(
@@ -64,12 +66,14 @@ class Authenticator:
         keep_keys_seconds: float = KEEP_KEYS_SECONDS,
         revoked: RevocationList | None = None,
         on_revoked: Callable[[], None] = lambda: None,
+        unit_now: Callable[[str], str | None] = lambda unit: unit,
     ) -> None:
         self._source = source or key_source(jwks)
         self._clock = clock
         self._keep_keys = timedelta(seconds=keep_keys_seconds)
         self._revoked = revoked
         self._on_revoked = on_revoked
+        self._unit_now = unit_now
         self._claims = jwt.JWTClaimsRegistry(
             now=lambda: int(clock.now().timestamp()),
             leeway=LEEWAY_SECONDS,
@@ -103,8 +107,14 @@ class Authenticator:
         known = self._remembered.get(token)
         if known is not None and now < known[1]:
             self._remembered.move_to_end(token)
-            return known[0]
-        return await self._verify(token, now)
+            return self._placed(known[0])
+        return self._placed(await self._verify(token, now))
+
+    def _placed(self, identity: Identity) -> Identity:
+        """A unit that was retired means the one that stands for it now, and after a split none."""
+        if identity.unit is None or (unit := self._unit_now(identity.unit)) == identity.unit:
+            return identity
+        return replace(identity, unit=unit)
 
     async def ready(self) -> str | None:
         """A readiness check: why no token can be verified, or None. It keeps the keys of an idle process

@@ -11,6 +11,7 @@ from services.shared.runtime.repairs_api import Learnt
 from services.shared.runtime.runtime import Runtime, broker_of
 from services.shared.runtime.slow_gauges import vault_key
 from services.shared.runtime.snapshots import Source
+from services.shared.runtime.successions import Successions, successions
 
 __all__ = [
     "Feature",
@@ -19,8 +20,10 @@ __all__ = [
     "Runtime",
     "Service",
     "Source",
+    "Successions",
     "accepted",
     "broker_of",
     "serve",
+    "successions",
     "vault_key",
 ]

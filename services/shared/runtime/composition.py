@@ -297,6 +297,7 @@ def _authenticator(runtime: Runtime) -> Authenticator:
         keep_keys_seconds=settings.jwks_keep_seconds,
         revoked=revoked,
         on_revoked=metrics.revoked.inc,
+        unit_now=runtime.successions.standing_for,
     )
     metrics.watch(authenticator, revoked)
     return authenticator

@@ -23,6 +23,7 @@ from services.shared.messaging import (
     Outbox,
 )
 from services.shared.observability.metrics import describe_process
+from services.shared.runtime.successions import Successions
 
 
 class Runtime:
@@ -56,6 +57,7 @@ class Runtime:
         self.dead_letters = DeadLetters(self.database, self.server_clock, name, self.metrics)
         self.fuse = Fuse(self.database, self.clock)
         self.jobs = Jobs(self.database, self.server_clock)
+        self.successions = Successions(self.database, self.server_clock)
 
     def close(self) -> None:
         self.client.close()

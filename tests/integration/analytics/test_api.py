@@ -18,11 +18,14 @@ from services.shared.contracts.groups import (
     GroupCreated,
     GroupInviteChanged,
     GroupMemberAssigned,
+    GroupMemberRedrawn,
+    GroupUpdated,
+    UnitSucceeded,
     UnitUpserted,
 )
 from services.shared.contracts.members import MemberJoined, MemberLeft, MemberMoved
 from services.shared.contracts.notifications import NotificationQueued, NotificationSent
-from services.shared.contracts.vocabulary import Gender, level_of
+from services.shared.contracts.vocabulary import LEVELS, Gender, depth_of
 from services.shared.ids import new_id
 from tests.integration.analytics.conftest import Analytics, answering
 from tests.unit.analytics.streams import envelope
@@ -32,7 +35,8 @@ BLOCKS = ("BR-SARAN-EKMA", "BR-SARAN-GARKHA", "BR-SARAN-MAKER")
 
 
 def unit(code: str, women_target: float | None = None) -> Envelope[Any]:
-    return envelope(UnitUpserted(unit=code, level=level_of(code), women_target=women_target), 1, MONDAY)
+    level = LEVELS[depth_of(code) - 1]
+    return envelope(UnitUpserted(unit=code, level=level, women_target=women_target), 1, MONDAY)
 
 
 def member(code: str, gender: Gender, joined_at: datetime = MONDAY) -> Envelope[Any]:
@@ -395,3 +399,72 @@ async def test_gauges_stop_at_districts_and_announced_units(growing: Analytics) 
         assert f'sangathan_welcomes{{state="queued",unit="{unit}"}} 0.0' in text
     assert "EKMA" not in text
     assert "MADEUP" not in text
+
+
+async def test_a_redrawn_unit_keeps_its_history_and_hands_on_its_figures(analytics: Analytics) -> None:
+    """Whichever topic is heard first: nobody moved, and the sums of all that contains both stay as they
+    were."""
+    old, new = BLOCKS[0], "BR-SARAN-EKMANEW"
+    people = [member(old, Gender.FEMALE), member(old, Gender.MALE)]
+    made = group(old, live=True)
+    seats = [seat(person) for person in people]
+    await analytics.feed([unit("BR"), unit("BR-SARAN"), unit(old, 0.5), *people, *made, *seats])
+    district = await analytics.ok("/v1/overview", unit="BR-SARAN")
+    later = MONDAY + timedelta(days=3)
+    group_id = made[0].subject
+    moved = [
+        envelope(MemberMoved(member_id=each.subject, from_unit=old, unit=new, cause="redrawn"), 2, later)
+        for each in people
+    ]
+    kept = [
+        envelope(
+            GroupMemberRedrawn(
+                member_id=each.subject,
+                group_id=taken.data.group_id,
+                unit=new,
+                member_unit=new,
+                kind="general",
+                ordinal=1,
+            ),
+            2,
+            later,
+        )
+        for each, taken in zip(people, seats, strict=True)
+    ]
+    change = GroupUpdated(group_id=group_id, unit=new, kind="general", ordinal=1, capacity=100)
+    successor = UnitSucceeded(unit=old, successors=(new,), redrawing_id=new_id())
+    await analytics.feed([moved[0], kept[1]])
+    await analytics.feed([envelope(change, 3, later), unit(new, 0.5), envelope(successor, 2, later)])
+    await analytics.feed([kept[0], moved[1]])
+
+    after = await analytics.ok("/v1/overview", unit="BR-SARAN")
+    assert {key: after[key] for key in ("members", "groups")} == {
+        key: district[key] for key in ("members", "groups")
+    }
+    there = await analytics.ok("/v1/overview", unit=new)
+    assert (there["members"]["total"], there["groups"]) == (2, {"total": 1, "seats": 100, "taken": 2})
+    gone = await analytics.ok("/v1/overview", unit=old)
+    assert (gone["members"]["total"], gone["groups"]) == (0, {"total": 0, "seats": 0, "taken": 0})
+
+    async def days(code: str, metric: str) -> int:
+        span = {"from": "2026-03-01", "to": "2026-03-10"}
+        total: int = (await analytics.ok("/v1/timeseries", unit=code, metric=metric, **span))["total"]
+        return total
+
+    assert await days(old, "members.joined") == 2, "history is of the old code"
+    for code, counted in ((old, (0, 0, 0, 2)), (new, (0, 0, 2, 0)), ("BR-SARAN", (0, 0, 0, 0))):
+        metrics = ("moved_in", "moved_out", "redrawn_in", "redrawn_out")
+        assert tuple([await days(code, f"members.{word}") for word in metrics]) == counted, code
+    assert await days("BR-SARAN", "placements.assigned") == 2
+    page = await analytics.ok("/v1/coverage", unit="BR-SARAN", level="block")
+    assert [item["unit"] for item in page["items"]] == [new]
+
+
+async def test_a_level_of_an_own_tree_is_covered(analytics: Analytics) -> None:
+    ward = UnitUpserted(unit="BR-A-B-C-W", level="ward")
+    await analytics.feed([unit("BR"), envelope(ward, 1, MONDAY), member("BR-A-B-C-W", Gender.FEMALE)])
+    page = await analytics.ok("/v1/coverage", unit="BR", level="ward")
+    assert [(item["unit"], item["members"]) for item in page["items"]] == [("BR-A-B-C-W", 1)]
+    assert (page["level"], page["summary"]["members"]) == ("ward", 1)
+    unknown = await analytics.get("/v1/coverage", unit="BR", level="street")
+    assert (unknown.status_code, unknown.json()["errors"][0]["pointer"]) == (422, "/level")

@@ -26,7 +26,7 @@ from services.shared.contracts.groups import (
     UnitUpserted,
 )
 from services.shared.contracts.members import MemberJoined, MemberMoved
-from services.shared.contracts.vocabulary import Gender, level_of
+from services.shared.contracts.vocabulary import LEVELS, Gender
 from services.shared.ids import new_id
 from tests.fixtures.apps import Running, base_settings, make_topics, started
 from tests.integration.analytics.conftest import Analytics
@@ -65,7 +65,7 @@ class Town:
 
     def founded(self) -> list[Envelope[Event]]:
         found: list[Event] = [
-            UnitUpserted(unit=code, level=level_of(code), women_target=0.5 if code == "BR" else None)
+            UnitUpserted(unit=code, level=LEVELS[code.count("-")], women_target=0.5 if code == "BR" else None)
             for code in TREE
         ]
         for booth in BOOTHS[:2]:

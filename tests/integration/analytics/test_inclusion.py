@@ -22,7 +22,7 @@ from services.shared.contracts.groups import (
 )
 from services.shared.contracts.members import MemberErasureRequested, MemberJoined
 from services.shared.contracts.notifications import NotificationSent
-from services.shared.contracts.vocabulary import Gender, level_of
+from services.shared.contracts.vocabulary import LEVELS, Gender
 from services.shared.ids import new_id
 from services.shared.messaging import UnitOfWork
 from tests.integration.analytics.conftest import Analytics
@@ -83,7 +83,11 @@ async def populated(analytics: Analytics) -> list[Woman]:
     """Booth 1 has a group with two admins, a woman at each stage of the funnel, a man and two who do not say.
     Booth 2 has one woman and no group. The state has a target."""
     tree = [
-        envelope(UnitUpserted(unit=u, level=level_of(u), women_target=0.9 if u == "BR" else None), 1, ago(60))
+        envelope(
+            UnitUpserted(unit=u, level=LEVELS[u.count("-")], women_target=0.9 if u == "BR" else None),
+            1,
+            ago(60),
+        )
         for u in TREE
     ]
     about: dict[str, Any] = {"group_id": GROUP, "unit": ONE}

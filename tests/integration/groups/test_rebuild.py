@@ -28,6 +28,7 @@ from services.shared.runtime import Runtime
 from tests.fixtures.apps import GROUPS_KEYS, Running, base_settings, make_topics, started
 from tests.fixtures.rebuilding import Anew, begin_at_the_end, databases, quiet, republish, the_log, without
 from tests.integration.groups.test_placement import UNIT, joins, placed, tree
+from tests.integration.groups.test_redrawing import AFTER, BEFORE, applied, compared, load, redrawn
 
 pytestmark = pytest.mark.heavy
 
@@ -242,3 +243,37 @@ async def test_a_log_without_its_beginning_is_not_decided_on(settings: GroupsSet
         with pytest.raises(RebuildError, match="not read from its first record"):
             await anew.run()
         assert await anew.run(resume=True, accept_cut_off=True)
+
+
+async def test_a_redrawn_tree_is_restored_as_it_is(settings: GroupsSettings, keys: Keys) -> None:
+    await make_topics(settings)
+    anew = Anew(settings, build, plan)
+    async with databases(settings) as named:
+        before, after = named(settings.database), named(anew.settings.database)
+        async with started(build, settings, keys=keys, admin_scopes=["groups:*"]) as groups:
+            await load(groups, *BEFORE)
+            people = joins(7, "BR-S-M-1") + joins(2, "BR-S-M-3")
+            await groups.publish(*people)
+            await placed(groups, 9)
+            shown = await compared(groups, AFTER)
+            await applied(groups, shown["comparison"]["id"])
+            moves = [redrawn(each.member_id, each.unit, "BR-S-M-11") for each in people[:7]]
+            await groups.publish(*moves, redrawn(people[7].member_id, "BR-S-M-3", "BR-S-M-32"))
+
+            async def heard() -> bool:
+                query = {"member_sequence": 2}
+                return bool(await groups.runtime.database["placements"].count_documents(query) == 8)
+
+            await groups.until(heard)
+            told = await republish(settings, SOURCES)
+            assert told["unit.succeeded"] == 5
+            await groups.until(lambda: quiet(groups.runtime))
+        assert await anew.run()
+        kept = ("retired_at", "constituency_name")
+        assert await content(after, "units", *kept) == await content(before, "units", *kept)
+        assert await content(after, "successions", "at") == await content(before, "successions", "at")
+        old, new = await content(before, "placements", "since"), await content(after, "placements", "since")
+        assert [p | {"sequence": 0} for p in new] == [p | {"sequence": 0} for p in old]
+        mutable = ("created_at", "updated_at", "invite_link", "link_lost", "version")
+        assert await content(after, "groups", *mutable) == await content(before, "groups", *mutable)
+        assert not [row for row in await content(after, "outbox") if "assigned" in str(row)]

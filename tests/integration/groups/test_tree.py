@@ -13,7 +13,7 @@ from infra.local.keys import Keys
 from services.groups.app import build
 from services.groups.tree.csv_rows import MAX_IMPORT_ROWS, MAX_LINE_CHARS
 from services.groups.tree.files import MAX_LONG_FILES, SHORT_BYTES
-from services.groups.tree.service import LOOKUP_CODES
+from services.groups.tree.store import LOOKUP_CODES
 from services.shared.contracts.groups import TOPIC
 from tests.fixtures.apps import Running, started
 

@@ -9,6 +9,9 @@ from typing import Any
 import pytest
 
 from services.notifications.core.domain import State
+from services.shared.contracts.base import Envelope, Event
+from services.shared.contracts.groups import GroupMemberRedrawn, UnitSucceeded
+from services.shared.contracts.members import MemberMoved
 from services.shared.ids import new_id
 from services.shared.messaging import UnitOfWork
 from tests.integration.notifications.conftest import (
@@ -327,3 +330,38 @@ async def test_who_loses_the_number_while_the_welcome_waits_gets_none(bench: Ben
     await bench.dispatch()
     n = await bench.welcome(member)
     assert (n.state, n.reason) == (State.SUPPRESSED, "no_number")
+
+
+@pytest.mark.parametrize("first", ["unit", "member", "seat"])
+async def test_nobody_is_welcomed_because_a_unit_was_redrawn(bench: Bench, peers: Peers, first: str) -> None:
+    """A welcome that waits goes on waiting for the same group; nobody gets a second one."""
+    member, waiting, group = peers.add_member(), peers.add_member(), peers.add_group()
+    await bench.deliver(joined(member), assigned(member, group, ready=True))
+    assert await bench.dispatch() == 1
+    await bench.deliver(invite(group, 1, ready=False), joined(waiting), assigned(waiting, group))
+    before = await bench.welcome(member)
+    heard: dict[str, list[Envelope[Event]]] = {"unit": [], "member": [], "seat": []}
+    successor = UnitSucceeded(unit="BR-SARAN", successors=("BR-SARANNEW",), redrawing_id=new_id())
+    heard["unit"].append(envelope(successor, 2))
+    for id_ in (member, waiting):
+        move = MemberMoved(member_id=id_, from_unit="BR-SARAN", unit="BR-SARANNEW", cause="redrawn")
+        heard["member"].append(envelope(move, 2))
+        seat = GroupMemberRedrawn(
+            member_id=id_,
+            group_id=group,
+            unit="BR-SARANNEW",
+            member_unit="BR-SARANNEW",
+            kind="general",
+            ordinal=1,
+        )
+        heard["seat"].append(envelope(seat, 2))
+    for word in sorted(heard, key=lambda each: each != first):
+        await bench.deliver(*heard[word])
+        assert await bench.dispatch() == 0
+    after = await bench.welcome(member)
+    assert (after.id, after.state, after.attempts) == (before.id, State.SENT, before.attempts)
+    assert len(await bench.events(after.id)) == 2
+    assert (await bench.welcome(waiting)).held_for == "no_invite"
+    await bench.deliver(invite(group, 2))
+    assert await bench.dispatch() == 1
+    assert (await bench.welcome(waiting)).state is State.SENT

@@ -143,7 +143,7 @@ def test_every_event_is_read() -> None:
 
 
 def test_the_metrics_offered_are_those_counted() -> None:
-    moves = {"members.moved_in", "members.moved_out"}
+    moves = {f"members.{word}_{way}" for word in ("moved", "redrawn") for way in ("in", "out")}
     assert {metric.value for metric in Metric} == {*FLOWS, *moves}
 
 

@@ -31,7 +31,7 @@ def test_rows_checked_in_chunks_are_rows_checked_at_once() -> None:
         checked = check_rows(chunk)
         units |= checked.units
         errors += checked.errors
-    assert (units, errors) == whole
+    assert (units, errors, {}) == whole
     assert list(units) == [2, 4, 6, 7]
     assert errors == [FieldError("/rows/5", "a code of this depth is a district")]
 

@@ -46,7 +46,7 @@ class TestTree:
             "BR-218-2062-AC121PSX1",
             "BR-218-2062-AC121PSX2",
         ]
-        units, errors = check_rows(read_rows(tree.encode()))
+        units, errors, _ = check_rows(read_rows(tree.encode()))
         assert errors == []
         assert [unit.name["hi"] for unit in units.values()][3] == "विद्यालय, क"
 

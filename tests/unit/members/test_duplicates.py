@@ -7,8 +7,8 @@ from itertools import pairwise
 
 import pytest
 
-from services.members.core.names import sound_key
 from services.members.duplicates.domain import Person, common_units, judge, name_likeness, neighbourhood
+from services.shared.names import sound_key
 from services.shared.text import searchable_words
 from tests.fixtures.reference import rows
 

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.members.core.domain import Member
-from services.members.core.names import begins, sound_key
 from services.members.core.search_fields import MANY_WORDS, search_fields, sound_pair, spelt_pair
 from services.members.directory.store import pair_of
+from services.shared.names import begins, sound_key
 from services.shared.text import searchable_words
 from tests.fixtures.reference import rows
 

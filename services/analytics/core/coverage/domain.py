@@ -239,13 +239,29 @@ def group_deltas(record: Record) -> Deltas:
 
 
 def unit_deltas(record: Record) -> Deltas:
-    """A unit counts from the day on which it was announced."""
-    return Counter({(record["_id"], announced_on(record), UNITS): 1})
+    """A unit counts from the day on which it was announced, until it is retired."""
+    deltas: Deltas = Counter({(record["_id"], announced_on(record), UNITS): 1})
+    if (end := retired_on(record)) is not None:
+        deltas[record["_id"], end, UNITS] -= 1
+    return deltas
 
 
 def announced_on(record: Record) -> str:
     """The day on which a unit was announced."""
     return _days(record["u"])[0]
+
+
+def retired_on(record: Record) -> str | None:
+    """The day from which other units stand for this one; None while it is live."""
+    track = record["u"]
+    ends = (day for day, point in zip(_days(track), track, strict=True) if point[2].get("retired"))
+    return next(ends, None)
+
+
+def target_of(record: Record) -> float | None:
+    """The newest target that was set for the unit itself."""
+    target: float | None = profile(point[2] for point in record.get("u", [])).get("target")
+    return target
 
 
 def target_on(lineage: Sequence[Record], day: str) -> float | None:
@@ -256,7 +272,7 @@ def target_on(lineage: Sequence[Record], day: str) -> float | None:
         target = None
         for since, point in zip(_days(track), track, strict=True):
             if since <= day:
-                target = point[2]["target"]
+                target = point[2].get("target", target)
         if target is not None:
             return float(target)
     return None

@@ -33,6 +33,7 @@ from services.analytics.core.coverage.domain import (
     announced_on,
     flags,
     next_effort,
+    retired_on,
     target_on,
 )
 from services.analytics.core.places import Place, Pointers
@@ -47,6 +48,8 @@ MAX_DEPTH: Final = 7
 """Depth of a leaf of the deepest tree."""
 ALWAYS: Final = ""
 """Before every day."""
+NEVER: Final = "9999"
+"""After every day."""
 SETTLE_ROWS: Final = 64
 SETTLE_UNITS: Final = 300
 """Units whose standing one transaction works out."""
@@ -370,17 +373,18 @@ def _standing(
     days |= {point[1] for record in chain for point in record.get("u", []) if point[1] >= since}
     days |= {since} if since else set()
     timeline = [entry for entry in held if entry[0] < since]
+    end = retired_on(chain[-1]) or NEVER
     for day in sorted(turns.keys() | days):
         if day in turns:
             figures.sums.update(turns[day].sums)
         if day in days:
             now = list(flags(figures.total(), figures.at(level), target_on(chain, day)))
-            now = now if day >= announced_on(chain[-1]) else []
+            now = now if announced_on(chain[-1]) <= day < end else []
             if now != (timeline[-1][1] if timeline else []):
                 timeline.append([day, now])
     own = figures.at(level)
-    target = target_on(chain, "9999")
-    effort = next_effort(own, target)
+    target = target_on(chain, NEVER)
+    effort = next_effort(own, target) if end == NEVER else None
     return {
         "_id": unit,
         "roots": rollup(unit) if effort else [],

@@ -24,6 +24,7 @@ from services.analytics.core.coverage.domain import (
     put,
     renumbered,
     seating,
+    target_of,
     unit_deltas,
 )
 from services.analytics.core.coverage.store import Changes, CoverageStore
@@ -37,10 +38,12 @@ from services.shared.contracts.groups import (
     GroupInviteChanged,
     GroupMemberAssigned,
     GroupMemberObserved,
+    GroupMemberRedrawn,
     GroupMemberRemoved,
     GroupSnapshot,
     GroupUpdated,
     PlacementSnapshot,
+    UnitSucceeded,
     UnitUpserted,
 )
 from services.shared.contracts.members import (
@@ -128,7 +131,7 @@ def _snapshot(event: MemberSnapshot) -> Value:
     return {"unit": event.unit, "gender": event.gender.value, "in": is_in, "since": since}
 
 
-def _assigned(event: GroupMemberAssigned) -> Value:
+def _assigned(event: GroupMemberAssigned | GroupMemberRedrawn) -> Value:
     return {"group": event.group_id, "seat": True, "unit": event.unit}
 
 
@@ -176,6 +179,11 @@ def _unit(event: UnitUpserted) -> Value:
     return {"target": event.women_target}
 
 
+def _succeeded(_: UnitSucceeded) -> Value:
+    """The figures of the unit stay; from that day on it is no longer among those that are to be covered."""
+    return {"retired": True}
+
+
 def _joined_at(event: Envelope[MemberJoined]) -> datetime:
     return event.data.joined_at
 
@@ -195,6 +203,7 @@ MAPPINGS: Final[Mapping[type[Event], Says]] = {
     MemberSnapshot: Says(MEMBER, _snapshot, whole=True),
     GroupMemberAssigned: Says(SEATS, _assigned),
     GroupMemberRemoved: Says(SEATS, _removed),
+    GroupMemberRedrawn: Says(SEATS, _assigned),
     GroupMemberObserved: Says(SEATS, _observed, _observed_at),
     PlacementSnapshot: Says(SEATS, _placement, whole=True),
     GroupCreated: Says(GROUP, _described),
@@ -205,6 +214,7 @@ MAPPINGS: Final[Mapping[type[Event], Says]] = {
     GroupArchived: Says(GROUP, _archived),
     GroupSnapshot: Says(GROUP, _group, whole=True),
     UnitUpserted: Says(UNIT, _unit),
+    UnitSucceeded: Says(UNIT, _succeeded),
 }
 SENT: Final = (NotificationSent, NotificationSnapshot)
 AnySent: TypeAlias = NotificationSent | NotificationSnapshot
@@ -242,7 +252,7 @@ class Batch:
         )
         if points is not None:
             self.replace({**record, track.name: points}, track.deltas)
-            if track is UNIT and _target(record) != value["target"]:
+            if track is UNIT and "target" in value and target_of(record) != value["target"]:
                 self.changes.below[event.subject] = min(day, self.changes.below.get(event.subject, day))
         if isinstance(event.data, MemberJoined | MemberSnapshot):
             self._credit(event.data)
@@ -351,11 +361,6 @@ def _subjects(events: Sequence[Envelope[Any]]) -> set[str]:
 
 def _brings_invite(event: AnySent) -> bool:
     return event.purpose in INVITES and getattr(event, "state", "sent") == "sent"
-
-
-def _target(record: Record) -> float | None:
-    track = record.get("u", [])
-    return track[-1][2]["target"] if track else None
 
 
 def _credited(credits_: Mapping[str, int], day: str) -> dict[str, int]:

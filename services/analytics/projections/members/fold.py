@@ -8,6 +8,7 @@ from services.analytics.core.counting import Count, EventMapping, Flow, Projecti
 from services.analytics.core.facts import Fact, Statement, word
 from services.shared.contracts.base import Envelope
 from services.shared.contracts.members import (
+    REDRAWN,
     MemberConsentChanged,
     MemberErasureRequested,
     MemberJoined,
@@ -97,10 +98,12 @@ def _joined_flows(event: Envelope[MemberJoined | MemberSnapshot]) -> Iterator[Fl
 
 
 def _moved_flows(event: Envelope[MemberMoved]) -> Iterator[Flow]:
-    """A move within a unit is neither into it nor out of it."""
+    """A move within a unit is neither into it nor out of it. Where the unit itself became another one nobody
+    moved, and the days of the old one and the new one say so."""
     before, after = rollup(event.data.from_unit), rollup(event.data.unit)
-    yield "members.moved_in", event.time, set(after) - set(before)
-    yield "members.moved_out", event.time, set(before) - set(after)
+    word = "redrawn" if event.data.cause == REDRAWN else "moved"
+    yield f"members.{word}_in", event.time, set(after) - set(before)
+    yield f"members.{word}_out", event.time, set(before) - set(after)
 
 
 MEMBERS = Projection(

@@ -16,6 +16,7 @@ from services.shared.contracts.groups import (
     GroupInviteLapsed,
     GroupMemberAssigned,
     GroupMemberObserved,
+    GroupMemberRedrawn,
     GroupMemberRemoved,
     GroupMemberWaiting,
     PlacementSnapshot,
@@ -43,7 +44,7 @@ def counted(fact: Fact) -> Iterator[Count]:
         yield unit, "groups.taken", 1
 
 
-def _assigned(event: GroupMemberAssigned) -> Statement:
+def _assigned(event: GroupMemberAssigned | GroupMemberRedrawn) -> Statement:
     return {f"{SEAT}{event.group_id}": event.unit}
 
 
@@ -69,6 +70,7 @@ PLACEMENTS = Projection(
     counted,
     {
         GroupMemberAssigned: EventMapping(_assigned, flow("placements.assigned")),
+        GroupMemberRedrawn: EventMapping(_assigned),
         GroupMemberWaiting: EventMapping(_nothing, flow("placements.waiting")),
         GroupMemberRemoved: EventMapping(_removed, flow("placements.removed")),
         GroupMemberObserved: EventMapping(_nothing),
@@ -83,7 +85,7 @@ def _counted_once(fact: Fact) -> Iterator[Count]:
         yield fact["unit"], "groups.taken", 1
 
 
-def _assigned_once(event: GroupMemberAssigned) -> Statement:
+def _assigned_once(event: GroupMemberAssigned | GroupMemberRedrawn) -> Statement:
     if event.rule != GroupKind.GENERAL:
         return {}
     return {"state": "taken", "unit": event.unit, "group": event.group_id}
@@ -113,6 +115,7 @@ ONE_SEAT = Projection(
     _counted_once,
     {
         GroupMemberAssigned: EventMapping(_assigned_once, flow("placements.assigned")),
+        GroupMemberRedrawn: EventMapping(_assigned_once),
         GroupMemberWaiting: EventMapping(_waiting_once, flow("placements.waiting")),
         GroupMemberRemoved: EventMapping(_removed_once, flow("placements.removed")),
         PlacementSnapshot: EventMapping(_snapshot_once, whole=True),

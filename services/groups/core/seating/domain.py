@@ -28,7 +28,7 @@ from services.groups.core.domain import (
     group_name,
     seat_state,
 )
-from services.groups.core.policy import PLACE, Fact, Policy, Want, is_decidable
+from services.groups.core.policy import PLACE, Fact, Policy, Rule, Want, is_decidable
 from services.shared.contracts.base import Numbered, Step
 from services.shared.contracts.groups import (
     GroupArchived,
@@ -36,15 +36,19 @@ from services.shared.contracts.groups import (
     GroupFilled,
     GroupInviteChanged,
     GroupMemberAssigned,
+    GroupMemberRedrawn,
     GroupMemberRemoved,
     GroupMemberWaiting,
 )
 
+Parts = Mapping[str, Sequence[str]]
+"""The live units that each retired one has become in the end; units that are not in it are live."""
 Pair = tuple[str, str]
 """(unit, kind): groups of one pair share their members."""
 Place = tuple[datetime, str, str]
 """A place in a waiting list: since when, the member, the rule."""
 NOTHING: Final[Mapping[str, Any]] = {}
+ALL_LIVE: Final[Parts] = {}
 _ALL_BUT_PLACE: Final = frozenset(Fact) - PLACE
 _AT: Final = {"gender": "gender_at", "asked": "asked_at", "roles": "roles_at"}
 _FACTS: Final = {"gender": Fact.GENDER, "asked": Fact.CONSENT, "roles": Fact.ROLES}
@@ -54,7 +58,7 @@ class Change(NamedTuple):
     """The request of a member's event: a place in `unit`, or in none because the member left.
 
     `states` are the fields of `Facts` that the event states. An event that `places` nobody states facts
-    alone.
+    alone. `redrawn`: the unit itself became another one, and whoever has a seat keeps it.
     """
 
     member_id: str
@@ -63,14 +67,17 @@ class Change(NamedTuple):
     leaves: bool = False
     states: Mapping[str, Any] = NOTHING
     places: bool = True
+    redrawn: bool = False
 
 
 class Review(NamedTuple):
     """The request to decide on a member again, by facts that are known: because the policy or the tree has
-    changed, or with `vacates` because that group is to be left for another of the same unit and kind."""
+    changed, or with `vacates` because that group is to be left for another of the same unit and kind. With
+    `follows`, no seat is given or given up: groups of the member have come to other units."""
 
     member_id: str
     vacates: str | None = None
+    follows: bool = False
 
 
 class GroupSeats(NamedTuple):
@@ -131,6 +138,10 @@ class Draft:
     """The version of the policy that has decided on all seats."""
     wants: Mapping[str, Want | None] = field(default_factory=dict)
     vacates: str | None = None
+    redrawn: bool = False
+    """Whether seats are kept although their rules give them elsewhere now."""
+    follows: bool = False
+    parts: Parts = field(default_factory=dict)
     events: list[tuple[Any, bool]] = field(default_factory=list)
     """With whether each is of the member, and so numbered here."""
 
@@ -144,7 +155,7 @@ class Draft:
         return [
             (want.unit, want.kind)
             for rule, want in self.wants.items()
-            if want is not None and not self._has(rule)
+            if want is not None and not self.follows and not self._has(rule)
         ]
 
     @property
@@ -156,11 +167,30 @@ class Draft:
             if seat.group_id is not None and rule in self.wants and self.gives_up(seat)
         ]
 
+    @property
+    def kept(self) -> list[Seat]:
+        """The seats of which the group, its unit or that of the member may be another since the tree was
+        redrawn."""
+        if not self.redrawn:
+            return []
+        return [
+            seat
+            for rule, seat in self.seats.items()
+            if seat.group_id is not None and (rule not in self.wants or not self.gives_up(seat))
+        ]
+
     def gives_up(self, seat: Seat) -> bool:
         """Whether the seat, or place in a waiting list, is not what its rule wants."""
-        return self.wants[seat.rule] != (seat.kind, seat.unit) or (
-            self.vacates is not None and seat.group_id == self.vacates
-        )
+        if self.follows:
+            return False
+        if self.vacates is not None and seat.group_id == self.vacates:
+            return True
+        want = self.wants[seat.rule]
+        if want is None or want.kind != seat.kind:
+            return True
+        if is_given_in(seat, want.unit, self.parts):
+            return False
+        return not (self.redrawn and seat.group_id is not None)
 
     def _has(self, rule: str) -> bool:
         seat = self.seats.get(rule)
@@ -173,19 +203,25 @@ def is_newer(change: Change, placement: Placement | None) -> bool:
     return change.places and (placement is None or change.sequence > placement.member_sequence)
 
 
-def draft(request: Change | Review, before: Placement | None, policy: Policy) -> Draft | None:
-    """The answer to the request as far as the policy says it; None if there is nothing new in it."""
+def draft(
+    request: Change | Review, before: Placement | None, policy: Policy, parts: Parts = ALL_LIVE
+) -> Draft | None:
+    """The answer to the request as far as the policy says it; None if there is nothing new in it. `parts`
+    are those of all retired units that the request and the placement name."""
     if isinstance(request, Review):
-        return _review(request, before, policy) if before is not None else None
+        return _review(request, before, policy, parts) if before is not None else None
     newer = is_newer(request, before)
     facts, changed = learn(before.facts if before else None, request.sequence, request.states)
     heard = facts is not None and facts.until is not None and request.sequence >= facts.until
     if before is not None and not newer and facts == before.facts and not heard:
         return None
     at_rest = before.is_out if before else True
-    unit = request.unit if newer or before is None else before.unit
+    unit = live(request.unit if newer or before is None else before.unit, parts)
+    redrawn = before is not None and _is_redrawn(request, before, unit, parts)
     is_out = request.leaves if newer else at_rest
     if before is None or unit != before.unit or is_out != at_rest or (newer and not before.sequence):
+        changed |= PLACE
+    if redrawn and newer:
         changed |= PLACE
     after = Draft(
         before=before,
@@ -197,6 +233,8 @@ def draft(request: Change | Review, before: Placement | None, policy: Policy) ->
         facts=facts,
         seats=_by_rule(before),
         policy=before.policy if before else None,
+        redrawn=redrawn,
+        parts=parts,
     )
     if facts is not None and facts.until is not None:
         if not heard:
@@ -207,6 +245,23 @@ def draft(request: Change | Review, before: Placement | None, policy: Policy) ->
     after.wants = _wants(after, rules, policy, every=decided != policy.version)
     after.policy = policy.version or None
     return after
+
+
+def live(unit: str, parts: Parts) -> str:
+    """The unit that stands for this one; itself if there is none, as after a split."""
+    now = parts.get(unit, ())
+    return now[0] if len(now) == 1 else unit
+
+
+def _is_redrawn(request: Change, before: Placement, unit: str, parts: Parts) -> bool:
+    """Whether what is new is that units became others: the member's, or those of the roles."""
+    if request.redrawn or (before.unit in parts and unit == live(before.unit, parts)):
+        return True
+    old, new = before.facts.roles if before.facts else None, request.states.get("roles")
+    if not old or not new or request.places or not any(role.unit in parts for role in old):
+        return False
+    became = {(role.role, now) for role in old for now in (role.unit, *parts.get(role.unit, ()))}
+    return all((role.role, role.unit) in became for role in new)
 
 
 def learn(
@@ -297,24 +352,31 @@ def seat_members(
     return Seating([_step(each, now) for each in everybody.values()], *seats.groups())
 
 
-def _review(request: Review, before: Placement, policy: Policy) -> Draft | None:
-    if before.facts is not None and before.facts.until is not None and request.vacates is None:
+def _review(request: Review, before: Placement, policy: Policy, parts: Parts) -> Draft | None:
+    waits = before.facts is not None and before.facts.until is not None
+    if waits and request.vacates is None and not request.follows:
         return None
+    unit = live(before.unit, parts)
     after = Draft(
         before=before,
         member_id=before.member_id,
         member_sequence=before.member_sequence,
         answers=before.member_sequence,
-        unit=before.unit,
+        unit=unit,
         is_out=before.is_out,
         facts=before.facts,
         seats=_by_rule(before),
         policy=before.policy,
         vacates=request.vacates,
+        redrawn=request.follows or unit != before.unit,
+        follows=request.follows,
+        parts=parts,
     )
     if request.vacates is not None:
         # The seat moves as it is; whether it is still wanted is not the question.
         after.wants = {s.rule: Want(s.kind, s.unit) for s in before.held if s.group_id == request.vacates}
+    elif request.follows:
+        after.wants = {} if waits else _wants(after, policy.every_rule, policy, every=False)
     else:
         after.wants = _wants(after, policy.every_rule, policy, every=True)
         after.policy = policy.version or None
@@ -324,14 +386,30 @@ def _review(request: Review, before: Placement, policy: Policy) -> Draft | None:
 def _wants(after: Draft, rules: Collection[str], policy: Policy, *, every: bool) -> dict[str, Want | None]:
     """By the rules named, as far as their facts are known, in the policy's order. With `every`, no seat by a
     rule that the policy does not have is wanted."""
-    facts = after.facts or UNKNOWN
+    facts, parts = after.facts or UNKNOWN, after.parts
     wants: dict[str, Want | None] = {}
     if every or after.is_out:
         wants |= {rule: None for rule in after.seats if rule not in policy.by_id}
     for rule in policy.rules:
         if rule.id in rules and is_decidable(rule, facts, is_out=after.is_out):
-            wants[rule.id] = policy.wants(rule, after.unit, facts, is_out=after.is_out)
+            wants[rule.id] = wanted(policy, rule, after.unit, facts, parts, is_out=after.is_out)
     return wants
+
+
+def wanted(policy: Policy, rule: Rule, unit: str, facts: Facts, parts: Parts, *, is_out: bool) -> Want | None:
+    """As `Policy.wants`, where units are what they have become since the facts were told."""
+    if not parts:
+        return policy.wants(rule, unit, facts, is_out=is_out)
+    if facts.roles:
+        roles = [replace(role, unit=live(role.unit, parts)) for role in facts.roles]
+        facts = replace(facts, roles=tuple(roles))
+    want = policy.wants(rule, live(unit, parts), facts, is_out=is_out)
+    return want._replace(unit=live(want.unit, parts)) if want is not None else None
+
+
+def is_given_in(seat: Seat, unit: str, parts: Parts) -> bool:
+    """Whether the seat is the one that a rule gives in the unit, which may have been formed since."""
+    return unit == seat.given_in or unit in parts.get(seat.given_in, ())
 
 
 def _by_rule(placement: Placement | None) -> dict[str, Seat]:
@@ -358,9 +436,10 @@ def _step(each: Draft, now: datetime) -> Step[Placement]:
     if general is not None:
         state, since = general.state, general.since
         group_id, ordinal, unit = general.group_id, general.ordinal, general.unit
+        meant = general.meant
     else:
         state = PlacementState.LEFT if each.is_out else PlacementState.REMOVED
-        group_id, ordinal, unit = None, None, each.unit
+        group_id, ordinal, unit, meant = None, None, each.unit, None
         since = before.since if before is not None and before.state is state else now
         if before is not None and before.unit != each.unit:
             since = now
@@ -375,6 +454,7 @@ def _step(each: Draft, now: datetime) -> Step[Placement]:
         state=state,
         since=since,
         group_unit=unit if unit != each.unit else None,
+        meant=meant,
         policy=each.policy,
         facts=each.facts,
         seats=others or None,
@@ -424,6 +504,10 @@ class _Hall:
         if each.vacates is not None:
             self._relocate(each)
             return
+        for seat in each.kept:
+            self._follow(each, seat)
+        if each.follows:
+            return
         for seat in [seat for rule, seat in each.seats.items() if rule in each.wants]:
             if each.gives_up(seat):
                 self._release(each, seat, each.wants[seat.rule])
@@ -452,6 +536,20 @@ class _Hall:
                 want = Want(seat.kind, seat.unit)
                 self._release(each, seat, want)
                 self._seat(each, seat.rule, want, name)
+
+    def _follow(self, each: Draft, seat: Seat) -> None:
+        """Keep the seat, in whichever unit its group is now."""
+        group, want = self._seats.group(seat.group_id or ""), each.wants.get(seat.rule)
+        meant = want.unit if want is not None else live(seat.given_in, each.parts)
+        meant_now = meant if meant != group.unit else None
+        after = replace(seat, unit=group.unit, ordinal=group.ordinal, meant=meant_now)
+        each.seats[seat.rule] = after
+        moved = seat.rule == GENERAL and each.before is not None and each.before.unit != each.unit
+        if after == seat and not moved:
+            return
+        fields = {"group_id": group.id, "kind": group.kind, "ordinal": group.ordinal, "meant": meant_now}
+        event, told = GroupMemberRedrawn, {**fields, "member_unit": each.unit}
+        each.events.append(_own(event, each, seat.rule, group.unit, **told))
 
     def _release(self, each: Draft, seat: Seat, want: Want | None) -> None:
         del each.seats[seat.rule]
@@ -493,7 +591,8 @@ class _Hall:
         return (not queue or place <= queue[0]) and self._seats.has_room(*pair)
 
     def _wait(self, each: Draft, rule: str, want: Want, held: Seat | None, state: PlacementState) -> None:
-        told = held is not None and held.state is state and self._was_told(each, rule)
+        told = held is not None and (held.state, held.unit) == (state, want.unit)
+        told = told and self._was_told(each, rule)
         seat = Seat(rule, want.kind, want.unit, state, held.since if held is not None else self._now)
         each.seats[rule] = seat
         if state is PlacementState.WAITING_SEAT:
@@ -503,7 +602,9 @@ class _Hall:
             each.events.append(_own(GroupMemberWaiting, each, rule, want.unit, kind=kind, reason=reason))
 
     def _was_told(self, each: Draft, rule: str) -> bool:
-        return rule != GENERAL or (each.before is not None and each.before.sequence > 0)
+        if rule != GENERAL:
+            return True
+        return each.before is not None and each.before.sequence > 0
 
     def _seat(self, each: Draft, rule: str, want: Want, unit_name: Mapping[str, str]) -> None:
         if (held := each.seats.get(rule)) is not None:
@@ -630,6 +731,9 @@ class _Seats:
             filled = Numbered(described(GroupFilled, tally.group), tally.version)
         self._touched[tally.group.id] = tally
         return tally.group, created, filled
+
+    def group(self, group_id: str) -> Group | GroupSeats:
+        return self._tallies[group_id].group
 
     def release(self, group_id: str) -> Group | GroupSeats:
         """Free a seat."""

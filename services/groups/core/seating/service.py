@@ -19,6 +19,7 @@ from services.groups.core.seating.domain import (
     Change,
     Draft,
     Pair,
+    Parts,
     Review,
     Seating,
     Waiter,
@@ -32,14 +33,22 @@ from services.groups.core.seating.store import QUEUE, SeatStore
 from services.groups.core.store import CoreStore
 from services.shared.clock import Clock
 from services.shared.contracts.base import Event, Numbered, Step
-from services.shared.contracts.groups import GroupMemberAssigned, GroupMemberRemoved, GroupMemberWaiting
+from services.shared.contracts.groups import (
+    GroupMemberAssigned,
+    GroupMemberRedrawn,
+    GroupMemberRemoved,
+    GroupMemberWaiting,
+)
+from services.shared.contracts.vocabulary import lineage
 from services.shared.database import Session
 from services.shared.messaging import Origin, UnitOfWork, is_leap, leap_error
+from services.shared.runtime import Successions
 
 _OUTCOMES: Final[Mapping[type[Event], str]] = {
     GroupMemberAssigned: "assigned",
     GroupMemberWaiting: "waiting",
     GroupMemberRemoved: "removed",
+    GroupMemberRedrawn: "redrawn",
 }
 """Labels of the metric, by the event that tells of the decision."""
 
@@ -71,8 +80,10 @@ class SeatingService:
         metrics: GroupsMetrics,
         clock: Clock,
         told: Told,
+        successions: Successions,
     ) -> None:
         self._told = told
+        self._successions = successions
         self._core = core
         self._seats = seats
         self._policies = policies
@@ -83,7 +94,7 @@ class SeatingService:
         self, requests: Sequence[ChangeRequest], work: UnitOfWork, policy: Policy | None = None
     ) -> Sequence[Step[Placement]]:
         """Carry out the requests that are not stale, by the policy in force unless another is given; the
-        steps taken. Four reads and two bulk writes, however many they are; more only for what a policy
+        steps taken. Five reads and two bulk writes, however many they are; more only for what a policy
         caps."""
         placements = await self._core.placements([each.change.member_id for each in requests], work.session)
         policy = policy or await self._policies.current()
@@ -111,8 +122,9 @@ class SeatingService:
         """The answer to the requests, and nothing is written; None if there is nothing to do."""
         drafts: list[Draft] = []
         origins: list[Origin] = []
+        parts = await self._parts(requests, placements, session)
         for request in requests:
-            answer = draft(request.change, placements.get(request.change.member_id), policy)
+            answer = draft(request.change, placements.get(request.change.member_id), policy, parts)
             if answer is not None:
                 drafts.append(answer)
                 origins.append(request.origin)
@@ -122,7 +134,8 @@ class SeatingService:
         given_up = [seat for each in drafts if each.seats for seat in each.left]
         waited = contested(demand, given_up, policy)
         waiters, more, before = await self._waiters(waited, placements, session)
-        pairs, left = demand.keys() | waited, {seat.group_id or "" for seat in given_up}
+        pairs = demand.keys() | waited
+        left = {seat.group_id or "" for seat in (*given_up, *(s for each in drafts for s in each.kept))}
         groups = await self._seats.seats(pairs, left, session) if pairs or left else []
         numbering = await self._seats.numbering({*short_of_seats(demand, groups), *waited}, session)
         names = await self._seats.unit_names({unit for unit, _ in pairs}, session) if pairs else {}
@@ -138,6 +151,18 @@ class SeatingService:
             partial=more,
         )
         return Decided(seating, origins, before)
+
+    async def _parts(
+        self, requests: Sequence[ChangeRequest], placements: Mapping[str, Placement], session: Session | None
+    ) -> Parts:
+        """The parts of every retired unit that one of the requests is about."""
+        named: set[str] = set()
+        for change, _ in requests:
+            if isinstance(change, Change):
+                named |= {*lineage(change.unit), *(role.unit for role in change.states.get("roles") or ())}
+            if (placement := placements.get(change.member_id)) is not None:
+                named |= units_of(placement)
+        return await self._successions.retired(named, session)
 
     async def promote(self, pairs: Sequence[Pair], work: UnitOfWork, origin: Origin) -> int:
         """Let the first of each waiting list have the seats that are free; how many got one."""
@@ -189,6 +214,13 @@ class SeatingService:
         told = Counter([type(event) for step in seating.steps for event, _ in step.events])
         for event, outcome in _OUTCOMES.items():
             metrics.placements.labels(outcome).inc(told[event])
+
+
+def units_of(placement: Placement) -> set[str]:
+    """The units on which it depends what the placement is to be."""
+    roles = placement.facts.roles if placement.facts else None
+    units = [*lineage(placement.unit), *(seat.given_in for seat in placement.held)]
+    return {*units, *(code for role in roles or () for code in lineage(role.unit))}
 
 
 def queued(placement: Placement) -> tuple[Seat, ...]:

@@ -35,8 +35,9 @@ class SeatStore:
         self._placements = database["placements"]
 
     async def unit_names(self, codes: Many[str], session: Session | None) -> dict[str, Mapping[str, str]]:
-        """Names by the code of the unit, of those units that exist."""
-        found = self._units.find({"_id": {"$in": list(codes)}}, {"name": 1}, session=session)
+        """Names by the code of the unit, of those units that exist and are live."""
+        query = {"_id": {"$in": list(codes)}, "successors": None}
+        found = self._units.find(query, {"name": 1}, session=session)
         return {row["_id"]: row["name"] async for row in found}
 
     async def seats(self, pairs: Many[Pair], left: Many[str], session: Session | None) -> list[GroupSeats]:

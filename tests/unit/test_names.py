@@ -6,7 +6,7 @@ from collections import defaultdict
 
 import pytest
 
-from services.members.core.names import latin, likeness, sound_key
+from services.shared.names import latin, likeness, sound_key
 from services.shared.text import words
 from tests.fixtures.reference import rows
 

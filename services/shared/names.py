@@ -2,10 +2,11 @@
 
 A word is written in plain Latin letters (`latin`) and reduced to a key (`sound_key`), by which an index finds
 what may be meant. Keys are coarse: other names have the same, so what they find is ranked by `likeness`. A
-word of a script that is not romanised here, such as Urdu's, is its own key.
+word of a script that is not romanised here, such as Urdu's, is its own key. Names of people and of places
+alike.
 
 Pure. Romanisation is that of indic-transliteration (IAST), with the spellings that people use for it. Whoever
-changes what a key is also raises `search_fields.RULES`: keys are then made anew.
+changes what a key is also raises `RULES` of whatever keeps keys: they are then made anew.
 """
 
 from __future__ import annotations
