@@ -202,7 +202,7 @@ async def test_repairs_under_traffic_lose_and_double_nothing(stack: LocalStack) 
 async def test_a_subject_that_no_owner_has_is_not_forgotten(stack: LocalStack) -> None:
     code, said = await ops(stack, "repair", "-s", "groups", "--subject", new_id())
     assert code == 1
-    assert said.startswith("error: nothing was changed: members do not have ")
+    assert said.startswith("error: nothing was changed: members and notifications do not have ")
     assert said.count("\n") == 1
 
 

@@ -430,7 +430,10 @@ async def test_a_route_asks_for_its_scopes(asking: Asking, service: str, line: s
 @pytest.mark.parametrize("unit", [None, ELSEWHERE, f"{UNIT}-B1", UNIT, "QA"])
 async def test_global_operations_need_all_units(asking: Asking, unit: str | None) -> None:
     everywhere = [(service, line) for service, line in ROUTES if TABLE[service][line].everywhere]
-    apart = ("/v1/ops/", "/v1/projections", "PUT /v1/notices/", "PUT /v1/units/levels")
+    apart = (
+        *("/v1/ops/", "/v1/projections", "PUT /v1/notices/", "PUT /v1/units/levels"),
+        *("PUT /v1/placement-policy", "/v1/placement-policy/"),
+    )
     central = [line for _, line in ROUTES if any(each in line for each in apart)]
     assert [line for _, line in everywhere] == central
     for service, line in everywhere:

@@ -27,7 +27,8 @@ from services.shared.messaging import Origin
 from services.shared.runtime import JobOut, accepted
 
 Reader = Annotated[Identity, Depends(require("groups:read"))]
-Writer = Annotated[Identity, Depends(require("groups:write", "groups:read"))]
+Watcher = Annotated[Identity, Depends(require("groups:read", everywhere=True))]
+Writer = Annotated[Identity, Depends(require("groups:write", "groups:read", everywhere=True))]
 PreviewId = Annotated[Id, Path(alias="id")]
 PATH = "/v1/placement-policy"
 
@@ -62,11 +63,11 @@ def policy_router(policies: PolicyService) -> APIRouter:
         return JSON(preview_out(preview), 202 if job else 200, headers)
 
     @router.get("/previews/{id}", response_model=PreviewOut)
-    async def get_preview(preview_id: PreviewId, caller: Reader) -> Response:
+    async def get_preview(preview_id: PreviewId, caller: Watcher) -> Response:
         return JSON(preview_out(await policies.previewed(caller, preview_id)))
 
     @router.get("/previews/{id}/changes", response_model=Page[DifferenceOut])
-    async def list_differences(preview_id: PreviewId, paging: Paging, caller: Reader) -> Response:
+    async def list_differences(preview_id: PreviewId, paging: Paging, caller: Watcher) -> Response:
         """The changes one by one, groups first. A preview is kept for a week."""
         window = paging.window("policy-changes", {"preview": preview_id}, (str,))
         after = window.after_id or ""

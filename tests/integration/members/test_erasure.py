@@ -39,7 +39,7 @@ from tests.fixtures.rebuilding import Anew, databases, quiet, restored, taken, t
 from tests.integration.members import importing
 from tests.integration.members.conftest import TOPIC, UNIT, Service, serving
 
-STAFF = "members:* contacts:read consents:write notices:write erasure:write ops:*"
+STAFF = "members:* contacts:read consents:write notices:write erasure:write removals:write ops:*"
 NAME, DIGITS, EMAIL, HANDLE = "Zubaida Khatunnisa", "9876501234", "zubaida.k@example.org", "zubi_k_77"
 CONSENT = {"purpose": "welcome", "channel": "sms", "notice": "1", "language": "hi"}
 ANSWERS = (GroupsErasureAcknowledged, NotificationsErasureAcknowledged, AnalyticsErasureAcknowledged)

@@ -73,6 +73,7 @@ async def test_one_event_without_personal_data(service: Service) -> None:
         "origin": "registration",
         "announced": True,
         "own_number": True,
+        "group_consent": False,
     }
     assert (joined.sequence, joined.correlation_id) == (1, REQUEST_ID)
     text = joined.data.model_dump_json()
