@@ -40,7 +40,7 @@ async def test_a_frozen_service_is_named_by_the_doctor_the_command_and_the_table
     assert (code, said.count("\n")) == (1, 1)
     assert "analytics at" in said
     assert "restart it if it hangs" in said
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 60
 
     assert visit.says(f"analytics at {frozen.urls['analytics']} does not answer")
     partial = f"of 3 of 4; not asked: analytics at {frozen.urls['analytics']}"

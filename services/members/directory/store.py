@@ -165,7 +165,9 @@ def _guided(search: Search, *, by_index: bool) -> tuple[Document, dict[str, Any]
     if search.words:
         facets = place if index is _BY_FACET else {}
         return _query(search) | facets | pair_of(search.words, spelt_pair), {}
-    return _query(search) | place, {"hint": index} if index else {}
+    if index is None:  # the place alone says where, so that no other index is considered
+        return _exact(search) | place, {}
+    return _query(search) | place, {"hint": index}
 
 
 def _query(search: Search) -> Document:
@@ -175,6 +177,11 @@ def _query(search: Search) -> Document:
 def _filters(search: Search) -> Document:
     """All of a search but its words."""
     query: Document = {"unit": subtree(search.root)} if search.root else {}
+    return query | _exact(search)
+
+
+def _exact(search: Search) -> Document:
+    """What a search says of members wherever they live."""
     exact: dict[str, Any] = {
         "roles.role": search.role,
         "gender": search.gender,
@@ -182,7 +189,7 @@ def _filters(search: Search) -> Document:
         "platforms": search.platform,
         "status": search.status,
     }
-    return query | {name: value for name, value in exact.items() if value is not None}
+    return {name: value for name, value in exact.items() if value is not None}
 
 
 def pair_of(words: Sequence[str], pair: Callable[[str, str], str | None]) -> Document:

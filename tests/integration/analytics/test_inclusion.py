@@ -28,14 +28,20 @@ from services.shared.messaging import UnitOfWork
 from tests.integration.analytics.conftest import Analytics
 from tests.unit.analytics.streams import envelope
 
-NOW = SystemClock().now()
 TREE = ("BR", "BR-SARAN", "BR-SARAN-EKMA", "BR-SARAN-EKMA-1", "BR-SARAN-EKMA-2")
 ONE, TWO = TREE[3:]
 GROUP = new_id()
+today = {"at": SystemClock().now()}
+
+
+@pytest.fixture(autouse=True)
+def begun() -> None:
+    today["at"] = SystemClock().now()
 
 
 def ago(days: int) -> Any:
-    return NOW - timedelta(days=days)
+    """As of the test's beginning: whole runs may go past midnight."""
+    return today["at"] - timedelta(days=days)
 
 
 def on(days: int) -> str:
@@ -231,7 +237,7 @@ async def test_consumers_wait_for_a_swap_and_for_no_longer(analytics: Analytics)
 
     async def meets_the_swap(work: UnitOfWork) -> None:
         await runtime.database[COLLECTION].find_one({"_id": POINTER}, session=work.session)
-        await runtime.outbox.transact(lambda other: store.swap("a-build", [], NOW, other.session))
+        await runtime.outbox.transact(lambda other: store.swap("a-build", [], ago(0), other.session))
         with pytest.raises(HeldError):
             await pointers.of(work)
 
@@ -239,7 +245,7 @@ async def test_consumers_wait_for_a_swap_and_for_no_longer(analytics: Analytics)
     assert not (await pointers.read()).held
 
     await runtime.outbox.transact(lambda work: store.hold("dead", work.session))
-    over = {"hold.until": NOW - timedelta(seconds=60)}
+    over = {"hold.until": ago(0) - timedelta(seconds=60)}
     await runtime.database[COLLECTION].update_one({"_id": POINTER}, {"$set": over})
 
     async def meets_the_dead(work: UnitOfWork) -> None:
@@ -248,5 +254,5 @@ async def test_consumers_wait_for_a_swap_and_for_no_longer(analytics: Analytics)
 
     await runtime.outbox.transact(meets_the_dead)
     assert not (await pointers.read()).held, "it was taken away"
-    swapped = await runtime.outbox.transact(lambda work: store.swap("dead", [], NOW, work.session))
+    swapped = await runtime.outbox.transact(lambda work: store.swap("dead", [], ago(0), work.session))
     assert not swapped, "and cannot swap any more"

@@ -16,7 +16,7 @@ BAD = [
     ("/name", {"name": "12345"}),
     ("/name", {"name": "x" * 201}),
     ("/unit", {"unit": "BR-saran"}),
-    ("/unit", {"unit": "BR-A-B-C-D"}),
+    ("/unit", {"unit": "BR-A-B-C-D-E-F-G-H"}),
     ("/gender", {"gender": "F"}),
     ("/language", {"language": "tlh"}),
     ("/email", {"email": "asha@localhost"}),

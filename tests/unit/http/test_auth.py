@@ -102,7 +102,7 @@ async def test_clocks_may_disagree_by_seconds(authenticator, token):
         {"unit": ""},
         {"unit": "br"},
         {"unit": "BR-"},
-        {"unit": "BR-A-B-C-D"},
+        {"unit": "BR-A-B-C-D-E-F-G-H"},
     ],
 )
 async def test_claims_refused(authenticator, token, changes):
