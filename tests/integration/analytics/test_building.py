@@ -132,7 +132,7 @@ async def figures(service: Running) -> dict[str, Any]:
 
 
 async def settled(service: Running) -> None:
-    """What is live is settled; nobody settles what was replaced, and it may have been left in the middle."""
+    """Only generations that are live are settled; one that was replaced may have been left half-way."""
 
     async def nothing_left() -> bool:
         _, live = (await generations(service))["coverage"]

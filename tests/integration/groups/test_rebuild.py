@@ -349,7 +349,7 @@ def timeless(placement: Document) -> Document:
 async def test_seats_by_several_rules_in_a_split_unit_are_restored(
     settings: GroupsSettings, keys: Keys
 ) -> None:
-    """Of three women who are officers too, one is told to be in the second part, one in the first, and one in
+    """Three women are officers too: one is told to be in the second part, one in the first, and one in
     neither yet."""
     await make_topics(settings)
     anew = Anew(settings, build, plan)

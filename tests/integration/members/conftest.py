@@ -99,7 +99,7 @@ async def service(kept: Kept) -> AsyncIterator[Service]:
 def settings(
     request: pytest.FixtureRequest, mongo_uri: str, kafka_bootstrap: str, keys: Keys
 ) -> MembersSettings:
-    """Those of `service` if the test has it; else of a service that the test makes itself."""
+    """The settings of `service` if the test has it; else for a service that the test makes itself."""
     if "service" in request.fixturenames:
         service: Service = request.getfixturevalue("service")
         return cast(MembersSettings, service.app.runtime.settings)
