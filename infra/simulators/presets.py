@@ -66,7 +66,7 @@ class Preset:
         return Fate.SILENT
 
     def reply(self, seed: int, recipient: str) -> str | None:
-        """What a reader answers, if anything."""
+        """The answer of a reader, or None."""
         if not self.replies:
             return None
         drawn = chance(seed, "reply", recipient)

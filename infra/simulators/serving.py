@@ -48,8 +48,10 @@ class HttpServer:
     those of requests that hang."""
 
     def __init__(self, app: ASGIApp, port: int = 0) -> None:
+        self._app = app
+        self._closing = False
         self._config = uvicorn.Config(
-            app,
+            self._serve,
             ws="none",
             lifespan="off",
             interface="asgi3",
@@ -60,13 +62,13 @@ class HttpServer:
             timeout_keep_alive=75,
         )
         self._state = ServerState()
-        self._wanted = port
+        self._port = port
         self._server: asyncio.Server | None = None
 
     @property
     def port(self) -> int:
         assert self._server is not None, "not started"
-        return int(self._server.sockets[0].getsockname()[1])
+        return self._port
 
     @property
     def url(self) -> str:
@@ -76,14 +78,16 @@ class HttpServer:
         self._config.load()
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(
-            lambda: _Protocol(self._config, self._state, {}, loop), HOST, self._wanted, backlog=1024
+            lambda: _Protocol(self._config, self._state, {}, loop), HOST, self._port, backlog=1024
         )
+        self._port = int(self._server.sockets[0].getsockname()[1])
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         assert self._server is not None
+        self._closing = True
         self._server.close()
         for connection in list(self._state.connections):
             connection.transport.abort()
@@ -91,6 +95,13 @@ class HttpServer:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._app(scope, receive, send)
+        except asyncio.CancelledError:
+            if not self._closing:  # else nobody waits for an answer, and uvicorn would log it as a failure
+                raise
 
 
 async def body_of(request: Request) -> bytes:

@@ -15,7 +15,7 @@ from typing import Final
 VARIABLE: Final = "{#var#}"
 VARIABLE_LENGTH: Final = 30
 SUFFIXES: Final = ("-P", "-S", "-T", "-G")
-"""What an operator adds to a header since February 2025: promotional, service, transactional, government."""
+"""Letters that an operator adds to a header since February 2025."""
 
 
 @dataclass(slots=False)
@@ -38,7 +38,7 @@ class DltTemplate:
 
 
 class Dlt:
-    """What is registered. `strict` False lets every text pass, as abroad."""
+    """The registered entities, headers and templates. `strict` False lets every text pass, as abroad."""
 
     def __init__(
         self,

@@ -17,7 +17,7 @@ import socket
 import ssl
 import struct
 from collections.abc import Awaitable, Callable
-from typing import Final, Protocol
+from typing import Final, Protocol, cast
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ class Session(asyncio.Protocol):
         self.sender: str | None = None
         self.recipients: list[str] = []
         self.memory: dict[str, object] = {}
-        """What the simulator remembers of the transaction."""
+        """Notes of the simulator on this transaction."""
         self._sessions = sessions
         self._transport: asyncio.Transport | None = None
         self._buffer = bytearray()
@@ -75,15 +75,14 @@ class Session(asyncio.Protocol):
     # The transport's side.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)
         if self.over_tls:
             return
         self._sessions.add(self)
         refusal = self.rules.on_connect()
         self._say(refusal or (220, f"{self.rules.hostname} ESMTP simulator"))
         if refusal:
-            transport.close()
+            self._transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._sessions.discard(self)

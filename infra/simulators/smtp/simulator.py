@@ -90,7 +90,7 @@ class SmtpSimulator(Gateway[_Bounce]):
         self.greylist, self.bounces_to, self.max_connections = greylist, bounces_to, max_connections
         self.bounces: list[bytes] = []
         """Reports made, the newest 1,000."""
-        self._wanted = port
+        self._port = port
         self._server: asyncio.Server | None = None
         self._sessions: set[Session] = set()
         self._mails: OrderedDict[str, Mail] = OrderedDict()
@@ -102,8 +102,9 @@ class SmtpSimulator(Gateway[_Bounce]):
     async def _listen(self) -> None:
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(
-            lambda: Session(self, self._sessions), HOST, self._wanted, backlog=1024
+            lambda: Session(self, self._sessions), HOST, self._port, backlog=1024
         )
+        self._port = int(self._server.sockets[0].getsockname()[1])
 
     async def _close(self) -> None:
         assert self._server is not None
@@ -121,8 +122,7 @@ class SmtpSimulator(Gateway[_Bounce]):
 
     @property
     def port(self) -> int:
-        assert self._server is not None, "not started"
-        return int(self._server.sockets[0].getsockname()[1])
+        return self._port
 
     def steer(self, said: Behaviour | None = None, **how: Any) -> None:
         if how.get("template") is not None:

@@ -43,7 +43,7 @@ class Update:
 
 @dataclass(frozen=True, slots=True)
 class Pricing:
-    """What a message costs: `type` and `category` count; `billable` is to be deprecated."""
+    """The price of a message: `type` and `category` count; `billable` is to be deprecated."""
 
     category: str = "utility"
     type: str = "regular"
