@@ -34,7 +34,7 @@ class Gateway(ABC, Generic[T]):
         *,
         preset: str | Preset = "clean",
         seed: int = 1,
-        keep: int = 200_000,
+        keep: int = 100_000,
         connections: int = 8,
         tick: float = 0.01,
     ) -> None:
@@ -133,7 +133,11 @@ class Gateway(ABC, Generic[T]):
         return self.steering.message(names, template, request, preset)
 
     def _fate(self, recipient: str, message: str) -> Fate:
-        return self.preset.fate(self.seed, recipient, message)
+        # By gateway: who is not on WhatsApp may well get an SMS.
+        return self.preset.fate(self.seed, f"{self.name}:{recipient}", message)
+
+    def _reply(self, recipient: str) -> str | None:
+        return self.preset.reply(self.seed, f"{self.name}:{recipient}")
 
     def _vary(self, seconds: float, *of: str) -> float:
         """Half to one and a half of `seconds`."""

@@ -41,7 +41,7 @@ class Taken:
 class Ledger:
     """Messages taken and requests refused, of one gateway."""
 
-    def __init__(self, keep: int = 200_000) -> None:
+    def __init__(self, keep: int = 100_000) -> None:
         self._keep = keep
         self._held: OrderedDict[str, Taken] = OrderedDict()
         self._recipients: dict[str, list[Taken]] = {}

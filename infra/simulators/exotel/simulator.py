@@ -142,7 +142,7 @@ class ExotelSimulator(Gateway[_Step]):
         seed: int = 1,
         retries: Retries = EXOTEL_RETRIES,
         connections: int = 8,
-        keep: int = 200_000,
+        keep: int = 100_000,
     ) -> None:
         super().__init__(retries, preset=preset, seed=seed, keep=keep, connections=connections, tick=tick)
         self.callbacks_to, self.missed_calls_to, self.inbound_to = callbacks_to, missed_calls_to, inbound_to
@@ -500,7 +500,7 @@ class ExotelSimulator(Gateway[_Step]):
             self.timetable.add(_Step(sms, status, detailed, tell), due)
         reply = said.reply
         if reply is None and outcome == "DELIVERED_TO_HANDSET":
-            reply = self.preset.reply(self.seed, sms.recipient)
+            reply = self._reply(sms.recipient)
         if reply is not None:
             self.timetable.add(_Step(sms, "", "", tell=False, reply=reply), due + pace)
 

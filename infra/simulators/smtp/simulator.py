@@ -83,7 +83,7 @@ class SmtpSimulator(Gateway[_Bounce]):
         preset: str | Preset = "clean",
         seed: int = 1,
         retries: Retries = BOUNCE_RETRIES,
-        keep: int = 200_000,
+        keep: int = 100_000,
     ) -> None:
         super().__init__(retries, preset=preset, seed=seed, keep=keep)
         self.hostname, self.user, self.password, self.tls = hostname, user, password, tls

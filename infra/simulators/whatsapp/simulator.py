@@ -132,7 +132,7 @@ class WhatsAppSimulator(Gateway[_Due]):
         seed: int = 1,
         retries: Retries = META_RETRIES,
         connections: int = 8,
-        keep: int = 200_000,
+        keep: int = 100_000,
     ) -> None:
         super().__init__(retries, preset=preset, seed=seed, keep=keep, connections=connections, tick=tick)
         self.token, self.app_secret, self.verify_token = token, app_secret, verify_token
@@ -559,9 +559,9 @@ class WhatsAppSimulator(Gateway[_Due]):
             )
         reply = said.reply
         if reply is None and words[-1:] == ("read",):
-            reply = self.preset.reply(self.seed, message.person.phone or message.person.user_id)
+            reply = self._reply(message.person.phone or message.person.user_id)
         if reply is not None and failure is None:
-            self.timetable.add(_Due(self._reply(message.person, reply, wamid)), due + pace)
+            self.timetable.add(_Due(self._answer(message.person, reply, wamid)), due + pace)
 
     def _status(
         self,
@@ -585,7 +585,7 @@ class WhatsAppSimulator(Gateway[_Due]):
 
         return make
 
-    def _reply(self, person: Person, text: str, wamid: str) -> Callable[[], Update]:
+    def _answer(self, person: Person, text: str, wamid: str) -> Callable[[], Update]:
         def make() -> Update:
             person.wrote_at = self.clock.now()
             return self._inbound_update(person, "text", {"body": text}, wamid)

@@ -11,7 +11,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from infra.simulators import PRESETS, SteeringError, WhatsAppSimulator
+from infra.simulators import PRESETS, ExotelSimulator, SteeringError, WhatsAppSimulator
 from infra.simulators.callbacks import Callback, CallbackSender, Retries
 from infra.simulators.ledger import Ledger
 from infra.simulators.presets import Fate
@@ -200,6 +200,15 @@ def test_the_demo_s_crowd_is_the_same_for_a_seed_and_has_the_promised_shares() -
     replies = Counter(demo.reply(7, person) for person in people)
     assert set(replies) == {None, "STOP", "रोकें", "kya hua", "हाँ"}
     assert replies["STOP"] / len(people) == pytest.approx(0.01, abs=0.004)
+
+
+async def test_who_is_not_on_whatsapp_may_get_an_sms() -> None:
+    whatsapp, exotel = WhatsAppSimulator(preset="demo", seed=7), ExotelSimulator(preset="demo", seed=7)
+    people = [f"+9198{n:08d}" for n in range(2_000)]
+    absent = [who for who in people if whatsapp._fate(who, "d:1") is Fate.UNREACHABLE]
+    reached = [who for who in absent if exotel._fate(who, "d:2") is not Fate.UNREACHABLE]
+    assert len(absent) > 40
+    assert len(reached) > 0.9 * len(absent)
 
 
 async def test_the_timetable_hands_over_in_time_and_order_and_is_bounded() -> None:
