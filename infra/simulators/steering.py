@@ -7,7 +7,7 @@ taken=True)`. Whatever a steering leaves open follows the gateway's preset (`pre
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Any, Final
@@ -229,8 +229,10 @@ def _take(rules: deque[_Rule]) -> Behaviour:
     return rule.behaviour
 
 
-def faulty_answer(said: Behaviour, throttled: Response) -> Response | None:  # noqa: PLR0911 - one a fault
-    """The answer of a fault, or None when there is none; `throttled` is the gateway's own for `throttle`."""
+def faulty_answer(  # noqa: PLR0911 - one for each fault
+    said: Behaviour, throttled: Callable[[], Response]
+) -> Response | None:
+    """The answer of a fault, or None without one; `throttled` makes the gateway's own for `throttle`."""
     status = said.status or 200
     match said.fault:
         case None:
@@ -250,4 +252,4 @@ def faulty_answer(said: Behaviour, throttled: Response) -> Response | None:  # n
         case Fault.EMPTY:
             return Response(b"", status, media_type="application/json")
         case Fault.THROTTLE:
-            return throttled
+            return throttled()

@@ -15,6 +15,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any, Final, Literal
 from urllib.parse import parse_qsl, urlencode
 
@@ -331,7 +332,7 @@ class ExotelSimulator(Gateway[_Step]):
         """Judge and take each message; one fault breaks the whole request."""
         judged = [self._judge(row, asked) for row in rows]
         broken = next((said for said, _ in judged if said.fault), None)
-        throttled = self._throttled(self._sends, as_xml=as_xml)
+        throttled = partial(self._throttled, self._sends, as_xml=as_xml)
         faulty = faulty_answer(broken, throttled) if broken else None
         if broken is not None:
             self.ledger.faults[f"{broken.fault}+taken" if broken.taken else str(broken.fault)] += 1
@@ -571,7 +572,7 @@ class ExotelSimulator(Gateway[_Step]):
             return self._throttled(self._gets, as_xml=as_xml)
         if asked.latency:
             await asyncio.sleep(asked.latency)
-        if (faulty := faulty_answer(asked, self._throttled(self._gets, as_xml=as_xml))) is not None:
+        if (faulty := faulty_answer(asked, partial(self._throttled, self._gets, as_xml=as_xml))) is not None:
             return faulty
         if asked.error is not None:
             return _refused(refusal(asked.error), as_xml=as_xml)

@@ -369,7 +369,7 @@ class WhatsAppSimulator(Gateway[_Due]):
             return await self._send(self._understand(body), asked)
         except (RefusedError, UnfitError) as refused:
             # Also a request that cannot be understood may be broken off or answered with HTML.
-            if (answer := faulty_answer(asked, self._refusal(error(130429)))) is not None:
+            if (answer := faulty_answer(asked, self._throttled)) is not None:
                 self.ledger.faults[str(asked.fault)] += 1
                 return answer
             what = refused.error if isinstance(refused, RefusedError) else error(refused.code)
@@ -448,7 +448,7 @@ class WhatsAppSimulator(Gateway[_Due]):
         person = message.person
         names = [message.input, *([person.phone] if person.phone else []), person.user_id]
         said = self._decide(names, message.template_name or None, asked, NOTHING_SAID)
-        answer = faulty_answer(said, self._refusal(error(130429)))
+        answer = faulty_answer(said, self._throttled)
         if answer is not None:
             self.ledger.faults[f"{said.fault}+taken" if said.taken else str(said.fault)] += 1
         if answer is not None and not said.taken:
@@ -639,6 +639,9 @@ class WhatsAppSimulator(Gateway[_Due]):
 
     def _refusal(self, what: GraphError, details: str | None = None) -> Response:
         return Json(what.answer(secrets.token_urlsafe(12), details), what.status)
+
+    def _throttled(self) -> Response:
+        return self._refusal(ERRORS[130429])
 
     def _latency(self, wamid: str) -> float:
         return self._vary(self.preset.latency, wamid, "latency")
