@@ -25,6 +25,8 @@ class Message:
     unit: str
     address: str = field(repr=False)
     text: str = field(repr=False)
+    without: str | None = None
+    """Lacking in a welcome (`no_group` or `no_invite`); its text says so."""
 
 
 class Sender(Protocol):

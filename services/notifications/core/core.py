@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 
 from services.notifications.core.clients.groups import GroupsClient
 from services.notifications.core.clients.members import MembersClient
 from services.notifications.core.clients.service import ServiceClient
+from services.notifications.core.domain import Patience
 from services.notifications.core.metrics import NotificationMetrics
+from services.notifications.core.promises import Promises
 from services.notifications.core.store import MIGRATIONS, InviteStore, NotificationStore, RecipientStore
 from services.notifications.core.texts import Texts
 from services.notifications.settings import NotificationsSettings
@@ -30,6 +33,17 @@ class Core:
         self.texts = Texts()
         self.due = asyncio.Event()
         """Set when this process may have made a notification due; the dispatcher waits for it."""
+        self.patience = patience_of(settings)
+        self.promises = Promises(
+            self.recipients,
+            self.invites,
+            self.notifications,
+            self.texts,
+            self.clock,
+            self.metrics,
+            self.due,
+            self.patience.lives,
+        )
         token = ServiceToken(settings.service_token_file)
         self.metrics.watch_token(token.expires_at)
         self.members = MembersClient(ServiceClient("members", settings.members_url, token, self.metrics))
@@ -45,3 +59,8 @@ class Core:
             ],
             on_close=[self.members.close, self.groups.close, self.vault.close],
         )
+
+
+def patience_of(settings: NotificationsSettings) -> Patience:
+    """How long welcomes wait."""
+    return Patience(timedelta(hours=settings.welcome_wait_hours), timedelta(days=settings.welcome_days))

@@ -13,9 +13,11 @@ from typing import Final, TypeAlias
 from uuid import UUID, uuid5
 
 from services.notifications.core.recipients import Recipient
-from services.notifications.core.send_policy import NO_ADDRESS, Ruling, Verdict, facts_heard, judge
+from services.notifications.core.send_policy import NO_ADDRESS, About, Ruling, Verdict, facts_heard, judge
 from services.shared.contracts.base import Event, Numbered, Step
 from services.shared.contracts.notifications import (
+    INVITE,
+    PROMISED,
     NotificationFailed,
     NotificationQueued,
     NotificationSent,
@@ -24,8 +26,7 @@ from services.shared.contracts.notifications import (
 from services.shared.contracts.vocabulary import Purpose
 
 WELCOME: Final = Purpose.WELCOME.value
-INVITE: Final = "invite"
-"""The template of an invite that is sent again; its purpose is that of a reminder."""
+INVITES: Final = (INVITE, PROMISED)
 EXPIRED: Final = "expired"
 TRIES_EXHAUSTED: Final = "tries_exhausted"
 REOPENS_FOR: Final = timedelta(days=1)
@@ -104,19 +105,34 @@ class Notification:
     hearsay: bool | None = None
     """True if it was suppressed by what the events say, without asking the members service."""
     attempts: tuple[Attempt, ...] = ()
+    without: str | None = None
+    """Lacking in a welcome that was sent: `no_group` or `no_invite`."""
     due_at: datetime | None = None
     """When the dispatcher must look at it: the time of the next try, the end of the running claim, or, while
-    an event has to come first, the time at which it expires.
+    an event has to come first, the time at which it waits no longer (`waits_end`).
 
-    None when nothing is left to do, and while one that does not expire waits.
+    None when nothing is left to do, and while one waits without an end.
     """
     claim: str | None = None
+    waits_until: datetime | None = None
+    """From then on a welcome waits no longer for a group or a link. None for any other message."""
     expires_at: datetime | None = None
-    """After this it goes no more. None for a welcome of release 0.1.0, which waits without an end."""
+    """After this it goes no more. None for a welcome of release 0.1.0."""
     sequence: int = 0
     cause: Cause
     created_at: datetime
     updated_at: datetime
+
+    def waited(self, now: datetime) -> bool:
+        return self.waits_until is not None and self.waits_until <= now
+
+    @property
+    def waits_end(self) -> datetime | None:
+        """When it waits no longer for an event: it goes without what it lacks, or goes no more."""
+        return min((end for end in (self.waits_until, self.expires_at) if end is not None), default=None)
+
+    def about(self, now: datetime) -> About:
+        return About(self.purpose, self.template, self.group_id, waited=self.waited(now))
 
 
 def notification_id(purpose: str, cause: str, member_id: str) -> str:
@@ -124,8 +140,21 @@ def notification_id(purpose: str, cause: str, member_id: str) -> str:
     return str(uuid5(_NAMESPACE, f"{purpose}/{cause}/{member_id}"))
 
 
+def promised_id(member_id: str) -> str:
+    """The id of the invite that follows a member's welcome: there is one at most."""
+    return notification_id(WELCOME, PROMISED, member_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a welcome waits for what it lacks, and how long after its making it may go at all."""
+
+    waits: timedelta
+    lives: timedelta
+
+
 def queue_welcome(
-    recipient: Recipient, *, invited: bool, language: str, cause: Cause, now: datetime, expires_at: datetime
+    recipient: Recipient, *, invited: bool, language: str, cause: Cause, now: datetime, patience: Patience
 ) -> Step[Notification]:
     """The one welcome of a member who joined. `invited`: the member's group has an invite link."""
     made = Notification(
@@ -140,9 +169,32 @@ def queue_welcome(
         cause=cause,
         created_at=now,
         updated_at=now,
+        waits_until=now + patience.waits,
+        expires_at=now + patience.lives,
+    )
+    return queue(made, judge(facts_heard(made.about(now), recipient, invited=invited)), now)
+
+
+def queue_promised(
+    recipient: Recipient, *, invited: bool, language: str, cause: Cause, now: datetime, expires_at: datetime
+) -> Step[Notification]:
+    """The invite that a welcome without one promised. Like the welcome, it invites to the group in which the
+    member has a seat when it goes; unlike it, it goes with the link or not at all."""
+    made = Notification(
+        id=promised_id(recipient.member_id),
+        member_id=recipient.member_id,
+        unit=recipient.unit,
+        purpose=WELCOME,
+        template=PROMISED,
+        language=language,
+        group_id=recipient.group_id,
+        state=State.QUEUED,
+        cause=cause,
+        created_at=now,
+        updated_at=now,
         expires_at=expires_at,
     )
-    return queue(made, judge(facts_heard(recipient, invited=invited)), now)
+    return queue(made, judge(facts_heard(made.about(now), recipient, invited=invited)), now)
 
 
 def queue(made: Notification, verdict: Verdict, now: datetime) -> Step[Notification]:
@@ -173,7 +225,7 @@ def follow(
     step = Step(followed)
     reopens = bool(current.hearsay) and now - current.created_at < REOPENS_FOR
     if current.state.is_open or reopens:
-        verdict = judge(facts_heard(recipient, invited=invited))
+        verdict = judge(facts_heard(current.about(now), recipient, invited=invited))
         changed = replace(followed, language=language, channel=verdict.channel, group_id=recipient.group_id)
         if current.state.is_open:
             step = _apply_verdict(changed, verdict, now)
@@ -193,7 +245,7 @@ def _apply_verdict(current: Notification, verdict: Verdict, now: datetime) -> St
             return Step(replace(current, stop=verdict.reason))
         case Ruling.HOLD:
             # While it is being sent, `due_at` is the end of the claim.
-            due_at = current.expires_at if queued else current.due_at
+            due_at = current.waits_end if queued else current.due_at
             return Step(replace(current, stop=None, held_for=verdict.reason, due_at=due_at))
         case Ruling.ALLOW:
             waits = current.due_at is None or (queued and current.held_for)
@@ -225,6 +277,8 @@ class Attempted:
     language: str
     unit: str
     """The member's unit as the members service says now; so in `Suppressed`."""
+    without: str | None = None
+    """Lacking in the text; as in `Notification`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,9 +326,9 @@ def conclude(
     if claimed.held_for == NO_ADDRESS:  # it was claimed to look again
         claimed = replace(claimed, held_for=None)
     match result:
-        case Attempted(outcome, sender, channel, language, unit):
+        case Attempted(outcome, sender, channel, language, unit, without):
             current = replace(claimed, channel=channel, language=language, unit=unit)
-            return _tried(current, outcome, sender, policy, now)
+            return _tried(current, outcome, sender, policy, now, without=without)
         case Unanswered(peer, reason):
             outcome = SendOutcome(OutcomeClass.TRANSIENT, reason)
             return _tried(claimed, outcome, peer, policy, now, exhausted=reason)
@@ -284,7 +338,8 @@ def conclude(
         case Deferred(until):
             return _queued_again(claimed, until, now)
         case Held(reason, until):
-            return _queued_again(replace(claimed, held_for=claimed.held_for or reason), until, now)
+            waits = claimed.held_for is not None and not claimed.waited(now)
+            return _queued_again(replace(claimed, held_for=claimed.held_for if waits else reason), until, now)
 
 
 def _tried(
@@ -294,17 +349,20 @@ def _tried(
     policy: RetryPolicy,
     now: datetime,
     *,
+    without: str | None = None,
     exhausted: str = TRIES_EXHAUSTED,
 ) -> Step[Notification]:
-    """`exhausted` is why it fails when this was the last try."""
+    """`exhausted` is why it fails when this was the last try. One that went without a link has invited to no
+    group."""
     attempts = (*claimed.attempts, Attempt(now, sender, outcome.kind, outcome.error_class))
     current = replace(claimed, attempts=attempts)
     if outcome.kind is OutcomeClass.SENT:
-        sent = _closed(current, State.SENT, None, now)
-        return _published(
-            sent,
-            NotificationSent(**_common(sent), channel=sent.channel, sender=sender, attempts=len(attempts)),
+        sent = replace(_closed(current, State.SENT, None, now), without=without)
+        sent = replace(sent, group_id=None) if without else sent
+        event: Event = NotificationSent(
+            **_common(sent), channel=sent.channel, sender=sender, attempts=len(attempts), without=without
         )
+        return _published(sent, event)
     if outcome.kind is OutcomeClass.TRANSIENT and len(attempts) < policy.tries:
         return _queued_again(current, policy.next_try(len(attempts), now), now)
     permanent = outcome.kind is OutcomeClass.PERMANENT
@@ -322,7 +380,7 @@ def _tried(
 
 def _queued(made: Notification, verdict: Verdict, now: datetime) -> Step[Notification]:
     held_for = verdict.reason
-    queued = replace(made, state=State.QUEUED, held_for=held_for, due_at=made.expires_at if held_for else now)
+    queued = replace(made, state=State.QUEUED, held_for=held_for, due_at=made.waits_end if held_for else now)
     return _published(
         queued, NotificationQueued(**_common(queued), channel=queued.channel, held_for=held_for)
     )
@@ -331,8 +389,13 @@ def _queued(made: Notification, verdict: Verdict, now: datetime) -> Step[Notific
 def _queued_again(current: Notification, due_at: datetime, now: datetime) -> Step[Notification]:
     if current.stop is not None:
         return _suppressed(current, current.stop, now, hearsay=True)
-    due = due_at if current.held_for in (None, NO_ADDRESS) else current.expires_at
-    return Step(replace(current, state=State.QUEUED, claim=None, due_at=due, updated_at=now))
+    held_for = current.held_for
+    if held_for != NO_ADDRESS and current.waited(now):  # it waits for no event any more
+        held_for = None
+    due = due_at if held_for in (None, NO_ADDRESS) else current.waits_end
+    return Step(
+        replace(current, state=State.QUEUED, held_for=held_for, claim=None, due_at=due, updated_at=now)
+    )
 
 
 def _suppressed(

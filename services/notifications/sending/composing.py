@@ -24,6 +24,8 @@ from services.notifications.core.domain import (
 from services.notifications.core.recipients import Recipient
 from services.notifications.core.send_policy import (
     NO_ADDRESS,
+    NO_GROUP,
+    NO_INVITE,
     Authority,
     Ruling,
     Verdict,
@@ -54,9 +56,7 @@ class Composer:
         if notification.expires_at is not None and notification.expires_at <= now:
             return Suppressed(EXPIRED, notification.channel)
         invited = notification.held_for in (None, NO_ADDRESS)
-        purpose, group_id = notification.purpose, notification.group_id
-        facts = facts_heard(recipient, invited=invited, purpose=purpose, group_id=group_id)
-        return _unless_allowed(judge(facts), now)
+        return _unless_allowed(judge(facts_heard(notification.about(now), recipient, invited=invited)), now)
 
     def unanswered(self, peer: str, reason: str, now: datetime) -> DispatchResult:
         """`reason` is one of `Answers.failed`."""
@@ -72,8 +72,8 @@ class Composer:
     ) -> Message | DispatchResult:
         """The message, or the reason why there is none, by what the owners of the facts say now.
 
-        A link goes only to a member of the group's own unit or of one below it. Otherwise the event of a seat
-        was forged, or the member has moved and the next seat is on its way.
+        A link, and the name of a group, go only to a member of the group's own unit or of one below it.
+        Otherwise the event of a seat was forged, or the member has moved and the next seat is on its way.
         """
         if contact is None:
             return Unanswered("members", UNKNOWN_MEMBER)
@@ -81,14 +81,14 @@ class Composer:
             return Deferred(now + LOOK_AGAIN)
         consented = contact.consented(notification.purpose)
         said = Authority(contact.active, consented, contact.channels, contact.own_number)
-        invited = group is not None and group.invite_link is not None and in_subtree(contact.unit, group.unit)
-        facts = facts_asked(
-            recipient, said, invited=invited, purpose=notification.purpose, group_id=notification.group_id
-        )
-        verdict = judge(facts)
+        if group is not None and not in_subtree(contact.unit, group.unit):
+            group = None
+        invited = group is not None and group.invite_link is not None
+        verdict = judge(facts_asked(notification.about(now), recipient, said, invited=invited))
         if stopped := _unless_allowed(verdict, now, contact.unit):
             return stopped
-        return self._message(notification, recipient, contact, group, verdict.channel)
+        without = verdict.without and (NO_GROUP if group is None else NO_INVITE)
+        return self._message(notification, recipient, contact, group, verdict.channel, without)
 
     def _message(
         self,
@@ -97,26 +97,26 @@ class Composer:
         contact: Contact,
         group: Group | None,
         channel: str | None,
+        without: str | None,
     ) -> Message | DispatchResult:
         address = contact.address(channel) if channel else None
         # The policy allowed it, so these are there.
         assert channel is not None
         assert address is not None
-        assert group is not None
-        assert group.invite_link is not None
-        language = self._texts.language_for(notification.template, recipient.language)
+        text_name = f"{notification.template}_{without}" if without else notification.template
+        language = self._texts.language_for(text_name, recipient.language)
+        values = {"name": contact.name}
         try:
-            values = {
-                "name": contact.name,
-                "group": in_language(group.names, language),
-                "link": group.invite_link,
-            }
-            text = self._texts.render(notification.template, language, values)
+            if group is not None:
+                values["group"] = in_language(group.names, language)
+                if group.invite_link is not None:
+                    values["link"] = group.invite_link
+            text = self._texts.render(text_name, language, values)
         except UnrenderableError:
             outcome = SendOutcome(OutcomeClass.PERMANENT, "template_error")
             return Attempted(outcome, self._sender, channel, language, contact.unit)
         return Message(
-            notification.id, notification.member_id, channel, language, contact.unit, address, text
+            notification.id, notification.member_id, channel, language, contact.unit, address, text, without
         )
 
 

@@ -22,7 +22,6 @@ from services.notifications.core.channel import Message, Sender
 from services.notifications.core.core import Core
 from services.notifications.core.domain import (
     UNRECORDABLE,
-    WELCOME,
     Attempted,
     Deferred,
     DispatchResult,
@@ -30,6 +29,7 @@ from services.notifications.core.domain import (
     OutcomeClass,
     RetryPolicy,
     SendOutcome,
+    State,
     Unanswered,
     conclude,
 )
@@ -62,6 +62,7 @@ class Dispatcher:
         self._groups = core.groups
         self._composer = Composer(core.texts, sender.name)
         self._sender = sender
+        self._promises = core.promises
         self._outbox = core.runtime.outbox
         self._policy = RetryPolicy(settings.send_tries, settings.send_retry_seconds)
         self._clock = core.clock
@@ -128,7 +129,7 @@ class Dispatcher:
     async def _send(self, passed: Sequence[tuple[Notification, Recipient]]) -> dict[str, DispatchResult]:
         # Those that were tried before come last: if one of them spoils an answer, it is among few.
         passed = sorted(passed, key=lambda each: len(each[0].attempts))
-        group_ids = sorted({id_ for each in passed if (id_ := _group_of(*each)) is not None})
+        group_ids = sorted({id_ for n, r in passed if (id_ := self._group_of(n, r)) is not None})
         contacts, groups = await asyncio.gather(
             self._members.contacts([r.member_id for _, r in passed]), self._groups.groups(group_ids)
         )
@@ -136,7 +137,7 @@ class Dispatcher:
         messages: list[Message] = []
         for notification, recipient in passed:
             member_id, now = recipient.member_id, self._clock.now()
-            group_id = _group_of(notification, recipient) or ""
+            group_id = self._group_of(notification, recipient) or ""
             made: Message | DispatchResult
             if reason := contacts.failed.get(member_id):
                 made = self._composer.unanswered("members", reason, now)
@@ -171,7 +172,12 @@ class Dispatcher:
         return results
 
     def _attempted(self, message: Message, outcome: SendOutcome) -> Attempted:
-        return Attempted(outcome, self._sender.name, message.channel, message.language, message.unit)
+        return Attempted(
+            outcome, self._sender.name, message.channel, message.language, message.unit, message.without
+        )
+
+    def _group_of(self, notification: Notification, recipient: Recipient) -> str | None:
+        return notification.about(self._clock.now()).group_of(recipient)
 
     async def _put_back(self, claim: str, batch: Sequence[Notification]) -> None:
         """Give up the claim at once, so that nobody waits for its end. If even that fails, it runs out."""
@@ -211,6 +217,9 @@ class Dispatcher:
             await self._notifications.save([step.state for step in steps], work.session)
             for after, events in steps:
                 work.stage_all(events, _origin(after, spans.get(after.id)))
+            await self._promises.keep(
+                {n.member_id: n.cause for n, _ in steps if n.state is State.SENT and n.without}, work
+            )
             return steps
 
         steps = await self._outbox.transact(body)
@@ -227,11 +236,6 @@ class Dispatcher:
             self._metrics.isolated.labels(result.reason).inc()
         elif isinstance(result, Deferred):
             self._metrics.postponed.labels(cause).inc()
-
-
-def _group_of(notification: Notification, recipient: Recipient) -> str | None:
-    """A welcome goes with the link of the group in which the member has a seat by now."""
-    return recipient.group_id if notification.purpose == WELCOME else notification.group_id
 
 
 def _begun(batch: Sequence[Notification]) -> Iterator[tuple[str, Span]]:

@@ -367,7 +367,8 @@ def _subjects(events: Sequence[Envelope[Any]]) -> set[str]:
 
 
 def _brings_invite(event: AnySent) -> bool:
-    return event.purpose in INVITES and getattr(event, "state", "sent") == "sent"
+    """A welcome that went without a link brought nobody the way."""
+    return event.purpose in INVITES and not event.without and getattr(event, "state", "sent") == "sent"
 
 
 def _credited(credits_: Mapping[str, int], day: str) -> dict[str, int]:
