@@ -23,7 +23,7 @@ def serving(mongo_uri: str, kafka_bootstrap: str, keys: Keys) -> AbstractAsyncCo
     return running(build, settings, keys=keys, admin_scopes=["groups:*", "invites:read", "ops:*"])
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
+@pytest_asyncio.fixture(scope="package", loop_scope="session")
 async def kept(mongo_uri: str, kafka_bootstrap: str, keys: Keys) -> AsyncIterator[Kept]:
     kept = Kept(lambda: serving(mongo_uri, kafka_bootstrap, keys))
     yield kept

@@ -77,7 +77,7 @@ def settings_for(mongo_uri: str, kafka_bootstrap: str, keys: Keys) -> MembersSet
     )
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
+@pytest_asyncio.fixture(scope="package", loop_scope="session")
 async def kept(mongo_uri: str, kafka_bootstrap: str, keys: Keys) -> AsyncIterator[Kept]:
     def start() -> AbstractAsyncContextManager[Running]:
         settings = settings_for(mongo_uri, kafka_bootstrap, keys)
