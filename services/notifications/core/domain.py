@@ -55,14 +55,48 @@ class OutcomeClass(StrEnum):
     """May go through later: the provider is busy, throttles or is out of reach."""
     PERMANENT = "permanent"
     """Will never go through as it is."""
+    UNKNOWN = "unknown"
+    """The provider may have taken it: a callback or a poll tells. Until then it is not sent again."""
+
+
+class Meaning(StrEnum):
+    """What an error of a provider asks of us. Each channel has one table from its codes to these."""
+
+    RETRY = "retry"
+    """Busy, throttled or failing for a moment: again, after a growing pause."""
+    DEFER = "defer"
+    """Not before a day has passed, as for a limit of messages to one person."""
+    PAIR = "pair"
+    """Too many messages to this recipient from us: again, slower, this recipient alone."""
+    RECIPIENT = "recipient"
+    """This address is not reached on this channel; it is no opt-out. Another channel may."""
+    ROUTE = "route"
+    """This kind of message does not go this way to this address; it says nothing about the address."""
+    MESSAGE = "message"
+    """This message fails as it is."""
+    TEMPLATE = "template"
+    """No message of this template goes: its breaker opens."""
+    CHANNEL = "channel"
+    """No message of this account or number goes: its breaker opens, and somebody must act."""
+    CONSENT = "consent"
+    """The recipient has stopped these messages at the provider."""
+    BUG = "bug"
+    """We have asked for something that the provider does not understand."""
 
 
 @dataclass(frozen=True, slots=True)
 class SendOutcome:
-    """The result of one try. `error_class` is a word of ours, never a provider's text; None when sent."""
+    """The result of one try. `error_class` is a word of ours, never a provider's text; None when sent.
+
+    `meaning` is what the error asks of us, by the channel's table; `provider_id` names the message in the
+    provider's callbacks and polls; `retry_after` is how many seconds the provider asks us to wait.
+    """
 
     kind: OutcomeClass
     error_class: str | None = None
+    meaning: Meaning | None = None
+    provider_id: str | None = None
+    retry_after: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
