@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from services.notifications.core.domain import (
+    Attempt,
     Attempted,
     Cause,
     Deferred,
@@ -174,7 +175,10 @@ def test_a_transient_failure_is_tried_again_with_a_doubling_pause_and_then_given
 
 
 def test_the_pause_ends_growing_at_an_hour():
-    assert RetryPolicy(100, 30).next_try(50, NOW) - NOW == timedelta(hours=1)
+    attempt = Attempt(NOW, "recording", OutcomeClass.TRANSIENT)
+    tried_often = sending(attempts=(attempt,) * 50)
+    outcome = SendOutcome(OutcomeClass.TRANSIENT)
+    assert RetryPolicy(100, 30).next_try(tried_often, outcome, NOW) - NOW == timedelta(hours=1)
 
 
 def test_a_permanent_failure_ends_it_at_once():
