@@ -9,7 +9,7 @@ from typing import Final
 from pymongo import IndexModel
 
 from services.notifications.core.deliveries.store import DeliveryStore
-from services.notifications.core.domain import State
+from services.notifications.core.domain import OUTCOME, State
 from services.notifications.core.store import NOTIFICATIONS
 from services.shared.database import Database, Migration, Session
 
@@ -26,8 +26,8 @@ class ErasureStore:
         self._notifications = database[NOTIFICATIONS]
 
     async def any_being_sent(self, member_ids: Sequence[str], session: Session) -> bool:
-        """One whose outcome is unknown, which may be for a day, has no claim and is not being sent."""
-        sending = {"state": State.SENDING.value, "claim": {"$exists": True}}
+        """One whose outcome is unknown, which may be for a day, is not being sent."""
+        sending = {"state": State.SENDING.value, "held_for": {"$ne": OUTCOME}}
         query = {"member_id": {"$in": list(member_ids)}, **sending}
         return await self._notifications.find_one(query, {"_id": 1}, session=session) is not None
 

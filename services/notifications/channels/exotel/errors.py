@@ -2,8 +2,8 @@
 
 Source: developer.exotel.com, "SMS API" and "SMS status codes", read November 2026. Two of its pages give
 different numbers for one status (20000 and 20005), so a status is known by its text, `DetailedStatus`, and by
-the short `Status`; the number is kept, not read. Answers to a request that is refused are known by their HTTP
-status alone, for `RestException` has no list of codes.
+the short `Status`; the number is kept, not read. A request that is refused is known by the `Code` of its
+`RestException` ("Common SMS API Errors"), else by its HTTP status.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ ERRORS: Final[Mapping[str, ProviderError]] = {
     "failed_dlt_template": ProviderError(Meaning.TEMPLATE, "template_refused"),
     "failed_dlt_scrubbing": ProviderError(Meaning.TEMPLATE, "template_refused"),
     "failed_dlt_consent": ProviderError(Meaning.ROUTE, "no_dlt_consent"),
+    "failed_invalid_sender": ProviderError(Meaning.NUMBER, "number_stopped"),
     "failed_invalid_number": ProviderError(Meaning.RECIPIENT, "invalid_number"),
     # The operators' own: promotional SMS outside 10:00-21:00 IST, refused since October 2025.
     "ec_invalid_promo_time": ProviderError(Meaning.DEFER, "quiet_hours"),
@@ -55,12 +56,17 @@ BY_HTTP: Final[Mapping[int, ProviderError]] = {
     404: _NO_ACCESS,  # no such account
     429: ProviderError(Meaning.RETRY, "throttled"),  # about 200 calls a minute
 }
+BY_CODE: Final[Mapping[str, ProviderError]] = {
+    "invalid_sender": ProviderError(Meaning.NUMBER, "number_stopped"),
+    "invalid_dlt_entity": ProviderError(Meaning.CHANNEL, "account_stopped"),
+    "invalid_dlt_template": ProviderError(Meaning.TEMPLATE, "template_refused"),
+}
 BUSY: Final = ProviderError(Meaning.RETRY, "provider_busy")
 
 
-def refusal(status: int) -> ProviderError:
-    """The meaning of a request that was refused with this HTTP status."""
-    return BY_HTTP.get(status) or (BUSY if status >= 500 else UNKNOWN)
+def refusal(status: int, code: str | None = None) -> ProviderError:
+    """The meaning of a request that was refused with this HTTP status and `Code`."""
+    return BY_CODE.get(code or "") or BY_HTTP.get(status) or (BUSY if status >= 500 else UNKNOWN)
 
 
 def reached(status: str | None, detail: str | None) -> Delivery | None:

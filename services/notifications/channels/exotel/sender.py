@@ -132,5 +132,6 @@ def outcome(answer: Answer) -> SendOutcome:
         return SendOutcome(OutcomeClass.SENT, provider_id=provider_id)
     refused = mapping(mapping(answer.data).get("RestException"))
     if answer.status in (401, 429) or (answer.status >= 400 and refused):
-        return outcome_of(refusal(answer.status), answer.retry_after, code=answer.status)
+        code = word(refused.get("Code"))
+        return outcome_of(refusal(answer.status, code), answer.retry_after, code=code or answer.status)
     return SendOutcome(OutcomeClass.UNKNOWN, UNREADABLE)
