@@ -1,4 +1,4 @@
-"""Sending through gateways, on their simulators: what is certain is recorded, what is not is not sent again."""
+"""Sending through gateways, on their simulators: what is certain is recorded, the rest is not sent again."""
 
 from __future__ import annotations
 

@@ -15,8 +15,10 @@ from typing import Any
 import pytest
 
 from infra.simulators import ExotelSimulator
+from services.notifications.core.updates import Delivery, Report
 from services.notifications.settings import NotificationsSettings
 from services.shared.clock import ManualClock
+from services.shared.messaging import UnitOfWork
 from tests.fixtures.patience import Patience
 from tests.integration.notifications.conftest import MASTER_KEYS, Bench, assigned, joined
 from tests.integration.notifications.stand_ins import Peers
@@ -114,6 +116,9 @@ async def _kills(
     assert sms.ledger.count > kills * count // (kills + 2)
     # Of each killed process at most what it had just marked.
     assert len(unknown) <= kills * 2 * CHUNK
+    await _called_back(bench, sms)
+    rows = await bench.database["notifications"].find({"state": "sent"}).to_list(None)
+    assert len(rows) == sms.ledger.count, "once the gateway tells, whoever got one counts as sent"
     print(f"{kills} kills, {count} members: {len(sent)} sent, {len(unknown)} unknown")
 
 
@@ -122,6 +127,17 @@ async def _until_taken(sms: ExotelSimulator, count: int) -> None:
     while sms.ledger.count < count:
         patience.check(sms.ledger.count)
         await asyncio.sleep(0.01)
+
+
+async def _called_back(bench: Bench, sms: ExotelSimulator) -> None:
+    """The gateway tells of all that it took."""
+    at = bench.core.clock.now()
+    reports = [Report(taken.id, taken.reference, Delivery.SENT, at) for taken in sms.ledger]
+
+    async def body(work: UnitOfWork) -> list[Report]:
+        return await bench.core.reports.apply("exotel", reports, work)
+
+    assert await bench.runtime.outbox.transact(body) == []
 
 
 async def _settled(bench: Bench) -> list[dict[str, Any]]:

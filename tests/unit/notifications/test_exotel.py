@@ -35,7 +35,7 @@ def read(**changed: Any) -> Report | None:
     form = {name: value for name, value in (FORM | changed).items() if value is not None}
     updates, skipped = parse(urlencode(form).encode(), AT)
     assert len(updates) + skipped == 1
-    [update] = updates or [None]
+    update = updates[0] if updates else None
     assert update is None or isinstance(update, Report)
     return update
 

@@ -319,7 +319,21 @@ def test_no_damage_of_a_callback_raises_or_makes_an_unbounded_field():
             {"field": "account_update", "value": {"event": "DISABLED_UPDATE", "ban_info": {}}},
         )
     )
-    worst = [None, True, -1, 10**17, 1.5, "", "x" * 5000, [], [[]], {}, {"a": {}}, "\u0000", "९" * 12]
+    worst: list[Any] = [
+        None,
+        True,
+        -1,
+        10**17,
+        1.5,
+        "",
+        "x" * 5000,
+        [],
+        [[]],
+        {},
+        {"a": {}},
+        "\u0000",
+        "९" * 12,
+    ]
     for path in list(_paths(whole)):
         for value in worst:
             damaged = orjson.loads(orjson.dumps(whole))
