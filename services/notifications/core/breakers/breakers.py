@@ -120,14 +120,10 @@ class Breakers:
 
 def keys(gateway: Gateway, message: Message) -> list[str]:
     """The breakers that a message depends on."""
-    found = [
-        key_of(gateway.name, "account", gateway.account),
-        key_of(gateway.name, "number", number_of(gateway, message)),
+    return [
+        key_of(gateway.name, kind, subject_of(meaning, gateway, message))
+        for meaning, kind in Breakers.MEANINGS.items()
     ]
-    if message.approved is not None:
-        subject = template_key(message.approved.name, message.approved.language)
-        found.append(key_of(gateway.name, "template", subject))
-    return found
 
 
 def number_of(gateway: Gateway, message: Message) -> str:
@@ -135,8 +131,8 @@ def number_of(gateway: Gateway, message: Message) -> str:
 
 
 def subject_of(meaning: Meaning, gateway: Gateway, message: Message) -> str:
-    """The template, number or account that an error with this meaning is about. A message without an approved
-    template counts by the name of its gateway's account."""
+    """The template, number or account that an error with this meaning is about. All messages without an
+    approved template count as one, by the account."""
     if meaning is Meaning.TEMPLATE and message.approved is not None:
         return template_key(message.approved.name, message.approved.language)
     return number_of(gateway, message) if meaning is Meaning.NUMBER else gateway.account

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from pymongo import ReturnDocument
+from pymongo import IndexModel, ReturnDocument
 
 from services.shared.database import Collection, Database, Document, Migration, create
 
@@ -99,7 +99,10 @@ async def _breakers(database: Database) -> None:
         **{name: {"bsonType": "string"} for name in ("sender", "kind", "subject", "code")},
         "until": {"bsonType": "date"},
     }
-    await create(database, BREAKERS, required=required)
+    # One that nothing has probed for a day is of something that is used no more.
+    await create(
+        database, BREAKERS, required=required, indexes=[IndexModel("until", expireAfterSeconds=86_400)]
+    )
 
 
 MIGRATIONS: Final = (Migration("core-0004", "breakers", _breakers),)

@@ -81,9 +81,9 @@ class ReportApplier:
         for id_, record in (await self._deliveries.by_reference(stops)).items():
             report = stops[id_]
             assert report.meaning is not None
-            subjects = {Meaning.TEMPLATE: record.template, Meaning.NUMBER: record.sent_from}
-            if subject := subjects.get(report.meaning, record.account):
-                await self._breakers.trip(sender, report.meaning, subject, report.error_class or "failed")
+            subjects = {Meaning.TEMPLATE: record.template or record.account, Meaning.NUMBER: record.sent_from}
+            subject = subjects.get(report.meaning, record.account)
+            await self._breakers.trip(sender, report.meaning, subject, report.error_class or "failed")
 
     async def _records(
         self, sender: str, reports: Sequence[Report], work: UnitOfWork
