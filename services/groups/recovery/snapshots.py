@@ -47,6 +47,7 @@ def group(row: Document) -> tuple[GroupSnapshot, int]:
         capacity=group.capacity,
         invite_ready=group.invite_ready,
         retired=group.retired,
+        shrinks_to=group.shrinks_to,
     )
     return snapshot, group.version
 

@@ -184,6 +184,7 @@ async def test_a_leaping_event_moves_nobody_and_freezes_nobody(groups: Running) 
         return await groups.runtime.database["dead_letters"].count_documents({"reason": "sequence_leap"}) == 4
 
     await groups.until(refused)
+    await placed(groups, 1)
     assert await seats(groups) == [(1, 1, "open")]
     assert await seats(groups, "BR-GAYA") == []
     await groups.publish(groups.envelope(away, 2), groups.envelope(second, 1))

@@ -39,6 +39,7 @@ from services.shared.messaging import Message, Partition, Record, decode, encode
 from services.shared.messaging.publishing.outbox import message_of
 from services.shared.runtime import Runtime
 from tests.fixtures.apps import TRACEPARENT, base_settings
+from tests.fixtures.databases import a_database, release, shape_of
 from tests.integration.notifications.stand_ins import Peers, serving
 
 START = datetime(2025, 6, 1, 9, tzinfo=UTC)
@@ -226,11 +227,17 @@ def token_file(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def settings(
-    mongo_uri: str, database_name: str, keys: Keys, peers: Peers, token_file: Path
+    request: pytest.FixtureRequest,
+    mongo_uri: str,
+    database_name: str,
+    keys: Keys,
+    peers: Peers,
+    token_file: Path,
 ) -> NotificationsSettings:
     peers.calm()
+    name = a_database(mongo_uri, "notifications") if "bench" in request.fixturenames else database_name
     return NotificationsSettings(
-        **base_settings(mongo_uri, "127.0.0.1:1", database_name, keys),
+        **base_settings(mongo_uri, "127.0.0.1:1", name, keys),
         master_keys=MASTER_KEYS,
         members_url=peers.url,
         groups_url=peers.url,
@@ -247,8 +254,9 @@ def clock() -> ManualClock:
 async def bench(settings: NotificationsSettings, clock: ManualClock) -> AsyncIterator[Bench]:
     made = Bench(settings, clock)
     await made.service.migrate()
+    shape = await shape_of(made.runtime.client, settings.database)
     yield made
-    await made.runtime.client.drop_database(settings.database)
+    await release(settings, shape)
     made.runtime.client.close()
 
 
