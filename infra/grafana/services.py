@@ -471,6 +471,21 @@ OWN: Mapping[str, Rows] = {
                 ),
             ),
         ],
+        "Gateways": [
+            lines(
+                "Told by gateways",
+                "ops",
+                Query(rate("sangathan_deliveries_total", "sender, status"), "{{sender}} {{status}}"),
+                Query(
+                    rate("sangathan_callback_updates_skipped_total", "sender"), "{{sender}} not understood"
+                ),
+            ),
+            lines(
+                "Open breakers",
+                "short",
+                Query("max by (sender, kind) (sangathan_breakers_open)", "{{sender}} {{kind}}"),
+            ),
+        ],
         "Dispatch": [
             lines("Duration of a batch", "s", *percentiles("sangathan_dispatch_batch_seconds")),
             lines(

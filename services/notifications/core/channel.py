@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -28,10 +28,10 @@ class Message:
     """A text for one address.
 
     `id` is the notification's. The same id means the same message, sent again because a crash hid the
-    outcome; a provider that knows idempotency keys gets it as one, others carry it through to their
-    callbacks as a reference. `approved` is the template by which it goes where only approved ones do;
-    `subject`, `html` and `unsubscribe` (a URL that takes a POST) are for e-mail. Personal fields are not in
-    the repr, so that no log or traceback shows them.
+    outcome; a provider that knows idempotency keys gets it as one. `reference` names this one handing over
+    (`<id>.<number>`, at most 43 characters); a gateway carries it through to its callbacks. `approved` is the
+    template by which it goes where only approved ones do; `subject`, `html` and `unsubscribe` (a URL that
+    takes a POST) are for e-mail. Personal fields are not in the repr, so that no log or traceback shows them.
     """
 
     id: str
@@ -46,6 +46,7 @@ class Message:
     subject: str | None = field(default=None, repr=False)
     html: str | None = field(default=None, repr=False)
     unsubscribe: str | None = field(default=None, repr=False)
+    reference: str = ""
 
 
 class Sender(Protocol):
@@ -73,7 +74,17 @@ class Gateway(Sender, Protocol):
 
     @property
     def account(self) -> str:
-        """The number, header or account that it sends from: it has a breaker and a budget of its own."""
+        """The account at the provider: it has a breaker of its own."""
+        ...
+
+    @property
+    def number(self) -> str:
+        """The number, header or address that it sends from: it has a breaker and a rate of its own."""
+        ...
+
+    @property
+    def polls(self) -> bool:
+        """Whether the provider can be asked how far a message has come."""
         ...
 
     def parse(self, callback: Callback) -> Sequence[Update]:
@@ -92,6 +103,21 @@ class Gateway(Sender, Protocol):
         ...
 
     async def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Gateways:
+    """The gateway of each channel that has one; the other channels are not used."""
+
+    by_channel: Mapping[str, Gateway]
+
+    def named(self, sender: str) -> Gateway | None:
+        """The gateway of that name."""
+        return next((each for each in self.by_channel.values() if each.name == sender), None)
+
+    async def close(self) -> None:
+        for gateway in self.by_channel.values():
+            await gateway.close()
 
 
 def mask(address: str) -> str:

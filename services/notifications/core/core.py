@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
+from typing import Final
 
+from services.notifications.core.breakers import store as breakers
+from services.notifications.core.breakers.breakers import Breakers
+from services.notifications.core.breakers.store import BreakerStore
 from services.notifications.core.clients.groups import GroupsClient
 from services.notifications.core.clients.members import MembersClient
 from services.notifications.core.clients.service import ServiceClient
+from services.notifications.core.deliveries import store as deliveries
+from services.notifications.core.deliveries.applying import ReportApplier
+from services.notifications.core.deliveries.store import DeliveryStore
+from services.notifications.core.domain import RetryPolicy
 from services.notifications.core.metrics import NotificationMetrics
 from services.notifications.core.store import MIGRATIONS, InviteStore, NotificationStore, RecipientStore
 from services.notifications.core.texts import Texts
@@ -14,6 +23,9 @@ from services.notifications.settings import NotificationsSettings
 from services.shared.encryption import Vault
 from services.shared.peers import ServiceToken
 from services.shared.runtime import Feature, Learnt, Runtime, vault_key
+
+SPREAD: Final = 0.25
+"""By which share, at most, the pause after a failed try is longer."""
 
 
 class Core:
@@ -30,6 +42,18 @@ class Core:
         self.texts = Texts()
         self.due = asyncio.Event()
         """Set when this process may have made a notification due; the dispatcher waits for it."""
+        self.policy = RetryPolicy(
+            settings.send_tries,
+            settings.send_retry_seconds,
+            SPREAD,
+            timedelta(hours=settings.outcome_hours),
+        )
+        self.deliveries = DeliveryStore(runtime.database)
+        self.breakers = Breakers(BreakerStore(runtime.database), self.clock)
+        self.reports = ReportApplier(
+            self.deliveries, self.notifications, self.breakers, self.policy, self.clock, self.metrics
+        )
+        """Applies what providers tell, by callbacks and polls."""
         token = ServiceToken(settings.service_token_file)
         self.metrics.watch_token(token.expires_at)
         self.members = MembersClient(ServiceClient("members", settings.members_url, token, self.metrics))
@@ -38,7 +62,7 @@ class Core:
     def feature(self) -> Feature:
         return Feature(
             slow_gauges=[vault_key(self.vault, self.runtime.registry)],
-            migrations=MIGRATIONS,
+            migrations=(*MIGRATIONS, *deliveries.MIGRATIONS, *breakers.MIGRATIONS),
             learnt=[
                 Learnt("recipients", self.recipients.forget_heard, self.recipients.heard),
                 Learnt("group_invites", self.invites.forget_heard, self.invites.sequences),

@@ -18,9 +18,8 @@ from typing import Any, Final
 
 from pymongo import ASCENDING, IndexModel, ReplaceOne, UpdateOne
 
-from services.notifications.core.domain import WELCOME, Notification, State
+from services.notifications.core.domain import LOOKED_AT_AGAIN, WELCOME, Notification, State
 from services.notifications.core.recipients import Recipient
-from services.notifications.core.send_policy import NO_ADDRESS
 from services.shared.contracts.groups import TOPIC as GROUPS
 from services.shared.contracts.members import TOPIC as MEMBERS
 from services.shared.database import Codec, Collection, Database, Document, Migration, Session, create
@@ -164,7 +163,11 @@ class NotificationStore:
 
     async def hold(self, group_ids: Many[str], now: datetime, session: Session) -> None:
         """Hold what waits to be sent with these groups' links, which have been withdrawn."""
-        free = {"open": True, "group_id": {"$in": list(group_ids)}, "held_for": {"$in": [None, NO_ADDRESS]}}
+        free = {
+            "open": True,
+            "group_id": {"$in": list(group_ids)},
+            "held_for": {"$in": [None, *LOOKED_AT_AGAIN]},
+        }
         due = _when_queued({"$ifNull": ["$expires_at", "$$REMOVE"]})
         update = [{"$set": {"held_for": "no_invite", "due_at": due, "updated_at": now}}]
         await self._notifications.update_many(free, update, session=session)

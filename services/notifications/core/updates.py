@@ -43,11 +43,12 @@ class Callback:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A message that a poll asks about. `provider_id` is None where the outcome of sending is unknown."""
+    """A message that a poll asks about: its reference, the provider's id of it (None where the outcome of
+    sending is unknown), and when it is asked."""
 
-    id: str
+    reference: str
     provider_id: str | None
-    sent_at: datetime
+    asked_at: datetime
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -11,11 +12,15 @@ from services.notifications.core.clients.members import Contact
 from services.notifications.core.clients.service import NOT_ASKED
 from services.notifications.core.domain import (
     EXPIRED,
+    LOOKED_AT_AGAIN,
+    NO_GATEWAY,
     Attempted,
+    Avoided,
     Deferred,
     DispatchResult,
     Held,
     Notification,
+    NoWay,
     OutcomeClass,
     SendOutcome,
     Suppressed,
@@ -43,17 +48,17 @@ UNKNOWN_MEMBER: Final = "unknown_member"
 
 
 class Composer:
-    """`sender` is named in the attempt of a notification whose text cannot be rendered."""
+    """`senders` has the name of each channel's sender; a channel without one is not used."""
 
-    def __init__(self, texts: Texts, sender: str) -> None:
+    def __init__(self, texts: Texts, senders: Mapping[str, str]) -> None:
         self._texts = texts
-        self._sender = sender
+        self._senders = senders
 
     def check(self, notification: Notification, recipient: Recipient, now: datetime) -> DispatchResult | None:
         """Apply the send policy to what the events say; None when the members service has to be asked."""
         if notification.expires_at is not None and notification.expires_at <= now:
             return Suppressed(EXPIRED, notification.channel)
-        invited = notification.held_for in (None, NO_ADDRESS)
+        invited = notification.held_for in (None, *LOOKED_AT_AGAIN)
         purpose, group_id = notification.purpose, notification.group_id
         facts = facts_heard(recipient, invited=invited, purpose=purpose, group_id=group_id)
         return _unless_allowed(judge(facts), now)
@@ -80,12 +85,17 @@ class Composer:
         if contact.consents is None:
             return Deferred(now + LOOK_AGAIN)
         consented = contact.consented(notification.purpose)
-        said = Authority(contact.active, consented, contact.channels, contact.own_number)
+        avoided = notification.avoids(now)
+        ways = (contact.channels & self._senders.keys()) - {each.channel for each in avoided}
+        said = Authority(contact.active, consented, ways, contact.own_number)
         invited = group is not None and group.invite_link is not None and in_subtree(contact.unit, group.unit)
         facts = facts_asked(
             recipient, said, invited=invited, purpose=notification.purpose, group_id=notification.group_id
         )
         verdict = judge(facts)
+        addressed = contact.channels & consented
+        if verdict.ruling is Ruling.HOLD and verdict.reason == NO_ADDRESS and addressed:
+            return _without_a_way([each for each in avoided if each.channel in addressed], contact.unit, now)
         if stopped := _unless_allowed(verdict, now, contact.unit):
             return stopped
         return self._message(notification, recipient, contact, group, verdict.channel)
@@ -114,10 +124,26 @@ class Composer:
             text = self._texts.render(notification.template, language, values)
         except UnrenderableError:
             outcome = SendOutcome(OutcomeClass.PERMANENT, "template_error")
-            return Attempted(outcome, self._sender, channel, language, contact.unit)
+            return Attempted(outcome, self._senders[channel], channel, language, contact.unit)
         return Message(
-            notification.id, notification.member_id, channel, language, contact.unit, address, text
+            id=notification.id,
+            member_id=notification.member_id,
+            channel=channel,
+            language=language,
+            unit=contact.unit,
+            address=address,
+            text=text,
+            purpose=notification.purpose,
         )
+
+
+def _without_a_way(avoided: Sequence[Avoided], unit: str, now: datetime) -> DispatchResult:
+    """There are consent and an address, but no gateway, or the channels have failed: the first of them that
+    may be tried again is waited for."""
+    if not avoided:
+        return Held(NO_GATEWAY, now + LOOK_FOR_ADDRESS)
+    again = [each.until for each in avoided if each.until is not None]
+    return Deferred(min(again)) if again else NoWay(avoided[-1].error_class, unit)
 
 
 def _unless_allowed(verdict: Verdict, now: datetime, unit: str | None = None) -> DispatchResult | None:

@@ -14,7 +14,7 @@ import stamina
 from infra.local.keys import Keys
 from infra.local.ports import Ports
 from services.notifications.app import chosen_sender, compose
-from services.notifications.core.channel import Sender
+from services.notifications.core.channel import Gateways, Sender
 from services.notifications.core.core import Core
 from services.notifications.core.domain import WELCOME, Notification
 from services.notifications.core.store import notification_of
@@ -54,15 +54,15 @@ class Bench:
     """
 
     def __init__(
-        self, settings: NotificationsSettings, clock: ManualClock, sender: Sender | None = None
+        self, settings: NotificationsSettings, clock: ManualClock, sender: Sender | Gateways | None = None
     ) -> None:
         self.settings = settings
         self.clock = clock
         self.runtime = Runtime(settings, clock=clock)
         self.core = Core(self.runtime, settings)
-        sender = sender or chosen_sender(self.core)
-        self.service = compose(self.core, sender)
-        self.dispatcher = Dispatcher(self.core, sender)
+        self.sender = sender or chosen_sender(self.core)
+        self.service = compose(self.core, self.sender)
+        self.dispatcher = Dispatcher(self.core, self.sender)
         self.database = self.runtime.database
         self.queue = QueueStore(self.database)
         self._offset = 0
