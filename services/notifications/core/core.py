@@ -7,8 +7,20 @@ import asyncio
 from services.notifications.core.clients.groups import GroupsClient
 from services.notifications.core.clients.members import MembersClient
 from services.notifications.core.clients.service import ServiceClient
+from services.notifications.core.deliveries.store import MIGRATIONS as DELIVERIES
+from services.notifications.core.deliveries.store import DeliveryStore
+from services.notifications.core.fingerprints import Fingerprints
 from services.notifications.core.metrics import NotificationMetrics
-from services.notifications.core.store import MIGRATIONS, InviteStore, NotificationStore, RecipientStore
+from services.notifications.core.opting_out import OptingOut
+from services.notifications.core.store import (
+    MIGRATIONS,
+    InviteStore,
+    MemberSequences,
+    NotificationStore,
+    RecipientStore,
+)
+from services.notifications.core.suppressions.store import MIGRATIONS as SUPPRESSIONS
+from services.notifications.core.suppressions.store import SuppressionStore
 from services.notifications.core.texts import Texts
 from services.notifications.settings import NotificationsSettings
 from services.shared.encryption import Vault
@@ -26,10 +38,24 @@ class Core:
         self.recipients = RecipientStore(runtime.database)
         self.invites = InviteStore(runtime.database)
         self.notifications = NotificationStore(runtime.database)
+        self.deliveries = DeliveryStore(runtime.database)
+        self.suppressions = SuppressionStore(runtime.database)
+        self.sequences = MemberSequences(runtime.database)
         self.vault = Vault(runtime.client, runtime.database, settings.master_keys)
+        self.fingerprints = Fingerprints(runtime.database, self.vault)
         self.texts = Texts()
         self.due = asyncio.Event()
         """Set when this process may have made a notification due; the dispatcher waits for it."""
+        self.opting_out = OptingOut(
+            self.suppressions,
+            self.recipients,
+            self.notifications,
+            self.sequences,
+            self.texts,
+            self.clock,
+            self.metrics,
+            self.due,
+        )
         token = ServiceToken(settings.service_token_file)
         self.metrics.watch_token(token.expires_at)
         self.members = MembersClient(ServiceClient("members", settings.members_url, token, self.metrics))
@@ -38,7 +64,7 @@ class Core:
     def feature(self) -> Feature:
         return Feature(
             slow_gauges=[vault_key(self.vault, self.runtime.registry)],
-            migrations=MIGRATIONS,
+            migrations=(*MIGRATIONS, *DELIVERIES, *SUPPRESSIONS),
             learnt=[
                 Learnt("recipients", self.recipients.forget_heard, self.recipients.heard),
                 Learnt("group_invites", self.invites.forget_heard, self.invites.sequences),

@@ -19,6 +19,7 @@ from typing import Final
 import structlog
 
 from services.notifications.core.channel import Message, Sender
+from services.notifications.core.clients.members import Contact
 from services.notifications.core.core import Core
 from services.notifications.core.domain import (
     UNRECORDABLE,
@@ -34,6 +35,7 @@ from services.notifications.core.domain import (
     conclude,
 )
 from services.notifications.core.recipients import Recipient
+from services.notifications.core.suppressions.domain import Suppression, entries_about
 from services.notifications.sending.composing import LOOK_AGAIN, Composer
 from services.notifications.sending.store import QueueStore
 from services.shared.contracts.base import Step
@@ -58,6 +60,8 @@ class Dispatcher:
         self._queue = QueueStore(core.runtime.database)
         self._recipients = core.recipients
         self._notifications = core.notifications
+        self._fingerprints = core.fingerprints
+        self._suppressions = core.suppressions
         self._members = core.members
         self._groups = core.groups
         self._composer = Composer(core.texts, sender.name)
@@ -132,6 +136,7 @@ class Dispatcher:
         contacts, groups = await asyncio.gather(
             self._members.contacts([r.member_id for _, r in passed]), self._groups.groups(group_ids)
         )
+        suppressed = await self._suppressed(contacts.found)
         results: dict[str, DispatchResult] = {}
         messages: list[Message] = []
         for notification, recipient in passed:
@@ -144,12 +149,30 @@ class Dispatcher:
                 made = self._composer.unanswered("groups", reason, now)
             else:
                 contact, group = contacts.found.get(member_id), groups.found.get(group_id)
-                made = self._composer.compose(notification, recipient, contact, group, now)
+                stopped = frozenset(
+                    entry.channel
+                    for entry in suppressed.get(member_id, ())
+                    if entry.covers(notification.purpose)
+                )
+                made = self._composer.compose(notification, recipient, contact, group, now, stopped)
             if isinstance(made, Message):
                 messages.append(made)
             else:
                 results[notification.id] = made
         return results | await self._hand_over(messages)
+
+    async def _suppressed(self, contacts: Mapping[str, Contact]) -> dict[str, list[Suppression]]:
+        """The entries of the suppression list about the addresses of these contacts, by member id."""
+        await self._fingerprints.ready()
+        of: dict[str, str] = {}
+        for member_id, contact in contacts.items():
+            for channel in contact.channels:
+                fingerprint = self._fingerprints.of(channel, contact.address(channel) or "")
+                of |= dict.fromkeys(entries_about(channel, fingerprint), member_id)
+        found: dict[str, list[Suppression]] = {}
+        for id_, entry in (await self._suppressions.by_id(of)).items():
+            found.setdefault(of[id_], []).append(entry)
+        return found
 
     async def _hand_over(self, messages: Sequence[Message]) -> dict[str, DispatchResult]:
         """Raises: a fault of the sender that passes. One that does not is found by bisection and fails its

@@ -1,0 +1,1 @@
+"""Delivery records: how far each message handed to a provider has come."""
