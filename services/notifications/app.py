@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from services.notifications.channels.console.sender import ConsoleSender
 from services.notifications.channels.recording.feature import recording
 from services.notifications.channels.recording.sender import RecordingSender
-from services.notifications.core.channel import Sender
+from services.notifications.core.channel import Gateway, Sender
 from services.notifications.core.core import Core
 from services.notifications.erasure.feature import erasure
 from services.notifications.invites.feature import invites
@@ -13,6 +15,7 @@ from services.notifications.recovery.feature import recovery
 from services.notifications.sending.feature import sending
 from services.notifications.settings import NotificationsSettings
 from services.notifications.tracking.feature import tracking
+from services.notifications.webhooks.feature import webhooks
 from services.notifications.welcomes.feature import welcomes
 from services.shared.clock import Clock
 from services.shared.messaging import Broker
@@ -35,7 +38,8 @@ def build(
     return compose(core, sender or chosen_sender(core))
 
 
-def compose(core: Core, sender: Sender) -> Service:
+def compose(core: Core, sender: Sender, gateways: Mapping[str, Gateway] | None = None) -> Service:
+    """`gateways`: those that read callbacks, by source (`whatsapp`, `sms/<gateway>`)."""
     features = [
         core.feature(),
         successions(core.runtime.successions),
@@ -43,6 +47,7 @@ def compose(core: Core, sender: Sender) -> Service:
         invites(core),
         sending(core, sender),
         recording(core),
+        webhooks(core, gateways or {}),
         erasure(core),
         tracking(core),
         recovery(),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,7 +14,7 @@ import stamina
 from infra.local.keys import Keys
 from infra.local.ports import Ports
 from services.notifications.app import chosen_sender, compose
-from services.notifications.core.channel import Sender
+from services.notifications.core.channel import Gateway, Sender
 from services.notifications.core.core import Core
 from services.notifications.core.domain import WELCOME, Notification
 from services.notifications.core.store import notification_of
@@ -39,6 +39,7 @@ from services.shared.messaging import Message, Partition, Record, decode, encode
 from services.shared.messaging.publishing.outbox import message_of
 from services.shared.runtime import Runtime
 from tests.fixtures.apps import TRACEPARENT, base_settings
+from tests.integration.notifications.callbacks import APP_SECRET, SMS_SECRET, FakeGateway, Hooks
 from tests.integration.notifications.stand_ins import Peers, serving
 
 START = datetime(2025, 6, 1, 9, tzinfo=UTC)
@@ -53,14 +54,18 @@ class Bench:
     """
 
     def __init__(
-        self, settings: NotificationsSettings, clock: ManualClock, sender: Sender | None = None
+        self,
+        settings: NotificationsSettings,
+        clock: ManualClock,
+        sender: Sender | None = None,
+        gateways: Mapping[str, Gateway] | None = None,
     ) -> None:
         self.settings = settings
         self.clock = clock
         self.runtime = Runtime(settings, clock=clock)
         self.core = Core(self.runtime, settings)
         sender = sender or chosen_sender(self.core)
-        self.service = compose(self.core, sender)
+        self.service = compose(self.core, sender, gateways)
         self.dispatcher = Dispatcher(self.core, sender)
         self.database = self.runtime.database
         self.queue = QueueStore(self.database)
@@ -269,3 +274,45 @@ def replica(bench: Bench) -> Iterator[Replica]:
     yield make
     for one in made:
         one.runtime.client.close()
+
+
+def hooks_settings(settings: NotificationsSettings) -> NotificationsSettings:
+    return settings.model_copy(
+        update={
+            "whatsapp_app_secret": APP_SECRET,
+            "whatsapp_verify_token": "a_verify_token_of_ours",
+            "sms_callback_secrets": {"exotel": SMS_SECRET, "unread": SMS_SECRET},
+            "stop_numbers": ("08047000001",),
+            "join_numbers": ("+918047000002",),
+        }
+    )
+
+
+def gateways() -> dict[str, FakeGateway]:
+    return {"whatsapp": FakeGateway("cloud_api"), "sms/exotel": FakeGateway("exotel")}
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def hooks(settings: NotificationsSettings, keys: Keys) -> AsyncIterator[Hooks]:
+    """A process that receives callbacks, of a provider made up for tests."""
+    made = gateways()
+    clock = ManualClock(datetime.now(UTC))  # of callers' tokens
+    bench = Bench(hooks_settings(settings), clock, gateways=made)
+    await bench.service.migrate()
+    hooks = Hooks(bench, made, keys)
+    yield hooks
+    await hooks.http.aclose()
+    await bench.runtime.client.drop_database(settings.database)
+    bench.runtime.client.close()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def other_hooks(hooks: Hooks) -> AsyncIterator[Hooks]:
+    """Another process of the same."""
+    made = gateways()
+    bench = Bench(hooks.bench.settings, hooks.bench.clock, gateways=made)
+    await bench.runtime.server_clock.read()
+    other = Hooks(bench, made)
+    yield other
+    await other.http.aclose()
+    bench.runtime.client.close()
