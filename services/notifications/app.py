@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from services.notifications.channels.console.sender import ConsoleSender
 from services.notifications.channels.exotel.sender import ExotelSender
 from services.notifications.channels.recording.feature import recording
@@ -16,6 +18,7 @@ from services.notifications.recovery.feature import recovery
 from services.notifications.sending.feature import sending
 from services.notifications.settings import NotificationsSettings
 from services.notifications.tracking.feature import tracking
+from services.notifications.webhooks.feature import webhooks
 from services.notifications.welcomes.feature import welcomes
 from services.shared.clock import Clock
 from services.shared.contracts.vocabulary import Channel
@@ -39,7 +42,11 @@ def build(
     return compose(core, sender or chosen_sender(core))
 
 
-def compose(core: Core, sender: Sender | Gateways) -> Service:
+def compose(core: Core, sender: Sender | Gateways, sources: Mapping[str, Gateway] | None = None) -> Service:
+    """`sources`: the gateways that read callbacks, by source (`whatsapp`, `sms/<gateway>`); those of `sender`
+    if not given."""
+    if sources is None:
+        sources = sources_of(sender) if isinstance(sender, Gateways) else {}
     features = [
         core.feature(),
         successions(core.runtime.successions),
@@ -47,6 +54,7 @@ def compose(core: Core, sender: Sender | Gateways) -> Service:
         invites(core),
         sending(core, sender),
         recording(core),
+        webhooks(core, sources),
         erasure(core),
         tracking(core),
         recovery(),
@@ -74,3 +82,14 @@ def gateways(core: Core) -> Gateways:
     if settings.email_gateway == "smtp":
         chosen[Channel.EMAIL] = SmtpSender(settings)
     return Gateways(chosen)
+
+
+def sources_of(gateways: Gateways) -> dict[str, Gateway]:
+    """The gateways whose providers call back, by the source in their routes. A mail server does not."""
+    sources: dict[str, Gateway] = {}
+    for channel, gateway in gateways.by_channel.items():
+        if channel == Channel.WHATSAPP:
+            sources["whatsapp"] = gateway
+        elif channel == Channel.SMS:
+            sources[f"sms/{gateway.name}"] = gateway
+    return sources

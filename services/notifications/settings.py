@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, StringConstraints, model_validator
 
 from services.shared.config.settings import Seconds, ServiceSettings
 from services.shared.encryption import MasterKeys
@@ -20,9 +20,18 @@ NEEDS: Final = {
         "dlt_entity_id",
     ),
     "email_gateway": ("smtp_host", "smtp_from"),
-    "whatsapp_gateway": ("whatsapp_phone_number_id", "whatsapp_account_id", "whatsapp_token"),
+    "whatsapp_gateway": (
+        "whatsapp_phone_number_id",
+        "whatsapp_account_id",
+        "whatsapp_token",
+        "whatsapp_app_secret",
+    ),
 }
-"""Settings that a gateway cannot do without."""
+"""Settings that a gateway cannot do without. Without the app secret, nobody's STOP would be heard."""
+Secret = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{16,200}$")]
+"""At least 16 letters, all of which a URL carries as they are."""
+GatewayName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
+PhoneNumber = Annotated[str, StringConstraints(pattern=r"^\+?[0-9]{3,15}$")]
 
 
 class NotificationsSettings(ServiceSettings):
@@ -122,6 +131,28 @@ class NotificationsSettings(ServiceSettings):
     send_retry_seconds: Seconds = 30.0
     """Pause after the first try that may go through later; doubles each time, up to an hour."""
 
+    whatsapp_app_secret: Secret | None = Field(default=None, repr=False)
+    """App secret that signs WhatsApp's callbacks, a secret. Unset: they are answered 404."""
+    whatsapp_verify_token: Secret | None = Field(default=None, repr=False)
+    """Token, a secret, by which WhatsApp's challenge is known when the callback's URL is registered. Unset:
+    the challenge is answered 404."""
+    sms_callback_secrets: Annotated[
+        dict[GatewayName, Secret], Field(default_factory=dict, max_length=8, repr=False)
+    ]
+    """Secrets in the URLs of callbacks of SMS gateways, which sign nothing: `{"exotel": "..."}`, a secret.
+    Random, and at least 16 letters. A gateway without one is answered 404."""
+    stop_numbers: Annotated[tuple[PhoneNumber, ...], Field(max_length=32)] = ()
+    """Telephone numbers of ours, as a JSON list: a missed call to one of them is a STOP."""
+    join_numbers: Annotated[tuple[PhoneNumber, ...], Field(max_length=32)] = ()
+    """Telephone numbers of ours, as a JSON list: a missed call to one of them asks to join."""
+    callback_batch: Annotated[int, Field(ge=1, le=1000)] = 200
+    """Stored callbacks of providers that a process claims at once."""
+    callback_claim_seconds: Annotated[float, Field(ge=0.1)] = 60.0
+    """Seconds that they belong to the process that claimed them: after a crash, another takes over then."""
+    callback_body_megabytes: Annotated[int, Field(ge=8, le=4096)] = 64
+    """Megabytes of callbacks' bodies that a process holds while they are received; above, it answers 503. Who
+    sends them is known only when they have come."""
+
     @model_validator(mode="after")
     def _complete(self) -> Self:
         """Refuse a gateway without what it needs, and gateways that nothing would be sent by."""
@@ -134,5 +165,5 @@ class NotificationsSettings(ServiceSettings):
         return self
 
 
-def _given(value: str | SecretStr) -> bool:
+def _given(value: str | SecretStr | None) -> bool:
     return bool(value.get_secret_value() if isinstance(value, SecretStr) else value)

@@ -27,6 +27,11 @@ from services.shared.contracts.vocabulary import Purpose
 WELCOME: Final = Purpose.WELCOME.value
 INVITE: Final = "invite"
 """The template of an invite that is sent again; its purpose is that of a reminder."""
+SERVICE: Final = "service"
+"""The purpose of the few messages that need no consent, because they answer what the person has just done. It
+is no `Purpose`: nobody consents to it, and nothing else may use it."""
+STOPPED: Final = "stopped"
+"""The template that confirms a stop."""
 EXPIRED: Final = "expired"
 TRIES_EXHAUSTED: Final = "tries_exhausted"
 REOPENS_FOR: Final = timedelta(days=1)
@@ -71,7 +76,7 @@ class OutcomeClass(StrEnum):
 
 
 class Meaning(StrEnum):
-    """The things that an error of a provider asks of us. Each channel has one table from codes to these."""
+    """The action that a provider's error asks of us. Each channel has one table from its codes to these."""
 
     RETRY = "retry"
     """Busy, throttled or failing for a moment: again, after a growing pause."""

@@ -8,6 +8,8 @@ from datetime import datetime
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from services.notifications.core.domain import Notification
+from services.notifications.core.suppressions.domain import VIAS
+from services.shared.contracts.vocabulary import Channel
 from services.shared.messaging import SIZES
 from services.shared.peers import peer_errors, token_expiry
 
@@ -77,6 +79,15 @@ class NotificationMetrics:
         )
         for reason in ISOLATED:  # 0 from the start: `increase` does not see a series begin
             self.isolated.labels(reason)
+        self.opt_outs = Counter(
+            "sangathan_opt_outs",
+            f"Addresses to which messages were stopped, by channel and by how ({', '.join(VIAS)}).",
+            ["channel", "via"],
+            registry=registry,
+        )
+        for channel in Channel:
+            for via in VIAS:
+                self.opt_outs.labels(channel.value, via)
         self.peer_errors = peer_errors(registry)
         self.deliveries = Counter(
             "sangathan_deliveries",

@@ -3,6 +3,7 @@
     recipients      {_id: member id, ...Recipient}
     group_invites   {_id: group id, ready, sequence, awaited?}
     notifications   {_id, ...Notification, open?}
+    member_sequences    {_id: member id, sequence}, the last of this service's events about each member
 
 A field of a notification that has no value is absent, which keeps finished notifications out of the
 dispatcher's indexes; `open` is true until one is finished.
@@ -177,6 +178,32 @@ class NotificationStore:
         return {row["_id"]: row["count"] async for row in self._notifications.aggregate(pipeline)}
 
 
+class MemberSequences:
+    """Numbers the events about members. The numbers outlive an erasure, so that a later event is not taken
+    for a repeated one."""
+
+    def __init__(self, database: Database) -> None:
+        self._sequences: Collection = database["member_sequences"]
+
+    async def take(self, counts: Mapping[str, int], session: Session) -> dict[str, int]:
+        """Take the next `counts` numbers of each member; answers the first of each."""
+        if not counts:
+            return {}
+        writes = [
+            UpdateOne({"_id": id_}, {"$inc": {"sequence": n}}, upsert=True) for id_, n in counts.items()
+        ]
+        await self._sequences.bulk_write(writes, ordered=False, session=session)
+        rows = self._sequences.find({"_id": {"$in": list(counts)}}, session=session)
+        return {row["_id"]: row["sequence"] - counts[row["_id"]] + 1 async for row in rows}
+
+    async def restore(self, reached: Mapping[str, int], session: Session) -> None:
+        """The numbers that the log shows to have been used."""
+        writes = [
+            UpdateOne({"_id": id_}, {"$max": {"sequence": n}}, upsert=True) for id_, n in reached.items()
+        ]
+        await self._sequences.bulk_write(writes, ordered=False, session=session)
+
+
 _UNHEARD: Final = {
     "unit_sequence": 0,
     "language_sequence": 0,
@@ -261,7 +288,13 @@ async def _recipients_without_contact(database: Database) -> None:
     await create(database, "recipients", required=_OF_A_RECIPIENT)
 
 
+async def _members_sequences(database: Database) -> None:
+    await create(database, "member_sequences", required={"sequence": _WHOLE})
+    await create(database, "fingerprint_keys", required={"sealed": {"bsonType": "binData"}})
+
+
 MIGRATIONS: Final = (
     Migration("core-0001", "recipients, invites, notifications, keys", _collections),
     Migration("core-0002", "recipients without contact_sequence", _recipients_without_contact),
+    Migration("core-0003", "sequences of members, the key of fingerprints", _members_sequences),
 )

@@ -12,16 +12,19 @@ from dataclasses import replace
 from typing import Final, TypeAlias
 
 from services.notifications.core.domain import Attempt, Cause, Notification, OutcomeClass, State
-from services.notifications.core.store import NotificationStore, RecipientStore
-from services.shared.contracts.base import Envelope
+from services.notifications.core.store import MemberSequences, NotificationStore, RecipientStore
+from services.shared.contracts.base import Envelope, Event
 from services.shared.contracts.notifications import (
+    MemberOptedOut,
+    MemberReplied,
+    MemberUnreachable,
     NotificationFailed,
     NotificationQueued,
     NotificationSent,
     NotificationSnapshot,
     NotificationSuppressed,
 )
-from services.shared.messaging import UnitOfWork, newer
+from services.shared.messaging import Subscriptions, UnitOfWork, newer
 from services.shared.operations.rebuild import Plan
 from services.shared.runtime import Runtime
 
@@ -35,6 +38,7 @@ RESTORED: Final = (
     NotificationFailed,
     NotificationSnapshot,
 )
+ABOUT_MEMBERS: Final = (MemberOptedOut, MemberReplied, MemberUnreachable)
 NOT_KNOWN_YET: Final = "no_group"
 """Holds a restored notification until its recipient is known again; it must not become due before."""
 
@@ -51,7 +55,21 @@ class Restorer:
         await self._notifications.save([n for n in restored if n.id in known], work.session)
 
 
+class Numbers:
+    """Restores how far the events about each member were numbered."""
+
+    def __init__(self, sequences: MemberSequences) -> None:
+        self._sequences = sequences
+
+    async def restore(self, events: Sequence[Envelope[Event]], work: UnitOfWork) -> None:
+        reached: dict[str, int] = {}
+        for event in events:
+            reached[event.subject] = max(event.sequence, reached.get(event.subject, 0))
+        await self._sequences.restore(reached, work.session)
+
+
 def plan(runtime: Runtime) -> Plan:
+    sequences = MemberSequences(runtime.database)
     recipients, notifications = RecipientStore(runtime.database), NotificationStore(runtime.database)
 
     async def summary() -> Sequence[str]:
@@ -60,9 +78,14 @@ def plan(runtime: Runtime) -> Plan:
         return [
             f"{await recipients.count()} recipients; notifications: {by_state or 'none'}",
             "Tries before the last one and recorded messages are not in the log.",
+            "Nor is the suppression list: restore `suppressions` and `fingerprint_keys` from a dump.",
         ]
 
-    return Plan(summary=summary, restores=dict.fromkeys(RESTORED, Restorer(notifications).restore))
+    restores: Subscriptions = {
+        **dict.fromkeys(RESTORED, Restorer(notifications).restore),
+        **dict.fromkeys(ABOUT_MEMBERS, Numbers(sequences).restore),
+    }
+    return Plan(summary=summary, restores=restores)
 
 
 def _restored(event: Envelope[Stated], known: Notification | None) -> Notification:

@@ -14,6 +14,7 @@ from services.notifications.core.domain import (
     EXPIRED,
     LOOKED_AT_AGAIN,
     NO_GATEWAY,
+    SERVICE,
     Attempted,
     Avoided,
     Deferred,
@@ -31,9 +32,11 @@ from services.notifications.core.send_policy import (
     NO_ADDRESS,
     Authority,
     Ruling,
+    SendFacts,
     Verdict,
     facts_asked,
     facts_heard,
+    facts_of_service,
     judge,
 )
 from services.notifications.core.texts import Texts, UnrenderableError, in_language
@@ -60,7 +63,10 @@ class Composer:
             return Suppressed(EXPIRED, notification.channel)
         invited = notification.held_for in (None, *LOOKED_AT_AGAIN)
         purpose, group_id = notification.purpose, notification.group_id
-        facts = facts_heard(recipient, invited=invited, purpose=purpose, group_id=group_id)
+        if purpose == SERVICE:
+            facts = facts_of_service(recipient, notification.channel or "")
+        else:
+            facts = facts_heard(recipient, invited=invited, purpose=purpose, group_id=group_id)
         return _unless_allowed(judge(facts), now)
 
     def unanswered(self, peer: str, reason: str, now: datetime) -> DispatchResult:
@@ -74,8 +80,10 @@ class Composer:
         contact: Contact | None,
         group: Group | None,
         now: datetime,
+        suppressed: frozenset[str] = frozenset(),
     ) -> Message | DispatchResult:
-        """The message, or the reason why there is none, by what the owners of the facts say now.
+        """The message, or the reason why there is none, by what the owners of the facts say now. `suppressed`
+        are the channels on which this contact's address is on the suppression list.
 
         A link goes only to a member of the group's own unit or of one below it. Otherwise the event of a seat
         was forged, or the member has moved and the next seat is on its way.
@@ -87,18 +95,31 @@ class Composer:
         consented = contact.consented(notification.purpose)
         avoided = notification.avoids(now)
         ways = (contact.channels & self._senders.keys()) - {each.channel for each in avoided}
-        said = Authority(contact.active, consented, ways, contact.own_number)
-        invited = group is not None and group.invite_link is not None and in_subtree(contact.unit, group.unit)
-        facts = facts_asked(
-            recipient, said, invited=invited, purpose=notification.purpose, group_id=notification.group_id
-        )
-        verdict = judge(facts)
-        addressed = contact.channels & consented
-        if verdict.ruling is Ruling.HOLD and verdict.reason == NO_ADDRESS and addressed:
-            return _without_a_way([each for each in avoided if each.channel in addressed], contact.unit, now)
+        said = Authority(contact.active, consented, ways, contact.own_number, suppressed)
+        verdict = judge(self._facts(notification, recipient, said, contact, group))
+        if verdict.ruling is Ruling.HOLD and verdict.reason == NO_ADDRESS:
+            wanted = {notification.channel} if notification.purpose == SERVICE else consented - suppressed
+            if addressed := contact.channels & wanted:
+                failed = [each for each in avoided if each.channel in addressed]
+                return _without_a_way(failed, contact.unit, now)
         if stopped := _unless_allowed(verdict, now, contact.unit):
             return stopped
         return self._message(notification, recipient, contact, group, verdict.channel)
+
+    def _facts(
+        self,
+        notification: Notification,
+        recipient: Recipient,
+        said: Authority,
+        contact: Contact,
+        group: Group | None,
+    ) -> SendFacts:
+        if notification.purpose == SERVICE:
+            return facts_of_service(recipient, notification.channel or "", said)
+        invited = group is not None and group.invite_link is not None and in_subtree(contact.unit, group.unit)
+        return facts_asked(
+            recipient, said, invited=invited, purpose=notification.purpose, group_id=notification.group_id
+        )
 
     def _message(
         self,
@@ -112,15 +133,13 @@ class Composer:
         # The policy allowed it, so these are there.
         assert channel is not None
         assert address is not None
-        assert group is not None
-        assert group.invite_link is not None
         language = self._texts.language_for(notification.template, recipient.language)
+        values = {"name": contact.name}
         try:
-            values = {
-                "name": contact.name,
-                "group": in_language(group.names, language),
-                "link": group.invite_link,
-            }
+            if notification.purpose != SERVICE:
+                assert group is not None
+                assert group.invite_link is not None
+                values |= {"group": in_language(group.names, language), "link": group.invite_link}
             text = self._texts.render(notification.template, language, values)
         except UnrenderableError:
             outcome = SendOutcome(OutcomeClass.PERMANENT, "template_error")

@@ -12,16 +12,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Final, cast
 
 import structlog
 
 from services.notifications.core.channel import Gateways, Message, Sender
+from services.notifications.core.clients.members import Contact
 from services.notifications.core.core import Core
 from services.notifications.core.domain import WELCOME, Deferred, DispatchResult, Notification
 from services.notifications.core.recipients import Recipient
+from services.notifications.core.suppressions.domain import Suppression, entries_about
 from services.notifications.sending.composing import LOOK_AGAIN, Composer
 from services.notifications.sending.handing_over import GatewayHandover
 from services.notifications.sending.results import ResultRecorder
@@ -47,6 +49,8 @@ class Dispatcher:
         self._queue = QueueStore(core.runtime.database)
         self._recipients = core.recipients
         self._notifications = core.notifications
+        self._fingerprints = core.fingerprints
+        self._suppressions = core.suppressions
         self._members = core.members
         self._groups = core.groups
         self._recorder = ResultRecorder(core, self._queue)
@@ -137,6 +141,7 @@ class Dispatcher:
         contacts, groups = await asyncio.gather(
             self._members.contacts([r.member_id for _, r in passed]), self._groups.groups(group_ids)
         )
+        suppressed = await self._suppressed(contacts.found)
         results: dict[str, DispatchResult] = {}
         messages: list[Message] = []
         for notification, recipient in passed:
@@ -149,12 +154,30 @@ class Dispatcher:
                 made = self._composer.unanswered("groups", reason, now)
             else:
                 contact, group = contacts.found.get(member_id), groups.found.get(group_id)
-                made = self._composer.compose(notification, recipient, contact, group, now)
+                stopped = frozenset(
+                    entry.channel
+                    for entry in suppressed.get(member_id, ())
+                    if entry.covers(notification.purpose)
+                )
+                made = self._composer.compose(notification, recipient, contact, group, now, stopped)
             if isinstance(made, Message):
                 messages.append(made)
             else:
                 results[notification.id] = made
         return results, messages
+
+    async def _suppressed(self, contacts: Mapping[str, Contact]) -> dict[str, list[Suppression]]:
+        """The entries of the suppression list about the addresses of these contacts, by member id."""
+        await self._fingerprints.ready()
+        of: dict[str, str] = {}
+        for member_id, contact in contacts.items():
+            for channel in contact.channels:
+                fingerprint = self._fingerprints.of(channel, contact.address(channel) or "")
+                of |= dict.fromkeys(entries_about(channel, fingerprint), member_id)
+        found: dict[str, list[Suppression]] = {}
+        for id_, entry in (await self._suppressions.by_id(of)).items():
+            found.setdefault(of[id_], []).append(entry)
+        return found
 
     async def _put_back(self, claim: str, batch: Sequence[Notification]) -> None:
         """Give up the claim at once, so that nobody waits for its end. If even that fails, it runs out."""

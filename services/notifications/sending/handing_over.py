@@ -20,7 +20,8 @@ import structlog
 from services.notifications.core.breakers.breakers import Breakers, subject_of, template_key
 from services.notifications.core.channel import Gateway, Gateways, Message
 from services.notifications.core.core import Core
-from services.notifications.core.deliveries.record import DeliveryRecord, reference
+from services.notifications.core.deliveries.applying import OF_A_PERSON, Failure
+from services.notifications.core.deliveries.domain import DeliveryRecord, reference
 from services.notifications.core.domain import (
     Attempted,
     Deferred,
@@ -54,6 +55,7 @@ class GatewayHandover:
         self._queue = queue
         self._recorder = recorder
         self._deliveries = core.deliveries
+        self._fingerprints = core.fingerprints
         self._reports = core.reports
         self._breakers = core.breakers
         self._outbox = core.runtime.outbox
@@ -121,6 +123,7 @@ class GatewayHandover:
             outcomes = await self._send(gateway, handed)
             results = await self._judge(gateway, handed, outcomes)
             recorded = await self._recorder.record(batch.claim, results, batch.spans)
+            await self._heed(handed, outcomes)
             await self._tell(
                 gateway, [m for m in handed if m.id not in recorded], dict(zip(handed, outcomes, strict=True))
             )
@@ -130,10 +133,30 @@ class GatewayHandover:
         """Write that they are handed over, with a record of each; those that the claim still holds."""
         now = self._clock.now()
         numbered = [replace(m, reference=reference(m.id, batch.numbers[m.id])) for m in messages]
-        await self._deliveries.begin([_record(gateway, message, now) for message in numbered])
+        await self._fingerprints.ready()
+        await self._deliveries.begin([self._record(gateway, message, now) for message in numbered])
         marks = {m.id: Handed(batch.numbers[m.id], now, gateway.name, m.channel) for m in numbered}
         marked = await self._queue.mark(batch.claim, marks)
         return [message for message in numbered if message.id in marked]
+
+    def _record(self, gateway: Gateway, message: Message, now: datetime) -> DeliveryRecord:
+        approved = message.approved
+        return DeliveryRecord(
+            id=message.reference,
+            notification_id=message.id,
+            member_id=message.member_id,
+            unit=message.unit,
+            purpose=message.purpose,
+            channel=message.channel,
+            sender=gateway.name,
+            account=gateway.account,
+            sent_from=(approved and approved.header) or gateway.number,
+            to=self._fingerprints.of(message.channel, message.address),
+            template=template_key(approved.name, approved.language) if approved else None,
+            reached={Delivery.QUEUED.value: now},
+            created_at=now,
+            changed_at=now,
+        )
 
     async def _send(self, gateway: Gateway, messages: Sequence[Message]) -> Sequence[SendOutcome]:
         """A fault of the gateway's own code leaves all outcomes unknown."""
@@ -182,6 +205,27 @@ class GatewayHandover:
             await self._breakers.works(gateway, sent)
         return results
 
+    async def _heed(self, messages: Sequence[Message], outcomes: Sequence[SendOutcome]) -> None:
+        """Some refusals tell something of the recipient, as a report would later."""
+        spoke = {
+            message.reference: outcome
+            for message, outcome in zip(messages, outcomes, strict=True)
+            if outcome.kind is not OutcomeClass.SENT and outcome.meaning in OF_A_PERSON
+        }
+        if not spoke:
+            return
+        now = self._clock.now()
+        failures = [
+            Failure(record, outcome.meaning, outcome.error_class, outcome.code, now)
+            for id_, record in (await self._deliveries.by_reference(spoke)).items()
+            if (outcome := spoke[id_])
+        ]
+
+        async def body(work: UnitOfWork) -> None:
+            await self._reports.heed(failures, work)
+
+        await self._outbox.transact(body)
+
     async def _tell(
         self, gateway: Gateway, lost: Sequence[Message], outcomes: dict[Message, SendOutcome]
     ) -> None:
@@ -202,21 +246,3 @@ class GatewayHandover:
 
 def _unanswered(outcome: SendOutcome) -> bool:
     return outcome.kind is OutcomeClass.UNKNOWN or outcome.error_class == UNREACHABLE
-
-
-def _record(gateway: Gateway, message: Message, now: datetime) -> DeliveryRecord:
-    approved = message.approved
-    return DeliveryRecord(
-        id=message.reference,
-        notification_id=message.id,
-        member_id=message.member_id,
-        unit=message.unit,
-        channel=message.channel,
-        sender=gateway.name,
-        account=gateway.account,
-        sent_from=(approved and approved.header) or gateway.number,
-        template=template_key(approved.name, approved.language) if approved else None,
-        reached={Delivery.QUEUED.value: now},
-        created_at=now,
-        changed_at=now,
-    )

@@ -11,8 +11,9 @@ import structlog
 
 from services.notifications.core.channel import Gateways
 from services.notifications.core.core import Core
-from services.notifications.core.deliveries.record import DeliveryRecord
-from services.notifications.core.updates import Asked, Report
+from services.notifications.core.deliveries.applying import Applied
+from services.notifications.core.deliveries.domain import DeliveryRecord
+from services.notifications.core.updates import Asked
 from services.shared.errors import TransientError
 from services.shared.loops import Pace, Turn, poll_loop
 from services.shared.messaging import UnitOfWork
@@ -33,7 +34,6 @@ class GatewayPolls:
         self._reports = core.reports
         self._outbox = core.runtime.outbox
         self._clock = core.clock
-        self._due = core.due
         self._first = timedelta(minutes=core.settings.poll_minutes)
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -63,10 +63,8 @@ class GatewayPolls:
             log.warning("polls.unanswered", sender=sender, error=type(error).__name__)
             return
 
-        async def body(work: UnitOfWork) -> list[Report]:
+        async def body(work: UnitOfWork) -> list[Applied]:
             return await self._reports.apply(sender, reports, work)
 
         if reports:
-            await self._outbox.transact(body)
-            await self._reports.stop(sender, reports)
-            self._due.set()
+            await self._reports.stop(sender, await self._outbox.transact(body))

@@ -12,6 +12,7 @@ import pytest_asyncio
 
 from infra.simulators import ExotelSimulator, SmtpSimulator, WhatsAppSimulator
 from services.notifications.core.channel import Gateways
+from services.notifications.core.deliveries.applying import Applied
 from services.notifications.core.domain import Notification, State
 from services.notifications.core.updates import Callback, Delivery, Report
 from services.notifications.sending.polling import GatewayPolls
@@ -65,12 +66,14 @@ class Field:
         return await self.bench.welcome(member)
 
     async def told(self, *reports: Report, sender: str = "exotel") -> list[Report]:
-        """Apply reports as the routes of callbacks do."""
+        """Apply reports as the routes of callbacks do. Returns those of messages that are not known."""
 
-        async def body(work: Any) -> list[Report]:
+        async def body(work: Any) -> list[Applied]:
             return await self.bench.core.reports.apply(sender, reports, work)
 
-        return await self.bench.runtime.outbox.transact(body)
+        applied = await self.bench.runtime.outbox.transact(body)
+        await self.bench.core.reports.stop(sender, applied)
+        return [each.report for each in applied if each.record is None]
 
 
 @pytest_asyncio.fixture(loop_scope="session")

@@ -25,6 +25,7 @@ GATEWAYS: Final[dict[str, Any]] = {
     "whatsapp_phone_number_id": "900000000000002",
     "whatsapp_account_id": "900000000000001",
     "whatsapp_token": "EAAG",
+    "whatsapp_app_secret": "an_app_secret_for_tests",
 }
 
 

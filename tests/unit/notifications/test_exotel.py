@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 from urllib.parse import urlencode
 
@@ -103,6 +103,18 @@ def test_a_missed_call():
         [Inbound("c1", Person("+919876543210"), AT, to="+918012345678", missed_call=True)],
         0,
     )
+
+
+@pytest.mark.parametrize("date", ["DateCreated", "Date"])
+def test_an_sms_to_a_number_of_ours(date):
+    """`Date` is of the older applet."""
+    form = {"SmsSid": "s1", "From": "09876543210", "To": "08012345678", "Body": "STOP"}
+    at = AT.astimezone(timezone(timedelta(hours=5, minutes=30))).isoformat(timespec="seconds")
+    assert parse(urlencode({**form, date: at}).encode(), AT) == (
+        [Inbound("s1", Person("+919876543210"), AT, to="+918012345678", text="STOP")],
+        0,
+    )
+    assert parse(urlencode({**form, "From": "a header"}).encode(), AT) == ([], 1)
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b"a=b", b"\xff", b"SmsSid=1&" * 200, b"x" * 70_000])

@@ -1,4 +1,5 @@
-"""Reads Exotel's callbacks: a form for each status of a message, and one for each missed call. Pure."""
+"""Reads Exotel's callbacks: a form for each status of a message, for each missed call, and for each SMS to a
+number of ours. Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ from typing import Final
 from urllib.parse import parse_qsl
 
 from services.notifications.channels.exotel.errors import failure, reached
-from services.notifications.core.parsing import identifier, phone, text_of, word
+from services.notifications.core.parsing import identifier, phone, shortened, text_of, word
 from services.notifications.core.updates import Delivery, Inbound, Person, Report, Update
 
 MAX_BODY: Final = 64 * 1024
@@ -26,6 +27,9 @@ def parse(body: bytes, received_at: datetime) -> tuple[list[Update], int]:
     if len(body) > MAX_BODY:
         raise ValueError("too large")
     fields = dict(parse_qsl(body.decode(), max_num_fields=MAX_FIELDS))
+    if "SmsSid" in fields and "Status" not in fields and "Body" in fields:
+        written = _written(fields, received_at)
+        return ([written], 0) if written else ([], 1)
     if "SmsSid" in fields:
         report = report_of(fields, received_at, sid="SmsSid", sent="DateSent")
         return ([report], 0) if report else ([], 1)
@@ -58,6 +62,16 @@ def report_of(fields: Mapping[str, object], at: datetime, *, sid: str, sent: str
         error_class=error_class,
         person=Person(phone(international(fields.get("To")))),
     )
+
+
+def _written(fields: Mapping[str, str], received_at: datetime) -> Inbound | None:
+    """An SMS to one of our numbers."""
+    provider_id, writer = identifier(fields["SmsSid"]), phone(international(fields.get("From")))
+    if provider_id is None or writer is None:
+        return None
+    to = phone(international(fields.get("To")))
+    at = _instant(fields.get("DateCreated") or fields.get("Date"), received_at)
+    return Inbound(provider_id, Person(writer), at, to=to, text=shortened(fields["Body"]))
 
 
 def _call(fields: Mapping[str, str], received_at: datetime) -> Inbound | None:

@@ -1,18 +1,19 @@
-"""`deliveries {_id: reference, ...DeliveryRecord}`, kept for 90 days after the last change."""
+"""`deliveries {_id: reference, ...DeliveryRecord}`; gone `KEPT` after the last change, for nobody keeps a
+diary of what people read."""
 
 from __future__ import annotations
 
 from collections.abc import Collection as Many
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime, timedelta
 from typing import Final
 
 import structlog
-from pymongo import ASCENDING, IndexModel, ReplaceOne, UpdateOne
+from pymongo import ASCENDING, DESCENDING, IndexModel, ReplaceOne, UpdateOne
 from pymongo.errors import BulkWriteError
 
-from services.notifications.core.deliveries.record import DeliveryRecord
+from services.notifications.core.deliveries.domain import DeliveryRecord
 from services.notifications.core.updates import Delivery
 from services.shared.database import Codec, Collection, Database, Document, Migration, Session, create
 
@@ -23,7 +24,16 @@ KEPT: Final = timedelta(days=90)
 _CODEC: Final = Codec(
     DeliveryRecord, id_field="id", omit_none=[f.name for f in fields(DeliveryRecord) if f.default is None]
 )
-_TEXTS: Final = ("notification_id", "member_id", "unit", "channel", "sender", "account", "sent_from")
+_TEXTS: Final = (
+    "notification_id",
+    "member_id",
+    "unit",
+    "purpose",
+    "channel",
+    "sender",
+    "account",
+    "sent_from",
+)
 _DUPLICATE: Final = 11000
 
 
@@ -63,16 +73,35 @@ class DeliveryStore:
     async def by_reference(
         self, references: Many[str], session: Session | None = None
     ) -> dict[str, DeliveryRecord]:
-        found = self._deliveries.find({"_id": {"$in": list(references)}}, session=session)
-        return {row["_id"]: _CODEC.decode(row) async for row in found}
+        if not references:
+            return {}
+        return {r.id: r for r in await self._find({"_id": {"$in": list(references)}}, session)}
 
     async def by_provider_id(
-        self, sender: str, provider_ids: Many[str], session: Session
-    ) -> dict[str, DeliveryRecord]:
-        """By the provider's id."""
-        query = {"sender": sender, "provider_id": {"$in": list(provider_ids)}}
-        found = self._deliveries.find(query, session=session)
-        return {row["provider_id"]: _CODEC.decode(row) async for row in found}
+        self, named: Iterable[tuple[str, str]], session: Session | None = None
+    ) -> dict[tuple[str, str], DeliveryRecord]:
+        """By `(sender, provider_id)`."""
+        by_sender: dict[str, list[str]] = {}
+        for sender, provider_id in named:
+            by_sender.setdefault(sender, []).append(provider_id)
+        found: dict[tuple[str, str], DeliveryRecord] = {}
+        for sender, ids in by_sender.items():
+            for each in await self._find({"sender": sender, "provider_id": {"$in": ids}}, session):
+                assert each.provider_id is not None
+                found[sender, each.provider_id] = each
+        return found
+
+    async def newest_to(self, to: Many[str], session: Session | None = None) -> dict[str, DeliveryRecord]:
+        """The newest record for each address, by its fingerprint, whatever the channel."""
+        if not to:
+            return {}
+        pipeline: list[Document] = [
+            {"$match": {"to": {"$in": list(to)}}},
+            {"$sort": {"to": 1, "created_at": -1}},
+            {"$group": {"_id": "$to", "newest": {"$first": "$$ROOT"}}},
+        ]
+        rows = self._deliveries.aggregate(pipeline, session=session)
+        return {row["_id"]: _CODEC.decode(row["newest"]) async for row in rows}
 
     async def save(self, records: Sequence[DeliveryRecord], session: Session) -> None:
         if records:
@@ -95,8 +124,8 @@ class DeliveryStore:
         result = await self._deliveries.update_one({"_id": asked.id, "poll_at": due}, change)
         return bool(result.modified_count)
 
-    async def forget(self, member_ids: Many[str], session: Session) -> None:
-        await self._deliveries.delete_many({"member_id": {"$in": list(member_ids)}}, session=session)
+    async def _find(self, query: Document, session: Session | None) -> list[DeliveryRecord]:
+        return [_CODEC.decode(row) async for row in self._deliveries.find(query, session=session)]
 
     async def _write(self, writes: Sequence[UpdateOne]) -> None:
         """A provider that gives two messages one id loses its id of the second; nothing else."""
@@ -122,17 +151,18 @@ async def _deliveries(database: Database) -> None:
         DELIVERIES,
         required=required,
         indexes=[
-            # by_provider_id; a provider's id is one message's
+            # by_provider_id; unique, so that no report can be about two messages.
             IndexModel(
                 [("sender", ASCENDING), ("provider_id", ASCENDING)],
                 unique=True,
                 partialFilterExpression={"provider_id": {"$exists": True}},
             ),
             IndexModel("poll_at", sparse=True),  # due
-            IndexModel("member_id"),  # forget
+            IndexModel([("to", ASCENDING), ("created_at", DESCENDING)]),  # newest_to
+            IndexModel("member_id"),  # an erasure
             IndexModel("changed_at", expireAfterSeconds=int(KEPT.total_seconds())),
         ],
     )
 
 
-MIGRATIONS: Final = (Migration("core-0003", "deliveries", _deliveries),)
+MIGRATIONS: Final = (Migration("core-0004", "deliveries", _deliveries),)
