@@ -123,10 +123,10 @@ class GatewayHandover:
             outcomes = await self._send(gateway, handed)
             results = await self._judge(gateway, handed, outcomes)
             recorded = await self._recorder.record(batch.claim, results, batch.spans)
-            await self._heed(handed, outcomes)
             await self._tell(
                 gateway, [m for m in handed if m.id not in recorded], dict(zip(handed, outcomes, strict=True))
             )
+            await self._heed(handed, outcomes)
         return left
 
     async def _mark(self, gateway: Gateway, batch: Batch, messages: Sequence[Message]) -> list[Message]:
