@@ -100,6 +100,9 @@ class _RecordedCollection:
     async def update_one(self, *_: Any, **__: Any) -> None:
         """Documents are not expected."""
 
+    async def update_many(self, *_: Any, **__: Any) -> None:
+        """Documents are not expected."""
+
 
 def _alerts() -> list[str]:
     rules = [

@@ -116,8 +116,12 @@ class NotificationsSettings(ServiceSettings):
     """Minutes after which a gateway is asked about a message that it has not told the end of; doubles each
     time."""
 
+    welcome_wait_hours: Annotated[float, Field(gt=0, le=8760)] = 24.0
+    """Hours for which a welcome waits for a group and its invite link. Then it goes without, and an invite
+    follows when they are there."""
     welcome_days: Annotated[float, Field(gt=0, le=3650)] = 30.0
-    """Days for which a welcome may wait for what it lacks, such as an invite link. Then it goes no more."""
+    """Days for which a welcome may wait for anything, such as an address, and the invite that follows one for
+    a link. Then it goes no more."""
     invite_days: Annotated[float, Field(gt=0, le=365)] = 7.0
     """The same for an invite that is sent again."""
 

@@ -68,7 +68,7 @@ class Books:
         members = [m async for m in api.pages("members", "/v1/members", status="active")]
         groups = [g async for g in api.pages("groups", "/v1/groups")]
         notes = [n async for n in api.pages("notifications", "/v1/notifications")]
-        welcomes = [n for n in notes if n["purpose"] == "welcome"]
+        welcomes = [n for n in notes if n["template"] == "welcome"]
         overview = await api.get("analytics", "/v1/overview")
         coverage = await api.get("analytics", "/v1/coverage", level="district", limit=500)
         women = await api.get("analytics", "/v1/inclusion")

@@ -47,6 +47,8 @@ class Message:
     html: str | None = field(default=None, repr=False)
     unsubscribe: str | None = field(default=None, repr=False)
     reference: str = ""
+    without: str | None = None
+    """Lacking in a welcome (`no_group` or `no_invite`); its text says so."""
 
 
 class Sender(Protocol):

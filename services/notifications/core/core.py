@@ -15,10 +15,11 @@ from services.notifications.core.clients.service import ServiceClient
 from services.notifications.core.deliveries import store as deliveries
 from services.notifications.core.deliveries.applying import ReportApplier
 from services.notifications.core.deliveries.store import DeliveryStore
-from services.notifications.core.domain import RetryPolicy
+from services.notifications.core.domain import Patience, RetryPolicy
 from services.notifications.core.fingerprints import Fingerprints
 from services.notifications.core.metrics import NotificationMetrics
 from services.notifications.core.opting_out import OptingOut
+from services.notifications.core.promises import Promises
 from services.notifications.core.store import (
     MIGRATIONS,
     InviteStore,
@@ -56,6 +57,17 @@ class Core:
         self.texts = Texts()
         self.due = asyncio.Event()
         """Set when this process may have made a notification due; the dispatcher waits for it."""
+        self.patience = patience_of(settings)
+        self.promises = Promises(
+            self.recipients,
+            self.invites,
+            self.notifications,
+            self.texts,
+            self.clock,
+            self.metrics,
+            self.due,
+            self.patience.lives,
+        )
         self.policy = RetryPolicy(
             settings.send_tries,
             settings.send_retry_seconds,
@@ -79,6 +91,7 @@ class Core:
             self.recipients,
             self.sequences,
             self.opting_out,
+            self.promises,
             self.breakers,
             self.policy,
             self.clock,
@@ -106,3 +119,8 @@ class Core:
             ],
             on_close=[self.members.close, self.groups.close, self.vault.close],
         )
+
+
+def patience_of(settings: NotificationsSettings) -> Patience:
+    """How long welcomes wait."""
+    return Patience(timedelta(hours=settings.welcome_wait_hours), timedelta(days=settings.welcome_days))

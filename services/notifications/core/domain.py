@@ -14,9 +14,11 @@ from uuid import UUID, uuid5
 from zlib import crc32
 
 from services.notifications.core.recipients import Recipient
-from services.notifications.core.send_policy import NO_ADDRESS, Ruling, Verdict, facts_heard, judge
+from services.notifications.core.send_policy import NO_ADDRESS, About, Ruling, Verdict, facts_heard, judge
 from services.shared.contracts.base import Event, Numbered, Step
 from services.shared.contracts.notifications import (
+    INVITE,
+    PROMISED,
     NotificationFailed,
     NotificationQueued,
     NotificationSent,
@@ -25,13 +27,12 @@ from services.shared.contracts.notifications import (
 from services.shared.contracts.vocabulary import Purpose
 
 WELCOME: Final = Purpose.WELCOME.value
-INVITE: Final = "invite"
-"""The template of an invite that is sent again; its purpose is that of a reminder."""
 SERVICE: Final = "service"
 """The purpose of the few messages that need no consent, because they answer what the person has just done. It
 is no `Purpose`: nobody consents to it, and nothing else may use it."""
 STOPPED: Final = "stopped"
 """The template that confirms a stop."""
+INVITES: Final = (INVITE, PROMISED)
 EXPIRED: Final = "expired"
 TRIES_EXHAUSTED: Final = "tries_exhausted"
 REOPENS_FOR: Final = timedelta(days=1)
@@ -143,6 +144,8 @@ class Handed:
     at: datetime
     sender: str
     channel: str
+    without: str | None = None
+    """Lacking in the text that it got: as in `Notification`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,15 +190,20 @@ class Notification:
     attempts: tuple[Attempt, ...] = ()
     handed: Handed | None = None
     avoided: tuple[Avoided, ...] | None = None
+    without: str | None = None
+    """Lacking in a welcome that was sent: `no_group` or `no_invite`."""
     due_at: datetime | None = None
     """When the dispatcher must look at it: the time of the next try, the end of the running claim, the next
-    look for an unknown outcome, or, while an event has to come first, the time at which it expires.
+    look for an unknown outcome, or, while an event has to come first, the time at which it waits no longer
+    (`waits_end`).
 
-    None when nothing is left to do, and while one that does not expire waits.
+    None when nothing is left to do, and while one waits without an end.
     """
     claim: str | None = None
+    waits_until: datetime | None = None
+    """From then on a welcome waits no longer for a group or a link. None for any other message."""
     expires_at: datetime | None = None
-    """After this it goes no more. None for a welcome of release 0.1.0, which waits without an end."""
+    """After this it goes no more. None for a welcome of release 0.1.0."""
     sequence: int = 0
     cause: Cause
     created_at: datetime
@@ -210,14 +218,38 @@ class Notification:
         """The channels that it does not go on now."""
         return tuple(each for each in self.avoided or () if each.until is None or each.until > now)
 
+    def waited(self, now: datetime) -> bool:
+        return self.waits_until is not None and self.waits_until <= now
+
+    @property
+    def waits_end(self) -> datetime | None:
+        """When it waits no longer for an event: it goes without what it lacks, or goes no more."""
+        return min((end for end in (self.waits_until, self.expires_at) if end is not None), default=None)
+
+    def about(self, now: datetime) -> About:
+        return About(self.purpose, self.template, self.group_id, waited=self.waited(now))
+
 
 def notification_id(purpose: str, cause: str, member_id: str) -> str:
     """The id of what `cause` makes for a member: made twice, it is made once."""
     return str(uuid5(_NAMESPACE, f"{purpose}/{cause}/{member_id}"))
 
 
+def promised_id(member_id: str) -> str:
+    """The id of the invite that follows a member's welcome: there is one at most."""
+    return notification_id(WELCOME, PROMISED, member_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a welcome waits for what it lacks, and how long after its making it may go at all."""
+
+    waits: timedelta
+    lives: timedelta
+
+
 def queue_welcome(
-    recipient: Recipient, *, invited: bool, language: str, cause: Cause, now: datetime, expires_at: datetime
+    recipient: Recipient, *, invited: bool, language: str, cause: Cause, now: datetime, patience: Patience
 ) -> Step[Notification]:
     """The one welcome of a member who joined. `invited`: the member's group has an invite link."""
     made = Notification(
@@ -232,9 +264,32 @@ def queue_welcome(
         cause=cause,
         created_at=now,
         updated_at=now,
+        waits_until=now + patience.waits,
+        expires_at=now + patience.lives,
+    )
+    return queue(made, judge(facts_heard(made.about(now), recipient, invited=invited)), now)
+
+
+def queue_promised(
+    recipient: Recipient, *, invited: bool, language: str, cause: Cause, now: datetime, expires_at: datetime
+) -> Step[Notification]:
+    """The invite that a welcome without one promised. Like the welcome, it invites to the group in which the
+    member has a seat when it goes; unlike it, it goes with the link or not at all."""
+    made = Notification(
+        id=promised_id(recipient.member_id),
+        member_id=recipient.member_id,
+        unit=recipient.unit,
+        purpose=WELCOME,
+        template=PROMISED,
+        language=language,
+        group_id=recipient.group_id,
+        state=State.QUEUED,
+        cause=cause,
+        created_at=now,
+        updated_at=now,
         expires_at=expires_at,
     )
-    return queue(made, judge(facts_heard(recipient, invited=invited)), now)
+    return queue(made, judge(facts_heard(made.about(now), recipient, invited=invited)), now)
 
 
 def queue(made: Notification, verdict: Verdict, now: datetime) -> Step[Notification]:
@@ -265,7 +320,7 @@ def follow(
     step = Step(followed)
     reopens = bool(current.hearsay) and now - current.created_at < REOPENS_FOR
     if current.state.is_open or reopens:
-        verdict = judge(facts_heard(recipient, invited=invited))
+        verdict = judge(facts_heard(current.about(now), recipient, invited=invited))
         changed = replace(followed, language=language, channel=verdict.channel, group_id=recipient.group_id)
         if current.handed is not None:  # as it is; the news is for the next try, if there is one
             stop = verdict.reason if verdict.ruling is Ruling.SUPPRESS else None
@@ -288,7 +343,7 @@ def _apply_verdict(current: Notification, verdict: Verdict, now: datetime) -> St
             return Step(replace(current, stop=verdict.reason))
         case Ruling.HOLD:
             # While it is being sent, `due_at` is the end of the claim.
-            due_at = current.expires_at if queued else current.due_at
+            due_at = current.waits_end if queued else current.due_at
             return Step(replace(current, stop=None, held_for=verdict.reason, due_at=due_at))
         case Ruling.ALLOW:
             waits = current.due_at is None or (queued and current.held_for)
@@ -328,6 +383,8 @@ class Attempted:
     language: str
     unit: str
     """The member's unit as the members service says now; so in `Suppressed`."""
+    without: str | None = None
+    """Lacking in the text; as in `Notification`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -393,9 +450,9 @@ def conclude(
     if claimed.handed is not None and not isinstance(result, Attempted | NotTaken):
         return _unknown(claimed, claimed.handed, policy, now)
     match result:
-        case Attempted(outcome, sender, channel, language, unit):
+        case Attempted(outcome, sender, channel, language, unit, without):
             current = replace(claimed, channel=channel, language=language, unit=unit)
-            step = _tried(current, outcome, sender, policy, now)
+            step = _tried(current, outcome, sender, policy, now, without=without)
         case Unanswered(peer, reason):
             outcome = SendOutcome(OutcomeClass.TRANSIENT, reason)
             step = _tried(claimed, outcome, peer, policy, now, exhausted=reason)
@@ -409,7 +466,8 @@ def conclude(
         case Deferred(until):
             step = _queued_again(claimed, until, now)
         case Held(reason, until):
-            step = _queued_again(replace(claimed, held_for=claimed.held_for or reason), until, now)
+            waits = claimed.held_for is not None and not claimed.waited(now)
+            step = _queued_again(replace(claimed, held_for=claimed.held_for if waits else reason), until, now)
     return step
 
 
@@ -433,14 +491,14 @@ def reported(
     if current.state is State.SENDING and current.handed is not None:
         handed = current.handed
         known = replace(current, attempts=current.attempts[: number - 1], channel=handed.channel)
-        return _tried(known, outcome, handed.sender, policy, now)
+        return _tried(known, outcome, handed.sender, policy, now, without=handed.without)
     if current.state is not State.SENT or outcome.kind is OutcomeClass.SENT or not current.attempts:
         return Step(current)
     last = current.attempts[-1]
     over = current.expires_at is not None and current.expires_at <= now
     if over or now - last.at >= A_DAY:
         outcome = replace(outcome, kind=OutcomeClass.PERMANENT, meaning=None)
-    fallen = replace(current, attempts=current.attempts[:-1])
+    fallen = replace(current, attempts=current.attempts[:-1], without=None)
     step = _tried(fallen, outcome, last.sender, policy, now)
     if step.state.state is not State.QUEUED:
         return step
@@ -456,20 +514,23 @@ def _tried(
     policy: RetryPolicy,
     now: datetime,
     *,
+    without: str | None = None,
     exhausted: str = TRIES_EXHAUSTED,
 ) -> Step[Notification]:
-    """`exhausted` is why it fails when this was the last try."""
+    """`exhausted` is why it fails when this was the last try. One that went without a link has invited to no
+    group."""
     if outcome.kind is OutcomeClass.UNKNOWN and claimed.handed is not None:
         return _unknown(claimed, claimed.handed, policy, now)
     attempts = (*claimed.attempts, Attempt(now, sender, outcome.kind, outcome.error_class))
     held_for = None if claimed.held_for == OUTCOME else claimed.held_for
     current = replace(claimed, attempts=attempts, handed=None, held_for=held_for)
     if outcome.kind is OutcomeClass.SENT:
-        sent = _closed(current, State.SENT, None, now)
-        return _published(
-            sent,
-            NotificationSent(**_common(sent), channel=sent.channel, sender=sender, attempts=len(attempts)),
+        sent = replace(_closed(current, State.SENT, None, now), without=without)
+        sent = replace(sent, group_id=None) if without else sent
+        event: Event = NotificationSent(
+            **_common(sent), channel=sent.channel, sender=sender, attempts=len(attempts), without=without
         )
+        return _published(sent, event)
     if len(attempts) < policy.tries:
         if outcome.meaning in _ANOTHER_WAY and current.channel is not None:
             until = now + A_DAY if outcome.meaning is Meaning.DEFER else None
@@ -522,7 +583,7 @@ def _last_sender(current: Notification) -> str:
 
 def _queued(made: Notification, verdict: Verdict, now: datetime) -> Step[Notification]:
     held_for = verdict.reason
-    queued = replace(made, state=State.QUEUED, held_for=held_for, due_at=made.expires_at if held_for else now)
+    queued = replace(made, state=State.QUEUED, held_for=held_for, due_at=made.waits_end if held_for else now)
     return _published(
         queued, NotificationQueued(**_common(queued), channel=queued.channel, held_for=held_for)
     )
@@ -531,8 +592,19 @@ def _queued(made: Notification, verdict: Verdict, now: datetime) -> Step[Notific
 def _queued_again(current: Notification, due_at: datetime, now: datetime) -> Step[Notification]:
     if current.stop is not None:
         return _suppressed(current, current.stop, now, hearsay=True)
-    due = due_at if current.held_for in (None, *LOOKED_AT_AGAIN) else current.expires_at
-    queued = replace(current, state=State.QUEUED, reason=None, claim=None, due_at=due, updated_at=now)
+    held_for = current.held_for
+    if held_for not in LOOKED_AT_AGAIN and current.waited(now):  # it waits for no event any more
+        held_for = None
+    due = due_at if held_for in (None, *LOOKED_AT_AGAIN) else current.waits_end
+    queued = replace(
+        current,
+        state=State.QUEUED,
+        reason=None,
+        held_for=held_for,
+        claim=None,
+        due_at=due,
+        updated_at=now,
+    )
     return Step(queued)
 
 

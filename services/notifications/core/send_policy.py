@@ -18,6 +18,8 @@ from services.shared.contracts.vocabulary import Channel, Purpose
 NO_ADDRESS: Final = "no_address"
 SUPPRESSED: Final = "suppressed"
 """The person has stopped messages to each address that could be used."""
+NO_GROUP: Final = "no_group"
+NO_INVITE: Final = "no_invite"
 
 
 class Ruling(StrEnum):
@@ -30,7 +32,8 @@ class Ruling(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One applied rule, its input (no address, no name) and its ruling; `reason` unless it passed."""
+    """One applied rule, its input (no address, no name) and its ruling; `reason` unless it passed, or passed
+    only because it was waived."""
 
     rule: str
     input: Mapping[str, object]
@@ -64,6 +67,8 @@ class SendFacts:
     """Channels on which the address is on the suppression list."""
     service: bool = False
     """Whether the message only answers what the person has just done: it needs no consent and no group."""
+    waited: bool = False
+    """Whether it has waited for the group and its link for as long as a welcome may."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,18 +99,33 @@ def facts_of_service(recipient: Recipient, channel: str, said: Authority | None 
     )
 
 
-def facts_heard(
-    recipient: Recipient, *, invited: bool, purpose: str = Purpose.WELCOME, group_id: str | None = None
-) -> SendFacts:
-    """The facts as the events tell them: enough to hold or suppress a message, never to send it. `group_id`
-    is the group that a message other than the welcome is about."""
-    welcome = purpose == Purpose.WELCOME
+@dataclass(frozen=True, slots=True)
+class About:
+    """The message: its purpose and template, and the group to which it invites. One whose purpose is the
+    welcome invites to the group in which the member has a seat by now. `waited` is as in `SendFacts`."""
+
+    purpose: str
+    template: str
+    group_id: str | None = None
+    waited: bool = False
+
+    @property
+    def is_welcome(self) -> bool:
+        return self.template == Purpose.WELCOME
+
+    def group_of(self, recipient: Recipient) -> str | None:
+        return recipient.group_id if self.purpose == Purpose.WELCOME else self.group_id
+
+
+def facts_heard(about: About, recipient: Recipient, *, invited: bool) -> SendFacts:
+    """The facts as the events tell them: enough to hold or suppress a message, never to send it."""
     return SendFacts(
-        welcome=welcome,
+        welcome=about.is_welcome,
+        waited=about.waited,
         active=recipient.active,
-        consented=recipient.channels if welcome else None,
+        consented=recipient.channels if about.purpose == Purpose.WELCOME else None,
         addressable=None,
-        group_id=recipient.group_id if welcome else group_id,
+        group_id=about.group_of(recipient),
         invited=invited,
         announced=recipient.announced,
         merged=recipient.merged,
@@ -114,23 +134,16 @@ def facts_heard(
     )
 
 
-def facts_asked(
-    recipient: Recipient,
-    said: Authority,
-    *,
-    invited: bool,
-    purpose: str = Purpose.WELCOME,
-    group_id: str | None = None,
-) -> SendFacts:
+def facts_asked(about: About, recipient: Recipient, said: Authority, *, invited: bool) -> SendFacts:
     """The facts as the members service tells them; a member who left by it or by the events, left. A number
     that it tells of is there, whatever events are still on their way."""
-    welcome = purpose == Purpose.WELCOME
     return SendFacts(
-        welcome=welcome,
+        welcome=about.is_welcome,
+        waited=about.waited,
         active=recipient.active and said.active,
         consented=said.consented,
         addressable=said.addressable,
-        group_id=recipient.group_id if welcome else group_id,
+        group_id=about.group_of(recipient),
         invited=invited,
         announced=recipient.announced,
         merged=recipient.merged,
@@ -147,6 +160,8 @@ class Verdict:
     rules: tuple[Rule, ...]
     channel: str | None
     """The first usable channel in `Channel`'s order, if there is one."""
+    without: str | None = None
+    """`no_group` or `no_invite` for a welcome that has waited for it and goes without."""
 
     @property
     def ruling(self) -> Ruling:
@@ -169,6 +184,7 @@ def judge(facts: SendFacts) -> Verdict:
     consented = tuple(channel.value for channel in Channel if known is not None and channel.value in known)
     allowed = tuple(channel for channel in consented if channel not in facts.suppressed)
     usable = tuple(c for c in allowed if facts.addressable is None or c in facts.addressable)
+    link = _has_group_link(facts)
     rules = (
         _is_active(facts),
         _is_not_merged(facts),
@@ -177,10 +193,11 @@ def judge(facts: SendFacts) -> Verdict:
         _has_consent(consented, asked=known is not None),
         _is_not_suppressed(facts, consented, allowed),
         _has_address(facts, usable),
-        *([] if facts.service else [_has_group_link(facts)]),
+        *([] if facts.service else [link]),
     )
     channels = usable or allowed or consented
-    return Verdict(rules, channels[0] if channels else None)
+    without = link.reason if not facts.service and link.ruling is Ruling.ALLOW else None
+    return Verdict(rules, channels[0] if channels else None, without)
 
 
 def _is_active(facts: SendFacts) -> Rule:
@@ -231,13 +248,11 @@ def _has_address(facts: SendFacts, usable: tuple[str, ...]) -> Rule:
 
 
 def _has_group_link(facts: SendFacts) -> Rule:
-    return _rule(
-        "group_link",
-        {"group_id": facts.group_id, "invited": facts.invited},
-        facts.group_id is not None and facts.invited,
-        Ruling.HOLD,
-        "no_group" if facts.group_id is None else "no_invite",
-    )
+    """A welcome waits for the link for a time and then goes without it; an invite is nothing without it."""
+    input_ = {"group_id": facts.group_id, "invited": facts.invited, "waited": facts.waited}
+    missing = NO_GROUP if facts.group_id is None else None if facts.invited else NO_INVITE
+    goes = missing is None or (facts.welcome and facts.waited)
+    return Rule("group_link", input_, Ruling.ALLOW if goes else Ruling.HOLD, missing)
 
 
 def _rule(rule: str, input_: Mapping[str, object], passed: bool, otherwise: Ruling, reason: str) -> Rule:

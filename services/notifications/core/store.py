@@ -11,6 +11,7 @@ dispatcher's indexes; `open` is true until one is finished.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection as Many
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
@@ -18,9 +19,11 @@ from datetime import datetime
 from typing import Any, Final
 
 from pymongo import ASCENDING, IndexModel, ReplaceOne, UpdateOne
+from pymongo.errors import OperationFailure
 
 from services.notifications.core.domain import LOOKED_AT_AGAIN, WELCOME, Notification, State
 from services.notifications.core.recipients import Recipient
+from services.notifications.core.send_policy import NO_GROUP, NO_INVITE
 from services.shared.contracts.groups import TOPIC as GROUPS
 from services.shared.contracts.members import TOPIC as MEMBERS
 from services.shared.database import Codec, Collection, Database, Document, Migration, Session, create
@@ -135,13 +138,13 @@ class NotificationStore:
 
     async def welcomes(self, member_ids: Many[str], session: Session) -> dict[str, Notification]:
         """By member id."""
-        query = {"member_id": {"$in": list(member_ids)}, "purpose": WELCOME}
+        query = {"member_id": {"$in": list(member_ids)}, "template": WELCOME}
         found = self._notifications.find(query, session=session)
         return {row["member_id"]: notification_of(row) async for row in found}
 
-    async def open_about(self, member_ids: Many[str], purpose: str, session: Session) -> list[Notification]:
-        """Unfinished notifications of one purpose to these members."""
-        query = {"member_id": {"$in": list(member_ids)}, "purpose": purpose, "open": True}
+    async def open_to(self, member_ids: Many[str], session: Session) -> list[Notification]:
+        """Unfinished notifications to these members, of any purpose."""
+        query = {"member_id": {"$in": list(member_ids)}, "open": True}
         return [notification_of(row) async for row in self._notifications.find(query, session=session)]
 
     async def add(self, notifications: Sequence[Notification], session: Session) -> None:
@@ -169,7 +172,7 @@ class NotificationStore:
             "group_id": {"$in": list(group_ids)},
             "held_for": {"$in": [None, *LOOKED_AT_AGAIN]},
         }
-        due = _when_queued({"$ifNull": ["$expires_at", "$$REMOVE"]})
+        due = _when_queued({"$ifNull": [_WAITS_END, "$$REMOVE"]})
         update = [{"$set": {"held_for": "no_invite", "due_at": due, "updated_at": now}}]
         await self._notifications.update_many(free, update, session=session)
 
@@ -214,6 +217,8 @@ _UNHEARD: Final = {
     "merged": False,
 }
 _READY_BY_HINT: Final = {"$set": {"ready": True, "sequence": 0}}
+_WAITS_END: Final = {"$min": ["$waits_until", "$expires_at"]}
+"""`Notification.waits_end`; null if there is none."""
 _AWAITED: Final = {"$inc": {"awaited": 1}, "$setOnInsert": {"ready": False, "sequence": 0}}
 
 
@@ -261,15 +266,20 @@ async def _collections(database: Database) -> None:
     await create_key_collection(database)
 
 
+_ONE_WELCOME: Final = IndexModel(
+    [("member_id", ASCENDING), ("template", ASCENDING)],
+    unique=True,
+    partialFilterExpression={"template": WELCOME},
+)
+_ONE_BY_PURPOSE: Final = "member_id_1_purpose_1"
+"""The index of earlier releases: it does not allow the invite that follows a welcome."""
+
+
 def _notification_indexes() -> list[IndexModel]:
     """Every index is there for a query, named beside it."""
     return [
         # NotificationStore.welcomes; being unique, it also prevents a second welcome.
-        IndexModel(
-            [("member_id", ASCENDING), ("purpose", ASCENDING)],
-            unique=True,
-            partialFilterExpression={"purpose": WELCOME},
-        ),
+        _ONE_WELCOME,
         # QueueStore.claim: only notifications that will be due have the field.
         IndexModel("due_at", sparse=True),
         # NotificationStore.release and .hold, QueueStore.held: only unfinished ones.
@@ -288,6 +298,25 @@ async def _recipients_without_contact(database: Database) -> None:
     await create(database, "recipients", required=_OF_A_RECIPIENT)
 
 
+async def _welcomes_wait_a_day(database: Database) -> None:
+    """A second message may have the purpose of the welcome: the invite that follows it. Welcomes that are
+    held by now wait for a day more."""
+    notifications = database[NOTIFICATIONS]
+    await notifications.create_indexes([_ONE_WELCOME])
+    with contextlib.suppress(OperationFailure):  # only databases of earlier releases have it
+        await notifications.drop_index(_ONE_BY_PURPOSE)
+    ends: Document = {
+        "waits_until": {"$add": ["$$NOW", 86_400_000]},
+        "expires_at": {"$ifNull": ["$expires_at", {"$add": ["$$NOW", 30 * 86_400_000]}]},
+    }
+    held = {"$in": ["$held_for", [NO_GROUP, NO_INVITE]]}
+    due = _when_queued({"$cond": [held, _WAITS_END, {"$ifNull": ["$due_at", "$$REMOVE"]}]})
+    await notifications.update_many(
+        {"open": True, "template": WELCOME, "waits_until": {"$exists": False}},
+        [{"$set": ends}, {"$set": {"due_at": due}}],
+    )
+
+
 async def _members_sequences(database: Database) -> None:
     await create(database, "member_sequences", required={"sequence": _WHOLE})
     await create(database, "fingerprint_keys", required={"sealed": {"bsonType": "binData"}})
@@ -296,5 +325,6 @@ async def _members_sequences(database: Database) -> None:
 MIGRATIONS: Final = (
     Migration("core-0001", "recipients, invites, notifications, keys", _collections),
     Migration("core-0002", "recipients without contact_sequence", _recipients_without_contact),
-    Migration("core-0003", "sequences of members, the key of fingerprints", _members_sequences),
+    Migration("core-0003", "welcomes wait for a day", _welcomes_wait_a_day),
+    Migration("core-0004", "sequences of members, the key of fingerprints", _members_sequences),
 )

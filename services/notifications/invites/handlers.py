@@ -1,8 +1,8 @@
 """Handlers of events that make an invite, or leave no reason for one.
 
 Groups decides who is to be invited again, and how often at most. An invite is not made while the member's
-welcome is on its way, which has the same link; and it does not go when the member has come, has lost the seat
-or has left meanwhile.
+welcome, or the invite that follows it, is on its way with the same link; and it does not go when the member
+has come, has lost the seat or has left meanwhile.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from typing import Final
 
 from services.notifications.core.core import Core
 from services.notifications.core.domain import (
-    INVITE,
+    INVITES,
+    WELCOME,
     Cause,
     Notification,
     State,
@@ -26,6 +27,7 @@ from services.notifications.core.send_policy import Rule, Ruling, Verdict, facts
 from services.shared.contracts.base import Envelope, Event, Step
 from services.shared.contracts.groups import GroupInviteLapsed, GroupMemberObserved, GroupMemberRemoved
 from services.shared.contracts.members import MemberErasureRequested, MemberLeft, MemberMerged
+from services.shared.contracts.notifications import INVITE
 from services.shared.contracts.vocabulary import Purpose
 from services.shared.messaging import Origin, UnitOfWork
 
@@ -54,14 +56,15 @@ class InviteHandlers:
             return
         members = {event.subject for event in fresh.values()}
         recipients = await self._recipients.by_id(members, session)
-        welcomes = await self._notifications.welcomes(members, session)
+        open_ = [n for n in await self._notifications.open_to(members, session) if n.purpose == WELCOME]
         groups = {event.data.group_id for event in fresh.values()}
         invited, _ = await self._invites.invited(groups, groups, session)
         made: list[Notification] = []
         for id_, event in fresh.items():
             recipient = recipients.get(event.subject, Recipient(event.subject))
-            welcome = welcomes.get(event.subject)
-            pending = welcome is not None and welcome.state.is_open
+            pending = any(
+                n.member_id == event.subject and n.group_id in (None, event.data.group_id) for n in open_
+            )
             step = self._made(id_, event, recipient, invited=event.data.group_id in invited, pending=pending)
             made.append(step.state)
             work.stage_all(step.events, Origin.of(event))
@@ -70,9 +73,8 @@ class InviteHandlers:
 
     async def withdrawn(self, events: Sequence[Envelope[Event]], work: UnitOfWork) -> None:
         """End invites for which these events leave no reason: to the group, or to any."""
-        open_ = await self._notifications.open_about(
-            [event.subject for event in events], PURPOSE, work.session
-        )
+        members = [event.subject for event in events]
+        open_ = [n for n in await self._notifications.open_to(members, work.session) if n.template in INVITES]
         if not open_:
             return
         changed: list[Notification] = []
@@ -113,7 +115,7 @@ class InviteHandlers:
             updated_at=now,
             expires_at=now + self._lifetime,
         )
-        verdict = judge(facts_heard(recipient, invited=invited, purpose=PURPOSE, group_id=group_id))
+        verdict = judge(facts_heard(made.about(now), recipient, invited=invited))
         if pending:
             rule = Rule("no_welcome_pending", {"pending": True}, Ruling.SUPPRESS, WELCOME_PENDING)
             verdict = Verdict((rule, *verdict.rules), verdict.channel)
@@ -131,7 +133,8 @@ def _id_of(event: Envelope[GroupInviteLapsed]) -> str:
 
 
 def _reason(event: Event, invite: Notification) -> str | None:
-    """Why the event leaves no reason for the invite; None if it does not."""
+    """Why the event leaves no reason for the invite; None if it does not. One that follows a welcome is to
+    whatever group the member has a seat in."""
     match event:
         case MemberLeft() | MemberErasureRequested() if event.member_id == invite.member_id:
             return "left"
@@ -140,6 +143,8 @@ def _reason(event: Event, invite: Notification) -> str | None:
         case GroupMemberObserved() | GroupMemberRemoved():
             if (event.member_id, event.group_id) != (invite.member_id, invite.group_id):
                 return None
-            return "no_seat" if isinstance(event, GroupMemberRemoved) else event.state
+            if isinstance(event, GroupMemberRemoved):
+                return "no_seat" if invite.purpose == PURPOSE else None
+            return event.state
         case _:
             return None

@@ -9,10 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import Final, TypeAlias
 
-from services.notifications.core.domain import Attempt, Cause, Notification, OutcomeClass, State
+from services.notifications.core.core import patience_of
+from services.notifications.core.domain import (
+    WELCOME,
+    Attempt,
+    Cause,
+    Notification,
+    OutcomeClass,
+    Patience,
+    State,
+)
 from services.notifications.core.store import MemberSequences, NotificationStore, RecipientStore
+from services.notifications.settings import NotificationsSettings
+from services.shared.clock import Clock
 from services.shared.contracts.base import Envelope, Event
 from services.shared.contracts.notifications import (
     MemberOptedOut,
@@ -44,13 +56,18 @@ NOT_KNOWN_YET: Final = "no_group"
 
 
 class Restorer:
-    def __init__(self, notifications: NotificationStore) -> None:
+    """An unfinished notification waits anew: the events that it waits for are read again."""
+
+    def __init__(self, notifications: NotificationStore, clock: Clock, patience: Patience) -> None:
         self._notifications = notifications
+        self._clock = clock
+        self._patience = patience
 
     async def restore(self, events: Sequence[Envelope[Stated]], work: UnitOfWork) -> None:
         known = await self._notifications.by_id([e.subject for e in events], work.session)
         fresh = newer(events, lambda id_: known[id_].sequence if id_ in known else 0, work)
-        restored = [_restored(e, known.get(e.subject)) for e in fresh]
+        now = self._clock.now()
+        restored = [_restored(e, known.get(e.subject), self._patience, now) for e in fresh]
         await self._notifications.add([n for n in restored if n.id not in known], work.session)
         await self._notifications.save([n for n in restored if n.id in known], work.session)
 
@@ -69,6 +86,9 @@ class Numbers:
 
 
 def plan(runtime: Runtime) -> Plan:
+    settings = runtime.settings
+    assert isinstance(settings, NotificationsSettings)
+    patience = patience_of(settings)
     sequences = MemberSequences(runtime.database)
     recipients, notifications = RecipientStore(runtime.database), NotificationStore(runtime.database)
 
@@ -82,13 +102,15 @@ def plan(runtime: Runtime) -> Plan:
         ]
 
     restores: Subscriptions = {
-        **dict.fromkeys(RESTORED, Restorer(notifications).restore),
+        **dict.fromkeys(RESTORED, Restorer(notifications, runtime.server_clock, patience).restore),
         **dict.fromkeys(ABOUT_MEMBERS, Numbers(sequences).restore),
     }
     return Plan(summary=summary, restores=restores)
 
 
-def _restored(event: Envelope[Stated], known: Notification | None) -> Notification:
+def _restored(
+    event: Envelope[Stated], known: Notification | None, patience: Patience, now: datetime
+) -> Notification:
     stated = event.data
     cause = Cause(event.correlation_id, event.traceparent, event.causation_id)
     began = stated.created_at if isinstance(stated, NotificationSnapshot) else event.time
@@ -108,8 +130,12 @@ def _restored(event: Envelope[Stated], known: Notification | None) -> Notificati
         reason=_reason(stated),
         attempts=_attempts(event),
         sequence=event.sequence,
+        without=stated.without if isinstance(stated, NotificationSent | NotificationSnapshot) else None,
     )
-    return replace(restored, held_for=NOT_KNOWN_YET) if restored.state.is_open else restored
+    if not restored.state.is_open:
+        return replace(restored, group_id=None) if restored.without else restored
+    waits_until = now + patience.waits if restored.template == WELCOME else None
+    return replace(restored, held_for=NOT_KNOWN_YET, waits_until=waits_until, expires_at=now + patience.lives)
 
 
 def _state(stated: Stated) -> State:

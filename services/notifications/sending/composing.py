@@ -30,9 +30,10 @@ from services.notifications.core.domain import (
 from services.notifications.core.recipients import Recipient
 from services.notifications.core.send_policy import (
     NO_ADDRESS,
+    NO_GROUP,
+    NO_INVITE,
     Authority,
     Ruling,
-    SendFacts,
     Verdict,
     facts_asked,
     facts_heard,
@@ -62,11 +63,10 @@ class Composer:
         if notification.expires_at is not None and notification.expires_at <= now:
             return Suppressed(EXPIRED, notification.channel)
         invited = notification.held_for in (None, *LOOKED_AT_AGAIN)
-        purpose, group_id = notification.purpose, notification.group_id
-        if purpose == SERVICE:
+        if notification.purpose == SERVICE:
             facts = facts_of_service(recipient, notification.channel or "")
         else:
-            facts = facts_heard(recipient, invited=invited, purpose=purpose, group_id=group_id)
+            facts = facts_heard(notification.about(now), recipient, invited=invited)
         return _unless_allowed(judge(facts), now)
 
     def unanswered(self, peer: str, reason: str, now: datetime) -> DispatchResult:
@@ -85,8 +85,8 @@ class Composer:
         """The message, or the reason why there is none, by what the owners of the facts say now. `suppressed`
         are the channels on which this contact's address is on the suppression list.
 
-        A link goes only to a member of the group's own unit or of one below it. Otherwise the event of a seat
-        was forged, or the member has moved and the next seat is on its way.
+        A link, and the name of a group, go only to a member of the group's own unit or of one below it.
+        Otherwise the event of a seat was forged, or the member has moved and the next seat is on its way.
         """
         if contact is None:
             return Unanswered("members", UNKNOWN_MEMBER)
@@ -96,7 +96,14 @@ class Composer:
         avoided = notification.avoids(now)
         ways = (contact.channels & self._senders.keys()) - {each.channel for each in avoided}
         said = Authority(contact.active, consented, ways, contact.own_number, suppressed)
-        verdict = judge(self._facts(notification, recipient, said, contact, group))
+        if group is not None and not in_subtree(contact.unit, group.unit):
+            group = None
+        if notification.purpose == SERVICE:
+            facts = facts_of_service(recipient, notification.channel or "", said)
+        else:
+            invited = group is not None and group.invite_link is not None
+            facts = facts_asked(notification.about(now), recipient, said, invited=invited)
+        verdict = judge(facts)
         if verdict.ruling is Ruling.HOLD and verdict.reason == NO_ADDRESS:
             wanted = {notification.channel} if notification.purpose == SERVICE else consented - suppressed
             if addressed := contact.channels & wanted:
@@ -104,22 +111,8 @@ class Composer:
                 return _without_a_way(failed, contact.unit, now)
         if stopped := _unless_allowed(verdict, now, contact.unit):
             return stopped
-        return self._message(notification, recipient, contact, group, verdict.channel)
-
-    def _facts(
-        self,
-        notification: Notification,
-        recipient: Recipient,
-        said: Authority,
-        contact: Contact,
-        group: Group | None,
-    ) -> SendFacts:
-        if notification.purpose == SERVICE:
-            return facts_of_service(recipient, notification.channel or "", said)
-        invited = group is not None and group.invite_link is not None and in_subtree(contact.unit, group.unit)
-        return facts_asked(
-            recipient, said, invited=invited, purpose=notification.purpose, group_id=notification.group_id
-        )
+        without = verdict.without and (NO_GROUP if group is None else NO_INVITE)
+        return self._message(notification, recipient, contact, group, verdict.channel, without)
 
     def _message(
         self,
@@ -128,19 +121,21 @@ class Composer:
         contact: Contact,
         group: Group | None,
         channel: str | None,
+        without: str | None,
     ) -> Message | DispatchResult:
         address = contact.address(channel) if channel else None
         # The policy allowed it, so these are there.
         assert channel is not None
         assert address is not None
-        language = self._texts.language_for(notification.template, recipient.language)
+        text_name = f"{notification.template}_{without}" if without else notification.template
+        language = self._texts.language_for(text_name, recipient.language)
         values = {"name": contact.name}
         try:
-            if notification.purpose != SERVICE:
-                assert group is not None
-                assert group.invite_link is not None
-                values |= {"group": in_language(group.names, language), "link": group.invite_link}
-            text = self._texts.render(notification.template, language, values)
+            if group is not None:
+                values["group"] = in_language(group.names, language)
+                if group.invite_link is not None:
+                    values["link"] = group.invite_link
+            text = self._texts.render(text_name, language, values)
         except UnrenderableError:
             outcome = SendOutcome(OutcomeClass.PERMANENT, "template_error")
             return Attempted(outcome, self._senders[channel], channel, language, contact.unit)
@@ -153,6 +148,7 @@ class Composer:
             address=address,
             text=text,
             purpose=notification.purpose,
+            without=without,
         )
 
 

@@ -21,7 +21,7 @@ import structlog
 from services.notifications.core.channel import Gateways, Message, Sender
 from services.notifications.core.clients.members import Contact
 from services.notifications.core.core import Core
-from services.notifications.core.domain import WELCOME, Deferred, DispatchResult, Notification
+from services.notifications.core.domain import Deferred, DispatchResult, Notification
 from services.notifications.core.recipients import Recipient
 from services.notifications.core.suppressions.domain import Suppression, entries_about
 from services.notifications.sending.composing import LOOK_AGAIN, Composer
@@ -137,7 +137,7 @@ class Dispatcher:
         """The messages that may go, and the results of the others."""
         # Those that were tried before come last: if one of them spoils an answer, it is among few.
         passed = sorted(passed, key=lambda each: len(each[0].attempts))
-        group_ids = sorted({id_ for each in passed if (id_ := _group_of(*each)) is not None})
+        group_ids = sorted({id_ for n, r in passed if (id_ := self._group_of(n, r)) is not None})
         contacts, groups = await asyncio.gather(
             self._members.contacts([r.member_id for _, r in passed]), self._groups.groups(group_ids)
         )
@@ -146,7 +146,7 @@ class Dispatcher:
         messages: list[Message] = []
         for notification, recipient in passed:
             member_id, now = recipient.member_id, self._clock.now()
-            group_id = _group_of(notification, recipient) or ""
+            group_id = self._group_of(notification, recipient) or ""
             made: Message | DispatchResult
             if reason := contacts.failed.get(member_id):
                 made = self._composer.unanswered("members", reason, now)
@@ -169,15 +169,20 @@ class Dispatcher:
     async def _suppressed(self, contacts: Mapping[str, Contact]) -> dict[str, list[Suppression]]:
         """The entries of the suppression list about the addresses of these contacts, by member id."""
         await self._fingerprints.ready()
-        of: dict[str, str] = {}
+        of: dict[str, list[str]] = {}
         for member_id, contact in contacts.items():
             for channel in contact.channels:
                 fingerprint = self._fingerprints.of(channel, contact.address(channel) or "")
-                of |= dict.fromkeys(entries_about(channel, fingerprint), member_id)
+                for id_ in entries_about(channel, fingerprint):
+                    of.setdefault(id_, []).append(member_id)
         found: dict[str, list[Suppression]] = {}
         for id_, entry in (await self._suppressions.by_id(of)).items():
-            found.setdefault(of[id_], []).append(entry)
+            for member_id in of[id_]:  # people may share an address
+                found.setdefault(member_id, []).append(entry)
         return found
+
+    def _group_of(self, notification: Notification, recipient: Recipient) -> str | None:
+        return notification.about(self._clock.now()).group_of(recipient)
 
     async def _put_back(self, claim: str, batch: Sequence[Notification]) -> None:
         """Give up the claim at once, so that nobody waits for its end. If even that fails, it runs out."""
@@ -186,11 +191,6 @@ class Dispatcher:
             await self._recorder.record(claim, {n.id: Deferred(now) for n in batch}, {}, cause="peer")
         except Exception as error:
             log.warning("dispatch.claim_left_to_run_out", error=type(error).__name__, count=len(batch))
-
-
-def _group_of(notification: Notification, recipient: Recipient) -> str | None:
-    """A welcome goes with the link of the group in which the member has a seat by now."""
-    return recipient.group_id if notification.purpose == WELCOME else notification.group_id
 
 
 def _begun(batch: Sequence[Notification]) -> Iterator[tuple[str, Span]]:

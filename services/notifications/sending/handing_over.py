@@ -2,7 +2,7 @@
 
 For each small chunk: mark the notifications as handed over, call the gateway, record what it answered. A
 process that dies after the mark leaves it, and whoever finds it does not send the message again: its outcome
-is unknown until a callback or a poll tells. See ADR 48.
+is unknown until a callback or a poll tells. See ADR 49.
 """
 
 from __future__ import annotations
@@ -103,7 +103,12 @@ class GatewayHandover:
             if record is not None and taken:
                 outcome = SendOutcome(OutcomeClass.SENT, provider_id=record.provider_id)
                 results[notification.id] = Attempted(
-                    outcome, record.sender, record.channel, notification.language, notification.unit
+                    outcome,
+                    record.sender,
+                    record.channel,
+                    notification.language,
+                    notification.unit,
+                    notification.handed and notification.handed.without,
                 )
             else:
                 results[notification.id] = Deferred(self._clock.now())
@@ -135,7 +140,7 @@ class GatewayHandover:
         numbered = [replace(m, reference=reference(m.id, batch.numbers[m.id])) for m in messages]
         await self._fingerprints.ready()
         await self._deliveries.begin([self._record(gateway, message, now) for message in numbered])
-        marks = {m.id: Handed(batch.numbers[m.id], now, gateway.name, m.channel) for m in numbered}
+        marks = {m.id: Handed(batch.numbers[m.id], now, gateway.name, m.channel, m.without) for m in numbered}
         marked = await self._queue.mark(batch.claim, marks)
         return [message for message in numbered if message.id in marked]
 
@@ -184,7 +189,7 @@ class GatewayHandover:
         results: dict[str, DispatchResult] = {}
         for message, outcome in zip(messages, outcomes, strict=True):
             results[message.id] = Attempted(
-                outcome, gateway.name, message.channel, message.language, message.unit
+                outcome, gateway.name, message.channel, message.language, message.unit, message.without
             )
             if outcome.kind is OutcomeClass.SENT:
                 taken[message.reference] = outcome.provider_id

@@ -14,6 +14,7 @@ from services.notifications.core.domain import (
     DispatchResult,
     Notification,
     NotTaken,
+    State,
     Unanswered,
     conclude,
 )
@@ -30,6 +31,7 @@ class ResultRecorder:
     def __init__(self, core: Core, queue: QueueStore) -> None:
         self._queue = queue
         self._notifications = core.notifications
+        self._promises = core.promises
         self._outbox = core.runtime.outbox
         self._policy = core.policy
         self._clock = core.clock
@@ -70,6 +72,9 @@ class ResultRecorder:
             await self._notifications.save([step.state for step in steps], work.session)
             for after, events in steps:
                 work.stage_all(events, _origin(after, spans.get(after.id)))
+            await self._promises.keep(
+                {n.member_id: n.cause for n, _ in steps if n.state is State.SENT and n.without}, work
+            )
             return steps
 
         steps = await self._outbox.transact(body)

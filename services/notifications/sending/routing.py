@@ -82,4 +82,6 @@ class OneSender:
         return results
 
     def _attempted(self, message: Message, outcome: SendOutcome) -> Attempted:
-        return Attempted(outcome, self._sender.name, message.channel, message.language, message.unit)
+        return Attempted(
+            outcome, self._sender.name, message.channel, message.language, message.unit, message.without
+        )

@@ -23,7 +23,8 @@ class AttemptOut(BaseModel):
 
 
 class NotificationOut(BaseModel):
-    """`language` is that of the text, `reason` why it was suppressed or failed, `held_for` why it waits."""
+    """`language` is that of the text, `reason` why it was suppressed or failed, `held_for` why it waits,
+    `without` what a welcome that was sent went without."""
 
     id: str
     member_id: str
@@ -34,6 +35,7 @@ class NotificationOut(BaseModel):
     state: State
     reason: str | None = None
     held_for: str | None = None
+    without: str | None = None
     attempts: list[AttemptOut]
     created_at: datetime
     updated_at: datetime

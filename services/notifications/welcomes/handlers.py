@@ -9,10 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import timedelta
 
 from services.notifications.core.core import Core
-from services.notifications.core.domain import WELCOME, Cause, Notification, State, follow, queue_welcome
+from services.notifications.core.domain import (
+    WELCOME,
+    Cause,
+    Notification,
+    State,
+    follow,
+    promised_id,
+    queue_welcome,
+)
 from services.notifications.core.recipients import Recipient, learn
 from services.shared.contracts.base import Envelope, Event, Step
 from services.shared.contracts.groups import GroupInviteChanged, GroupMemberAssigned, GroupSnapshot
@@ -29,7 +36,8 @@ class WelcomeHandlers:
         self._clock = core.clock
         self._metrics = core.metrics
         self._due = core.due
-        self._lifetime = timedelta(days=core.settings.welcome_days)
+        self._patience = core.patience
+        self._promises = core.promises
 
     async def member_changed(self, events: Sequence[Envelope[Event]], work: UnitOfWork) -> None:
         """Any event whose subject is a member."""
@@ -61,6 +69,30 @@ class WelcomeHandlers:
         welcomed = {id_: replace(known.get(id_, Recipient(id_)), welcomed=True) for id_ in heirs}
         await self._recipients.save(list(welcomed.values()), work.session)
         await self._align(welcomed, heirs, work)
+        await self._promise_again(heirs, welcomes, work)
+
+    async def _promise_again(
+        self,
+        heirs: Mapping[str, Envelope[MemberMerged]],
+        welcomes: Mapping[str, Notification],
+        work: UnitOfWork,
+    ) -> None:
+        """Promise the heirs the invite that was promised to the merged, unless either has had a link."""
+        owed = {id_: event for id_, event in heirs.items() if welcomes[event.subject].without}
+        if not owed:
+            return
+        theirs = await self._notifications.welcomes(owed, work.session)
+        ids = [promised_id(event.subject) for event in owed.values()]
+        promised = await self._notifications.by_id(ids, work.session)
+        went = {State.SENT, State.SENDING}
+        had_link = {n.member_id for n in promised.values() if n.state in went}
+        had_link |= {id_ for id_, n in theirs.items() if n.state in went and not n.without}
+        causes = {
+            id_: Cause(event.correlation_id, event.traceparent, event.id)
+            for id_, event in owed.items()
+            if not had_link & {id_, event.subject}
+        }
+        await self._promises.keep(causes, work)
 
     async def invite_changed(
         self, events: Sequence[Envelope[GroupInviteChanged | GroupSnapshot]], work: UnitOfWork
@@ -85,26 +117,36 @@ class WelcomeHandlers:
     async def _align(
         self, recipients: Mapping[str, Recipient], causes: Mapping[str, Envelope[Event]], work: UnitOfWork
     ) -> None:
-        """Make the welcomes that are missing and bring the others into line with their recipients. `causes`
-        has the event that changed each."""
+        """Make the welcomes that are missing and bring the others, and the invites that follow them, into
+        line with their recipients. `causes` has the event that changed each."""
         hinted = _hinted_groups(causes.values())
         groups = {r.group_id for r in recipients.values() if r.group_id is not None} | hinted
         invited, newly = await self._invites.invited(groups, hinted, work.session)
         welcomes = await self._notifications.welcomes(list(recipients), work.session)
+        promised = await self._promised(welcomes, work)
         made: list[Notification] = []
         changed: list[Notification] = []
         for member_id, event in causes.items():
             recipient = recipients[member_id]
-            before = welcomes.get(member_id)
-            step = self._step(before, recipient, recipient.group_id in invited, event)
-            if step is None or step.state == before:
-                continue
-            (made if before is None else changed).append(step.state)
-            work.stage_all(step.events, Origin.of(event))
+            for before in [welcomes.get(member_id), *promised.get(member_id, ())]:
+                step = self._step(before, recipient, recipient.group_id in invited, event)
+                if step is None or step.state == before:
+                    continue
+                (made if before is None else changed).append(step.state)
+                work.stage_all(step.events, Origin.of(event))
         await self._notifications.add(made, work.session)
         await self._notifications.save(changed, work.session)
         await self._release(newly, work)
-        work.after_commit(lambda: self._after(welcomes, [*made, *changed]))
+        known = {n.id: n for n in [*welcomes.values(), *(n for each in promised.values() for n in each)]}
+        work.after_commit(lambda: self._after(known, [*made, *changed]))
+
+    async def _promised(
+        self, welcomes: Mapping[str, Notification], work: UnitOfWork
+    ) -> dict[str, list[Notification]]:
+        """The invites that follow those of the welcomes that went without one, by member."""
+        ids = [promised_id(member_id) for member_id, welcome in welcomes.items() if welcome.without]
+        found = await self._notifications.by_id(ids, work.session) if ids else {}
+        return {n.member_id: [n] for n in found.values()}
 
     def _step(
         self, current: Notification | None, recipient: Recipient, invited: bool, event: Envelope[Event]
@@ -115,7 +157,8 @@ class WelcomeHandlers:
         not welcomed now.
         """
         now = self._clock.now()
-        language = self._texts.language_for(WELCOME, recipient.language)
+        template = current.template if current is not None else WELCOME
+        language = self._texts.language_for(template, recipient.language)
         if current is not None and recipient.introduced:
             return follow(current, recipient, invited=invited, language=language, now=now)
         if current is not None or not recipient.joined:
@@ -127,12 +170,12 @@ class WelcomeHandlers:
             language=language,
             cause=cause,
             now=now,
-            expires_at=now + self._lifetime,
+            patience=self._patience,
         )
 
     def _after(self, before: Mapping[str, Notification], after: Sequence[Notification]) -> None:
         """Count the states entered, and wake the dispatcher."""
-        entered = [n for n in after if (b := before.get(n.member_id)) is None or b.state is not n.state]
+        entered = [n for n in after if (b := before.get(n.id)) is None or b.state is not n.state]
         self._metrics.entered(entered)
         if any(n.state is State.QUEUED and n.due_at is not None for n in after):
             self._due.set()

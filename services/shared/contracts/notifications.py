@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from services.shared.contracts.base import Event
 from services.shared.contracts.erasure import ErasureAcknowledged
 from services.shared.contracts.vocabulary import Attempts, EventUnit, Id, LanguageCode, PastTime, Word, Words
 
 TOPIC = "sangathan.notifications"
+INVITE: Final = "invite"
+"""The template of an invite that is sent again; its purpose is that of a reminder."""
+PROMISED: Final = "promised_invite"
+"""The template of the invite that follows a welcome which went without one; its purpose is the welcome's."""
 
 
 class _Notification(Event):
@@ -40,10 +46,13 @@ class NotificationSuppressed(
 
 
 class NotificationSent(_Notification, type="notification.sent", topic=TOPIC, subject="notification_id"):
-    """The sender accepted the notification. `attempts` counts tries, from 1."""
+    """The sender accepted the notification. `attempts` counts tries, from 1. `without` is `no_group` or
+    `no_invite` for a welcome that waited too long for it and went without: it invited to no group, and an
+    invite follows."""
 
     sender: Word
     attempts: Attempts
+    without: Word | None = None
 
 
 class NotificationFailed(_Notification, type="notification.failed", topic=TOPIC, subject="notification_id"):
@@ -60,7 +69,7 @@ class NotificationSnapshot(
 ):
     """The current state of the notification, for a consumer that has lost its own state; nothing happened.
     `state` is `queued`, `sent`, `failed` or `suppressed`; `reason` is set for the last two; `sender` is that
-    of the last try."""
+    of the last try; `without` is as in `notification.sent`."""
 
     state: Word
     reason: Word | None = None
@@ -68,6 +77,7 @@ class NotificationSnapshot(
     sender: Word | None = None
     attempts: Attempts = 0
     created_at: PastTime
+    without: Word | None = None
 
 
 class _OfMember(Event):

@@ -173,6 +173,7 @@ async def generations(service: Running) -> dict[str, tuple[int, int]]:
     return {name: (at["version"], at["generation"]) for name, at in row["live"].items()}
 
 
+@pytest.mark.heavy
 @pytest.mark.timeout(240)
 async def test_a_build_goes_live_under_traffic_and_drift_is_found(
     settings: AnalyticsSettings, keys: Keys

@@ -413,10 +413,11 @@ async def test_retention_finds_its_members_by_an_index(settings: MembersSettings
         mine = {"ns": f"{settings.database}.members", "command.hint": {"$exists": True}, "op": "query"}
         hinted = [each async for each in service.db["system.profile"].find(mine)]
         looked = [each for each in hinted if "with_contact" in str(each["command"]["hint"])]
-        assert len(looked) == 2
-        for each in looked:
+        assert len(looked) >= 2
+        for each in looked:  # by this turn, or by the first one of the service on a busy machine
             assert each["planSummary"].startswith("IXSCAN"), each["planSummary"]
-            assert (each["docsExamined"], each["nreturned"]) == (1, 1)
+            assert each["docsExamined"] == each["nreturned"]
+        assert sum(each["nreturned"] for each in looked) >= 2
 
 
 async def test_two_who_ask_at_once_get_one_erasure(settings: MembersSettings, keys: Keys) -> None:

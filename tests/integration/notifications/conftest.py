@@ -84,8 +84,10 @@ class Bench:
     async def passes(self, time: timedelta) -> None:
         """Everything that is stored about notifications is so much older."""
         ms = time / timedelta(milliseconds=1)
-        older = {name: {"$subtract": [f"${name}", ms]} for name in ("created_at", "due_at")}
-        older["due_at"] = {"$ifNull": [older["due_at"], "$$REMOVE"]}
+        older = {
+            name: {"$ifNull": [{"$subtract": [f"${name}", ms]}, "$$REMOVE"]}
+            for name in ("created_at", "due_at", "waits_until")
+        }
         await self.database["notifications"].update_many({}, [{"$set": older}])
 
     async def welcome(self, member_id: str) -> Notification:

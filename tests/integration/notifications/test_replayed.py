@@ -47,7 +47,7 @@ async def state(bench: Bench, events: list[Envelope[Any]]) -> tuple[Any, ...]:
     kept = ["state", "unit", "reason"]
     if welcome.state.is_open:  # a finished one keeps what was known when it was finished
         kept += ["language", "channel", "group_id", "held_for"]
-        assert welcome.held_for is None or welcome.due_at == welcome.expires_at
+        assert welcome.held_for is None or welcome.due_at == welcome.waits_until
     told = [recipient, {name: getattr(welcome, name) for name in kept}]
     return tuple({k: names.get(str(v), v) for k, v in part.items()} for part in told)
 

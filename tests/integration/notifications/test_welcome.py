@@ -61,6 +61,7 @@ async def test_a_member_who_consented_is_welcomed_once_the_group_has_a_link(benc
         "group_id": n.group_id,
         "sender": "recording",
         "attempts": 1,
+        "without": None,
     }
 
 

@@ -15,10 +15,12 @@ from services.notifications.core.domain import (
     Cause,
     Deferred,
     Handed,
+    Held,
     Meaning,
     Notification,
     NotTaken,
     OutcomeClass,
+    Patience,
     RetryPolicy,
     SendOutcome,
     State,
@@ -27,6 +29,7 @@ from services.notifications.core.domain import (
     conclude,
     follow,
     notification_id,
+    queue_promised,
     queue_welcome,
     reported,
 )
@@ -37,6 +40,8 @@ from tests.fixtures.ids import id_of
 NOW = datetime(2025, 6, 1, tzinfo=UTC)
 LATER = NOW + timedelta(seconds=60)
 EXPIRY = NOW + timedelta(days=30)
+WAITS = NOW + timedelta(days=1)
+PATIENCE = Patience(WAITS - NOW, EXPIRY - NOW)
 POLICY = RetryPolicy(tries=3, first_seconds=30)
 G, H, M, N = map(id_of, "ghmn")
 MEMBER = Recipient(M, joined=True, unit="BR-A", language="hi", channels=("sms", "whatsapp"), group_id=G)
@@ -49,7 +54,7 @@ def made(recipient: Recipient = MEMBER, *, invited: bool = True) -> Step[Notific
         language="hi",
         cause=Cause("c", "t"),
         now=NOW,
-        expires_at=EXPIRY,
+        patience=PATIENCE,
     )
 
 
@@ -89,7 +94,7 @@ def test_a_welcome_is_due_at_once_when_nothing_is_missing():
 @pytest.mark.parametrize(("group_id", "held_for"), [(None, "no_group"), (G, "no_invite")])
 def test_a_welcome_is_held_for_what_is_missing(group_id, held_for):
     step = made(replace(MEMBER, group_id=group_id), invited=False)
-    assert (step.state.held_for, step.state.due_at) == (held_for, EXPIRY)
+    assert (step.state.held_for, step.state.due_at, step.state.expires_at) == (held_for, WAITS, EXPIRY)
     assert event_of(step).model_dump()["held_for"] == held_for
 
 
@@ -213,7 +218,7 @@ def test_refused_by_the_gate():
     assert (n.state, n.reason, n.channel, n.attempts) == (State.SUPPRESSED, "no_address", "email", ())
 
 
-@pytest.mark.parametrize(("held_for", "due_at"), [(None, LATER), ("no_invite", EXPIRY)])
+@pytest.mark.parametrize(("held_for", "due_at"), [(None, LATER), ("no_invite", WAITS)])
 def test_postponed_goes_back_to_the_queue_without_a_try(held_for, due_at):
     step = conclude(sending(held_for=held_for), Deferred(LATER), policy=POLICY, now=NOW)
     n = step.state
@@ -348,3 +353,46 @@ def test_pauses_are_spread_and_a_pair_s_grow_by_four():
     assert POLICY.next_try(sending(attempts=attempts * 3), pair, NOW) == NOW + timedelta(seconds=64)
     asked = replace(busy, retry_after=500.0)
     assert POLICY.next_try(sending(attempts=attempts), asked, NOW) == NOW + timedelta(seconds=500)
+
+
+def test_a_welcome_that_has_waited_waits_for_no_event_any_more():
+    held = made(invited=False).state
+    n = follow(held, replace(MEMBER, group_id=None), invited=False, language="hi", now=WAITS).state
+    assert (n.state, n.held_for, n.due_at) == (State.QUEUED, None, WAITS)
+
+
+@pytest.mark.parametrize("held_for", [None, "no_invite"])
+@pytest.mark.parametrize(
+    ("result", "then"), [(Deferred(EXPIRY), None), (Held("no_address", EXPIRY), "no_address")]
+)
+def test_one_that_has_waited_is_looked_at_when_the_dispatcher_says(held_for, result, then):
+    n = conclude(sending(held_for=held_for), result, policy=POLICY, now=WAITS).state
+    assert (n.state, n.held_for, n.due_at) == (State.QUEUED, then, EXPIRY)
+
+
+def test_a_welcome_that_went_without_a_link_says_so_and_invites_to_no_group():
+    result = replace(tried(OutcomeClass.SENT), without="no_invite")
+    step = conclude(sending(), result, policy=POLICY, now=WAITS)
+    told = event_of(step).model_dump()
+    assert (step.state.without, told["without"], told["group_id"]) == ("no_invite", "no_invite", None)
+    again = replace(tried(OutcomeClass.TRANSIENT, "throttled"), without="no_invite")
+    n = conclude(sending(), again, policy=POLICY, now=WAITS).state
+    assert (n.group_id, n.without) == (G, None), "the link may come before the next try"
+
+
+@pytest.mark.parametrize(("group_id", "held_for"), [(None, "no_group"), (G, "no_invite")])
+def test_a_promised_invite_waits_for_the_link_until_it_expires(group_id, held_for):
+    recipient = replace(MEMBER, group_id=group_id)
+    step = queue_promised(
+        recipient, invited=False, language="hi", cause=Cause("c", "t"), now=NOW, expires_at=EXPIRY
+    )
+    n = step.state
+    assert (n.id, n.held_for, n.due_at) == (
+        notification_id("welcome", "promised_invite", M),
+        held_for,
+        EXPIRY,
+    )
+    late = follow(n, MEMBER, invited=False, language="hi", now=EXPIRY - timedelta(days=1)).state
+    assert (late.held_for, late.due_at) == ("no_invite", EXPIRY)
+    ready = follow(n, MEMBER, invited=True, language="hi", now=LATER).state
+    assert (ready.held_for, ready.due_at, ready.group_id) == (None, LATER, G)

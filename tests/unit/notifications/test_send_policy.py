@@ -53,6 +53,30 @@ def test_each_rule_can_stop_it(changed, ruling, reason):
     assert (verdict.ruling, verdict.reason) == (ruling, reason)
 
 
+@pytest.mark.parametrize(
+    ("changed", "without"),
+    [({"group_id": None, "invited": False}, "no_group"), ({"invited": False}, "no_invite"), ({}, None)],
+)
+def test_a_welcome_that_has_waited_goes_without_a_link_and_an_invite_does_not(changed, without):
+    facts = replace(FINE, waited=True, **changed)
+    verdict = judge(facts)
+    assert (verdict.ruling, verdict.reason, verdict.without) == (Ruling.ALLOW, None, without)
+    assert judge(replace(FINE, **changed)).without is None, "it is held"
+    assert judge(replace(facts, welcome=False)).reason == without
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"active": False}, "left"),
+        ({"consented": ()}, "no_consent"),
+        ({"addressable": frozenset()}, "no_address"),
+    ],
+)
+def test_no_other_rule_is_waived_for_one_that_has_waited(changed, reason):
+    assert judge(replace(FINE, waited=True, invited=False, **changed)).reason == reason
+
+
 def test_suppressing_weighs_more_than_holding():
     verdict = judge(replace(FINE, consented=(), group_id=None, invited=False))
     assert (verdict.ruling, verdict.reason) == (Ruling.SUPPRESS, "no_consent")

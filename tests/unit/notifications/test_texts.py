@@ -17,6 +17,19 @@ def test_the_welcome_names_the_member_the_group_and_the_link_and_says_how_to_sto
     assert "STOP" in text
 
 
+@pytest.mark.parametrize("language", ["hi", "en"])
+def test_a_welcome_without_a_link_says_that_the_invitation_follows(language):
+    texts = Texts()
+    named = texts.render("welcome_no_invite", language, {"name": "Asha", "group": "Marhaura group"})
+    bare = texts.render("welcome_no_group", language, {"name": "Asha"})
+    assert "Marhaura group" in named
+    for text in (named, bare):
+        assert {"hi": "निमंत्रण", "en": "invitation"}[language] in text
+        assert "STOP" in text
+    promised = texts.render("promised_invite", language, VALUES)
+    assert all(value in promised for value in VALUES.values())
+
+
 def test_the_hindi_welcome_is_in_devanagari():
     assert "स्वागत" in Texts().render("welcome", "hi", VALUES)
 

@@ -1,4 +1,7 @@
-"""Notifications: by the state they are in, among all of them and among the welcomes. Pure."""
+"""Notifications: by the state they are in, among all of them and among the welcomes. Pure.
+
+The invite that follows a welcome has the welcome's purpose and is no welcome.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from services.analytics.core.counting import Count, EventMapping, Flow, Flows, P
 from services.analytics.core.facts import Fact, Statement, word
 from services.shared.contracts.base import Envelope
 from services.shared.contracts.notifications import (
+    PROMISED,
     NotificationFailed,
     NotificationQueued,
     NotificationSent,
@@ -30,20 +34,24 @@ def counted(fact: Fact) -> Iterator[Count]:
 
 def _in_state(state: str) -> Callable[[AnyNotification], Statement]:
     def states(event: AnyNotification) -> Statement:
-        return {"state": state, "unit": event.unit, "purpose": event.purpose}
+        return {"state": state, "unit": event.unit, "purpose": _purpose(event)}
 
     return states
 
 
 def _snapshot(event: NotificationSnapshot) -> Statement:
-    return {"state": word(event.state), "unit": event.unit, "purpose": event.purpose}
+    return {"state": word(event.state), "unit": event.unit, "purpose": _purpose(event)}
+
+
+def _purpose(event: AnyNotification | NotificationSnapshot) -> str:
+    return PROMISED if event.template == PROMISED else event.purpose
 
 
 def _welcome_flow(metric: str) -> Flows:
     """One more of `metric` for notifications that are welcomes."""
 
     def flows(event: Envelope[AnyNotification]) -> Iterator[Flow]:
-        if event.data.purpose == Purpose.WELCOME:
+        if _purpose(event.data) == Purpose.WELCOME:
             yield metric, event.time, rollup(event.data.unit)
 
     return flows

@@ -105,4 +105,4 @@ async def _breakers(database: Database) -> None:
     )
 
 
-MIGRATIONS: Final = (Migration("core-0005", "breakers", _breakers),)
+MIGRATIONS: Final = (Migration("core-0006", "breakers", _breakers),)

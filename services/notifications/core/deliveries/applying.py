@@ -10,9 +10,10 @@ from datetime import datetime
 from services.notifications.core.breakers.breakers import Breakers
 from services.notifications.core.deliveries.domain import DeliveryRecord, outcome_of
 from services.notifications.core.deliveries.store import DeliveryStore
-from services.notifications.core.domain import Meaning, Notification, RetryPolicy, reported
+from services.notifications.core.domain import Meaning, Notification, RetryPolicy, State, reported
 from services.notifications.core.metrics import NotificationMetrics
 from services.notifications.core.opting_out import OptingOut, stage_about_members
+from services.notifications.core.promises import Promises
 from services.notifications.core.recipients import Recipient
 from services.notifications.core.store import MemberSequences, NotificationStore, RecipientStore
 from services.notifications.core.suppressions.domain import INFERRED, MESSAGES, Act, suppression_id
@@ -55,6 +56,7 @@ class ReportApplier:
         recipients: RecipientStore,
         sequences: MemberSequences,
         opting_out: OptingOut,
+        promises: Promises,
         breakers: Breakers,
         policy: RetryPolicy,
         clock: Clock,
@@ -66,6 +68,7 @@ class ReportApplier:
         self._recipients = recipients
         self._sequences = sequences
         self._opting_out = opting_out
+        self._promises = promises
         self._breakers = breakers
         self._policy = policy
         self._clock = clock
@@ -119,6 +122,8 @@ class ReportApplier:
                 work.stage_all(step.events, origin)
         await self._deliveries.save([r for id_, r in records.items() if r is not before[id_]], work.session)
         await self._notifications.save(list(changed.values()), work.session)
+        without = {n.member_id: n.cause for n in changed.values() if n.state is State.SENT and n.without}
+        await self._promises.keep(without, work)
         await self.heed(failures, work)
         if changed:
             ended = list(changed.values())

@@ -165,4 +165,4 @@ async def _deliveries(database: Database) -> None:
     )
 
 
-MIGRATIONS: Final = (Migration("core-0004", "deliveries", _deliveries),)
+MIGRATIONS: Final = (Migration("core-0005", "deliveries", _deliveries),)

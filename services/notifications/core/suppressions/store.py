@@ -61,4 +61,4 @@ async def _suppressions(database: Database) -> None:
     await create(database, SUPPRESSIONS, required=required, indexes=indexes)
 
 
-MIGRATIONS: Final = (Migration("core-0006", "suppression list", _suppressions),)
+MIGRATIONS: Final = (Migration("core-0007", "suppression list", _suppressions),)

@@ -1,0 +1,79 @@
+"""The invite that follows a welcome which went without one: made once, in the transaction that needs it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from datetime import timedelta
+
+from services.notifications.core.domain import Cause, State, promised_id, queue_promised
+from services.notifications.core.metrics import NotificationMetrics
+from services.notifications.core.recipients import Recipient
+from services.notifications.core.store import InviteStore, NotificationStore, RecipientStore
+from services.notifications.core.texts import Texts
+from services.shared.clock import Clock
+from services.shared.contracts.notifications import PROMISED
+from services.shared.messaging import Origin, UnitOfWork
+
+
+class Promises:
+    """`due` is set when one can go at once; `lives` is how long it may wait for a link."""
+
+    def __init__(
+        self,
+        recipients: RecipientStore,
+        invites: InviteStore,
+        notifications: NotificationStore,
+        texts: Texts,
+        clock: Clock,
+        metrics: NotificationMetrics,
+        due: asyncio.Event,
+        lives: timedelta,
+    ) -> None:
+        self._recipients = recipients
+        self._invites = invites
+        self._notifications = notifications
+        self._texts = texts
+        self._clock = clock
+        self._metrics = metrics
+        self._due = due
+        self._lives = lives
+
+    async def keep(self, causes: Mapping[str, Cause], work: UnitOfWork) -> None:
+        """Make the invite of each of these members, unless there is one. `causes` are by member.
+
+        The transaction writes the member's welcome or recipient anyway, and here the rows of groups without a
+        link: a seat or a link that comes at this moment conflicts, and one of the two runs again. Otherwise
+        the invite would wait for what is there.
+        """
+        if not causes:
+            return
+        there = await self._notifications.by_id([promised_id(id_) for id_ in causes], work.session)
+        wanted = {id_: cause for id_, cause in causes.items() if promised_id(id_) not in there}
+        if not wanted:
+            return
+        recipients = await self._recipients.by_id(wanted, work.session)
+        groups = {r.group_id for r in recipients.values() if r.group_id is not None}
+        invited, _ = await self._invites.invited(groups, (), work.session)
+        now, made = self._clock.now(), []
+        for member_id, cause in wanted.items():
+            recipient = recipients.get(member_id, Recipient(member_id))
+            step = queue_promised(
+                recipient,
+                invited=recipient.group_id in invited,
+                language=self._texts.language_for(PROMISED, recipient.language),
+                cause=cause,
+                now=now,
+                expires_at=now + self._lives,
+            )
+            made.append(step.state)
+            origin = Origin(cause.correlation_id, cause.traceparent, cause.causation_id)
+            work.stage_all(step.events, origin)
+        await self._notifications.add(made, work.session)
+
+        def after() -> None:
+            self._metrics.entered(made)
+            if any(n.state is State.QUEUED and n.held_for is None for n in made):
+                self._due.set()
+
+        work.after_commit(after)
