@@ -108,7 +108,7 @@ class GatewayHandover:
                     record.channel,
                     notification.language,
                     notification.unit,
-                    notification.handed and notification.handed.without,
+                    notification.handed.without if notification.handed else None,
                 )
             else:
                 results[notification.id] = Deferred(self._clock.now())

@@ -30,7 +30,7 @@ async def main() -> None:
     await bench.runtime.server_clock.read()
     applier = Hooks(bench, made).applier
     if os.environ["KILLED_AT"] == "within":
-        applier._updating._write = stand  # type: ignore[method-assign]
+        applier._updating._write = stand  # type: ignore[method-assign,assignment]
     else:
         applier._callbacks.applied = stand  # type: ignore[method-assign,assignment]
     await applier.apply()

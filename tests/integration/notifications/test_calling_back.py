@@ -48,7 +48,7 @@ class Whole(Field):
         return {row["_id"]: row for row in rows}
 
     async def heard(self, member: str) -> list[tuple[str, str]]:
-        """What others were told of a member, and by what they stopped."""
+        """Events that told others of a member, and the acts by which the member stopped."""
         events = await self.bench.events(member)
         return [(event.type, getattr(event.data, "via", "")) for event in events]
 

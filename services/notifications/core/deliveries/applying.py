@@ -28,7 +28,7 @@ OF_A_PERSON = frozenset({Meaning.RECIPIENT, Meaning.CONSENT})
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What a report changed. `record` is the delivery after it; None if the message is not known (yet)."""
+    """Changes that a report made. `record` is the delivery after it, None if the message is unknown (yet)."""
 
     report: Report
     record: DeliveryRecord | None = None
