@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from datetime import UTC, datetime
 
 import pytest
 from pymongo.errors import EncryptionError
@@ -11,6 +12,8 @@ from services.notifications.__main__ import SEALED
 from services.shared.encryption import Vault
 from services.shared.operations import rotation
 from tests.integration.notifications.conftest import START, Bench
+
+LATER = datetime(2999, 1, 1, tzinfo=UTC)
 
 
 async def test_what_is_sealed_is_sealed_anew(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -22,7 +25,8 @@ async def test_what_is_sealed_is_sealed_anew(bench: Bench, monkeypatch: pytest.M
     ids = ["a", "b", "c"]
     sealed = await vault.seal((id_, {"text": id_}) for id_ in ids)
     for each in SEALED:
-        fields = {"member_id": "m", "version": 1, "at": START}
+        fields = {"member_id": "m", "version": 1, "at": START, "received_at": START, "forget_at": LATER}
+        fields |= {"source": "whatsapp", "kind": "answer", "channel": "whatsapp"}
         rows = [{"_id": i, each.field: s, **fields} for i, s in zip(ids, sealed, strict=True)]
         await database[each.collection].insert_many(rows)
     await vault.close()
@@ -42,7 +46,8 @@ async def test_what_is_sealed_is_sealed_anew(bench: Bench, monkeypatch: pytest.M
     assert not await rotate(3), "one collection and a part of the next"
     assert await rotate()
     assert "contacts checked: 3, contacts sealed anew: 3" in said
-    assert said[-2] == "recorded_messages checked: 1, messages sealed anew: 1"
+    assert "recorded_messages checked: 1, messages sealed anew: 1" in said
+    assert "inbound checked: 3, answers sealed anew: 3" in said
     assert await database["keys"].count_documents({}) == 2
     new, before = Vault(client, database, {"second": anew["second"]}), Vault(client, database, old)
     for each in SEALED:

@@ -264,7 +264,7 @@ async def test_kill_9_while_applying_loses_and_doubles_nothing(hooks: Hooks, whe
         a_report(hooks, record.provider_id or "", Delivery.READ),
         Inbound("in.1", Person(phone=PHONE), hooks.now(), text="yes"),
     )
-    settings = hooks.bench.settings.model_copy(update={"callback_claim_seconds": 1.0})
+    settings = hooks.bench.settings.model_copy(update={"callback_claim_seconds": 6.0})
     environment = os.environ | {"KILLED_SETTINGS": _as_json(settings), "KILLED_AT": where}
     child = await asyncio.create_subprocess_exec(
         sys.executable,

@@ -105,7 +105,7 @@ class ReportApplier:
             results.append(Applied(report, after, after is not record, came_further))
             if came_further:
                 self._count(after, report, work)
-                if report.meaning in OF_A_PERSON:
+                if report.status is Delivery.FAILED and report.meaning in OF_A_PERSON:
                     failures.append(
                         Failure(after, report.meaning, report.error_class, report.code, report.at)
                     )
