@@ -179,6 +179,7 @@ class NotificationStore:
 _UNHEARD: Final = {
     "unit_sequence": 0,
     "language_sequence": 0,
+    "adult_sequence": 0,
     "placement_sequence": 0,
     "consent_sequence": 0,
     "merged_sequence": 0,
