@@ -9,6 +9,7 @@ from services.notifications.core.clients.groups import GroupsClient
 from services.notifications.core.clients.members import MembersClient
 from services.notifications.core.clients.service import ServiceClient
 from services.notifications.core.domain import Patience
+from services.notifications.core.intake import Intake
 from services.notifications.core.metrics import NotificationMetrics
 from services.notifications.core.promises import Promises
 from services.notifications.core.store import MIGRATIONS, InviteStore, NotificationStore, RecipientStore
@@ -34,14 +35,14 @@ class Core:
         self.due = asyncio.Event()
         """Set when this process may have made a notification due; the dispatcher waits for it."""
         self.patience = patience_of(settings)
+        self.intake = Intake(self.notifications, self.metrics, self.due)
         self.promises = Promises(
             self.recipients,
             self.invites,
             self.notifications,
+            self.intake,
             self.texts,
             self.clock,
-            self.metrics,
-            self.due,
             self.patience.lives,
         )
         token = ServiceToken(settings.service_token_file)
