@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import os
 
+from hypothesis import HealthCheck, settings
+
 pytest_plugins = ["tests.fixtures.stack"]
+
+# A busy machine is slow at any example; a test that guards a speed says so itself.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 
 def pytest_xdist_auto_num_workers() -> int:

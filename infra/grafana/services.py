@@ -471,6 +471,21 @@ OWN: Mapping[str, Rows] = {
                 ),
             ),
         ],
+        "Gateways": [
+            lines(
+                "Told by gateways",
+                "ops",
+                Query(rate("sangathan_deliveries_total", "sender, status"), "{{sender}} {{status}}"),
+                Query(
+                    rate("sangathan_callback_updates_skipped_total", "sender"), "{{sender}} not understood"
+                ),
+            ),
+            lines(
+                "Open breakers",
+                "short",
+                Query("max by (sender, kind) (sangathan_breakers_open)", "{{sender}} {{kind}}"),
+            ),
+        ],
         "Dispatch": [
             lines("Duration of a batch", "s", *percentiles("sangathan_dispatch_batch_seconds")),
             lines(
@@ -489,6 +504,36 @@ OWN: Mapping[str, Rows] = {
                 "Service token expires in",
                 "s",
                 Query("min(sangathan_service_token_expiry_timestamp_seconds) - time()", "left"),
+            ),
+            lines(
+                "Callbacks received, and set aside",
+                "ops",
+                Query(rate("sangathan_callbacks_total", "outcome"), "{{outcome}}"),
+                Query(rate("sangathan_callbacks_buried_total", "reason"), "set aside: {{reason}}"),
+                Query(rate("sangathan_reports_given_up_total"), "reports given up"),
+            ),
+            lines(
+                "Updates applied",
+                "ops",
+                Query(rate("sangathan_updates_total", "kind, outcome"), "{{kind}}: {{outcome}}"),
+                Query(rate("sangathan_identity_conflicts_total"), "identities of two members"),
+            ),
+            lines(
+                "Callbacks and reports that wait",
+                "short",
+                Query("max(sangathan_callbacks_waiting)", "callbacks"),
+                Query("max(sangathan_reports_parked)", "reports of unknown messages"),
+                Query("max(sangathan_opt_outs_inferred_waiting)", "inferred opt-outs"),
+            ),
+            lines(
+                "Age of the oldest callback",
+                "s",
+                Query("max(sangathan_callbacks_oldest_age_seconds)", "oldest"),
+            ),
+            lines(
+                "Opt-outs",
+                "ops",
+                Query(rate("sangathan_opt_outs_total", "channel, via"), "{{channel}}: {{via}}"),
             ),
             _age_of_key('service="notifications"'),
         ],

@@ -22,6 +22,9 @@ log = structlog.get_logger(__name__)
 SEALED: Final = (
     Sealed("contacts", "sealed", "contacts"),  # cached by processes of release 0.1.0
     Sealed("recorded_messages", "sealed", "messages"),
+    Sealed("fingerprint_keys", "sealed", "keys of fingerprints"),
+    Sealed("callbacks", "sealed", "callbacks"),
+    Sealed("inbound", "sealed", "answers"),
 )
 
 

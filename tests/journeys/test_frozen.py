@@ -25,6 +25,7 @@ async def frozen(stack: LocalStack) -> AsyncIterator[LocalStack]:
     await stack.wait_ready()
 
 
+@pytest.mark.heavy
 @pytest.mark.timeout(120)
 async def test_a_frozen_service_is_named_by_the_doctor_the_command_and_the_table(frozen: LocalStack) -> None:
     began = time.monotonic()

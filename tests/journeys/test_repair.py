@@ -97,6 +97,7 @@ async def join(api: Api, unit: str, phone: str) -> Member:
     return Member(api, answer.json()["id"])
 
 
+@pytest.mark.heavy
 @pytest.mark.timeout(180)
 async def test_a_frozen_subject_is_learnt_again_by_every_consumer(stack: LocalStack) -> None:
     async with Api(stack.urls, stack.token, connections=4) as api:
@@ -162,6 +163,7 @@ async def test_a_frozen_subject_is_learnt_again_by_every_consumer(stack: LocalSt
         ]
 
 
+@pytest.mark.heavy
 @pytest.mark.timeout(180)
 async def test_repairs_under_traffic_lose_and_double_nothing(stack: LocalStack) -> None:
     async with Api(stack.urls, stack.token, connections=8) as api:

@@ -44,13 +44,14 @@ SCOPES: Final = frozenset(
 @dataclass(frozen=True)
 class Route:
     """`scopes`: those that it needs. `everywhere`: only for a token of all units. `of_no_unit`: the same for
-    every unit. `send`: a valid request."""
+    every unit. `public`: for whoever proves themselves otherwise. `send`: a valid request."""
 
     scopes: str
     everywhere: bool = False
     path: str | None = None
     send: Callable[[], dict[str, Any]] = dict
     of_no_unit: bool = False
+    public: bool = False
 
 
 def query(path: str, scopes: str) -> Route:
@@ -62,6 +63,12 @@ def json(scopes: str, body: object, *, everywhere: bool = False, path: str | Non
 
 
 READ, WRITE = Route("ops:read", everywhere=True), Route("ops:write", everywhere=True)
+CHALLENGE = Route(
+    "",
+    public=True,
+    path="/webhooks/whatsapp?hub.mode=subscribe&hub.verify_token=guessed&hub.challenge=1",
+)
+CALLBACK = Route("", public=True, send=lambda: {"content": b"{}"})
 STATUS = {"GET /v1/ops/status": READ}
 SUBJECTS = {"subjects": ["00000000-0000-7000-8000-000000000000"], "dry_run": True}
 OF_OWNERS = {"POST /v1/ops/snapshots": json("ops:write", SUBJECTS, everywhere=True)}
@@ -250,6 +257,16 @@ TABLE: Final[dict[str, dict[str, Route]]] = {
         "GET /v1/notifications": Route("notifications:read"),
         "GET /v1/notifications/{id}": Route("notifications:read"),
         "GET /v1/members/{id}/holdings": Route("holdings:read"),
+        "GET /v1/callbacks/buried": READ,
+        "POST /v1/callbacks/{id}/apply": WRITE,
+        "GET /v1/opt-outs/inferred": Route("notifications:read"),
+        "DELETE /v1/opt-outs/{id}": Route("notifications:write"),
+        "GET /v1/callers": Route("contacts:read", everywhere=True),
+        "DELETE /v1/callers/{id}": Route("contacts:read notifications:write", everywhere=True),
+        "GET /webhooks/whatsapp": CHALLENGE,
+        "POST /webhooks/whatsapp": CALLBACK,
+        "POST /webhooks/sms/{gateway}/{secret}": CALLBACK,
+        "GET /webhooks/sms/{gateway}/{secret}": Route("", public=True),
         **jobs("notifications"),
         **STATUS,
         **OF_OWNERS,
@@ -399,6 +416,8 @@ async def asking(stack: LocalStack) -> AsyncIterator[Asking]:
             "groups": placed["group_id"],
             "units": await a_comparison(client, groups),
             "notifications": notification["id"],
+            "callbacks": "0" * 64,
+            "opt-outs": "sms:" + "a" * 43,
         }
         asking = Asking(stack, ids, job.json()["id"])
         yield asking
@@ -417,7 +436,14 @@ async def test_every_route_has_its_line(stack: LocalStack, service: str) -> None
     document = httpx2.get(f"{stack.urls[service]}/openapi.json", trust_env=False).json()
     there = {f"{method.upper()} {path}" for path, ways in document["paths"].items() for method in ways}
     assert {line for line in there if not line.startswith("HEAD ")} == TABLE[service].keys()
-    assert all(way["security"] for ways in document["paths"].values() for way in ways.values())
+    secured = {
+        f"{method.upper()} {path}": way.get("security")
+        for path, ways in document["paths"].items()
+        for method, way in ways.items()
+    }
+    assert {line for line, by in secured.items() if not by} == {
+        line for line, route in TABLE[service].items() if route.public
+    }
 
 
 @pytest.mark.parametrize(("service", "line"), ROUTES)
@@ -432,7 +458,7 @@ async def test_global_operations_need_all_units(asking: Asking, unit: str | None
     everywhere = [(service, line) for service, line in ROUTES if TABLE[service][line].everywhere]
     apart = (
         *("/v1/ops/", "/v1/projections", "PUT /v1/notices/", "PUT /v1/units/levels"),
-        *("PUT /v1/placement-policy", "/v1/placement-policy/"),
+        *("PUT /v1/placement-policy", "/v1/placement-policy/", "/v1/callbacks/", "/v1/callers"),
     )
     central = [line for _, line in ROUTES if any(each in line for each in apart)]
     assert [line for _, line in everywhere] == central
@@ -442,7 +468,8 @@ async def test_global_operations_need_all_units(asking: Asking, unit: str | None
 
 
 def of_units(service: str, line: str) -> bool:
-    return not (TABLE[service][line].everywhere or TABLE[service][line].of_no_unit)
+    route = TABLE[service][line]
+    return not (route.everywhere or route.of_no_unit or route.public)
 
 
 @pytest.mark.parametrize(("service", "line"), [each for each in ROUTES if of_units(*each)])
@@ -460,8 +487,9 @@ async def test_with_just_its_rights_a_route_answers(
     """In the unit and from above it, so that the refusals are about the rights and not about the request."""
     route = TABLE[service][line]
     answer = asking.call(service, line, route.scopes, "*" if route.everywhere else unit)
-    exists = "/ops/" not in line and ("/jobs/" not in line or service == "groups")
-    if "{id}" in line and not exists:
+    nobody = ("/ops/", "/callbacks/", "/opt-outs/", "/callers/")
+    exists = not any(each in line for each in nobody) and ("/jobs/" not in line or service == "groups")
+    if route.public or ("{id}" in line and not exists):
         assert answer.status_code == 404
     else:
         assert answer.status_code in (200, 201, 202, 204, 409, 412), answer.text

@@ -20,6 +20,9 @@ MOST_BEYOND: Final = 1000
 SEAT: Final = "seat_"
 """Prefix of fields that say where a seat is; None once it was freed."""
 
+LISTED: Final = "listed"
+"""Stated by a snapshot, which lists all seats."""
+
 _WORD: Final = re.compile(r"[a-z0-9_]{1,32}")
 
 
@@ -79,8 +82,11 @@ def learn_whole(fact: Fact, sequence: int, statement: Statement) -> Fact | None:
         return None
     at, values = _stated(fact, sequence, statement)
     if fact.unheard or fact.forgotten:
-        return Fact(fact.subject, *_closed(sequence, {n for n in fact.beyond if n > sequence}), at, values)
-    return None if at is fact.at else Fact(fact.subject, fact.upto, fact.beyond, at, values)
+        known = _closed(sequence, {n for n in fact.beyond if n > sequence})
+        return _without_freed_seats(Fact(fact.subject, *known, at, values))
+    if at is fact.at:
+        return None
+    return _without_freed_seats(Fact(fact.subject, fact.upto, fact.beyond, at, values))
 
 
 def forget(fact: Fact) -> Fact:
@@ -105,12 +111,14 @@ def _stated(fact: Fact, sequence: int, statement: Statement) -> tuple[Mapping[st
 
 
 def _without_freed_seats(fact: Fact) -> Fact:
-    """The fact without seats that were freed at a sequence up to which all is known: no older event can take
-    them again, and a member may have had many."""
+    """The fact without seats that were freed at a sequence up to which all is known, or taken before a
+    snapshot that does not list them: no older event can take them again, and a member may have had many."""
+    listed = fact.at.get(LISTED, 0)
     freed = [
         name
         for name, value in fact.values.items()
-        if value is None and name.startswith(SEAT) and fact.at[name] <= fact.upto
+        if name.startswith(SEAT)
+        and (fact.at[name] < listed or (value is None and fact.at[name] <= fact.upto))
     ]
     if not freed:
         return fact

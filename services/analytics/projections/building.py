@@ -371,9 +371,11 @@ class Building:
         """Wait until consumers have consumed all that was replayed."""
         topics = sorted({_partition(key).topic for key in cursor["ends"]})
         committed, _ = await self._source.marks(self._group, topics)
+        # The last fetch may have read on behind the ends that it asked for.
+        replayed = {key: max(end, cursor["offsets"].get(key, 0)) for key, end in cursor["ends"].items()}
         there = all(
             committed.get(_partition(key), 0) >= end
-            for key, end in cursor["ends"].items()
+            for key, end in replayed.items()
             if end > cursor["starts"].get(key, 0)
         )
         await self._stop(job.id)

@@ -7,9 +7,9 @@ from dataclasses import replace
 from datetime import datetime
 from typing import TypedDict
 
-from services.groups.core.domain import Group, GroupState, group_name
+from services.groups.core.domain import Group, GroupState, group_name, group_updated
 from services.shared.contracts.base import Event, Numbered, Step
-from services.shared.contracts.groups import GroupFilled, GroupInviteChanged, GroupUpdated
+from services.shared.contracts.groups import GroupFilled, GroupInviteChanged
 
 
 class GroupPatch(TypedDict, total=False):
@@ -39,35 +39,41 @@ def patched(
         raise CapacityError
     if "invite_link" in patch:
         after = replace(after, invite_link=patch["invite_link"], link_lost=None)
-    events = _events(group, after)
-    if not events:
+    if not _events(group, after):
         return Step(group)
-    after = replace(after, version=group.version + len(events), updated_at=now)
-    return Step(after, tuple([Numbered(event, n) for n, event in enumerate(events, group.version + 1)]))
+    return _changed(group, replace(after, updated_at=now))
 
 
-def closing(group: Group, now: datetime, capacity: int | None = None) -> Group:
+def closing(group: Group, now: datetime, capacity: int | None = None) -> Step[Group]:
     """The group while it is emptied, or with a `capacity` until it has no more members than that: nobody gets
     a seat in it."""
-    return replace(group, retired="closing", shrinks_to=capacity, updated_at=now)
+    return _changed(group, replace(group, retired="closing", shrinks_to=capacity, updated_at=now))
 
 
 def reopened(group: Group, now: datetime) -> Step[Group]:
     """The group that has been split, with its new capacity."""
     capacity = group.shrinks_to or group.capacity
     after = replace(group, retired=None, shrinks_to=None, capacity=capacity, updated_at=now)
-    events = _events(group, after)
-    after = replace(after, version=group.version + len(events))
-    return Step(after, tuple([Numbered(event, n) for n, event in enumerate(events, group.version + 1)]))
+    return _changed(group, after)
+
+
+def _changed(before: Group, after: Group) -> Step[Group]:
+    events = _events(before, after)
+    after = replace(after, version=before.version + len(events))
+    return Step(after, tuple([Numbered(event, n) for n, event in enumerate(events, before.version + 1)]))
 
 
 def _events(before: Group, after: Group) -> list[Event]:
     shape = {name: getattr(after, name) for name in ("unit", "kind", "ordinal", "capacity")}
     events: list[Event] = []
-    if (after.name, after.capacity) != (before.name, before.capacity):
-        events.append(GroupUpdated(group_id=after.id, **shape))
+    if _described(after) != _described(before):
+        events.append(group_updated(after))
     if after.invite_link != before.invite_link:
         events.append(GroupInviteChanged(group_id=after.id, unit=after.unit, invite_ready=after.invite_ready))
-    if after.state is GroupState.FULL and before.state is not GroupState.FULL:
+    if after.retired is None and after.state is GroupState.FULL and before.state is not GroupState.FULL:
         events.append(GroupFilled(group_id=after.id, **shape))
     return events
+
+
+def _described(group: Group) -> tuple[object, ...]:
+    return group.name, group.capacity, group.retired, group.shrinks_to

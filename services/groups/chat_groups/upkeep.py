@@ -119,8 +119,10 @@ class Upkeep:
         self, group: Group, kind: str, caller: Identity, work: UnitOfWork, capacity: int | None = None
     ) -> Job:
         shut = closing(group, self._core.runtime.clock.now(), capacity)
-        await self._core.store.save_groups([shut], {shut.id}, work.session)
-        return await self._core.runtime.jobs.add(kind, {"group_id": group.id}, caller, work=work)
+        await self._core.store.save_groups([shut.state], {group.id}, work.session)
+        job = await self._core.runtime.jobs.add(kind, {"group_id": group.id}, caller, work=work)
+        work.stage_all(shut.events, job.origin)
+        return job
 
     async def _change(
         self, caller: Identity, id_: str, change: Callable[[Group], Step[Group]], origin: Origin

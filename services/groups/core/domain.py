@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Final, Literal
 from uuid import UUID, uuid5
 
-from services.shared.contracts.groups import UnitUpserted
+from services.shared.contracts.groups import GroupUpdated, UnitUpserted
 from services.shared.contracts.vocabulary import GroupKind
 
 GENERAL: Final = GroupKind.GENERAL.value
@@ -234,6 +234,19 @@ def unit_upserted(unit: Unit) -> UnitUpserted:
         women_target=unit.women_target,
         names=dict(unit.name),
         constituency=unit.constituency,
+    )
+
+
+def group_updated(group: Group) -> GroupUpdated:
+    """All that the log says of the group, but for its link and admins."""
+    return GroupUpdated(
+        group_id=group.id,
+        unit=group.unit,
+        kind=group.kind,
+        ordinal=group.ordinal,
+        capacity=group.capacity,
+        retired=group.retired,
+        shrinks_to=group.shrinks_to,
     )
 
 

@@ -12,7 +12,7 @@ from services.shared.database import Session
 FRESH_SECONDS: Final = 1.0
 """How long a process goes by the policy that it has read: a query for each batch would buy little, since a
 transaction that began before a new policy may commit after it all the same. A job that applies a policy
-outwaits both (`policy/apply_job.py`)."""
+outwaits both (`policy/jobs.py`)."""
 
 
 class Policies:

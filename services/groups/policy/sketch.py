@@ -35,14 +35,16 @@ class SketchedSeats(SeatStore):
     def __init__(self, database: Database) -> None:
         super().__init__(database)
         self._sketched: dict[str, GroupSeats] = {}
-        self._created: dict[Pair, list[str]] = {}
+        self._of_pair: dict[Pair, dict[str, None]] = {}
+        """The sketched groups; in the store, one of them may be full that has room again."""
+        self._created: Counter[Pair] = Counter()
         self._members: dict[str, Placement] = {}
         self._queues: dict[Pair, set[Place]] = {}
 
     async def seats(self, pairs: Many[Pair], left: Many[str], session: Session | None) -> list[GroupSeats]:
         found = {group.id: group for group in await super().seats(pairs, left, session)}
-        new = [id_ for pair in pairs for id_ in self._created.get(pair, ())]
-        for id_ in (*found, *new, *left):
+        own = [id_ for pair in pairs for id_ in self._of_pair.get(pair, ())]
+        for id_ in (*found, *own, *left):
             if id_ in self._sketched:
                 found[id_] = self._sketched[id_]
         return [g for g in found.values() if g.state is GroupState.OPEN or g.id in left]
@@ -50,7 +52,7 @@ class SketchedSeats(SeatStore):
     async def numbering(self, pairs: Many[Pair], session: Session | None) -> dict[Pair, Numbering]:
         found = await super().numbering(pairs, session)
         for pair in pairs:
-            if new := len(self._created.get(pair, ())):
+            if new := self._created[pair]:
                 last, live = found.get(pair, Numbering())
                 found[pair] = Numbering(last + new, live + new)
         return found
@@ -76,9 +78,10 @@ class SketchedSeats(SeatStore):
     def keep(self, seating: Seating, before: dict[str, Placement]) -> None:
         for new in seating.created:
             shape = (new.id, new.unit, new.kind, new.ordinal, new.capacity, new.taken, new.version)
-            self._sketched[new.id] = GroupSeats(*shape)
-            self._created.setdefault((new.unit, new.kind), []).append(new.id)
-        self._sketched.update({group.id: group for group in seating.changed})
+            self._sketch(GroupSeats(*shape))
+            self._created[new.unit, new.kind] += 1
+        for group in seating.changed:
+            self._sketch(group)
         for step in seating.steps:
             old, new_places = before.get(step.state.member_id), queued(step.state)
             old_places = queued(old) if old else ()
@@ -92,6 +95,10 @@ class SketchedSeats(SeatStore):
                 if seat.state is PlacementState.WAITING_SEAT:
                     queue = self._queues.setdefault((seat.unit, seat.kind), set())
                     queue.add((seat.since, member, seat.rule))
+
+    def _sketch(self, group: GroupSeats) -> None:
+        self._sketched[group.id] = group
+        self._of_pair.setdefault((group.unit, group.kind), {})[group.id] = None
 
     def after(self, group: Group) -> Group:
         """The group with the seats that would be taken."""

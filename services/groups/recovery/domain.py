@@ -111,11 +111,18 @@ def restored_group(event: Envelope[GroupEvent], before: Group | None) -> Group:
         new = Group(told.group_id, told.unit, told.kind, told.ordinal, told.capacity, time, time)
         after = replace(before or new, kind=told.kind, ordinal=told.ordinal, capacity=told.capacity)
     after = replace(after, unit=told.unit, version=event.sequence, updated_at=time)
-    if isinstance(told, GroupArchived) or (isinstance(told, GroupSnapshot) and told.retired == "archived"):
-        after = replace(after, retired="archived", invite_link=None, sealed_link=None, link_lost=None)
     if isinstance(told, GroupInviteChanged | GroupSnapshot):
         lost = True if told.invite_ready else None
         after = replace(after, invite_link=None, sealed_link=None, link_lost=lost)
+    archived = isinstance(told, GroupArchived) or after.retired == "archived"
+    if isinstance(told, GroupUpdated | GroupSnapshot) and not archived:
+        archived = told.retired == "archived"
+        # The job that was emptying it is lost: asking again goes on, and reopening takes it back.
+        closes = told.retired == "closing"
+        shrinks_to = told.shrinks_to if closes else None
+        after = replace(after, retired="closing" if closes else None, shrinks_to=shrinks_to)
+    if archived:
+        after = replace(after, retired="archived", invite_link=None, sealed_link=None, link_lost=None)
     return after
 
 

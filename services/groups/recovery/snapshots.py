@@ -47,6 +47,7 @@ def group(row: Document) -> tuple[GroupSnapshot, int]:
         capacity=group.capacity,
         invite_ready=group.invite_ready,
         retired=group.retired,
+        shrinks_to=group.shrinks_to,
     )
     return snapshot, group.version
 
@@ -97,6 +98,8 @@ def observation(row: Document) -> tuple[ObservationSnapshot, int]:
     return snapshot, known.sequence
 
 
+MAX_OBSERVED: Final = 64
+"""Groups in which a member may have been observed, of those published again for a repair."""
 SOURCES: Final = (
     Source("policies", "_id", POLICIES.keys, policy),
     Source("units", "_id", UNITS.keys, unit),
@@ -110,5 +113,13 @@ SOURCES: Final = (
         # Nobody was told of a placement without an event: the member left before they had a seat.
         where={"sequence": {"$gt": 0}},
     ),
-    Source("observations", "unit", OBSERVATIONS.keys, observation, where={"sequence": {"$gt": 0}}),
+    Source(
+        "observations",
+        "unit",
+        OBSERVATIONS.keys,
+        observation,
+        where={"sequence": {"$gt": 0}},
+        subject="member_id",
+        each=MAX_OBSERVED,
+    ),
 )

@@ -7,9 +7,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
-from services.groups.core.domain import Group, Unit, group_name, unit_upserted
+from services.groups.core.domain import Group, Unit, group_name, group_updated, unit_upserted
 from services.shared.contracts.base import Numbered, Step
-from services.shared.contracts.groups import GroupUpdated
 
 AS_KNOWN: Final = 0
 """The constituency of a wanted unit of which nothing is said: it stays as it is."""
@@ -57,14 +56,7 @@ def renamed(group: Group, before: Unit, after: Unit, now: datetime) -> Step[Grou
     if name == group.name:
         return Step(group)
     changed = replace(group, name=name, version=group.version + 1, updated_at=now)
-    event = GroupUpdated(
-        group_id=group.id,
-        unit=group.unit,
-        kind=group.kind,
-        ordinal=group.ordinal,
-        capacity=group.capacity,
-    )
-    return Step(changed, (Numbered(event, changed.version),))
+    return Step(changed, (Numbered(group_updated(changed), changed.version),))
 
 
 def result_of(steps: Sequence[Step[Unit]]) -> ImportResult:

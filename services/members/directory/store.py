@@ -181,7 +181,7 @@ def _filters(search: Search) -> Document:
 
 
 def _exact(search: Search) -> Document:
-    """What a search says of members wherever they live."""
+    """The filters of a search but the unit."""
     exact: dict[str, Any] = {
         "roles.role": search.role,
         "gender": search.gender,

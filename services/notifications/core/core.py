@@ -4,20 +4,40 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from typing import Final
 
+from services.notifications.core.breakers import store as breakers
+from services.notifications.core.breakers.breakers import Breakers
+from services.notifications.core.breakers.store import BreakerStore
 from services.notifications.core.clients.groups import GroupsClient
 from services.notifications.core.clients.members import MembersClient
 from services.notifications.core.clients.service import ServiceClient
-from services.notifications.core.domain import Patience
-from services.notifications.core.intake import Intake
+from services.notifications.core.deliveries import store as deliveries
+from services.notifications.core.deliveries.applying import ReportApplier
+from services.notifications.core.deliveries.store import DeliveryStore
+from services.notifications.core.domain import Patience, RetryPolicy
+from services.notifications.core.fingerprints import Fingerprints
 from services.notifications.core.metrics import NotificationMetrics
+from services.notifications.core.opting_out import OptingOut
 from services.notifications.core.promises import Promises
-from services.notifications.core.store import MIGRATIONS, InviteStore, NotificationStore, RecipientStore
+from services.notifications.core.store import (
+    MIGRATIONS,
+    InviteStore,
+    MemberSequences,
+    NotificationStore,
+    RecipientStore,
+)
+from services.notifications.core.suppressions import store as suppressions
+from services.notifications.core.suppressions.store import SuppressionStore
 from services.notifications.core.texts import Texts
+from services.notifications.core.writing import NotificationWriter
 from services.notifications.settings import NotificationsSettings
 from services.shared.encryption import Vault
 from services.shared.peers import ServiceToken
 from services.shared.runtime import Feature, Learnt, Runtime, vault_key
+
+SPREAD: Final = 0.25
+"""By which share, at most, the pause after a failed try is longer."""
 
 
 class Core:
@@ -30,21 +50,56 @@ class Core:
         self.recipients = RecipientStore(runtime.database)
         self.invites = InviteStore(runtime.database)
         self.notifications = NotificationStore(runtime.database)
+        self.deliveries = DeliveryStore(runtime.database)
+        self.suppressions = SuppressionStore(runtime.database)
+        self.sequences = MemberSequences(runtime.database)
         self.vault = Vault(runtime.client, runtime.database, settings.master_keys)
+        self.fingerprints = Fingerprints(runtime.database, self.vault)
         self.texts = Texts()
         self.due = asyncio.Event()
         """Set when this process may have made a notification due; the dispatcher waits for it."""
         self.patience = patience_of(settings)
-        self.intake = Intake(self.notifications, self.metrics, self.due)
+        self.writer = NotificationWriter(self.notifications, self.metrics, self.due)
         self.promises = Promises(
             self.recipients,
             self.invites,
             self.notifications,
-            self.intake,
+            self.writer,
             self.texts,
             self.clock,
             self.patience.lives,
         )
+        self.policy = RetryPolicy(
+            settings.send_tries,
+            settings.send_retry_seconds,
+            SPREAD,
+            timedelta(hours=settings.outcome_hours),
+        )
+        self.breakers = Breakers(BreakerStore(runtime.database), self.clock)
+        self.opting_out = OptingOut(
+            self.suppressions,
+            self.recipients,
+            self.notifications,
+            self.sequences,
+            self.texts,
+            self.clock,
+            self.metrics,
+            self.writer,
+        )
+        self.reports = ReportApplier(
+            self.deliveries,
+            self.notifications,
+            self.recipients,
+            self.sequences,
+            self.opting_out,
+            self.promises,
+            self.breakers,
+            self.policy,
+            self.clock,
+            self.metrics,
+            self.due,
+        )
+        """Applies what providers tell, by callbacks and polls."""
         token = ServiceToken(settings.service_token_file)
         self.metrics.watch_token(token.expires_at)
         self.members = MembersClient(ServiceClient("members", settings.members_url, token, self.metrics))
@@ -53,7 +108,12 @@ class Core:
     def feature(self) -> Feature:
         return Feature(
             slow_gauges=[vault_key(self.vault, self.runtime.registry)],
-            migrations=MIGRATIONS,
+            migrations=(
+                *MIGRATIONS,
+                *deliveries.MIGRATIONS,
+                *breakers.MIGRATIONS,
+                *suppressions.MIGRATIONS,
+            ),
             learnt=[
                 Learnt("recipients", self.recipients.forget_heard, self.recipients.heard),
                 Learnt("group_invites", self.invites.forget_heard, self.invites.sequences),

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final, TypeAlias
 from uuid import UUID, uuid5
+from zlib import crc32
 
 from services.notifications.core.recipients import Recipient
 from services.notifications.core.send_policy import NO_ADDRESS, About, Ruling, Verdict, facts_heard, judge
@@ -26,6 +27,11 @@ from services.shared.contracts.notifications import (
 from services.shared.contracts.vocabulary import Purpose
 
 WELCOME: Final = Purpose.WELCOME.value
+SERVICE: Final = "service"
+"""The purpose of the few messages that need no consent, because they answer what the person has just done. It
+is no `Purpose`: nobody consents to it, and nothing else may use it."""
+STOPPED: Final = "stopped"
+"""The template that confirms a stop."""
 INVITES: Final = (INVITE, PROMISED)
 EXPIRED: Final = "expired"
 TRIES_EXHAUSTED: Final = "tries_exhausted"
@@ -33,6 +39,16 @@ REOPENS_FOR: Final = timedelta(days=1)
 """How long a welcome that was suppressed by the events alone may still go: nobody is welcomed days later."""
 _NAMESPACE: Final = UUID("5d4a4c8e-8a35-5a0f-9d55-6f6f7c1f2b61")
 """The namespace of the ids of notifications (RFC 9562, 5.5); it never changes."""
+OUTCOME: Final = "outcome"
+"""It was handed over, and nobody knows whether the provider took it."""
+OUTCOME_UNKNOWN: Final = "outcome_unknown"
+NO_GATEWAY: Final = "no_gateway"
+"""No channel with consent and an address has a gateway."""
+LOOKED_AT_AGAIN: Final = (NO_ADDRESS, NO_GATEWAY)
+"""Reasons to hold a notification that is due all the same: the cure may bring no event."""
+LOOK_FOR_OUTCOME: Final = timedelta(minutes=1)
+"""When an outcome is first looked for in the delivery's record; then after pauses that double."""
+A_DAY: Final = timedelta(days=1)
 UNRECORDABLE: Final = "unrecordable"
 """The result of a try, or the event that tells of it, cannot be written."""
 
@@ -56,14 +72,59 @@ class OutcomeClass(StrEnum):
     """May go through later: the provider is busy, throttles or is out of reach."""
     PERMANENT = "permanent"
     """Will never go through as it is."""
+    UNKNOWN = "unknown"
+    """The provider may have taken it: a callback or a poll tells. Until then it is not sent again."""
+
+
+class Meaning(StrEnum):
+    """The action that a provider's error asks of us. Each channel has one table from its codes to these."""
+
+    RETRY = "retry"
+    """Busy, throttled or failing for a moment: again, after a growing pause."""
+    DEFER = "defer"
+    """Not before a day has passed, as for a limit of messages to one person."""
+    PAIR = "pair"
+    """Too many messages to this recipient from us: again, slower, this recipient alone."""
+    RECIPIENT = "recipient"
+    """This address is not reached on this channel; it is no opt-out. Another channel may."""
+    ROUTE = "route"
+    """This kind of message does not go this way to this address; it says nothing about the address."""
+    MESSAGE = "message"
+    """This message fails as it is."""
+    TEMPLATE = "template"
+    """No message of this template goes: its breaker opens."""
+    NUMBER = "number"
+    """No message from this number goes: its breaker opens."""
+    CHANNEL = "channel"
+    """No message of this account goes: its breaker opens, and somebody must act."""
+    CONSENT = "consent"
+    """The recipient has stopped these messages at the provider."""
+    BUG = "bug"
+    """We have asked for something that the provider does not understand."""
+
+
+AGAIN: Final = frozenset(
+    {Meaning.RETRY, Meaning.PAIR, Meaning.DEFER, Meaning.TEMPLATE, Meaning.NUMBER, Meaning.CHANNEL}
+)
+"""Errors after which the same message may go later: those of a template, number or account when that is
+well again."""
 
 
 @dataclass(frozen=True, slots=True)
 class SendOutcome:
-    """The result of one try. `error_class` is a word of ours, never a provider's text; None when sent."""
+    """The result of one try. `error_class` is a word of ours, never a provider's text; None when sent.
+
+    `meaning` is what the error asks of us, by the channel's table; `provider_id` names the message in the
+    provider's callbacks and polls; `retry_after` is how many seconds the provider asks us to wait; `code` is
+    the provider's word or number for the error.
+    """
 
     kind: OutcomeClass
     error_class: str | None = None
+    meaning: Meaning | None = None
+    provider_id: str | None = None
+    retry_after: float | None = None
+    code: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +133,28 @@ class Attempt:
     sender: str
     outcome: OutcomeClass
     error_class: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Handed:
+    """It is with a gateway, for the `number`th time: written before the gateway is called, and removed when
+    its outcome is recorded. Whoever finds one does not send the message again."""
+
+    number: int
+    at: datetime
+    sender: str
+    channel: str
+    without: str | None = None
+    """Lacking in the text that it got: as in `Notification`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Avoided:
+    """A channel on which the message has failed, and why; until when, or None for good."""
+
+    channel: str
+    error_class: str
+    until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,11 +188,14 @@ class Notification:
     hearsay: bool | None = None
     """True if it was suppressed by what the events say, without asking the members service."""
     attempts: tuple[Attempt, ...] = ()
+    handed: Handed | None = None
+    avoided: tuple[Avoided, ...] | None = None
     without: str | None = None
     """Lacking in a welcome that was sent: `no_group` or `no_invite`."""
     due_at: datetime | None = None
-    """When the dispatcher must look at it: the time of the next try, the end of the running claim, or, while
-    an event has to come first, the time at which it waits no longer (`waits_end`).
+    """When the dispatcher must look at it: the time of the next try, the end of the running claim, the next
+    look for an unknown outcome, or, while an event has to come first, the time at which it waits no longer
+    (`waits_end`).
 
     None when nothing is left to do, and while one waits without an end.
     """
@@ -122,6 +208,15 @@ class Notification:
     cause: Cause
     created_at: datetime
     updated_at: datetime
+
+    @property
+    def last_handed(self) -> int:
+        """The number of the last handing over: each ends in an attempt before the next begins."""
+        return self.handed.number if self.handed else len(self.attempts)
+
+    def avoids(self, now: datetime) -> tuple[Avoided, ...]:
+        """The channels that it does not go on now."""
+        return tuple(each for each in self.avoided or () if each.until is None or each.until > now)
 
     def waited(self, now: datetime) -> bool:
         return self.waits_until is not None and self.waits_until <= now
@@ -227,7 +322,10 @@ def follow(
     if current.state.is_open or reopens:
         verdict = judge(facts_heard(current.about(now), recipient, invited=invited))
         changed = replace(followed, language=language, channel=verdict.channel, group_id=recipient.group_id)
-        if current.state.is_open:
+        if current.handed is not None:  # as it is; the news is for the next try, if there is one
+            stop = verdict.reason if verdict.ruling is Ruling.SUPPRESS else None
+            step = Step(replace(followed, stop=stop))
+        elif current.state.is_open:
             step = _apply_verdict(changed, verdict, now)
         elif verdict.ruling is not Ruling.SUPPRESS:
             step = _queued(replace(changed, reason=None, hearsay=None), verdict, now)
@@ -255,16 +353,24 @@ def _apply_verdict(current: Notification, verdict: Verdict, now: datetime) -> St
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """At most `tries` tries; the pause doubles from `first_seconds` to an hour.
-
-    There is no jitter: notifications that come due together are sent in batches anyway.
-    """
+    """At most `tries` tries; the pause doubles from `first_seconds` to an hour, and is longer by a share of
+    up to `spread`, so that what failed together does not come back together. An outcome may be unknown for as
+    long as `outcome_wait`."""
 
     tries: int
     first_seconds: float
+    spread: float = 0.0
+    outcome_wait: timedelta = A_DAY
 
-    def next_try(self, tried: int, now: datetime) -> datetime:
-        return now + timedelta(seconds=min(3600.0, self.first_seconds * 2 ** (tried - 1)))
+    def next_try(self, current: Notification, outcome: SendOutcome, now: datetime) -> datetime:
+        """Meta asks for 4^x seconds after too many messages to one person; what a provider asks for is
+        kept."""
+        tried = len(current.attempts)
+        paired = outcome.meaning is Meaning.PAIR
+        pause = min(3600.0, 4.0**tried if paired else self.first_seconds * 2 ** (tried - 1))
+        share = crc32(f"{current.id}/{tried}".encode()) / 2**32  # pure, and another one for each
+        pause = max(pause * (1 + self.spread * share), outcome.retry_after or 0.0)
+        return now + timedelta(seconds=pause)
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,30 +422,89 @@ class Held:
     until: datetime
 
 
-DispatchResult: TypeAlias = Attempted | Unanswered | Suppressed | Deferred | Held
+@dataclass(frozen=True, slots=True)
+class NotTaken:
+    """The gateway has surely not taken it, and through no fault of its own: the gateway is out of reach, or
+    its account, number or template is stopped. This counts as no try."""
+
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class NoWay:
+    """It has failed on every channel that the member agreed to; `reason` is the last one's."""
+
+    reason: str
+    unit: str
+
+
+DispatchResult: TypeAlias = Attempted | Unanswered | Suppressed | Deferred | Held | NotTaken | NoWay
 
 
 def conclude(
     claimed: Notification, result: DispatchResult, *, policy: RetryPolicy, now: datetime
 ) -> Step[Notification]:
     """The notification after the dispatcher handled it."""
-    if claimed.held_for == NO_ADDRESS:  # it was claimed to look again
+    if claimed.held_for in LOOKED_AT_AGAIN:  # it was claimed to look again
         claimed = replace(claimed, held_for=None)
+    if claimed.handed is not None and not isinstance(result, Attempted | NotTaken):
+        return _unknown(claimed, claimed.handed, policy, now)
     match result:
         case Attempted(outcome, sender, channel, language, unit, without):
             current = replace(claimed, channel=channel, language=language, unit=unit)
-            return _tried(current, outcome, sender, policy, now, without=without)
+            step = _tried(current, outcome, sender, policy, now, without=without)
         case Unanswered(peer, reason):
             outcome = SendOutcome(OutcomeClass.TRANSIENT, reason)
-            return _tried(claimed, outcome, peer, policy, now, exhausted=reason)
+            step = _tried(claimed, outcome, peer, policy, now, exhausted=reason)
         case Suppressed(reason, channel, unit):
             known = replace(claimed, channel=channel, unit=unit or claimed.unit)
-            return _suppressed(known, reason, now, hearsay=unit is None)
+            step = _suppressed(known, reason, now, hearsay=unit is None)
+        case NotTaken(until):
+            step = _queued_again(replace(claimed, handed=None), until, now)
+        case NoWay(reason, unit):
+            step = _failed(replace(claimed, unit=unit), reason, _last_sender(claimed), now)
         case Deferred(until):
-            return _queued_again(claimed, until, now)
+            step = _queued_again(claimed, until, now)
         case Held(reason, until):
             waits = claimed.held_for is not None and not claimed.waited(now)
-            return _queued_again(replace(claimed, held_for=claimed.held_for if waits else reason), until, now)
+            step = _queued_again(replace(claimed, held_for=claimed.held_for if waits else reason), until, now)
+    return step
+
+
+def reported(
+    current: Notification,
+    number: int,
+    outcome: SendOutcome,
+    *,
+    policy: RetryPolicy,
+    now: datetime,
+) -> Step[Notification]:
+    """The notification after its provider told, by a callback or a poll, what became of its `number`th
+    handing over: `SENT` for every status from which it is sure that the provider took it.
+
+    What was sent and fails later goes another way or again, as if the gateway had refused it at once; but
+    only within a day, and not what has expired. All else changes nothing: news of an earlier handing over, of
+    a notification that has ended, repeated news.
+    """
+    if number != current.last_handed:
+        return Step(current)
+    if current.state is State.SENDING and current.handed is not None:
+        handed = current.handed
+        known = replace(current, attempts=current.attempts[: number - 1], channel=handed.channel)
+        return _tried(known, outcome, handed.sender, policy, now, without=handed.without)
+    if current.state is not State.SENT or outcome.kind is OutcomeClass.SENT or not current.attempts:
+        return Step(current)
+    last = current.attempts[-1]
+    over = current.expires_at is not None and current.expires_at <= now
+    if over or now - last.at >= A_DAY:
+        outcome = replace(outcome, kind=OutcomeClass.PERMANENT, meaning=None)
+    fallen = replace(current, attempts=current.attempts[:-1], without=None)
+    step = _tried(fallen, outcome, last.sender, policy, now)
+    if step.state.state is not State.QUEUED:
+        return step
+    state = step.state
+    event = NotificationQueued(**_common(state), channel=state.channel, held_for=state.held_for)
+    return _published(state, event)
 
 
 def _tried(
@@ -354,8 +519,11 @@ def _tried(
 ) -> Step[Notification]:
     """`exhausted` is why it fails when this was the last try. One that went without a link has invited to no
     group."""
+    if outcome.kind is OutcomeClass.UNKNOWN and claimed.handed is not None:
+        return _unknown(claimed, claimed.handed, policy, now)
     attempts = (*claimed.attempts, Attempt(now, sender, outcome.kind, outcome.error_class))
-    current = replace(claimed, attempts=attempts)
+    held_for = None if claimed.held_for == OUTCOME else claimed.held_for
+    current = replace(claimed, attempts=attempts, handed=None, held_for=held_for)
     if outcome.kind is OutcomeClass.SENT:
         sent = replace(_closed(current, State.SENT, None, now), without=without)
         sent = replace(sent, group_id=None) if without else sent
@@ -363,19 +531,54 @@ def _tried(
             **_common(sent), channel=sent.channel, sender=sender, attempts=len(attempts), without=without
         )
         return _published(sent, event)
-    if outcome.kind is OutcomeClass.TRANSIENT and len(attempts) < policy.tries:
-        return _queued_again(current, policy.next_try(len(attempts), now), now)
+    if len(attempts) < policy.tries:
+        if outcome.meaning in _ANOTHER_WAY and current.channel is not None:
+            until = now + A_DAY if outcome.meaning is Meaning.DEFER else None
+            failed_on = Avoided(current.channel, outcome.error_class or "refused", until)
+            others = [each for each in current.avoided or () if each.channel != current.channel]
+            return _queued_again(replace(current, avoided=(*others, failed_on)), now, now)
+        if outcome.kind is not OutcomeClass.PERMANENT:
+            return _queued_again(current, policy.next_try(current, outcome, now), now)
     permanent = outcome.kind is OutcomeClass.PERMANENT
     error_class = (outcome.error_class or "refused") if permanent else exhausted
+    return _failed(current, error_class, sender, now)
+
+
+_ANOTHER_WAY: Final = frozenset({Meaning.RECIPIENT, Meaning.ROUTE, Meaning.DEFER})
+"""Errors after which another channel is tried."""
+
+
+def _unknown(current: Notification, handed: Handed, policy: RetryPolicy, now: datetime) -> Step[Notification]:
+    """It waits for news of the provider, and is not sent again, until the time for that is over."""
+    attempt = Attempt(handed.at, handed.sender, OutcomeClass.UNKNOWN)
+    waiting = replace(
+        current,
+        attempts=(*current.attempts[: handed.number - 1], attempt),
+        channel=handed.channel,
+        held_for=OUTCOME,
+        claim=None,
+        due_at=min(handed.at + policy.outcome_wait, now + max(LOOK_FOR_OUTCOME, now - handed.at)),
+        updated_at=now,
+    )
+    if now >= handed.at + policy.outcome_wait:
+        return _failed(waiting, OUTCOME_UNKNOWN, handed.sender, now)
+    return Step(waiting)
+
+
+def _failed(current: Notification, error_class: str, sender: str, now: datetime) -> Step[Notification]:
     failed = _closed(current, State.FAILED, error_class, now)
     event = NotificationFailed(
         **_common(failed),
         channel=failed.channel,
         sender=sender,
-        attempts=len(attempts),
+        attempts=len(failed.attempts),
         error_class=error_class,
     )
     return _published(failed, event)
+
+
+def _last_sender(current: Notification) -> str:
+    return current.attempts[-1].sender if current.attempts else "none"
 
 
 def _queued(made: Notification, verdict: Verdict, now: datetime) -> Step[Notification]:
@@ -390,12 +593,19 @@ def _queued_again(current: Notification, due_at: datetime, now: datetime) -> Ste
     if current.stop is not None:
         return _suppressed(current, current.stop, now, hearsay=True)
     held_for = current.held_for
-    if held_for != NO_ADDRESS and current.waited(now):  # it waits for no event any more
+    if held_for not in LOOKED_AT_AGAIN and current.waited(now):  # it waits for no event any more
         held_for = None
-    due = due_at if held_for in (None, NO_ADDRESS) else current.waits_end
-    return Step(
-        replace(current, state=State.QUEUED, held_for=held_for, claim=None, due_at=due, updated_at=now)
+    due = due_at if held_for in (None, *LOOKED_AT_AGAIN) else current.waits_end
+    queued = replace(
+        current,
+        state=State.QUEUED,
+        reason=None,
+        held_for=held_for,
+        claim=None,
+        due_at=due,
+        updated_at=now,
     )
+    return Step(queued)
 
 
 def _suppressed(
@@ -416,6 +626,7 @@ def _closed(current: Notification, state: State, reason: str | None, now: dateti
         stop=None,
         due_at=None,
         claim=None,
+        handed=None,
         updated_at=now,
     )
 

@@ -8,11 +8,14 @@ from datetime import datetime
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from services.notifications.core.domain import Notification
+from services.notifications.core.suppressions.domain import VIAS
+from services.shared.contracts.vocabulary import Channel
 from services.shared.messaging import SIZES
 from services.shared.peers import peer_errors, token_expiry
 
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
-HELD_FOR = ("no_address", "no_group", "no_invite", "nothing")
+BREAKER_KINDS = ("template", "number", "account")
+HELD_FOR = ("no_address", "no_gateway", "no_group", "no_invite", "outcome", "nothing")
 ISOLATED = (
     *("peer_refused", "peer_timeout", "peer_answer", "unknown_member"),
     *("sender_error", "unrecordable"),
@@ -57,13 +60,13 @@ class NotificationMetrics:
         )
         self.attempts = Counter(
             "sangathan_notifications_attempts",
-            "Messages handed to a sender, by outcome (sent, transient, permanent).",
+            "Messages handed to a sender, by outcome (sent, transient, permanent, unknown).",
             ["sender", "outcome"],
             registry=registry,
         )
         self.postponed = Counter(
             "sangathan_dispatch_postponed",
-            "Claimed notifications put back untried, by cause (peer, gate).",
+            "Claimed notifications put back untried, by cause (peer, gate, gateway).",
             ["cause"],
             registry=registry,
         )
@@ -76,7 +79,34 @@ class NotificationMetrics:
         )
         for reason in ISOLATED:  # 0 from the start: `increase` does not see a series begin
             self.isolated.labels(reason)
+        self.opt_outs = Counter(
+            "sangathan_opt_outs",
+            f"Addresses to which messages were stopped, by channel and by how ({', '.join(VIAS)}).",
+            ["channel", "via"],
+            registry=registry,
+        )
+        for channel in Channel:
+            for via in VIAS:
+                self.opt_outs.labels(channel.value, via)
         self.peer_errors = peer_errors(registry)
+        self.deliveries = Counter(
+            "sangathan_deliveries",
+            "Statuses that providers tell of messages (queued, sent, delivered, read, failed), by sender.",
+            ["sender", "status"],
+            registry=registry,
+        )
+        self.breakers_open = Gauge(
+            "sangathan_breakers_open",
+            "Open breakers by sender and kind (template, number, account): nothing goes by what they are of.",
+            ["sender", "kind"],
+            registry=registry,
+        )
+        self.callbacks_skipped = Counter(
+            "sangathan_callback_updates_skipped",
+            "Updates in a provider's callbacks that are of no known kind or form.",
+            ["sender"],
+            registry=registry,
+        )
 
     def entered(self, notifications: Iterable[Notification]) -> None:
         for notification in notifications:
@@ -88,6 +118,12 @@ class NotificationMetrics:
             count, oldest = held.get(reason, (0, now))
             self.held.labels(reason).set(count)
             self.held_age.labels(reason).set(max(0.0, (now - oldest).total_seconds()))
+
+    def show_breakers(self, opened: Mapping[tuple[str, str], int], senders: Iterable[str]) -> None:
+        """`{(sender, kind): how many}`; 0 for the others."""
+        for sender in senders:
+            for kind in BREAKER_KINDS:
+                self.breakers_open.labels(sender, kind).set(opened.get((sender, kind), 0))
 
     def watch_token(self, expires_at: Callable[[], float]) -> None:
         """Read at scrape time."""

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from datetime import timedelta
 
 from services.notifications.core.domain import Cause, promised_id, queue_promised
-from services.notifications.core.intake import Change, Intake
 from services.notifications.core.recipients import Recipient
 from services.notifications.core.store import InviteStore, NotificationStore, RecipientStore
 from services.notifications.core.texts import Texts
+from services.notifications.core.writing import Change, NotificationWriter
 from services.shared.clock import Clock
 from services.shared.contracts.notifications import PROMISED
 from services.shared.messaging import Origin, UnitOfWork
@@ -23,7 +23,7 @@ class Promises:
         recipients: RecipientStore,
         invites: InviteStore,
         notifications: NotificationStore,
-        intake: Intake,
+        writer: NotificationWriter,
         texts: Texts,
         clock: Clock,
         lives: timedelta,
@@ -31,7 +31,7 @@ class Promises:
         self._recipients = recipients
         self._invites = invites
         self._notifications = notifications
-        self._intake = intake
+        self._writer = writer
         self._texts = texts
         self._clock = clock
         self._lives = lives
@@ -65,4 +65,4 @@ class Promises:
             )
             origin = Origin(cause.correlation_id, cause.traceparent, cause.causation_id)
             changes.append(Change(None, step, origin))
-        await self._intake.take(changes, work)
+        await self._writer.write(changes, work)

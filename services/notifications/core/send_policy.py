@@ -16,6 +16,8 @@ from services.notifications.core.recipients import Recipient
 from services.shared.contracts.vocabulary import Channel, Purpose
 
 NO_ADDRESS: Final = "no_address"
+SUPPRESSED: Final = "suppressed"
+"""The person has stopped messages to each address that could be used."""
 NO_GROUP: Final = "no_group"
 NO_INVITE: Final = "no_invite"
 
@@ -61,6 +63,10 @@ class SendFacts:
     """False for somebody who is reached through another member: they get no message at all."""
     welcome: bool = True
     """Whether the message is the welcome."""
+    suppressed: frozenset[str] = frozenset()
+    """Channels on which the address is on the suppression list."""
+    service: bool = False
+    """Whether the message only answers what the person has just done: it needs no consent and no group."""
     waited: bool = False
     """Whether it has waited for the group and its link for as long as a welcome may."""
 
@@ -73,6 +79,24 @@ class Authority:
     consented: frozenset[str]
     addressable: frozenset[str]
     own_number: bool = True
+    suppressed: frozenset[str] = frozenset()
+    """Channels on which the address that it tells is on the suppression list."""
+
+
+def facts_of_service(recipient: Recipient, channel: str, said: Authority | None = None) -> SendFacts:
+    """The facts for a service message, which goes on the channel on which the person has written, or not at
+    all. `said`: as the members service tells them."""
+    return SendFacts(
+        welcome=False,
+        service=True,
+        active=recipient.active and (said is None or said.active),
+        consented=frozenset((channel,)),
+        addressable=said.addressable if said else None,
+        group_id=None,
+        invited=False,
+        merged=recipient.merged,
+        own_number=said.own_number if said else recipient.own_number,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +149,7 @@ def facts_asked(about: About, recipient: Recipient, said: Authority, *, invited:
         merged=recipient.merged,
         welcomed=recipient.welcomed,
         own_number=said.own_number,
+        suppressed=said.suppressed,
     )
 
 
@@ -157,7 +182,8 @@ def judge(facts: SendFacts) -> Verdict:
     """Apply every rule, in the order in which their reasons take precedence."""
     known = facts.consented
     consented = tuple(channel.value for channel in Channel if known is not None and channel.value in known)
-    usable = tuple(c for c in consented if facts.addressable is None or c in facts.addressable)
+    allowed = tuple(channel for channel in consented if channel not in facts.suppressed)
+    usable = tuple(c for c in allowed if facts.addressable is None or c in facts.addressable)
     link = _has_group_link(facts)
     rules = (
         _is_active(facts),
@@ -165,11 +191,12 @@ def judge(facts: SendFacts) -> Verdict:
         _has_own_number(facts),
         *([_is_announced(facts), _is_not_welcomed(facts)] if facts.welcome else []),
         _has_consent(consented, asked=known is not None),
+        _is_not_suppressed(facts, consented, allowed),
         _has_address(facts, usable),
-        link,
+        *([] if facts.service else [link]),
     )
-    channels = usable or consented
-    without = link.reason if link.ruling is Ruling.ALLOW else None
+    channels = usable or allowed or consented
+    without = link.reason if not facts.service and link.ruling is Ruling.ALLOW else None
     return Verdict(rules, channels[0] if channels else None, without)
 
 
@@ -202,6 +229,11 @@ def _has_consent(consented: tuple[str, ...], *, asked: bool) -> Rule:
     passed = bool(consented) or not asked
     channels = consented if asked else None
     return _rule("consent", {"channels": channels}, passed, Ruling.SUPPRESS, "no_consent")
+
+
+def _is_not_suppressed(facts: SendFacts, consented: tuple[str, ...], allowed: tuple[str, ...]) -> Rule:
+    passed = bool(allowed) or not consented
+    return _rule("suppressed", {"channels": sorted(facts.suppressed)}, passed, Ruling.SUPPRESS, SUPPRESSED)
 
 
 def _has_address(facts: SendFacts, usable: tuple[str, ...]) -> Rule:

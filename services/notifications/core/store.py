@@ -3,6 +3,7 @@
     recipients      {_id: member id, ...Recipient}
     group_invites   {_id: group id, ready, sequence, awaited?}
     notifications   {_id, ...Notification, open?}
+    member_sequences    {_id: member id, sequence}, the last of this service's events about each member
 
 A field of a notification that has no value is absent, which keeps finished notifications out of the
 dispatcher's indexes; `open` is true until one is finished.
@@ -20,9 +21,9 @@ from typing import Any, Final
 from pymongo import ASCENDING, IndexModel, ReplaceOne, UpdateOne
 from pymongo.errors import OperationFailure
 
-from services.notifications.core.domain import WELCOME, Notification, State
+from services.notifications.core.domain import LOOKED_AT_AGAIN, WELCOME, Notification, State
 from services.notifications.core.recipients import Recipient
-from services.notifications.core.send_policy import NO_ADDRESS, NO_GROUP, NO_INVITE
+from services.notifications.core.send_policy import NO_GROUP, NO_INVITE
 from services.shared.contracts.groups import TOPIC as GROUPS
 from services.shared.contracts.members import TOPIC as MEMBERS
 from services.shared.database import Codec, Collection, Database, Document, Migration, Session, create
@@ -166,7 +167,11 @@ class NotificationStore:
 
     async def hold(self, group_ids: Many[str], now: datetime, session: Session) -> None:
         """Hold what waits to be sent with these groups' links, which have been withdrawn."""
-        free = {"open": True, "group_id": {"$in": list(group_ids)}, "held_for": {"$in": [None, NO_ADDRESS]}}
+        free = {
+            "open": True,
+            "group_id": {"$in": list(group_ids)},
+            "held_for": {"$in": [None, *LOOKED_AT_AGAIN]},
+        }
         due = _when_queued({"$ifNull": [_WAITS_END, "$$REMOVE"]})
         update = [{"$set": {"held_for": "no_invite", "due_at": due, "updated_at": now}}]
         await self._notifications.update_many(free, update, session=session)
@@ -174,6 +179,32 @@ class NotificationStore:
     async def count_by_state(self) -> dict[str, int]:
         pipeline: list[Document] = [{"$group": {"_id": "$state", "count": {"$sum": 1}}}]
         return {row["_id"]: row["count"] async for row in self._notifications.aggregate(pipeline)}
+
+
+class MemberSequences:
+    """Numbers the events about members. The numbers outlive an erasure, so that a later event is not taken
+    for a repeated one."""
+
+    def __init__(self, database: Database) -> None:
+        self._sequences: Collection = database["member_sequences"]
+
+    async def take(self, counts: Mapping[str, int], session: Session) -> dict[str, int]:
+        """Take the next `counts` numbers of each member; answers the first of each."""
+        if not counts:
+            return {}
+        writes = [
+            UpdateOne({"_id": id_}, {"$inc": {"sequence": n}}, upsert=True) for id_, n in counts.items()
+        ]
+        await self._sequences.bulk_write(writes, ordered=False, session=session)
+        rows = self._sequences.find({"_id": {"$in": list(counts)}}, session=session)
+        return {row["_id"]: row["sequence"] - counts[row["_id"]] + 1 async for row in rows}
+
+    async def restore(self, reached: Mapping[str, int], session: Session) -> None:
+        """The numbers that the log shows to have been used."""
+        writes = [
+            UpdateOne({"_id": id_}, {"$max": {"sequence": n}}, upsert=True) for id_, n in reached.items()
+        ]
+        await self._sequences.bulk_write(writes, ordered=False, session=session)
 
 
 _UNHEARD: Final = {
@@ -287,8 +318,14 @@ async def _welcomes_wait_a_day(database: Database) -> None:
     )
 
 
+async def _members_sequences(database: Database) -> None:
+    await create(database, "member_sequences", required={"sequence": _WHOLE})
+    await create(database, "fingerprint_keys", required={"sealed": {"bsonType": "binData"}})
+
+
 MIGRATIONS: Final = (
     Migration("core-0001", "recipients, invites, notifications, keys", _collections),
     Migration("core-0002", "recipients without contact_sequence", _recipients_without_contact),
     Migration("core-0003", "welcomes wait for a day", _welcomes_wait_a_day),
+    Migration("core-0004", "sequences of members, the key of fingerprints", _members_sequences),
 )

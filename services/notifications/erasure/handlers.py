@@ -25,12 +25,14 @@ class ErasureHandlers:
         if await self._store.any_being_sent(ids, work.session):
             raise TransientError("a message to the member is being sent")
         messages = await self._store.destroy_messages(ids, work.session)
+        traces = await self._store.destroy_traces(ids, work.session)
         destroyed = await forget_letters(self._letters, requests, work)
         for request in requests:
             if request.id in work.refused:
                 continue
             data = request.data
-            counts = {"messages": messages[request.subject], **destroyed[request.subject]}
+            of_webhooks = {name: counts[request.subject] for name, counts in traces.items()}
+            counts = {"messages": messages[request.subject], **of_webhooks, **destroyed[request.subject]}
             answer = NotificationsErasureAcknowledged(
                 erasure_id=data.erasure_id, member_id=data.member_id, attempt=data.attempt, destroyed=counts
             )

@@ -22,9 +22,9 @@ from services.notifications.core.domain import (
     queue,
     withdraw,
 )
-from services.notifications.core.intake import Change
 from services.notifications.core.recipients import Recipient
 from services.notifications.core.send_policy import Rule, Ruling, Verdict, facts_heard, judge
+from services.notifications.core.writing import Change
 from services.shared.contracts.base import Envelope, Event, Step
 from services.shared.contracts.groups import GroupInviteLapsed, GroupMemberObserved, GroupMemberRemoved
 from services.shared.contracts.members import MemberErasureRequested, MemberLeft, MemberMerged
@@ -43,7 +43,7 @@ class InviteHandlers:
         self._notifications = core.notifications
         self._texts = core.texts
         self._clock = core.clock
-        self._intake = core.intake
+        self._writer = core.writer
         self._lifetime = timedelta(days=core.settings.invite_days)
 
     async def lapsed(self, events: Sequence[Envelope[GroupInviteLapsed]], work: UnitOfWork) -> None:
@@ -67,7 +67,7 @@ class InviteHandlers:
             )
             step = self._made(id_, event, recipient, invited=event.data.group_id in invited, pending=pending)
             changes.append(Change(None, step, Origin.of(event)))
-        await self._intake.take(changes, work)
+        await self._writer.write(changes, work)
 
     async def withdrawn(self, events: Sequence[Envelope[Event]], work: UnitOfWork) -> None:
         """End invites for which these events leave no reason: to the group, or to any."""
@@ -81,7 +81,7 @@ class InviteHandlers:
                 event, reason = found
                 step = withdraw(each, reason, self._clock.now())
                 changes.append(Change(each, step, Origin.of(event)))
-        await self._intake.take(changes, work)
+        await self._writer.write(changes, work)
 
     def _made(
         self,

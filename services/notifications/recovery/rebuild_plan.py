@@ -22,18 +22,21 @@ from services.notifications.core.domain import (
     Patience,
     State,
 )
-from services.notifications.core.store import NotificationStore, RecipientStore
+from services.notifications.core.store import MemberSequences, NotificationStore, RecipientStore
 from services.notifications.settings import NotificationsSettings
 from services.shared.clock import Clock
-from services.shared.contracts.base import Envelope
+from services.shared.contracts.base import Envelope, Event
 from services.shared.contracts.notifications import (
+    MemberOptedOut,
+    MemberReplied,
+    MemberUnreachable,
     NotificationFailed,
     NotificationQueued,
     NotificationSent,
     NotificationSnapshot,
     NotificationSuppressed,
 )
-from services.shared.messaging import UnitOfWork, newer
+from services.shared.messaging import Subscriptions, UnitOfWork, newer
 from services.shared.operations.rebuild import Plan
 from services.shared.runtime import Runtime
 
@@ -47,6 +50,7 @@ RESTORED: Final = (
     NotificationFailed,
     NotificationSnapshot,
 )
+ABOUT_MEMBERS: Final = (MemberOptedOut, MemberReplied, MemberUnreachable)
 NOT_KNOWN_YET: Final = "no_group"
 """Holds a restored notification until its recipient is known again; it must not become due before."""
 
@@ -68,10 +72,24 @@ class Restorer:
         await self._notifications.save([n for n in restored if n.id in known], work.session)
 
 
+class Numbers:
+    """Restores how far the events about each member were numbered."""
+
+    def __init__(self, sequences: MemberSequences) -> None:
+        self._sequences = sequences
+
+    async def restore(self, events: Sequence[Envelope[Event]], work: UnitOfWork) -> None:
+        reached: dict[str, int] = {}
+        for event in events:
+            reached[event.subject] = max(event.sequence, reached.get(event.subject, 0))
+        await self._sequences.restore(reached, work.session)
+
+
 def plan(runtime: Runtime) -> Plan:
     settings = runtime.settings
     assert isinstance(settings, NotificationsSettings)
     patience = patience_of(settings)
+    sequences = MemberSequences(runtime.database)
     recipients, notifications = RecipientStore(runtime.database), NotificationStore(runtime.database)
 
     async def summary() -> Sequence[str]:
@@ -80,10 +98,14 @@ def plan(runtime: Runtime) -> Plan:
         return [
             f"{await recipients.count()} recipients; notifications: {by_state or 'none'}",
             "Tries before the last one and recorded messages are not in the log.",
+            "Nor is the suppression list: restore `suppressions` and `fingerprint_keys` from a dump.",
         ]
 
-    restorer = Restorer(notifications, runtime.server_clock, patience)
-    return Plan(summary=summary, restores=dict.fromkeys(RESTORED, restorer.restore))
+    restores: Subscriptions = {
+        **dict.fromkeys(RESTORED, Restorer(notifications, runtime.server_clock, patience).restore),
+        **dict.fromkeys(ABOUT_MEMBERS, Numbers(sequences).restore),
+    }
+    return Plan(summary=summary, restores=restores)
 
 
 def _restored(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -11,11 +12,16 @@ from services.notifications.core.clients.members import Contact
 from services.notifications.core.clients.service import NOT_ASKED
 from services.notifications.core.domain import (
     EXPIRED,
+    LOOKED_AT_AGAIN,
+    NO_GATEWAY,
+    SERVICE,
     Attempted,
+    Avoided,
     Deferred,
     DispatchResult,
     Held,
     Notification,
+    NoWay,
     OutcomeClass,
     SendOutcome,
     Suppressed,
@@ -31,6 +37,7 @@ from services.notifications.core.send_policy import (
     Verdict,
     facts_asked,
     facts_heard,
+    facts_of_service,
     judge,
 )
 from services.notifications.core.texts import Texts, UnrenderableError, in_language
@@ -45,18 +52,22 @@ UNKNOWN_MEMBER: Final = "unknown_member"
 
 
 class Composer:
-    """`sender` is named in the attempt of a notification whose text cannot be rendered."""
+    """`senders` has the name of each channel's sender; a channel without one is not used."""
 
-    def __init__(self, texts: Texts, sender: str) -> None:
+    def __init__(self, texts: Texts, senders: Mapping[str, str]) -> None:
         self._texts = texts
-        self._sender = sender
+        self._senders = senders
 
     def check(self, notification: Notification, recipient: Recipient, now: datetime) -> DispatchResult | None:
         """Apply the send policy to what the events say; None when the members service has to be asked."""
         if notification.expires_at is not None and notification.expires_at <= now:
             return Suppressed(EXPIRED, notification.channel)
-        invited = notification.held_for in (None, NO_ADDRESS)
-        return _unless_allowed(judge(facts_heard(notification.about(now), recipient, invited=invited)), now)
+        invited = notification.held_for in (None, *LOOKED_AT_AGAIN)
+        if notification.purpose == SERVICE:
+            facts = facts_of_service(recipient, notification.channel or "")
+        else:
+            facts = facts_heard(notification.about(now), recipient, invited=invited)
+        return _unless_allowed(judge(facts), now)
 
     def unanswered(self, peer: str, reason: str, now: datetime) -> DispatchResult:
         """`reason` is one of `Answers.failed`."""
@@ -69,8 +80,10 @@ class Composer:
         contact: Contact | None,
         group: Group | None,
         now: datetime,
+        suppressed: frozenset[str] = frozenset(),
     ) -> Message | DispatchResult:
-        """The message, or the reason why there is none, by what the owners of the facts say now.
+        """The message, or the reason why there is none, by what the owners of the facts say now. `suppressed`
+        are the channels on which this contact's address is on the suppression list.
 
         A link, and the name of a group, go only to a member of the group's own unit or of one below it.
         Otherwise the event of a seat was forged, or the member has moved and the next seat is on its way.
@@ -80,11 +93,22 @@ class Composer:
         if contact.consents is None:
             return Deferred(now + LOOK_AGAIN)
         consented = contact.consented(notification.purpose)
-        said = Authority(contact.active, consented, contact.channels, contact.own_number)
+        avoided = notification.avoids(now)
+        ways = (contact.channels & self._senders.keys()) - {each.channel for each in avoided}
+        said = Authority(contact.active, consented, ways, contact.own_number, suppressed)
         if group is not None and not in_subtree(contact.unit, group.unit):
             group = None
-        invited = group is not None and group.invite_link is not None
-        verdict = judge(facts_asked(notification.about(now), recipient, said, invited=invited))
+        if notification.purpose == SERVICE:
+            facts = facts_of_service(recipient, notification.channel or "", said)
+        else:
+            invited = group is not None and group.invite_link is not None
+            facts = facts_asked(notification.about(now), recipient, said, invited=invited)
+        verdict = judge(facts)
+        if verdict.ruling is Ruling.HOLD and verdict.reason == NO_ADDRESS:
+            wanted = {notification.channel} if notification.purpose == SERVICE else consented - suppressed
+            if addressed := contact.channels & wanted:
+                failed = [each for each in avoided if each.channel in addressed]
+                return _without_a_way(failed, contact.unit, now)
         if stopped := _unless_allowed(verdict, now, contact.unit):
             return stopped
         without = verdict.without and (NO_GROUP if group is None else NO_INVITE)
@@ -114,10 +138,27 @@ class Composer:
             text = self._texts.render(text_name, language, values)
         except UnrenderableError:
             outcome = SendOutcome(OutcomeClass.PERMANENT, "template_error")
-            return Attempted(outcome, self._sender, channel, language, contact.unit)
+            return Attempted(outcome, self._senders[channel], channel, language, contact.unit)
         return Message(
-            notification.id, notification.member_id, channel, language, contact.unit, address, text, without
+            id=notification.id,
+            member_id=notification.member_id,
+            channel=channel,
+            language=language,
+            unit=contact.unit,
+            address=address,
+            text=text,
+            purpose=notification.purpose,
+            without=without,
         )
+
+
+def _without_a_way(avoided: Sequence[Avoided], unit: str, now: datetime) -> DispatchResult:
+    """There are consent and an address, but no gateway, or the channels have failed: the first of them that
+    may be tried again is waited for."""
+    if not avoided:
+        return Held(NO_GATEWAY, now + LOOK_FOR_ADDRESS)
+    again = [each.until for each in avoided if each.until is not None]
+    return Deferred(min(again)) if again else NoWay(avoided[-1].error_class, unit)
 
 
 def _unless_allowed(verdict: Verdict, now: datetime, unit: str | None = None) -> DispatchResult | None:

@@ -1,8 +1,8 @@
 """The dispatcher: claims notifications that are due, has them composed and sent, and records the results.
 
 It uses claims, not a lease, so that replicas work side by side. Sending cannot share a transaction with
-recording: a process that dies between the two leaves its claim to run out, and the batch is sent again under
-the same ids.
+recording: a process that dies between the two leaves its claim to run out. A sender that knows ids then gets
+the batch again under the same ids; what was handed to a gateway is marked, and is not sent again.
 
 A notification with a fault of its own fails alone, with a reason; a fault of everything (another service is
 down, MongoDB does not answer) puts the batch back and counts as no try.
@@ -14,32 +14,22 @@ import asyncio
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, cast
 
 import structlog
 
-from services.notifications.core.channel import Message, Sender
+from services.notifications.core.channel import Gateways, Message, Sender
+from services.notifications.core.clients.members import Contact
 from services.notifications.core.core import Core
-from services.notifications.core.domain import (
-    UNRECORDABLE,
-    Attempted,
-    Deferred,
-    DispatchResult,
-    Notification,
-    OutcomeClass,
-    RetryPolicy,
-    SendOutcome,
-    State,
-    Unanswered,
-    conclude,
-)
+from services.notifications.core.domain import Deferred, DispatchResult, Notification
 from services.notifications.core.recipients import Recipient
+from services.notifications.core.suppressions.domain import Suppression, entries_about
 from services.notifications.sending.composing import LOOK_AGAIN, Composer
+from services.notifications.sending.handing_over import GatewayHandover
+from services.notifications.sending.results import ResultRecorder
+from services.notifications.sending.routing import Batch, OneSender, Way
 from services.notifications.sending.store import QueueStore
-from services.shared.contracts.base import Step
-from services.shared.faults import may_pass
 from services.shared.loops import Backoff, Pace, Turn, poll_loop
-from services.shared.messaging import Origin, UnitOfWork, bisect
 from services.shared.observability import tracing
 from services.shared.observability.correlation import RequestContext, working_for
 from services.shared.observability.tracing import Span, SpanKind, Spans
@@ -49,22 +39,26 @@ log = structlog.get_logger(__name__)
 PACE: Final = Pace(shortest=0.02, longest=1.0)
 """An idle dispatcher notices a due retry, or what another process made due, at most a second late."""
 BACKOFF: Final = Backoff(first=0.25, longest=30.0)
-SENDER_ERROR: Final = "sender_error"
+HANDOVER_SECONDS: Final = 20.0
+"""No chunk is handed to a gateway when less than this is left of a batch's time: so long it may take."""
 
 
 class Dispatcher:
-    def __init__(self, core: Core, sender: Sender) -> None:
+    def __init__(self, core: Core, sender: Sender | Gateways) -> None:
         settings = core.settings
         self._queue = QueueStore(core.runtime.database)
         self._recipients = core.recipients
         self._notifications = core.notifications
+        self._fingerprints = core.fingerprints
+        self._suppressions = core.suppressions
         self._members = core.members
         self._groups = core.groups
-        self._composer = Composer(core.texts, sender.name)
-        self._sender = sender
-        self._promises = core.promises
-        self._outbox = core.runtime.outbox
-        self._policy = RetryPolicy(settings.send_tries, settings.send_retry_seconds)
+        self._recorder = ResultRecorder(core, self._queue)
+        self._handover: GatewayHandover | None = None
+        if isinstance(sender, Gateways):
+            self._handover = GatewayHandover(core, sender, self._queue, self._recorder)
+        self._way: Way = self._handover or OneSender(core, cast(Sender, sender))
+        self._composer = Composer(core.texts, self._way.senders)
         self._clock = core.clock
         self._metrics = core.metrics
         self._due = core.due
@@ -102,15 +96,23 @@ class Dispatcher:
             # Half the claim is for sending, the rest for recording: at its end another process may take over.
             async with asyncio.timeout(self._claim_seconds / 2):
                 with _working_for_the_first(batch, spans):
-                    results = await self._results(batch)
+                    results = await self._results(claim, batch, spans)
         except BaseException:
             await asyncio.shield(self._put_back(claim, batch))
             raise
-        await self._record(claim, results, spans)
+        await self._recorder.record(claim, results, spans)
 
-    async def _results(self, batch: Sequence[Notification]) -> dict[str, DispatchResult]:
+    async def _results(
+        self, claim: str, batch: Sequence[Notification], spans: Spans
+    ) -> dict[str, DispatchResult]:
+        """The results that are still to be recorded: what goes to gateways is recorded chunk by chunk."""
+        deadline = time.monotonic() + max(self._claim_seconds / 2 - HANDOVER_SECONDS, self._claim_seconds / 8)
+        handed = [n for n in batch if n.handed is not None]
+        results: dict[str, DispatchResult] = {n.id: Deferred(self._clock.now()) for n in handed}
+        if handed and self._handover is not None:
+            results |= await self._handover.settle(handed)
+        batch = [n for n in batch if n.handed is None]
         recipients = await self._recipients.by_id({n.member_id for n in batch})
-        results: dict[str, DispatchResult] = {}
         passed: list[tuple[Notification, Recipient]] = []
         for notification in batch:
             recipient = recipients.get(notification.member_id)
@@ -123,16 +125,23 @@ class Dispatcher:
             else:
                 results[notification.id] = stopped
         if passed:
-            results |= await self._send(passed)
+            made, messages = await self._composed(passed)
+            numbers = {n.id: len(n.attempts) + 1 for n, _ in passed}
+            results |= made
+            results |= await self._way.hand_over(Batch(claim, numbers, spans, deadline), messages)
         return results
 
-    async def _send(self, passed: Sequence[tuple[Notification, Recipient]]) -> dict[str, DispatchResult]:
+    async def _composed(
+        self, passed: Sequence[tuple[Notification, Recipient]]
+    ) -> tuple[dict[str, DispatchResult], list[Message]]:
+        """The messages that may go, and the results of the others."""
         # Those that were tried before come last: if one of them spoils an answer, it is among few.
         passed = sorted(passed, key=lambda each: len(each[0].attempts))
         group_ids = sorted({id_ for n, r in passed if (id_ := self._group_of(n, r)) is not None})
         contacts, groups = await asyncio.gather(
             self._members.contacts([r.member_id for _, r in passed]), self._groups.groups(group_ids)
         )
+        suppressed = await self._suppressed(contacts.found)
         results: dict[str, DispatchResult] = {}
         messages: list[Message] = []
         for notification, recipient in passed:
@@ -145,36 +154,32 @@ class Dispatcher:
                 made = self._composer.unanswered("groups", reason, now)
             else:
                 contact, group = contacts.found.get(member_id), groups.found.get(group_id)
-                made = self._composer.compose(notification, recipient, contact, group, now)
+                stopped = frozenset(
+                    entry.channel
+                    for entry in suppressed.get(member_id, ())
+                    if entry.covers(notification.purpose)
+                )
+                made = self._composer.compose(notification, recipient, contact, group, now, stopped)
             if isinstance(made, Message):
                 messages.append(made)
             else:
                 results[notification.id] = made
-        return results | await self._hand_over(messages)
+        return results, messages
 
-    async def _hand_over(self, messages: Sequence[Message]) -> dict[str, DispatchResult]:
-        """Raises: a fault of the sender that passes. One that does not is found by bisection and fails its
-        message alone; the others may be handed over again, under the same ids."""
-        results: dict[str, DispatchResult] = {}
-
-        async def send(part: Sequence[Message]) -> None:
-            outcomes = await self._sender.send(part)
-            results.update((m.id, self._attempted(m, o)) for m, o in zip(part, outcomes, strict=True))
-
-        async def fail(message: Message, error: Exception) -> None:
-            log.error("dispatch.sender_failed", notification=message.id, error=type(error).__name__)
-            self._metrics.isolated.labels(SENDER_ERROR).inc()
-            outcome = SendOutcome(OutcomeClass.TRANSIENT, SENDER_ERROR)
-            results[message.id] = self._attempted(message, outcome)
-
-        if messages:
-            await bisect(messages, send, fail, splits=lambda error: not may_pass(error))
-        return results
-
-    def _attempted(self, message: Message, outcome: SendOutcome) -> Attempted:
-        return Attempted(
-            outcome, self._sender.name, message.channel, message.language, message.unit, message.without
-        )
+    async def _suppressed(self, contacts: Mapping[str, Contact]) -> dict[str, list[Suppression]]:
+        """The entries of the suppression list about the addresses of these contacts, by member id."""
+        await self._fingerprints.ready()
+        of: dict[str, list[str]] = {}
+        for member_id, contact in contacts.items():
+            for channel in contact.channels:
+                fingerprint = self._fingerprints.of(channel, contact.address(channel) or "")
+                for id_ in entries_about(channel, fingerprint):
+                    of.setdefault(id_, []).append(member_id)
+        found: dict[str, list[Suppression]] = {}
+        for id_, entry in (await self._suppressions.by_id(of)).items():
+            for member_id in of[id_]:  # people may share an address
+                found.setdefault(member_id, []).append(entry)
+        return found
 
     def _group_of(self, notification: Notification, recipient: Recipient) -> str | None:
         return notification.about(self._clock.now()).group_of(recipient)
@@ -183,59 +188,9 @@ class Dispatcher:
         """Give up the claim at once, so that nobody waits for its end. If even that fails, it runs out."""
         now = self._clock.now()
         try:
-            await self._record(claim, {n.id: Deferred(now) for n in batch}, {}, cause="peer")
+            await self._recorder.record(claim, {n.id: Deferred(now) for n in batch}, {}, cause="peer")
         except Exception as error:
             log.warning("dispatch.claim_left_to_run_out", error=type(error).__name__, count=len(batch))
-
-    async def _record(
-        self, claim: str, results: Mapping[str, DispatchResult], spans: Spans, *, cause: str = "gate"
-    ) -> None:
-        """Write each result and stage the events that publish it, in one transaction.
-
-        A result that cannot be written is found by bisection and set aside: put back, it would be sent again
-        and again. `cause` is a label of the metric: the send policy (`gate`) or another service (`peer`)
-        deferred them.
-        """
-
-        async def record(ids: Sequence[str]) -> None:
-            await self._record_together(claim, {id_: results[id_] for id_ in ids}, spans, cause)
-
-        async def set_aside(id_: str, error: Exception) -> None:
-            log.error("dispatch.unrecordable", notification=id_, error=type(error).__name__)
-            await self._queue.set_aside(id_, claim, UNRECORDABLE, self._clock.now())
-            self._metrics.isolated.labels(UNRECORDABLE).inc()
-
-        await bisect(list(results), record, set_aside, splits=lambda error: not may_pass(error))
-
-    async def _record_together(
-        self, claim: str, results: Mapping[str, DispatchResult], spans: Spans, cause: str
-    ) -> None:
-        async def body(work: UnitOfWork) -> list[Step[Notification]]:
-            ours = await self._queue.claimed(results.keys(), claim, work.session)
-            now = self._clock.now()
-            steps = [conclude(n, results[n.id], policy=self._policy, now=now) for n in ours]
-            await self._notifications.save([step.state for step in steps], work.session)
-            for after, events in steps:
-                work.stage_all(events, _origin(after, spans.get(after.id)))
-            await self._promises.keep(
-                {n.member_id: n.cause for n, _ in steps if n.state is State.SENT and n.without}, work
-            )
-            return steps
-
-        steps = await self._outbox.transact(body)
-        if len(steps) < len(results):
-            log.warning("dispatch.claim_ran_out", lost=len(results) - len(steps))
-        self._metrics.entered(step.state for step in steps)
-        for step in steps:
-            self._count(results[step.state.id], cause)
-
-    def _count(self, result: DispatchResult, cause: str) -> None:
-        if isinstance(result, Attempted):
-            self._metrics.attempts.labels(result.sender, result.outcome.kind.value).inc()
-        elif isinstance(result, Unanswered):
-            self._metrics.isolated.labels(result.reason).inc()
-        elif isinstance(result, Deferred):
-            self._metrics.postponed.labels(cause).inc()
 
 
 def _begun(batch: Sequence[Notification]) -> Iterator[tuple[str, Span]]:
@@ -259,8 +214,3 @@ def _working_for_the_first(batch: Sequence[Notification], spans: Spans) -> Itera
     traceparent = spans[first_traced.id].traceparent
     with working_for(RequestContext(first_traced.cause.correlation_id, traceparent)):
         yield
-
-
-def _origin(notification: Notification, span: Span | None) -> Origin:
-    cause = notification.cause
-    return Origin(cause.correlation_id, span.traceparent if span else cause.traceparent, cause.causation_id)

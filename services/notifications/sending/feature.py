@@ -1,17 +1,20 @@
-"""Sending: the dispatcher."""
+"""Sending: the dispatcher, and polls of the gateways."""
 
 from __future__ import annotations
 
-from services.notifications.core.channel import Sender
+from services.notifications.core.channel import Gateways, Sender
 from services.notifications.core.core import Core
 from services.notifications.sending.dispatcher import Dispatcher
 from services.notifications.sending.held_gauges import HeldGauges
+from services.notifications.sending.polling import GatewayPolls
 from services.notifications.sending.store import MIGRATIONS
 from services.shared.runtime import Feature
 
 
-def sending(core: Core, sender: Sender) -> Feature:
-    return Feature(
-        loops={"dispatcher": Dispatcher(core, sender).run, "held-gauges": HeldGauges(core).run},
-        migrations=MIGRATIONS,
-    )
+def sending(core: Core, sender: Sender | Gateways) -> Feature:
+    loops = {"dispatcher": Dispatcher(core, sender).run}
+    if not isinstance(sender, Gateways):
+        return Feature(loops={**loops, "held-gauges": HeldGauges(core).run}, migrations=MIGRATIONS)
+    names = [each.name for each in sender.by_channel.values()]
+    loops |= {"gateway-polls": GatewayPolls(core, sender).run, "held-gauges": HeldGauges(core, names).run}
+    return Feature(loops=loops, migrations=MIGRATIONS, on_close=[sender.close])

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Collection as Many
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Final
 
 import structlog
-from pymongo import IndexModel
+from pymongo import IndexModel, ReturnDocument, UpdateOne
 from pymongo.errors import OperationFailure
 
-from services.notifications.core.domain import Notification, State
+from services.notifications.core.domain import Handed, Notification, State
 from services.notifications.core.store import NOTIFICATIONS, notification_of
-from services.shared.database import Collection, Database, Document, Migration, Session, create
+from services.shared.database import Codec, Collection, Database, Document, Migration, Session, create
 from services.shared.ids import new_id
 
 log = structlog.get_logger(__name__)
 
 CONTACTS: Final = "contacts"
 """The cache of release 0.1.0; its processes may run beside this one."""
+RATES: Final = "rates"
 _OTHER_OPTIONS: Final = 85
 """IndexOptionsConflict (MongoDB, error_codes.yml)."""
+
+_HANDED: Final = Codec(Handed)
 
 
 class QueueStore:
@@ -54,10 +58,29 @@ class QueueStore:
         found = self._notifications.find({"_id": {"$in": list(ids)}, "claim": claim}, session=session)
         return [notification_of(row) async for row in found]
 
+    async def mark(self, claim: str, handed: Mapping[str, Handed]) -> set[str]:
+        """Write, before a gateway is called, that it gets these; which of them `claim` still holds. Only
+        those may be handed over: another process may have claimed the others."""
+        writes = [
+            UpdateOne(
+                {
+                    "_id": id_,
+                    "claim": claim,
+                    "handed": {"$exists": False},
+                    "$expr": {"$gt": ["$due_at", "$$NOW"]},
+                },
+                {"$set": {"handed": _HANDED.encode(each)}},
+            )
+            for id_, each in handed.items()
+        ]
+        await self._notifications.bulk_write(writes, ordered=False)
+        marked = {"_id": {"$in": list(handed)}, "claim": claim, "handed": {"$exists": True}}
+        return {row["_id"] async for row in self._notifications.find(marked, {"_id": 1})}
+
     async def set_aside(self, id_: str, claim: str, reason: str, now: datetime) -> None:
         """End a notification whose result cannot be recorded, without the event that would tell of it."""
         ended = {"state": State.FAILED.value, "reason": reason, "updated_at": now}
-        gone = dict.fromkeys(("claim", "due_at", "held_for", "stop", "open"), "")
+        gone = dict.fromkeys(("claim", "due_at", "held_for", "stop", "open", "handed"), "")
         await self._notifications.update_one({"_id": id_, "claim": claim}, {"$set": ended, "$unset": gone})
 
     async def held(self) -> dict[str, tuple[int, datetime]]:
@@ -73,6 +96,28 @@ class QueueStore:
         }
 
 
+class BucketStore:
+    """Token buckets: `rates {_id: sender:number, tokens, at}`, by MongoDB's clock."""
+
+    def __init__(self, database: Database) -> None:
+        self._buckets: Collection = database[RATES]
+
+    async def take(self, bucket: str, wanted: int, rate: float, burst: float) -> int:
+        """Take up to `wanted` tokens from a bucket that fills by `rate` a second, up to `burst`; how many
+        there were. A new bucket is full."""
+        elapsed = {"$divide": [{"$subtract": ["$$NOW", {"$ifNull": ["$at", "$$NOW"]}]}, 1000]}
+        filled = {"$add": [{"$ifNull": ["$tokens", burst]}, {"$multiply": [rate, elapsed]}]}
+        change: list[Document] = [
+            {"$set": {"tokens": {"$min": [burst, filled]}, "at": "$$NOW"}},
+            {"$set": {"taken": {"$max": [0, {"$min": [wanted, {"$floor": "$tokens"}]}]}}},
+            {"$set": {"tokens": {"$subtract": ["$tokens", "$taken"]}}},
+        ]
+        row = await self._buckets.find_one_and_update(
+            {"_id": bucket}, change, upsert=True, return_document=ReturnDocument.AFTER
+        )
+        return int(row["taken"])
+
+
 def _readable(rows: list[Document]) -> list[Notification]:
     """One that cannot be read keeps no other waiting: its claim runs out, and it is looked at again."""
     readable: list[Notification] = []
@@ -82,6 +127,10 @@ def _readable(rows: list[Document]) -> list[Notification]:
         except (ValueError, KeyError, TypeError) as error:
             log.error("dispatch.unreadable", notification=row["_id"], error=type(error).__name__)
     return readable
+
+
+async def _rates(database: Database) -> None:
+    await create(database, RATES, required={"at": {"bsonType": "date"}})
 
 
 async def _contacts(database: Database) -> None:
@@ -115,4 +164,5 @@ async def _contacts_go(database: Database) -> None:
 MIGRATIONS: Final = (
     Migration("sending-0001", "cached contacts", _contacts),
     Migration("sending-0002", "contacts are cached no longer", _contacts_go),
+    Migration("sending-0003", "rates of gateways", _rates),
 )

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel
 
-from services.notifications.core.domain import Notification, OutcomeClass, State
+from services.notifications.core.domain import OUTCOME_UNKNOWN, Attempt, Notification, OutcomeClass, State
 from services.notifications.tracking.service import Holdings
 
 
 class AttemptOut(BaseModel):
-    """`error_class` is there unless it was sent."""
+    """`error_class` is there unless it was sent. While nobody knows whether a gateway has taken the message,
+    `outcome` is `transient` and `error_class` is `outcome_unknown`; it is not sent again."""
 
     at: datetime
     sender: str
-    outcome: OutcomeClass
+    outcome: Literal["sent", "transient", "permanent"]
     error_class: str | None = None
 
 
@@ -46,10 +48,18 @@ _UNLESS_NONE: Final = tuple(name for name in NotificationOut.model_fields if nam
 def notification_out(notification: Notification) -> dict[str, Any]:
     """Attempts stay dataclasses, which orjson writes by itself."""
     answer = {name: getattr(notification, name) for name in _ALWAYS}
+    answer["attempts"] = [_shown(attempt) for attempt in notification.attempts]
     for name in _UNLESS_NONE:
         if (value := getattr(notification, name)) is not None:
             answer[name] = value
     return answer
+
+
+def _shown(attempt: Attempt) -> Attempt:
+    """Callers know three outcomes since release 0.1.0."""
+    if attempt.outcome is not OutcomeClass.UNKNOWN:
+        return attempt
+    return replace(attempt, outcome=OutcomeClass.TRANSIENT, error_class=OUTCOME_UNKNOWN)
 
 
 class RecipientHeld(BaseModel):

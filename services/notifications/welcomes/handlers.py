@@ -20,8 +20,8 @@ from services.notifications.core.domain import (
     promised_id,
     queue_welcome,
 )
-from services.notifications.core.intake import Change
 from services.notifications.core.recipients import Recipient, learn
+from services.notifications.core.writing import Change
 from services.shared.contracts.base import Envelope, Event, Step
 from services.shared.contracts.groups import GroupInviteChanged, GroupMemberAssigned, GroupSnapshot
 from services.shared.contracts.members import MemberMerged
@@ -35,7 +35,7 @@ class WelcomeHandlers:
         self._notifications = core.notifications
         self._texts = core.texts
         self._clock = core.clock
-        self._intake = core.intake
+        self._writer = core.writer
         self._due = core.due
         self._patience = core.patience
         self._promises = core.promises
@@ -132,7 +132,7 @@ class WelcomeHandlers:
                 step = self._step(before, recipient, recipient.group_id in invited, event)
                 if step is not None:
                     changes.append(Change(before, step, Origin.of(event)))
-        await self._intake.take(changes, work)
+        await self._writer.write(changes, work)
         await self._release(newly, work)
 
     async def _promised(

@@ -64,13 +64,17 @@ class GroupCreated(Event, type="group.created", topic=TOPIC, subject="group_id")
 
 
 class GroupUpdated(Event, type="group.updated", topic=TOPIC, subject="group_id"):
-    """The capacity or the name changed. The event does not carry the name: read it through the API."""
+    """The capacity, the name or the unit changed, or whether the group takes members: `retired` is null while
+    it does and `closing` while it is emptied, or until it has no more than `shrinks_to` members. The event
+    does not carry the name: read it through the API."""
 
     group_id: Id
     unit: EventUnit
     kind: Word
     ordinal: Ordinal
     capacity: Seats
+    retired: Word | None = None
+    shrinks_to: Seats | None = None
 
 
 class GroupInviteChanged(Event, type="group.invite_changed", topic=TOPIC, subject="group_id"):
@@ -256,7 +260,8 @@ class GroupMemberRedrawn(Event, type="group.member_redrawn", topic=TOPIC, subjec
 
 class GroupSnapshot(Event, type="group.snapshot", topic=TOPIC, subject="group_id"):
     """The current state of the group, for a consumer that has lost its own state; nothing happened.
-    `retired` is null while the group takes members, else `closing` or `archived`."""
+    `retired` is null while the group takes members, else `closing` or `archived`; `shrinks_to` is as in
+    `group.updated`."""
 
     group_id: Id
     unit: EventUnit
@@ -265,6 +270,7 @@ class GroupSnapshot(Event, type="group.snapshot", topic=TOPIC, subject="group_id
     capacity: Seats
     invite_ready: bool
     retired: Word | None = None
+    shrinks_to: Seats | None = None
 
 
 class SeatHeld(BaseModel):

@@ -6,7 +6,7 @@ from typing import Final
 
 from services.shared.contracts.base import Event
 from services.shared.contracts.erasure import ErasureAcknowledged
-from services.shared.contracts.vocabulary import Attempts, EventUnit, Id, LanguageCode, PastTime, Word
+from services.shared.contracts.vocabulary import Attempts, EventUnit, Id, LanguageCode, PastTime, Word, Words
 
 TOPIC = "sangathan.notifications"
 INVITE: Final = "invite"
@@ -78,6 +78,40 @@ class NotificationSnapshot(
     attempts: Attempts = 0
     created_at: PastTime
     without: Word | None = None
+
+
+class _OfMember(Event):
+    """About a member; the sequence counts the events that this service publishes about them."""
+
+    member_id: Id
+    unit: EventUnit
+    channel: Word
+
+
+class MemberOptedOut(_OfMember, type="member.opted_out", topic=TOPIC, subject="member_id"):
+    """The member has stopped messages on a channel: nothing of these `purposes` goes there any more. `via`
+    says how: `stop` (a word), `button`, `missed_call`, `unsubscribe`, or `preference` (a switch of the
+    provider's own)."""
+
+    purposes: Words
+    via: Word
+
+
+class MemberReplied(_OfMember, type="member.replied", topic=TOPIC, subject="member_id"):
+    """The member has answered or written (`kind`: `text`, `button` or `missed_call`). `notification_id` is
+    the message that was answered, if the provider tells."""
+
+    reply_id: Id
+    kind: Word
+    notification_id: Id | None = None
+
+
+class MemberUnreachable(_OfMember, type="member.unreachable", topic=TOPIC, subject="member_id"):
+    """A message did not reach the member on this channel, and the next one would not either; it is no
+    opt-out. `reason` is a slug, never a provider's text."""
+
+    reason: Word
+    notification_id: Id | None = None
 
 
 class NotificationsErasureAcknowledged(

@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Coroutine, Iterator
 from http import HTTPStatus
-from typing import Any
+from typing import Any, ClassVar
 
 import orjson
 from fastapi import params
@@ -97,6 +97,9 @@ class Route(APIRoute):
     415, 422 and 429 everywhere.
     """
 
+    any_query: ClassVar[bool] = False
+    """Whether it takes query parameters of whatever name: only where another party decides on them."""
+
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         super().__init__(path, endpoint, **options)
         self.openapi_extra = _with_parameters(self.openapi_extra, self.dependant)
@@ -139,7 +142,8 @@ class Route(APIRoute):
         return guarded
 
     def _strict(self) -> Strict:
-        return Strict.of(self.methods or (), self._query_names(), self._header_names(), body=self._takes_body)
+        query = None if self.any_query else self._query_names()
+        return Strict.of(self.methods or (), query, self._header_names(), body=self._takes_body)
 
     def _query_names(self) -> set[str]:
         """Also those of models, such as `Annotated[SearchParams, Query()]`."""

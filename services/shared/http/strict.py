@@ -47,14 +47,14 @@ _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,39}")
 
 @dataclass(frozen=True, slots=True)
 class Strict:
-    """The query parameters that a route takes, and the headers that it refuses."""
+    """The query parameters that a route takes (None: whatever there is), and the headers that it refuses."""
 
-    query: frozenset[str]
+    query: frozenset[str] | None
     refused: frozenset[bytes]
 
     @classmethod
     def of(
-        cls, methods: Iterable[str], query: Iterable[str], headers: Iterable[str], *, body: bool
+        cls, methods: Iterable[str], query: Iterable[str] | None, headers: Iterable[str], *, body: bool
     ) -> Strict:
         """`headers` are those that the route reads itself, in lower case."""
         refused = {b"content-encoding"}
@@ -62,11 +62,12 @@ class Strict:
             refused |= _RELIED_ON.keys() - {name.encode() for name in headers}
         if not body:
             refused.add(b"content-length")
-        return cls(frozenset(query), frozenset(refused))
+        return cls(None if query is None else frozenset(query), frozenset(refused))
 
     def check(self, scope: Scope) -> None:
         """Raises: `Problem`, 422 or 415."""
-        if scope["query_string"] and (errors := list(self._query_errors(scope["query_string"]))):
+        query = scope["query_string"]
+        if query and self.query is not None and (errors := list(_query_errors(query, self.query))):
             raise invalid(errors[:MAX_ERRORS])
         names = [name for name, _ in scope["headers"]]
         distinct = set(names)
@@ -77,13 +78,14 @@ class Strict:
         if len(distinct) < len(names) and (twice := _repeated(names) & _SINGLE):
             raise invalid(_header_error(name, "is sent more than once") for name in sorted(twice))
 
-    def _query_errors(self, query: bytes) -> Iterator[FieldError]:
-        names = [name for name, _ in parse_qsl(query.decode("latin-1"), keep_blank_values=True)]
-        for name, times in Counter(names).items():
-            if name not in self.query:
-                yield _field(name, "unknown parameter", "query")
-            elif times > 1:
-                yield _field(name, "is given more than once", "query")
+
+def _query_errors(query: bytes, taken: frozenset[str]) -> Iterator[FieldError]:
+    names = [name for name, _ in parse_qsl(query.decode("latin-1"), keep_blank_values=True)]
+    for name, times in Counter(names).items():
+        if name not in taken:
+            yield _field(name, "unknown parameter", "query")
+        elif times > 1:
+            yield _field(name, "is given more than once", "query")
 
 
 async def check_empty(request: Request) -> None:

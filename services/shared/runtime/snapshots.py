@@ -13,13 +13,16 @@ from services.shared.database import Database, Document, Session
 class Source:
     """One collection to publish again. `snapshot` maps a document to its event and sequence; `unit` is the
     field with the unit's code; only `fields` are read, so that no other field can leak; `where` excludes
-    documents never published."""
+    documents never published; `subject` is the field with the event's subject, of which there are at most
+    `each` documents."""
 
     collection: str
     unit: str
     fields: Sequence[str]
     snapshot: Callable[[Document], tuple[Event, int]]
     where: Document = field(default_factory=dict)
+    subject: str = "_id"
+    each: int = 1
 
     async def read(
         self, database: Database, query: Document, limit: int, session: Session | None = None
@@ -37,6 +40,7 @@ async def snapshots_of(
     """The present snapshots of `subjects`; a subject may be in several sources, or in none."""
     found = []
     for source in sources:
-        rows = await source.read(database, {"_id": {"$in": list(subjects)}}, len(subjects), session)
+        mine: Document = {source.subject: {"$in": list(subjects)}}
+        rows = await source.read(database, mine, len(subjects) * source.each, session)
         found += [Numbered(*source.snapshot(row)) for row in rows]
     return found

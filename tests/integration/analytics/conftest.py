@@ -21,6 +21,7 @@ from services.shared.contracts.base import Envelope
 from services.shared.messaging import Message, Partition, Record, UnitOfWork, encode
 from services.shared.runtime import Runtime
 from tests.fixtures.apps import base_settings
+from tests.fixtures.databases import a_database, release, shape_of
 
 
 class Analytics:
@@ -83,19 +84,18 @@ def clock() -> ManualClock:
 
 @asynccontextmanager
 async def answering(mongo_uri: str, name: str, keys: Keys, clock: Clock) -> AsyncIterator[Analytics]:
-    """A service with an empty database of this name, which is dropped afterwards."""
+    """A service with an empty database of this name, which is emptied or dropped afterwards."""
     settings = AnalyticsSettings(**base_settings(mongo_uri, "127.0.0.1:9", name, keys))
     made = Analytics(Core(Runtime(settings, clock=clock), settings), keys)
     await made.service.migrate()
+    shape = await shape_of(made.runtime.client, name)
     yield made
-    await made.runtime.client.drop_database(name)
+    await release(settings, shape)
     made.runtime.close()
 
 
 @pytest_asyncio.fixture
-async def analytics(
-    mongo_uri: str, database_name: str, keys: Keys, clock: ManualClock
-) -> AsyncIterator[Analytics]:
+async def analytics(mongo_uri: str, keys: Keys, clock: ManualClock) -> AsyncIterator[Analytics]:
     """Empty for this test."""
-    async with answering(mongo_uri, database_name, keys, clock) as made:
+    async with answering(mongo_uri, a_database(mongo_uri, "analytics"), keys, clock) as made:
         yield made

@@ -62,16 +62,18 @@ async def test_any_delivery_gives_the_recount(analytics: Analytics) -> None:
 
 
 async def test_a_batch_takes_the_same_queries_whatever_its_size(analytics: Analytics) -> None:
-    async def commands(events: list[Envelope[Any]]) -> int:
-        before = await opcounters(analytics)
-        await analytics.feed(events)
-        after = await opcounters(analytics)
-        return after - before
+    async def commands(size: int) -> int:
+        """The fewest of some tries: services of other tests use the same MongoDB."""
+        counts = []
+        for _ in range(5):
+            events = [join(f"BR-A-X{n}") for n in range(size)]
+            before = await opcounters(analytics)
+            await analytics.feed(events)
+            counts.append(await opcounters(analytics) - before)
+        return min(counts)
 
-    await analytics.feed([join("BR-A")])
-    one = await commands([join("BR-A")])
-    many = await commands([join(f"BR-A-X{n}") for n in range(200)])
-    assert many == one
+    await analytics.feed([join(f"BR-A-X{n}") for n in range(200)])
+    assert await commands(200) == await commands(1)
 
 
 async def opcounters(analytics: Analytics) -> int:

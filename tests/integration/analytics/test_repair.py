@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import httpx2
@@ -12,9 +13,12 @@ from services.shared.clock import SystemClock
 from services.shared.contracts.base import Envelope, Event
 from services.shared.contracts.groups import (
     GroupCreated,
+    GroupMemberAssigned,
     GroupMemberWaiting,
     GroupSnapshot,
+    ObservationSnapshot,
     PlacementSnapshot,
+    SeatHeld,
     UnitUpserted,
 )
 from services.shared.contracts.members import MemberJoined, MemberMoved, MemberSnapshot
@@ -126,3 +130,39 @@ async def test_every_kind_of_subject_is_repaired(analytics: Analytics, kind: str
     stated = next(mapping for p in PROJECTIONS for e, mapping in p.mappings.items() if e is type(snapshot))
     wanted = stated.states(snapshot)
     assert (fact["upto"], fact["beyond"], {name: fact[name] for name in wanted}) == (2, [], wanted)
+
+
+async def test_a_seat_whose_removal_was_lost_is_cleared_once_however_often_it_is_repaired(
+    analytics: Analytics,
+) -> None:
+    """A woman has three seats by as many rules. That one was freed, and that a roster showed her in another,
+    was lost."""
+    member, now = new_id(), SystemClock().now()
+    seats = {
+        rule: {"member_id": member, "group_id": new_id(), "unit": "BR-A", "kind": rule}
+        for rule in ("general", "women", "it_cell")
+    }
+    assigned = [
+        GroupMemberAssigned(**seat, rule=rule, ordinal=1, invite_ready=True) for rule, seat in seats.items()
+    ]
+    await analytics.feed([said(joins(member), 1)])
+    await analytics.feed([said(event, number) for number, event in enumerate(assigned, 1)])
+    held = SeatHeld(**seats["it_cell"] | {"rule": "it_cell", "state": "assigned", "since": now, "ordinal": 1})
+    snapshots = [
+        said(PlacementSnapshot(**seats["general"], state="assigned", ordinal=1, since=now, seats=(held,)), 5),
+        said(ObservationSnapshot(**seats["general"], state="joined", observed_at=now), 5),
+    ]
+    for _ in range(2):
+        await repair(analytics, member)
+        for snapshot in snapshots:
+            await analytics.feed([replace(snapshot, id=new_id())])
+        assert (await analytics.ok("/v1/overview", unit="BR"))["groups"]["taken"] == 2
+        fact = await analytics.runtime.database["placements"].find_one({"_id": member})
+        assert fact is not None
+        assert {name for name in fact if name.startswith("seat_")} == {
+            f"seat_{seats[rule]['group_id']}" for rule in ("general", "it_cell")
+        }
+        funnel = (await analytics.ok("/v1/inclusion", unit="BR"))["funnel"]
+        assert (funnel["assigned"], funnel["joined"]) == (1, 1)
+    await analytics.feed([said(PlacementSnapshot(**seats["general"], state="left", since=now), 4)])
+    assert (await analytics.ok("/v1/overview", unit="BR"))["groups"]["taken"] == 2, "an old one says nothing"

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from services.groups.core.store import PolicyVersions
+from services.groups.placement.pending import PendingPlacements
 from services.groups.policy import jobs, service
 from services.shared.contracts.base import Envelope, Event
 from services.shared.contracts.groups import (
@@ -36,6 +37,7 @@ from services.shared.contracts.members import (
 )
 from services.shared.contracts.vocabulary import Gender
 from services.shared.ids import new_id
+from services.shared.jobs import Effect, Job
 from services.shared.messaging import UnitOfWork
 from tests.fixtures.apps import Running
 from tests.integration.groups.test_placement import placed, tree
@@ -174,6 +176,7 @@ async def crowd(groups: Running) -> list[MemberJoined]:
     ]
     await groups.publish(*people)
     await placed(groups, 19)
+    await placed(groups, 1, "waiting_unit")
     held = RoleHeld(role="it_cell", unit=BLOCK, since=JOINED)
     await groups.publish(
         *[MemberRolesChanged(member_id=p.member_id, unit=p.unit, roles=(held,)) for p in people[:7]]
@@ -195,6 +198,7 @@ async def test_a_preview_is_what_applying_publishes_id_by_id(
     a job and at once."""
     monkeypatch.setattr(service, "BATCH", 6)
     monkeypatch.setattr(jobs, "BATCH", 6)
+    monkeypatch.setattr(jobs, "STRAGGLERS", timedelta(0))
     await units(groups)
     await crowd(groups)
     later = policy(GENERAL, WOMEN, levels=["state", "district", "block"], general=(7, 2))
@@ -226,6 +230,70 @@ async def test_a_preview_is_what_applying_publishes_id_by_id(
     for subject in {e.subject for e in log}:
         own = [e.sequence for e in log if e.subject == subject]
         assert own == list(range(1, len(own) + 1))
+
+
+async def test_a_preview_holds_where_seats_become_free_before_the_turn_of_who_waits(
+    groups: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twelve members in two batches, of whom the last two wait for two seats. In the first batch, the groups
+    for which they wait become empty, and a full group that others want in the second batch. The loop that
+    promotes those who wait looks before every step of the job."""
+    monkeypatch.setattr(service, "BATCH", 6)
+    monkeypatch.setattr(jobs, "BATCH", 6)
+    monkeypatch.setattr(jobs, "STRAGGLERS", timedelta(0))
+    loops: list[PendingPlacements] = []
+    look, step = PendingPlacements.promote, jobs.ApplyJob.step
+
+    async def seen(self: PendingPlacements) -> int:
+        loops[:] = [self]
+        return await look(self)
+
+    async def after_a_look(self: jobs.ApplyJob, job: Job) -> Effect:
+        while await look(loops[0]):
+            pass
+        return await step(self, job)
+
+    monkeypatch.setattr(PendingPlacements, "promote", seen)
+    await units(groups)
+    youth = {"id": "youth", "kind": "it_cell", "at": "district", "role": "youth"}
+    blocks = policy(
+        GENERAL, WOMEN, IT_CELL, levels=["state", "district", "block"], general=(5, 2), women=(5, 1)
+    )
+    await applied(groups, blocks, 0)
+    people = [man() if 5 <= number < 10 else woman() for number in range(12)]
+    for part in (people[:10], people[10:]):  # who comes last waits
+        await groups.publish(*part)
+        await placed(groups, 10)
+    await placed(groups, 2, "waiting_seat")
+    roles = [("it_cell", people[:5]), ("youth", people[7:9])]
+    await groups.publish(
+        *[
+            MemberRolesChanged(
+                member_id=p.member_id, unit=p.unit, roles=(RoleHeld(role=role, unit=BLOCK, since=JOINED),)
+            )
+            for role, held in roles
+            for p in held
+        ]
+    )
+
+    async def known() -> bool:
+        rows = groups.runtime.database["placements"]
+        return loops != [] and await rows.count_documents({"facts.roles": {"$ne": None}}) == 7
+
+    await groups.until(known)
+    monkeypatch.setattr(jobs.ApplyJob, "step", after_a_look)
+    booths = policy(GENERAL, {**WOMEN, "at": "district"}, youth, women=(5, 1))
+    _, changes = await previewed(groups, booths)
+    before = {event.id for event in await groups.log(TOPIC)}
+    await applied(groups, booths, 1)
+    events = [event for event in await groups.log(TOPIC) if event.id not in before]
+    assert foreseen(changes) == told(sorted(events, key=lambda event: event.sequence))
+    assigned = [e.data for e in events if isinstance(e.data, GroupMemberAssigned)]
+    assert max(Counter((said.member_id, said.rule) for said in assigned).values()) == 1, "a seat for a moment"
+    general = {said.member_id: said.ordinal for said in assigned if said.rule == "general"}
+    assert [general[p.member_id] for p in people] == [1] * 5 + [2] * 5 + [3] * 2
+    assert {said.ordinal for said in assigned if said.rule == "youth"} == {1}, "the group that became empty"
+    assert await drift(groups) == {}
 
 
 async def test_events_are_answered_by_the_rules_they_concern(groups: Running) -> None:

@@ -12,23 +12,29 @@ from rich.console import Console
 
 from infra.local.keys import Keys
 from services.groups.app import build
+from services.groups.chat_groups.upkeep import Upkeep
 from services.groups.recovery.rebuild_plan import plan
 from services.groups.recovery.snapshots import SOURCES
 from services.groups.settings import GroupsSettings
 from services.shared.clock import SystemClock
 from services.shared.contracts.base import Envelope, Event
 from services.shared.contracts.groups import TOPIC, GroupMemberAssigned, GroupMemberRemoved
-from services.shared.contracts.members import MemberLeft, MemberMoved
+from services.shared.contracts.members import MemberLeft, MemberMoved, MemberRolesChanged, RoleHeld
 from services.shared.database import Database, Document, Lease, blocking
 from services.shared.ids import new_id
-from services.shared.messaging import decode
+from services.shared.jobs import Advance, Effect, Job
+from services.shared.messaging import UnitOfWork, decode
 from services.shared.operations import rebuild
 from services.shared.operations.rebuild import Plan, Rebuild, RebuildError
 from services.shared.runtime import Runtime
 from tests.fixtures.apps import GROUPS_KEYS, Running, base_settings, make_topics, started
 from tests.fixtures.rebuilding import Anew, begin_at_the_end, databases, quiet, republish, the_log, without
-from tests.integration.groups.test_placement import UNIT, joins, placed, tree
+from tests.integration.groups.test_placement import UNIT, joins, placed, seats, tree
+from tests.integration.groups.test_policy import GENERAL, IT_CELL, JOINED, WOMEN, drift, policy, woman
+from tests.integration.groups.test_policy import applied as in_force
+from tests.integration.groups.test_policy import ended as finished
 from tests.integration.groups.test_redrawing import AFTER, BEFORE, applied, compared, load, redrawn
+from tests.integration.groups.test_upkeep import asked
 
 pytestmark = pytest.mark.heavy
 
@@ -277,3 +283,116 @@ async def test_a_redrawn_tree_is_restored_as_it_is(settings: GroupsSettings, key
         mutable = ("created_at", "updated_at", "invite_link", "link_lost", "version")
         assert await content(after, "groups", *mutable) == await content(before, "groups", *mutable)
         assert not [row for row in await content(after, "outbox") if "assigned" in str(row)]
+
+
+async def test_groups_that_are_being_closed_stay_so(
+    settings: GroupsSettings, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One is being split and one merged, and their jobs were cancelled: nobody gets a seat in them, and
+    asking again goes on. The split of another was taken back."""
+    await make_topics(settings)
+    anew = Anew(settings, build, plan)
+
+    async def rests(self: Upkeep, job: Job) -> Effect:
+        async def effect(_: UnitOfWork) -> Advance:
+            return Advance(rest_until=SystemClock().now() + timedelta(hours=1))
+
+        return effect
+
+    async with databases(settings) as named:
+        before, after = named(settings.database), named(anew.settings.database)
+        with monkeypatch.context() as no_job_goes_on:
+            no_job_goes_on.setattr(Upkeep, "_split_step", rests)
+            no_job_goes_on.setattr(Upkeep, "_merge_step", rests)
+            async with started(build, settings, keys=keys, admin_scopes=["groups:*"]) as groups:
+                await tree(groups, UNIT)
+                await groups.publish(*joins(12))
+                await placed(groups, 12)
+                ids = {row["ordinal"]: row["_id"] async for row in before["groups"].find()}
+                jobs = [await asked(groups, f"{ids[2]}/split", capacity=3)]
+                group = await asked(groups, f"{ids[2]}/reopen", 200)
+                larger = await groups.http.patch(
+                    f"/v1/groups/{ids[2]}",
+                    json={"capacity": 10},
+                    headers={"if-match": f'"{group["version"]}"'},
+                )
+                assert larger.status_code == 200, larger.text
+                jobs.append(await asked(groups, f"{ids[1]}/split", capacity=4))
+                jobs.append(await asked(groups, f"{ids[3]}/merge"))
+                for job in jobs:  # a rebuild does not lose a job that is at work
+                    assert (await groups.http.post(f"/v1/jobs/{job['id']}/cancel")).is_success
+                await groups.until(lambda: quiet(groups.runtime))
+        assert await anew.run()
+        told = ("retired", "shrinks_to", "state", "capacity", "taken", "version")
+        old, new = [
+            {row["_id"]: [row.get(name) for name in told] async for row in database["groups"].find()}
+            for database in (before, after)
+        ]
+        assert new == old
+        assert [new[ids[n]][:2] for n in (1, 2, 3)] == [["closing", 4], [None, None], ["closing", None]]
+        async with started(build, anew.settings, keys=keys, admin_scopes=["groups:*"]) as groups:
+            await groups.publish(*joins(1))
+            await placed(groups, 13)
+            assert await seats(groups) == [(1, 5, "full"), (2, 6, "open"), (3, 2, "full")]
+            for path, body in ((f"{ids[1]}/split", {"capacity": 4}), (f"{ids[3]}/merge", {})):
+                await finished(groups, (await asked(groups, path, **body))["id"])
+            assert await seats(groups) == [(1, 4, "full"), (2, 9, "open"), (3, 0, "full")]
+
+
+def timeless(placement: Document) -> Document:
+    """Without times; and without `member_sequence`, which is after a rebuild that of the last event answered,
+    whether or not it placed the member."""
+    seats = [without(seat, "since") for seat in placement["seats"]]
+    return {**without(placement, "since", "member_sequence"), "seats": seats}
+
+
+async def test_seats_by_several_rules_in_a_split_unit_are_restored(
+    settings: GroupsSettings, keys: Keys
+) -> None:
+    """Three women are officers too: one is told to be in the second part, one in the first, and one in
+    neither yet."""
+    await make_topics(settings)
+    anew = Anew(settings, build, plan)
+    rules = [GENERAL, {**WOMEN, "at": "booth"}, {**IT_CELL, "at": "booth"}]
+    async with databases(settings) as named:
+        before, after = named(settings.database), named(anew.settings.database)
+        async with started(build, settings, keys=keys, admin_scopes=["groups:*"]) as groups:
+            await load(groups, *BEFORE)
+            await in_force(groups, policy(*rules), 0)
+            people = [woman("BR-S-M-3") for _ in range(3)]
+            role = (RoleHeld(role="it_cell", unit="BR-S-M-3", since=JOINED),)
+            await groups.publish(*people)
+            await groups.publish(
+                *[MemberRolesChanged(member_id=p.member_id, unit=p.unit, roles=role) for p in people]
+            )
+
+            async def seated(database: Database, wanted: int) -> bool:
+                assigned = {"state": "assigned", "seats.1.group_id": {"$exists": True}}
+                return bool(await database["placements"].count_documents(assigned) == wanted)
+
+            await groups.until(lambda: seated(before, 3))
+            held = [row["group_id"] for row in await content(before, "placements")]
+            shown = await compared(groups, AFTER)
+            await applied(groups, shown["comparison"]["id"])
+            for person, part in zip(people, ("BR-S-M-32", "BR-S-M-31"), strict=False):
+                now = (RoleHeld(role="it_cell", unit=part, since=JOINED),)
+                await groups.publish(
+                    redrawn(person.member_id, "BR-S-M-3", part),
+                    MemberRolesChanged(member_id=person.member_id, unit=part, roles=now),
+                )
+
+            async def heard() -> bool:
+                query = {"facts.roles.unit": {"$in": ["BR-S-M-31", "BR-S-M-32"]}}
+                return bool(await before["placements"].count_documents(query) == 2)
+
+            await groups.until(heard)
+            await groups.until(lambda: quiet(groups.runtime))
+        assert await anew.run()
+        old, new = await content(before, "placements"), await content(after, "placements")
+        assert [timeless(row) for row in new] == [timeless(row) for row in old]
+        assert [row["group_id"] for row in new] == held, "everybody keeps the seat"
+        meant = [[seat.get("meant") for seat in row["seats"]] + [row.get("meant")] for row in new]
+        assert meant == [["BR-S-M-32"] * 3, [None] * 3, ["BR-S-M-3"] * 3]
+        assert await content(after, "outbox") == [], "and nothing is said again"
+        async with started(build, anew.settings, keys=keys, admin_scopes=["groups:*", "ops:*"]) as groups:
+            assert await drift(groups) == {}

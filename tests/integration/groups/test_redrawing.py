@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from services.groups.recovery.snapshots import SOURCES
+from services.groups.tree.redrawing import apply_job
 from services.shared.contracts.base import Envelope, Event
 from services.shared.contracts.groups import TOPIC, GroupMemberAssigned, GroupMemberRemoved
 from services.shared.contracts.members import (
@@ -21,6 +23,7 @@ from services.shared.contracts.members import (
 )
 from services.shared.ids import new_id
 from tests.fixtures.apps import Running
+from tests.fixtures.rebuilding import republish
 from tests.integration.groups.test_placement import joins, placed
 
 HEADER = "code,level,name_en,name_hi,women_target,ac_no,ac_name_en,ac_name_hi,predecessor,successor"
@@ -247,6 +250,38 @@ async def _what_is_retired_stays_so(groups: Running, id_: str) -> None:
         .replace(b",BR-S-E-9,", b",,"),
     )
     assert unchanged["items"] == []
+
+
+async def test_what_rosters_showed_follows_its_group(
+    groups: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also of those without a seat in it; a restatement of the unit names it, and so does one of a member."""
+    monkeypatch.setattr(apply_job, "SEATS_A_STEP", 2)
+    await load(groups, *BEFORE)
+    seated, others = joins(3, "BR-S-M-1"), joins(3, "BR-S-M")  # whose own seats stay as they are
+    await groups.publish(*seated, *others)
+    await placed(groups, 6)
+    [group] = await groups.runtime.database["groups"].find({"unit": "BR-S-M-1"}).to_list(None)
+    seen = [each.member_id for each in (*seated, *others)]
+    answer = await groups.http.post(
+        f"/v1/groups/{group['_id']}/roster",
+        params={"complete": "true", "force": "true"},
+        json={"members": seen},
+    )
+    assert answer.status_code == 202, answer.text
+    assert (await ended(groups, answer.json()["id"]))["state"] == "succeeded"
+    shown = await compared(groups, AFTER)
+    await applied(groups, shown["comparison"]["id"])
+    rows = groups.runtime.database["observations"]
+    assert {(row["member_id"], row["unit"]) async for row in rows.find()} == {
+        (member_id, "BR-S-M-11") for member_id in seen
+    }
+    told = await republish(groups.runtime.settings, SOURCES, unit="BR-S-M-11")
+    assert told["observation.snapshot"] == 6
+    token = groups.auth("ops:write")
+    again = await groups.http.post("/v1/ops/snapshots", json={"subjects": seen[3:5]}, headers=token)
+    kinds = Counter(item["kind"] for item in again.json()["items"])
+    assert kinds == {"placement.snapshot": 2, "observation.snapshot": 2}
 
 
 async def has(collection: Any, count: int, query: dict[str, Any] | None = None) -> bool:

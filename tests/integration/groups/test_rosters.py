@@ -323,12 +323,12 @@ async def test_a_roster_of_many_lines_is_reconciled_in_steps(groups: Running, me
 async def test_without_the_members_service_a_roster_has_ids(keys: Keys, settings: GroupsSettings) -> None:
     alone = settings.model_copy(update={"members_url": None})
     async with started(build, alone, keys=keys, admin_scopes=["groups:*"]) as groups:
+        shape = await shape_of(groups.runtime.client, settings.database)
         group_id, ids = await a_group(groups, 1)
         path = f"/v1/groups/{group_id}/roster?complete=true"
         answer = await groups.http.post(path, content=b"9876543210", headers={"content-type": "text/plain"})
         assert answer.status_code == 503
         await upload(groups, group_id, ids)
-        shape = await shape_of(groups.runtime.client, settings.database)
     await release(settings, shape)
 
 

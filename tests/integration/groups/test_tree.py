@@ -131,6 +131,7 @@ HOSTILE_FILES = {
 }
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("what", HOSTILE_FILES)
 async def test_a_hostile_file_does_not_hold_up_the_files_of_others(groups: Running, what: str) -> None:
     hostile = groups.auth("groups:write", "BR-SARAN", sub="hostile")
@@ -333,6 +334,7 @@ async def test_a_repeated_request_answers_the_job_that_it_added(groups: Running,
     await inputs_gone(groups)
 
 
+@pytest.mark.heavy
 async def test_a_file_of_too_many_rows_or_errors_is_refused_in_a_few_words(groups: Running) -> None:
     bad = await load(groups, HEADER + "x\n" * 100_000)
     assert bad.status_code == 422
@@ -360,6 +362,7 @@ async def test_a_job_touches_no_unit_outside_those_of_its_caller(groups: Running
     assert await groups.runtime.database["units"].count_documents({}) == before
 
 
+@pytest.mark.heavy
 async def test_the_longest_file_does_not_hold_up_the_event_loop(groups: Running) -> None:
     """While 100,000 rows are checked and written, other requests are answered as ever."""
     slowest = 0.0

@@ -5,8 +5,8 @@ from __future__ import annotations
 import secrets
 from base64 import b64encode
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, Final, cast
 
 import httpx2
 import pytest
@@ -18,9 +18,11 @@ from services.members.settings import MembersSettings
 from services.shared.contracts.base import Envelope, Event
 from services.shared.database import Database, Document
 from tests.fixtures.apps import Running, lent_settings, running
+from tests.fixtures.kept import Kept
 
 UNIT = "BR-SARAN-MARHAURA-101"
 TOPIC = "sangathan.members"
+SCOPES: Final = ["members:*", "contacts:read"]
 
 
 def a_person(**changes: Any) -> dict[str, Any]:
@@ -75,21 +77,45 @@ def settings_for(mongo_uri: str, kafka_bootstrap: str, keys: Keys) -> MembersSet
     )
 
 
+@pytest_asyncio.fixture(scope="package", loop_scope="session")
+async def kept(mongo_uri: str, kafka_bootstrap: str, keys: Keys) -> AsyncIterator[Kept]:
+    def start() -> AbstractAsyncContextManager[Running]:
+        settings = settings_for(mongo_uri, kafka_bootstrap, keys)
+        return running(build, settings, keys=keys, admin_scopes=SCOPES)
+
+    kept = Kept(start)
+    yield kept
+    await kept.close()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def service(kept: Kept) -> AsyncIterator[Service]:
+    """Empty for this test."""
+    yield Service(await kept.lend())
+    await kept.take_back()
+
+
 @pytest.fixture
-def settings(mongo_uri: str, kafka_bootstrap: str, keys: Keys) -> MembersSettings:
+def settings(
+    request: pytest.FixtureRequest, mongo_uri: str, kafka_bootstrap: str, keys: Keys
+) -> MembersSettings:
+    """The settings of `service` if the test has it; else for a service that the test makes itself."""
+    if "service" in request.fixturenames:
+        service: Service = request.getfixturevalue("service")
+        return cast(MembersSettings, service.app.runtime.settings)
     return settings_for(mongo_uri, kafka_bootstrap, keys)
 
 
 @asynccontextmanager
 async def serving(settings: MembersSettings, keys: Keys) -> AsyncIterator[Service]:
-    async with running(build, settings, keys=keys, admin_scopes=["members:*", "contacts:read"]) as app:
+    async with running(build, settings, keys=keys, admin_scopes=SCOPES) as app:
         yield Service(app)
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def service(settings: MembersSettings, keys: Keys) -> AsyncIterator[Service]:
-    """Empty for this test."""
-    async with serving(settings, keys) as service:
+async def own_service(mongo_uri: str, kafka_bootstrap: str, keys: Keys) -> AsyncIterator[Service]:
+    """Started for this test alone."""
+    async with serving(settings_for(mongo_uri, kafka_bootstrap, keys), keys) as service:
         yield service
 
 

@@ -181,6 +181,11 @@ async def test_members_of_one_instant_are_looked_at_together(
     assert done is not None
     at = done["changed"] + timedelta(milliseconds=1)
     monkeypatch.setattr(looking, "BATCH", 2)
-    await looked.db["members"].update_many({"_id": {"$in": ids}}, {"$set": {"updated_at": at}})
+    async with (
+        await looked.app.runtime.client.start_session() as session,
+        session.start_transaction(),
+    ):
+        change = {"$set": {"updated_at": at}}
+        await looked.db["members"].update_many({"_id": {"$in": ids}}, change, session=session)
     await looked_through(looked)
     assert len(await listed(looked)) == 15

@@ -45,6 +45,14 @@ CONSENT = {"purpose": "welcome", "channel": "sms", "notice": "1", "language": "h
 ANSWERS = (GroupsErasureAcknowledged, NotificationsErasureAcknowledged, AnalyticsErasureAcknowledged)
 
 
+@pytest.fixture(autouse=True)
+def _tests_take_the_turns_of_retention(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def rest(_: Retention, stop: asyncio.Event) -> None:
+        await stop.wait()
+
+    monkeypatch.setattr(Retention, "run", rest)
+
+
 @asynccontextmanager
 async def erasing(settings: MembersSettings, keys: Keys) -> AsyncIterator[Service]:
     async with serving(settings, keys) as service:
@@ -314,7 +322,7 @@ async def test_a_dump_brings_nobody_back(settings: MembersSettings, keys: Keys, 
 
 @asynccontextmanager
 async def retaining(service: Service, settings: MembersSettings, days: int = 365) -> AsyncIterator[Retention]:
-    """The retention of a service; the service's own has had its turn and comes again in ten minutes."""
+    """The retention of a service, whose own rests."""
     vault = Vault(service.app.runtime.client, service.db, settings.master_keys)
     contacts = Contacts(vault, BlindIndex(settings.blind_index_key))
     counted = MembersMetrics(CollectorRegistry())

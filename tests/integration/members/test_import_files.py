@@ -163,6 +163,7 @@ async def test_a_file_that_cannot_be_imported_is_refused_at_once(empty: Service,
     assert (await send(empty, content, **{"content-type": "text/plain"})).status_code == 415
 
 
+@pytest.mark.heavy
 async def test_the_service_answers_while_it_reads_the_worst_of_files(service: Service) -> None:
     worst = b'name,phone\n"' + b"x" * 10_000_000 + b"\n" + b'"\n' * 20_000 + b"bad,bad\n" * 20_000
     answer = await send(service, worst)
@@ -221,6 +222,7 @@ async def test_a_header_alone_is_a_plan_of_nothing(service: Service) -> None:
         assert await refused(service, plan["id"]) == []
 
 
+@pytest.mark.heavy
 async def test_memory_does_not_grow_with_the_rows_that_are_refused(service: Service) -> None:
     async def lines(thousands: int) -> AsyncIterator[bytes]:
         yield b"name,phone,note\n"

@@ -58,7 +58,8 @@ async def test_a_registration_that_cannot_succeed_tells_nothing_of_the_phone(
     assert await recorded(service) == []
 
 
-async def test_who_is_told_that_a_phone_is_taken_is_recorded(service: Service) -> None:
+async def test_who_is_told_that_a_phone_is_taken_is_recorded(own_service: Service) -> None:
+    service = own_service
     member, other = await service.register(), await service.register()
     clerk = service.app.auth("members:*", "BR-GAYA", sub="clerk")
     theirs = (await service.http.post("/v1/members", json=a_person(unit="BR-GAYA"), headers=clerk)).json()

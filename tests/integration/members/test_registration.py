@@ -228,9 +228,9 @@ async def test_who_may_register(service: Service) -> None:
         assert answer.status_code == status
 
 
-async def test_registrations_are_counted_by_outcome(service: Service) -> None:
-    member = await service.register()
-    await service.post(a_person(phone=member["phone"]))
-    metrics = (await service.http.get("/metrics")).text
+async def test_registrations_are_counted_by_outcome(own_service: Service) -> None:
+    member = await own_service.register()
+    await own_service.post(a_person(phone=member["phone"]))
+    metrics = (await own_service.http.get("/metrics")).text
     assert 'sangathan_members_registrations_total{outcome="registered"} 1.0' in metrics
     assert 'sangathan_members_registrations_total{outcome="phone_taken"} 1.0' in metrics

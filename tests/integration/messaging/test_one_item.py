@@ -35,6 +35,7 @@ async def failing(bench: Bench, code: int, times: int) -> AsyncIterator[None]:
         await bench.client.admin.command({"configureFailPoint": "failCommand", "mode": "off"})
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("code", "times"),
     [(11601, 5), (202, 5), (365, 5), (290, 5), (13, 5), (14031, 5), (2, 2), (424242, 2)],

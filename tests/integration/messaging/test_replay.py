@@ -94,6 +94,7 @@ async def test_a_cured_handler_gets_each_subject_in_order_and_each_event_once(be
     assert (letter["state"], letter["settled_by"]) == ("replayed", "ops-1")
 
 
+@pytest.mark.heavy
 async def test_a_replay_is_few_transactions_whatever_the_number_of_letters(bench: Bench) -> None:
     await bury(bench, *((joined(), 1) for _ in range(80)))
     well = Sick(bench, set())
@@ -102,6 +103,7 @@ async def test_a_replay_is_few_transactions_whatever_the_number_of_letters(bench
     assert well.calls == 1
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("limit", [1, 3, 500])
 async def test_a_letter_that_fails_again_holds_back_only_its_subject(bench: Bench, limit: int) -> None:
     bad, *good = [new_id() for _ in range(5)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,7 +14,7 @@ import stamina
 from infra.local.keys import Keys
 from infra.local.ports import Ports
 from services.notifications.app import chosen_sender, compose
-from services.notifications.core.channel import Sender
+from services.notifications.core.channel import Gateway, Gateways, Sender
 from services.notifications.core.core import Core
 from services.notifications.core.domain import WELCOME, Notification
 from services.notifications.core.store import notification_of
@@ -39,6 +39,8 @@ from services.shared.messaging import Message, Partition, Record, decode, encode
 from services.shared.messaging.publishing.outbox import message_of
 from services.shared.runtime import Runtime
 from tests.fixtures.apps import TRACEPARENT, base_settings
+from tests.fixtures.databases import a_database, release, shape_of
+from tests.integration.notifications.callbacks import APP_SECRET, SMS_SECRET, FakeGateway, Hooks
 from tests.integration.notifications.stand_ins import Peers, serving
 
 START = datetime(2025, 6, 1, 9, tzinfo=UTC)
@@ -53,15 +55,19 @@ class Bench:
     """
 
     def __init__(
-        self, settings: NotificationsSettings, clock: ManualClock, sender: Sender | None = None
+        self,
+        settings: NotificationsSettings,
+        clock: ManualClock,
+        sender: Sender | Gateways | None = None,
+        sources: Mapping[str, Gateway] | None = None,
     ) -> None:
         self.settings = settings
         self.clock = clock
         self.runtime = Runtime(settings, clock=clock)
         self.core = Core(self.runtime, settings)
-        sender = sender or chosen_sender(self.core)
-        self.service = compose(self.core, sender)
-        self.dispatcher = Dispatcher(self.core, sender)
+        self.sender = sender or chosen_sender(self.core)
+        self.service = compose(self.core, self.sender, sources)
+        self.dispatcher = Dispatcher(self.core, self.sender)
         self.database = self.runtime.database
         self.queue = QueueStore(self.database)
         self._offset = 0
@@ -228,11 +234,21 @@ def token_file(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def settings(
-    mongo_uri: str, database_name: str, keys: Keys, peers: Peers, token_file: Path
+    request: pytest.FixtureRequest,
+    mongo_uri: str,
+    database_name: str,
+    keys: Keys,
+    peers: Peers,
+    token_file: Path,
 ) -> NotificationsSettings:
     peers.calm()
+    name = (
+        a_database(mongo_uri, "notifications")
+        if {"bench", "hooks"} & set(request.fixturenames)
+        else database_name
+    )
     return NotificationsSettings(
-        **base_settings(mongo_uri, "127.0.0.1:1", database_name, keys),
+        **base_settings(mongo_uri, "127.0.0.1:1", name, keys),
         master_keys=MASTER_KEYS,
         members_url=peers.url,
         groups_url=peers.url,
@@ -249,8 +265,9 @@ def clock() -> ManualClock:
 async def bench(settings: NotificationsSettings, clock: ManualClock) -> AsyncIterator[Bench]:
     made = Bench(settings, clock)
     await made.service.migrate()
+    shape = await shape_of(made.runtime.client, settings.database)
     yield made
-    await made.runtime.client.drop_database(settings.database)
+    await release(settings, shape)
     made.runtime.client.close()
 
 
@@ -271,3 +288,46 @@ def replica(bench: Bench) -> Iterator[Replica]:
     yield make
     for one in made:
         one.runtime.client.close()
+
+
+def hooks_settings(settings: NotificationsSettings) -> NotificationsSettings:
+    return settings.model_copy(
+        update={
+            "whatsapp_app_secret": APP_SECRET,
+            "whatsapp_verify_token": "a_verify_token_of_ours",
+            "sms_callback_secrets": {"exotel": SMS_SECRET, "unread": SMS_SECRET},
+            "stop_numbers": ("08047000001",),
+            "join_numbers": ("+918047000002",),
+        }
+    )
+
+
+def gateways() -> dict[str, FakeGateway]:
+    return {"whatsapp": FakeGateway("cloud_api"), "sms/exotel": FakeGateway("exotel")}
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def hooks(settings: NotificationsSettings, keys: Keys) -> AsyncIterator[Hooks]:
+    """A process that receives callbacks, of a provider made up for tests."""
+    made = gateways()
+    clock = ManualClock(datetime.now(UTC))  # of callers' tokens
+    bench = Bench(hooks_settings(settings), clock, sources=made)
+    await bench.service.migrate()
+    shape = await shape_of(bench.runtime.client, settings.database)
+    hooks = Hooks(bench, made, keys)
+    yield hooks
+    await hooks.http.aclose()
+    await release(settings, shape)
+    bench.runtime.client.close()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def other_hooks(hooks: Hooks) -> AsyncIterator[Hooks]:
+    """Another process of the same."""
+    made = gateways()
+    bench = Bench(hooks.bench.settings, hooks.bench.clock, sources=made)
+    await bench.runtime.server_clock.read()
+    other = Hooks(bench, made)
+    yield other
+    await other.http.aclose()
+    bench.runtime.client.close()

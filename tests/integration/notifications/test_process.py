@@ -158,6 +158,7 @@ async def test_welcomes_through_kafka_without_a_word_of_who_it_was_and_stops_cle
     assert [word for word in PERSONAL if word in said] == []
 
 
+@pytest.mark.heavy
 async def test_killed_while_sending_it_sends_after_the_restart_once_the_claim_ran_out(
     service: Service, bystander: Bench, peers: Peers, kafka_bootstrap: str
 ):

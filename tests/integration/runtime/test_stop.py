@@ -58,6 +58,7 @@ def environment(base: dict[str, Any], **more: object) -> dict[str, str]:
     }
 
 
+@pytest.mark.heavy
 async def test_a_signal_at_any_moment_of_the_start_is_heeded(
     mongo_uri: str, kafka_bootstrap: str, database_name: str, keys: Keys, ports: Ports
 ) -> None:
@@ -100,6 +101,7 @@ async def service(settings: dict[str, str], port: int, output: Path) -> AsyncIte
             child.kill()
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("fault", ["frozen", "gone"])
 async def test_a_process_whose_database_hangs_is_gone_in_time(
     kafka_bootstrap: str, database_name: str, keys: Keys, ports: Ports, tmp_path: Path, fault: str

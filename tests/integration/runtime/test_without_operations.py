@@ -43,6 +43,7 @@ SETTINGS = {
 }
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("name", SETTINGS)
 def test_a_service_serves_without_the_operators_tools(name: str, tmp_path: Path) -> None:
     ignored = shutil.ignore_patterns("operations", "__pycache__", "ops.py")

@@ -33,7 +33,10 @@ from services.shared.contracts.groups import (
     GroupInviteChanged,
     GroupMemberAssigned,
     GroupMemberObserved,
+    GroupMemberRedrawn,
     GroupMemberRemoved,
+    ObservationSnapshot,
+    PlacementSnapshot,
 )
 from services.shared.contracts.members import (
     MemberConsentChanged,
@@ -308,6 +311,33 @@ def test_a_snapshot_stands_for_what_the_log_has_lost() -> None:
     assert fold([[snapshot]])["BR-B", day_of(on(1)).isoformat(), "women"] == 1
     moved = envelope(MemberMoved(member_id=MEMBERS[0], from_unit="BR-A", unit="BR-B"), 4, on(8))
     assert fold([[snapshot], [moved], [snapshot]]) == fold([[moved], [snapshot]])
+
+
+@pytest.mark.parametrize("later", [False, True])
+def test_snapshots_stand_for_seats_and_for_what_rosters_showed(later: bool) -> None:
+    """In either order, each from its own day on; also where the seat is told of again after the roster."""
+    about: dict[str, Any] = {"member_id": MEMBERS[0], "unit": "BR-A"}
+    group: dict[str, Any] = {**about, "group_id": next(iter(GROUPS)), "kind": "general"}
+    joined = MemberJoined(**about, gender=Gender.FEMALE, language="hi", joined_at=on(1))
+    assigned = GroupMemberAssigned(**group, ordinal=1, invite_ready=True)
+    seen = GroupMemberObserved(**group, state="joined", observed_at=on(4))
+    events = [envelope(joined, 1, on(1)), envelope(assigned, 1, on(2)), envelope(seen, 2, on(6))]
+    if later:
+        redrawn = GroupMemberRedrawn(**group, member_unit="BR-A", ordinal=1)
+        events.append(envelope(redrawn, 3, on(8)))
+    placement = PlacementSnapshot(**group, ordinal=1, state="joined", since=on(2))
+    observation = ObservationSnapshot(**group, state="joined", observed_at=on(4), attempts=1)
+    never = ObservationSnapshot(**group | {"group_id": new_id()}, attempts=2)
+    told = [
+        envelope(placement, 3 if later else 2, on(20)),
+        envelope(observation, 2, on(20)),
+        envelope(never, 1, on(20)),
+    ]
+    wanted = fold([events])
+    assert wanted["BR-A", day_of(on(4)).isoformat(), "joined"] == 1
+    for order in (told, told[::-1]):
+        assert fold([events[:1], *[[event] for event in order]]) == wanted
+        assert fold([*[[event] for event in order], events]) == wanted
 
 
 def test_an_erased_member_is_in_the_figures_of_no_day() -> None:

@@ -19,7 +19,7 @@ from services.analytics.projections.coverage import CoverageFold
 from services.shared.contracts.base import Envelope
 from services.shared.contracts.catalogue import EVENTS
 from services.shared.contracts.erasure import ErasureAcknowledged
-from services.shared.contracts.groups import ObservationSnapshot, PolicyApplied
+from services.shared.contracts.groups import PolicyApplied
 from services.shared.contracts.members import MemberErased
 from tests.unit.analytics.streams import (
     BEGIN,
@@ -136,8 +136,8 @@ def draw_snapshots(stream: Stream, data: st.DataObject, least: int = 0) -> list[
 
 
 def test_every_event_is_read() -> None:
-    """But for the bookkeeping of erasures, policies and rosters, which changes no figure."""
-    bookkeeping = ErasureAcknowledged | MemberErased | PolicyApplied | ObservationSnapshot
+    """But for the bookkeeping of erasures and policies, which changes no figure."""
+    bookkeeping = ErasureAcknowledged | MemberErased | PolicyApplied
     kept = {e for e in EVENTS if issubclass(e, bookkeeping)}
     assert {*READINGS, *CoverageFold.events} == set(EVENTS) - kept
 

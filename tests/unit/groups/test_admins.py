@@ -57,7 +57,10 @@ def test_a_link_is_signed_expires_and_outlives_a_rotation_of_the_master_key() ->
     tokens = PageTokens(KEYS, clock)
     token = tokens.sign("page", NOW + timedelta(days=1))
     assert tokens.read(token) == "page"
-    assert PageTokens({"newest": b"n" * 96, **KEYS}, clock).read(token) == "page"
+    newer = PageTokens({"newest": b"n" * 96, **KEYS}, clock)
+    assert newer.read(token) == "page"
+    assert newer.is_form_token("page", tokens.form_token("page")), "a form that was open meanwhile"
+    assert not newer.is_form_token("another", tokens.form_token("page"))
     assert PageTokens({"other": b"x" * 96}, clock).read(token) is None
     clock.advance(timedelta(days=1))
     assert tokens.read(token) is None

@@ -113,14 +113,14 @@ async def test_a_child_that_may_not_restart_stays_down(tmp_path):
 async def test_a_crash_loop_waits_longer_each_time_and_can_be_stopped(tmp_path):
     births = tmp_path / "births"
     program = f"import time; open({str(births)!r}, 'a').write(f'{{time.time()}}\\n'); " + READY_THEN_SLEEP
-    child = make(tmp_path, program.replace("time.sleep(60)", "time.sleep(0.2)"), backoff=Backoff(first=0.5))
+    child = make(tmp_path, program.replace("time.sleep(60)", "time.sleep(0.2)"), backoff=Backoff(first=0.25))
     await child.start()
-    await until(lambda: len(births.read_text().split()) >= 4)
+    await until(lambda: len(births.read_text().split()) >= 5, within=60)
     await child.stop()
     times = [float(line) for line in births.read_text().split()]
     gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
-    assert gaps[1] > gaps[0] + 0.1
-    assert gaps[2] > gaps[1] + 0.2
+    # A busy machine makes any of them longer, but none shorter.
+    assert [gap > 0.2 + wait for gap, wait in zip(gaps, (0.25, 0.5, 1.0, 2.0), strict=False)] == [True] * 4
     count = len(times)
     await asyncio.sleep(0.5)
     assert len(births.read_text().split()) == count

@@ -9,11 +9,16 @@ from typing import Any
 import pytest
 
 from services.notifications.core.domain import (
+    Attempt,
     Attempted,
+    Avoided,
     Cause,
     Deferred,
+    Handed,
     Held,
+    Meaning,
     Notification,
+    NotTaken,
     OutcomeClass,
     Patience,
     RetryPolicy,
@@ -26,6 +31,7 @@ from services.notifications.core.domain import (
     notification_id,
     queue_promised,
     queue_welcome,
+    reported,
 )
 from services.notifications.core.recipients import Recipient
 from services.shared.contracts.base import Event, Step
@@ -179,7 +185,10 @@ def test_a_transient_failure_is_tried_again_with_a_doubling_pause_and_then_given
 
 
 def test_the_pause_ends_growing_at_an_hour():
-    assert RetryPolicy(100, 30).next_try(50, NOW) - NOW == timedelta(hours=1)
+    attempt = Attempt(NOW, "recording", OutcomeClass.TRANSIENT)
+    tried_often = sending(attempts=(attempt,) * 50)
+    outcome = SendOutcome(OutcomeClass.TRANSIENT)
+    assert RetryPolicy(100, 30).next_try(tried_often, outcome, NOW) - NOW == timedelta(hours=1)
 
 
 def test_a_permanent_failure_ends_it_at_once():
@@ -220,6 +229,130 @@ def test_who_left_meanwhile_is_not_tried_again():
     result = tried(OutcomeClass.TRANSIENT, "throttled")
     n = conclude(sending(stop="left", held_for="no_group"), result, policy=POLICY, now=NOW).state
     assert (n.state, n.reason, n.due_at) == (State.SUPPRESSED, "left", None)
+
+
+HANDED = Handed(1, NOW, "exotel", "sms")
+UNKNOWN = SendOutcome(OutcomeClass.UNKNOWN)
+TAKEN = SendOutcome(OutcomeClass.SENT, provider_id="sid")
+
+
+def refused(meaning: Meaning, *, kind: OutcomeClass = OutcomeClass.PERMANENT) -> SendOutcome:
+    return SendOutcome(kind, "word", meaning)
+
+
+def by_gateway(outcome: SendOutcome) -> Attempted:
+    return Attempted(outcome, "exotel", "sms", "hi", "BR-A")
+
+
+def awaiting() -> Notification:
+    """One whose outcome is unknown."""
+    return conclude(sending(handed=HANDED), by_gateway(UNKNOWN), policy=POLICY, now=NOW).state
+
+
+@pytest.mark.parametrize(
+    "result", [by_gateway(UNKNOWN), Deferred(NOW), Suppressed("left", "sms"), Unanswered("members", "x")]
+)
+def test_what_was_handed_over_without_a_clear_answer_is_not_sent_again(result):
+    step = conclude(sending(handed=HANDED), result, policy=POLICY, now=NOW)
+    n = step.state
+    assert (n.state, n.held_for, n.handed, n.claim) == (State.SENDING, "outcome", HANDED, None)
+    assert [a.outcome for a in n.attempts] == [OutcomeClass.UNKNOWN]
+    assert (n.due_at, step.events) == (NOW + timedelta(minutes=1), ())
+
+
+def test_an_unknown_outcome_is_looked_for_ever_more_seldom_and_given_up_after_a_day():
+    n, now, looks = awaiting(), NOW, 0
+    while n.state.is_open:
+        assert n.due_at is not None
+        now, looks = n.due_at, looks + 1
+        n = conclude(replace(n, claim="y"), Deferred(now), policy=POLICY, now=now).state
+        assert len(n.attempts) == 1
+    assert (n.state, n.reason, now - NOW) == (State.FAILED, "outcome_unknown", timedelta(days=1))
+    assert looks == 12
+
+
+def test_news_settle_an_unknown_outcome_once():
+    step = reported(awaiting(), 1, TAKEN, policy=POLICY, now=LATER)
+    assert (step.state.state, step.state.handed, step.state.held_for) == (State.SENT, None, None)
+    assert event_of(step).event_type == "notification.sent"
+    assert [a.outcome for a in step.state.attempts] == [OutcomeClass.SENT]
+    assert reported(step.state, 1, TAKEN, policy=POLICY, now=LATER) == Step(step.state)
+    again = reported(
+        awaiting(), 1, refused(Meaning.RETRY, kind=OutcomeClass.TRANSIENT), policy=POLICY, now=LATER
+    )
+    assert (again.state.state, again.state.last_handed) == (State.QUEUED, 1)
+
+
+def test_news_of_another_handing_over_change_nothing():
+    for number in (0, 2):
+        assert reported(awaiting(), number, TAKEN, policy=POLICY, now=LATER) == Step(awaiting())
+
+
+def test_a_callback_that_is_faster_than_the_record_counts():
+    step = reported(sending(handed=HANDED), 1, TAKEN, policy=POLICY, now=NOW)
+    assert (step.state.state, step.state.claim) == (State.SENT, None)
+
+
+@pytest.mark.parametrize("meaning", [Meaning.RECIPIENT, Meaning.ROUTE, Meaning.DEFER])
+def test_what_fails_for_its_recipient_avoids_the_channel(meaning):
+    step = conclude(sending(handed=HANDED), by_gateway(refused(meaning)), policy=POLICY, now=NOW)
+    n = step.state
+    assert (n.state, n.due_at, n.handed, step.events) == (State.QUEUED, NOW, None, ())
+    until = NOW + timedelta(days=1) if meaning is Meaning.DEFER else None
+    assert n.avoided == (Avoided("sms", "word", until),)
+    assert bool(n.avoids(NOW + timedelta(days=1))) is (until is None)
+
+
+@pytest.mark.parametrize("meaning", [Meaning.MESSAGE, Meaning.BUG, Meaning.CONSENT])
+def test_what_fails_as_it_is_ends(meaning):
+    step = conclude(sending(handed=HANDED), by_gateway(refused(meaning)), policy=POLICY, now=NOW)
+    assert (step.state.state, step.state.reason) == (State.FAILED, "word")
+
+
+def test_what_was_sent_and_cannot_be_delivered_is_queued_again_within_a_day():
+    sent = conclude(sending(handed=HANDED), by_gateway(TAKEN), policy=POLICY, now=NOW).state
+    step = reported(sent, 1, refused(Meaning.RECIPIENT), policy=POLICY, now=LATER)
+    assert (step.state.state, step.state.due_at) == (State.QUEUED, LATER)
+    assert event_of(step).event_type == "notification.queued"
+    assert reported(step.state, 1, refused(Meaning.RECIPIENT), policy=POLICY, now=LATER).events == ()
+    late = reported(sent, 1, refused(Meaning.RECIPIENT), policy=POLICY, now=NOW + timedelta(days=3))
+    assert (late.state.state, event_of(late).event_type) == (State.FAILED, "notification.failed")
+
+
+def test_a_fault_of_the_gateway_counts_no_try():
+    step = conclude(sending(handed=HANDED), NotTaken(LATER), policy=POLICY, now=NOW)
+    n = step.state
+    assert (n.state, n.due_at, n.attempts, n.handed) == (State.QUEUED, LATER, (), None)
+
+
+def test_events_leave_alone_what_is_with_a_gateway_but_for_the_reason_to_stop():
+    gone = replace(MEMBER, active=False)
+    n = follow(awaiting(), gone, invited=True, language="en", now=LATER).state
+    assert (n.state, n.held_for, n.channel, n.language, n.stop) == (
+        State.SENDING,
+        "outcome",
+        "sms",
+        "hi",
+        "left",
+    )
+    failed = reported(n, 1, refused(Meaning.RECIPIENT), policy=POLICY, now=LATER).state
+    assert (failed.state, failed.reason) == (State.SUPPRESSED, "left")
+
+
+def test_pauses_are_spread_and_a_pair_s_grow_by_four():
+    spread = RetryPolicy(9, 30, spread=0.25)
+    busy = refused(Meaning.RETRY, kind=OutcomeClass.TRANSIENT)
+    attempts = (Attempt(NOW, "exotel", OutcomeClass.TRANSIENT),)
+    pauses = {
+        (spread.next_try(sending(id=id_of(str(i)), attempts=attempts), busy, NOW) - NOW).total_seconds()
+        for i in range(20)
+    }
+    assert len(pauses) == 20
+    assert all(30 <= pause <= 37.5 for pause in pauses)
+    pair = refused(Meaning.PAIR, kind=OutcomeClass.TRANSIENT)
+    assert POLICY.next_try(sending(attempts=attempts * 3), pair, NOW) == NOW + timedelta(seconds=64)
+    asked = replace(busy, retry_after=500.0)
+    assert POLICY.next_try(sending(attempts=attempts), asked, NOW) == NOW + timedelta(seconds=500)
 
 
 def test_a_welcome_that_has_waited_waits_for_no_event_any_more():

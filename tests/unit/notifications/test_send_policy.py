@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from services.notifications.core.send_policy import Ruling, SendFacts, judge
+from services.notifications.core.recipients import Recipient
+from services.notifications.core.send_policy import Authority, Ruling, SendFacts, facts_of_service, judge
 
 FINE = SendFacts(
     active=True,
@@ -27,6 +28,7 @@ def test_lets_a_consented_reachable_invited_member_pass_on_the_preferred_channel
         "announced",
         "not_welcomed",
         "consent",
+        "suppressed",
         "address",
         "group_link",
     ]
@@ -40,6 +42,7 @@ def test_lets_a_consented_reachable_invited_member_pass_on_the_preferred_channel
         ({"own_number": False}, Ruling.SUPPRESS, "no_number"),
         ({"consented": ()}, Ruling.SUPPRESS, "no_consent"),
         ({"consented": ("pigeon",)}, Ruling.SUPPRESS, "no_consent"),
+        ({"suppressed": frozenset({"whatsapp", "email"})}, Ruling.SUPPRESS, "suppressed"),
         ({"addressable": frozenset()}, Ruling.HOLD, "no_address"),
         ({"group_id": None, "invited": False}, Ruling.HOLD, "no_group"),
         ({"invited": False}, Ruling.HOLD, "no_invite"),
@@ -91,3 +94,16 @@ def test_an_address_nobody_has_looked_for_stops_nothing():
 
 def test_falls_back_to_the_next_consented_channel_that_has_an_address():
     assert judge(replace(FINE, addressable=frozenset({"email"}))).channel == "email"
+
+
+def test_a_channel_that_was_stopped_is_passed_over():
+    assert judge(replace(FINE, suppressed=frozenset({"whatsapp"}))).channel == "email"
+
+
+def test_a_service_message_needs_no_consent_and_goes_on_its_channel_alone():
+    known = Recipient("m", own_number=True)
+    said = Authority(active=True, consented=frozenset(), addressable=frozenset({"sms", "whatsapp"}))
+    verdict = judge(facts_of_service(known, "sms", said))
+    assert (verdict.ruling, verdict.channel) == (Ruling.ALLOW, "sms")
+    assert judge(facts_of_service(known, "email", said)).ruling is Ruling.HOLD
+    assert judge(facts_of_service(known, "sms", replace(said, active=False))).reason == "left"

@@ -35,6 +35,9 @@ ACTIVE_DAYS: Final = 30
 """A member is active for so long after bringing somebody in."""
 MIN_ADMINS: Final = 2
 """People who should run a group."""
+_SEATED: Final = ("seats", "group", "seat", "unit")
+_SEEN: Final = ("seen", "group", "in")
+"""Fields of a statement about a seat, and of one about who was seen in a group."""
 
 MEMBERS, DISCLOSED, WOMEN = "members", "disclosed", "women"
 STAGES: Final = ("registered", "assigned", "invited", "joined", "active")
@@ -127,7 +130,7 @@ def seating(values: Iterable[Value]) -> dict[str, Any]:
     for value in values:
         if "seats" in value:
             seats = dict(value["seats"])
-            seen = {**seen, **value.get("seen", {})}
+        seen |= value.get("seen", {})
         if (group := value.get("group")) is not None:
             if value.get("seat"):
                 seats[group] = value["unit"]
@@ -146,8 +149,8 @@ def member_deltas(record: Record) -> Deltas:
     deltas: Deltas = Counter()
     if record.get("erased"):
         return deltas
-    profiles, seatings = record.get("m", []), record.get("p", [])
-    profile_days, seating_days = _days(profiles), _days(seatings)
+    profiles, seatings = record.get("m", []), _seatings(record.get("p", []))
+    profile_days, seating_days = _days(profiles), {day for day, _ in seatings}
     invited: str | None = record.get("invited")
     windows = _windows(record.get("credits", {}))
     edges = {*profile_days, *seating_days, *(edge for window in windows for edge in window)}
@@ -155,16 +158,14 @@ def member_deltas(record: Record) -> Deltas:
     state: dict[str, Any] = {}
     seats: dict[str, Any] = {"seats": {}, "seen": {}}
     minor_until = _minor_until(profiles)
-    m = p = 0
+    m = 0
     before: Counter[tuple[str, str]] = Counter()
     for day in sorted(edges):
         while m < len(profiles) and profile_days[m] <= day:
             state |= profiles[m][2]
             m += 1
-        if p < len(seatings) and seating_days[p] <= day:
-            while p < len(seatings) and seating_days[p] <= day:
-                p += 1
-            seats = seating(point[2] for point in seatings[:p])
+        if day in seating_days:
+            seats = seating(value for since, value in seatings if since <= day)
         now = Counter((unit, TAKEN) for unit in seats["seats"].values())
         acts = any(begin <= day < end for begin, end in windows)
         minor = m <= minor_until or state.get("adult") is False
@@ -185,6 +186,23 @@ def _minor_until(profiles: Track) -> int:
     """After how many points of the track the member may last be a minor. Nobody grows younger: whoever is
     told to be a minor was one on every day before, though nothing told it then."""
     return max((n for n, point in enumerate(profiles, 1) if point[2].get("adult") is False), default=0)
+
+
+def _seatings(track: Track) -> list[tuple[str, Value]]:
+    """The statements of the track, each with the day from which it holds: those about seats and those about
+    who was seen move on by themselves, since a roster may be older than what was told before it."""
+    parts: list[tuple[str, Value]] = []
+    seated = seen = ""
+    for _, day, value, how in track:
+        # What a snapshot lists first has been there since before it, and so has what was merged.
+        since = min(day, value.get("since", day))
+        if "seats" in value or "seat" in value:
+            seated = max(seated, day if seated else since)
+            parts.append((seated, {name: value[name] for name in _SEATED if name in value}))
+        if "seen" in value or "in" in value:
+            seen = max(seen, since if how == "merged" else day)
+            parts.append((seen, {name: value[name] for name in _SEEN if name in value}))
+    return parts
 
 
 def _stands(state: Value, seats: Value, invited: bool, acts: bool, *, minor: bool) -> list[str]:

@@ -42,6 +42,7 @@ from services.shared.contracts.groups import (
     GroupMemberRemoved,
     GroupSnapshot,
     GroupUpdated,
+    ObservationSnapshot,
     PlacementSnapshot,
     UnitSucceeded,
     UnitUpserted,
@@ -148,6 +149,11 @@ def _observed(event: GroupMemberObserved) -> Value:
     return {"group": event.group_id, "in": event.state == "joined"}
 
 
+def _seen_once(event: ObservationSnapshot) -> Value | None:
+    """The event that it stands for, if that was lost; nothing if no roster has shown the member."""
+    return {"group": event.group_id, "in": event.state == "joined"} if event.state else None
+
+
 def _placement(event: PlacementSnapshot) -> Value:
     seats = {seat.group_id: seat.unit for seat in event.seats if seat.group_id}
     seats |= {event.group_id: event.unit} if event.group_id else {}
@@ -193,8 +199,8 @@ def _joined_at(event: Envelope[MemberJoined]) -> datetime:
     return event.data.joined_at
 
 
-def _observed_at(event: Envelope[GroupMemberObserved]) -> datetime:
-    return event.data.observed_at
+def _observed_at(event: Envelope[GroupMemberObserved | ObservationSnapshot]) -> datetime:
+    return event.data.observed_at or event.time
 
 
 MAPPINGS: Final[Mapping[type[Event], Says]] = {
@@ -210,6 +216,7 @@ MAPPINGS: Final[Mapping[type[Event], Says]] = {
     GroupMemberRemoved: Says(SEATS, _removed),
     GroupMemberRedrawn: Says(SEATS, _assigned),
     GroupMemberObserved: Says(SEATS, _observed, _observed_at),
+    ObservationSnapshot: Says(SEATS, _seen_once, _observed_at),
     PlacementSnapshot: Says(SEATS, _placement, whole=True),
     GroupCreated: Says(GROUP, _described),
     GroupUpdated: Says(GROUP, _described),

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from services.analytics.core.counting import Count, EventMapping, Projection, flow
-from services.analytics.core.facts import SEAT, Fact, Statement
+from services.analytics.core.facts import LISTED, SEAT, Fact, Statement
 from services.shared.contracts.groups import (
     GroupInviteLapsed,
     GroupMemberAssigned,
@@ -19,23 +19,20 @@ from services.shared.contracts.groups import (
     GroupMemberRedrawn,
     GroupMemberRemoved,
     GroupMemberWaiting,
+    ObservationSnapshot,
     PlacementSnapshot,
 )
 from services.shared.contracts.vocabulary import GroupKind
 
 OWNS: Final = ("groups.taken", "placements.")
-LISTED: Final = "listed"
-"""Stated by a snapshot, which lists all seats."""
 
 
 def seats(fact: Fact) -> dict[str, str]:
-    """The seats that the member holds: group id -> the group's unit. A snapshot lists all of them, so one
-    that was taken before it and is not in it was freed."""
-    listed = fact.at.get(LISTED, 0)
+    """The seats that the member holds: group id -> the group's unit."""
     return {
         name.removeprefix(SEAT): unit
         for name, unit in fact.values.items()
-        if name.startswith(SEAT) and unit is not None and fact.at[name] >= listed
+        if name.startswith(SEAT) and unit is not None
     }
 
 
@@ -52,7 +49,9 @@ def _removed(event: GroupMemberRemoved) -> Statement:
     return {f"{SEAT}{event.group_id}": None}
 
 
-def _nothing(_: GroupMemberWaiting | GroupMemberObserved | GroupInviteLapsed) -> Statement:
+def _nothing(
+    _: GroupMemberWaiting | GroupMemberObserved | GroupInviteLapsed | ObservationSnapshot,
+) -> Statement:
     """The sequence alone: without it there would be gaps."""
     return {}
 
@@ -75,6 +74,7 @@ PLACEMENTS = Projection(
         GroupMemberRemoved: EventMapping(_removed, flow("placements.removed")),
         GroupMemberObserved: EventMapping(_nothing),
         GroupInviteLapsed: EventMapping(_nothing),
+        ObservationSnapshot: EventMapping(_nothing),
         PlacementSnapshot: EventMapping(_snapshot, whole=True),
     },
 )

@@ -25,9 +25,8 @@ _PURPOSE: Final = b"sangathan group admins' page"
 
 class PageTokens:
     def __init__(self, master_keys: Mapping[str, bytes], clock: Clock) -> None:
-        secrets = [hmac.digest(key, _PURPOSE, "sha256") for key in master_keys.values()]
-        self._keys = [OctKey.import_key(secret) for secret in secrets]
-        self._secret = secrets[0]
+        self._secrets = [hmac.digest(key, _PURPOSE, "sha256") for key in master_keys.values()]
+        self._keys = [OctKey.import_key(secret) for secret in self._secrets]
         self._clock = clock
 
     def sign(self, page_id: str, expires_at: datetime) -> str:
@@ -50,7 +49,12 @@ class PageTokens:
 
     def form_token(self, page_id: str) -> str:
         """The token that every form of a page sends back."""
-        return hmac.new(self._secret, f"form {page_id}".encode(), hashlib.sha256).hexdigest()
+        return _form_token(self._secrets[0], page_id)
 
     def is_form_token(self, page_id: str, sent: str) -> bool:
-        return hmac.compare_digest(self.form_token(page_id).encode(), sent.encode())
+        tokens = (_form_token(secret, page_id) for secret in self._secrets)
+        return any(hmac.compare_digest(token.encode(), sent.encode()) for token in tokens)
+
+
+def _form_token(secret: bytes, page_id: str) -> str:
+    return hmac.new(secret, f"form {page_id}".encode(), hashlib.sha256).hexdigest()

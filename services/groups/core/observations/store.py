@@ -93,6 +93,18 @@ class ObservationStore:
             await self._observations.delete_many({"_id": {"$in": ids}}, session=session)
             await self._add(_sums([(each, None) for each in observations]), session)
 
+    async def follow(self, groups: Mapping[str, str], limit: int, session: Session) -> int:
+        """Let observations of groups, `{id: unit}`, be of the unit that their group has come to; how many
+        were not, at most `limit` at once."""
+        units = {"$nin": list(set(groups.values()))}
+        query: Document = {"group_id": {"$in": list(groups)}, "unit": units}
+        rows = self._observations.find(query, {"group_id": 1}, session=session).limit(limit)
+        writes: list[Write] = [
+            UpdateOne({"_id": row["_id"]}, {"$set": {"unit": groups[row["group_id"]]}}) async for row in rows
+        ]
+        await write(self._observations, writes, session)
+        return len(writes)
+
     async def renumber(self, sequences: Mapping[str, int], session: Session) -> None:
         """Store the sequence of each member's last event."""
         writes: list[Write] = [

@@ -49,6 +49,7 @@ Place = tuple[datetime, str, str]
 """A place in a waiting list: since when, the member, the rule."""
 NOTHING: Final[Mapping[str, Any]] = {}
 ALL_LIVE: Final[Parts] = {}
+NO_PLACES: Final[Mapping[Pair, Place]] = {}
 _ALL_BUT_PLACE: Final = frozenset(Fact) - PLACE
 _AT: Final = {"gender": "gender_at", "asked": "asked_at", "roles": "roles_at"}
 _FACTS: Final = {"gender": Fact.GENDER, "asked": Fact.CONSENT, "roles": Fact.ROLES}
@@ -328,14 +329,14 @@ def seat_members(
     now: datetime,
     waited: Collection[Pair] = (),
     waiters: Iterable[Waiter] = (),
-    partial: Collection[Pair] = (),
+    last: Mapping[Pair, Place] = NO_PLACES,
 ) -> Seating:
     """Decide on the drafts in their order; each is of a different member.
 
     `groups` must hold every open group of the pairs that are `taken` or `contested`, and every group that is
     `left`; `numbering` what there is of the pairs that are `contested` or `short_of_seats`; `waited` the
-    contested pairs, `waiters` those who wait longest for them, and `partial` the pairs of which that is not
-    all. A unit that is not in `unit_names` is unknown: its members wait.
+    contested pairs, `waiters` those who wait longest for them, and `last` the place up to which that is all
+    who wait, of the pairs with more. A unit that is not in `unit_names` is unknown: its members wait.
     """
     everybody = {each.member_id: each for each in drafts}
     seats = _Seats(groups, numbering, policy, now)
@@ -345,7 +346,6 @@ def seat_members(
     if waited:
         for each in drafts:
             hall.keep_places(each, waited)
-    last = hall.last_of(partial)
     for each in drafts:
         hall.settle(each)
     hall.promote(last)
@@ -410,6 +410,25 @@ def wanted(policy: Policy, rule: Rule, unit: str, facts: Facts, parts: Parts, *,
 def is_given_in(seat: Seat, unit: str, parts: Parts) -> bool:
     """Whether the seat is the one that a rule gives in the unit, which may have been formed since."""
     return unit == seat.given_in or unit in parts.get(seat.given_in, ())
+
+
+def is_behind(placement: Placement, policy: Policy) -> bool:
+    """Whether an earlier policy has decided on the member: the job that applies this one will do so again."""
+    return (placement.policy or 0) < policy.version
+
+
+def still_waits(waiter: Waiter, policy: Policy, parts: Parts = ALL_LIVE) -> bool:
+    """Whether the policy, too, wants the seat that the member waits for; if not, the seat is for the next."""
+    placement = waiter.placement
+    facts, is_out = placement.facts or UNKNOWN, placement.is_out
+    seat = next((seat for seat in placement.held if seat.rule == waiter.rule), None)
+    rule = policy.by_id.get(waiter.rule)
+    if seat is None or rule is None:
+        return False
+    if facts.until is not None or not is_decidable(rule, facts, is_out=is_out):
+        return True
+    want = wanted(policy, rule, placement.unit, facts, parts, is_out=is_out)
+    return want is not None and want.kind == seat.kind and is_given_in(seat, want.unit, parts)
 
 
 def _by_rule(placement: Placement | None) -> dict[str, Seat]:
@@ -514,9 +533,6 @@ class _Hall:
         for rule, want in each.wants.items():
             if want is not None:
                 self._take(each, rule, want)
-
-    def last_of(self, pairs: Collection[Pair]) -> dict[Pair, Place]:
-        return {pair: queue[-1] for pair in pairs if (queue := self._queues.get(pair))}
 
     def promote(self, last: Mapping[Pair, Place]) -> None:
         """Give the seats that are free to those who wait for them, the first first. After the place that is

@@ -20,14 +20,17 @@ from services.groups.core.seating.domain import (
     Draft,
     Pair,
     Parts,
+    Place,
     Review,
     Seating,
     Waiter,
     contested,
     demand_of,
     draft,
+    is_behind,
     seat_members,
     short_of_seats,
+    still_waits,
 )
 from services.groups.core.seating.store import QUEUE, SeatStore
 from services.groups.core.store import CoreStore
@@ -133,7 +136,7 @@ class SeatingService:
         demand = demand_of(drafts)
         given_up = [seat for each in drafts if each.seats for seat in each.left]
         waited = contested(demand, given_up, policy)
-        waiters, more, before = await self._waiters(waited, placements, session)
+        waiters, last, before = await self._waiters(waited, placements, policy, session)
         pairs = demand.keys() | waited
         left = {seat.group_id or "" for seat in (*given_up, *(s for each in drafts for s in each.kept))}
         groups = await self._seats.seats(pairs, left, session) if pairs or left else []
@@ -148,7 +151,7 @@ class SeatingService:
             now=self._clock.now(),
             waited=waited,
             waiters=waiters,
-            partial=more,
+            last=last,
         )
         return Decided(seating, origins, before)
 
@@ -165,19 +168,33 @@ class SeatingService:
         return await self._successions.retired(named, session)
 
     async def promote(self, pairs: Sequence[Pair], work: UnitOfWork, origin: Origin) -> int:
-        """Let the first of each waiting list have the seats that are free; how many got one."""
+        """Let the first of each waiting list have the seats that are free; how many got one.
+
+        Where an earlier policy has decided on the first, nobody gets one: the job that applies the policy in
+        force comes to them in its own order, and publishes what its preview has said.
+        """
+        policy = await self._policies.newest(work.session)
         queues = await self._seats.queues(pairs, work.session)
-        first = [ChangeRequest(Review(queue[0][1]), origin) for queue in queues.values()]
-        steps = await self.apply(_once(first), work)
+        first = {queue[0][1] for queue in queues.values()}
+        due = [
+            ChangeRequest(Review(placement.member_id), origin)
+            for placement in (await self._seats.placements(first, work.session)).values()
+            if not is_behind(placement, policy)
+        ]
+        steps = await self.apply(due, work, policy) if due else ()
         return sum(1 for step in steps if step.events)
 
     async def _waiters(
-        self, pairs: set[Pair], placements: Mapping[str, Placement], session: Session | None
-    ) -> tuple[Sequence[Waiter], Sequence[Pair], Mapping[str, Placement]]:
-        """The members who wait longest for these pairs, the pairs of which that is not all, and their
-        placements with those given."""
+        self,
+        pairs: set[Pair],
+        placements: Mapping[str, Placement],
+        policy: Policy,
+        session: Session | None,
+    ) -> tuple[Sequence[Waiter], Mapping[Pair, Place], Mapping[str, Placement]]:
+        """The members who wait longest for these pairs, the last place read of those pairs of which that is
+        not all, and their placements with those given."""
         if not pairs:
-            return (), (), placements
+            return (), {}, placements
         queues = await self._seats.queues(sorted(pairs), session)
         members = {member for queue in queues.values() for _, member, _ in queue}
         placements = {
@@ -190,7 +207,13 @@ class SeatingService:
             for _, member, rule in queue
             if member in placements
         ]
-        return found, [pair for pair, queue in queues.items() if len(queue) >= QUEUE], placements
+        last = {pair: queue[-1] for pair, queue in queues.items() if len(queue) >= QUEUE}
+        behind = [each.placement for each in found if is_behind(each.placement, policy)]
+        if behind:
+            units = {unit for placement in behind for unit in units_of(placement)}
+            parts = await self._successions.retired(units, session)
+            found = [w for w in found if not is_behind(w.placement, policy) or still_waits(w, policy, parts)]
+        return found, last, placements
 
     async def _save(
         self, steps: Sequence[Step[Placement]], before: Mapping[str, Placement], work: UnitOfWork
@@ -244,8 +267,3 @@ def _admitted(
         else:
             admitted.append(request)
     return admitted
-
-
-def _once(requests: Sequence[ChangeRequest]) -> list[ChangeRequest]:
-    """One request for each member."""
-    return list({request.change.member_id: request for request in requests}.values())

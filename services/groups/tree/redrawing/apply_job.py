@@ -152,17 +152,21 @@ class ApplyJob:
     async def _seats(
         self, cursor: Mapping[str, Any], changes: Mapping[int, Change], origin: Origin, work: UnitOfWork
     ) -> tuple[dict[str, Any], dict[str, int]]:
-        """The seats in groups of the successors of some units. A group that a member's event has opened in a
-        unit while it was being retired is handed over first."""
+        """The seats in groups of the successors of some units, and what rosters of these groups showed. A
+        group that a member's event has opened in a unit while it was being retired is handed over first."""
         if not changes:
             return {**cursor, "phase": "done"}, {}
         late = await self._hand_over(list(changes.values()), origin, work)
         heirs = {change.successors[0] for change in changes.values() if change.successors}
-        found = await self._store.seated(heirs, cursor["after"], SEATS_A_STEP, work.session)
+        theirs = await self._store.groups_in(heirs, work.session)
+        found = await self._store.seated(theirs, cursor["after"], SEATS_A_STEP, work.session)
         # Nothing is said of whose move was heard before: that has been told already.
         requests = [ChangeRequest(Review(member_id, follows=True), origin) for member_id in found]
         steps = await self._core.seating.apply(requests, work) if requests else ()
         counts = Counter({"seats": sum(len(step.events) for step in steps), "groups": late})
         if len(found) < SEATS_A_STEP:
-            return {**cursor, "n": max(changes), "after": ""}, dict(counts)
-        return {**cursor, "after": found[-1]}, dict(counts)
+            # Those with a seat have followed with it.
+            followed = await self._core.observations.follow(theirs, SEATS_A_STEP, work.session)
+            if followed < SEATS_A_STEP:
+                return {**cursor, "n": max(changes), "after": ""}, dict(counts)
+        return {**cursor, "after": found[-1] if found else cursor["after"]}, dict(counts)

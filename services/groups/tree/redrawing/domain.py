@@ -13,11 +13,11 @@ from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
 
-from services.groups.core.domain import Group, Unit, group_name
+from services.groups.core.domain import Group, Unit, group_name, group_updated
 from services.groups.tree.csv_rows import Findings, Succession
 from services.groups.tree.domain import upserted
 from services.shared.contracts.base import Numbered, Step
-from services.shared.contracts.groups import MAX_SUCCESSORS, GroupUpdated, UnitSucceeded
+from services.shared.contracts.groups import MAX_SUCCESSORS, UnitSucceeded
 from services.shared.contracts.vocabulary import in_subtree, parent_of
 from services.shared.errors import FieldError
 
@@ -222,12 +222,5 @@ def handed_over(
         after = replace(
             group, unit=heir.code, ordinal=ordinal, name=name, version=group.version + 1, updated_at=now
         )
-        event = GroupUpdated(
-            group_id=after.id,
-            unit=after.unit,
-            kind=after.kind,
-            ordinal=after.ordinal,
-            capacity=after.capacity,
-        )
-        steps.append(Step(after, (Numbered(event, after.version),)))
+        steps.append(Step(after, (Numbered(group_updated(after), after.version),)))
     return steps

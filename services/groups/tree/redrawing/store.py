@@ -176,13 +176,16 @@ class RedrawingStore:
             found.setdefault(row["_id"]["unit"], {})[row["_id"]["kind"]] = row["last"]
         return found
 
-    async def seated(self, units: Many[str], after: str, limit: int, session: Session) -> list[str]:
-        """Members who have a seat in a group of `units`, from the one after `after`."""
-        rows = self._groups.find({"unit": {"$in": list(units)}}, {"_id": 1}, session=session)
-        ids = [row["_id"] async for row in rows]
+    async def groups_in(self, units: Many[str], session: Session) -> dict[str, str]:
+        """The groups of `units`: `{id: unit}`."""
+        rows = self._groups.find({"unit": {"$in": list(units)}}, {"unit": 1}, session=session)
+        return {row["_id"]: row["unit"] async for row in rows}
+
+    async def seated(self, groups: Many[str], after: str, limit: int, session: Session) -> list[str]:
+        """Members who have a seat in one of these groups, from the one after `after`."""
         found: set[str] = set()
         for seat in ("group_id", "seats.group_id"):
-            query = {seat: {"$in": ids}, "_id": {"$gt": after}}
+            query = {seat: {"$in": list(groups)}, "_id": {"$gt": after}}
             rows = self._placements.find(query, {"_id": 1}, session=session).sort("_id", ASCENDING)
             found |= {row["_id"] async for row in rows.limit(limit)}
         return sorted(found)[:limit]

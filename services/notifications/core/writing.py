@@ -1,4 +1,4 @@
-"""The intake: every notification that events make or change is written in one way, whatever its purpose."""
+"""Writing: every notification that events make or change is written in one way, whatever its purpose."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Change(NamedTuple):
     origin: Origin
 
 
-class Intake:
+class NotificationWriter:
     """`due` is set when a notification can go at once."""
 
     def __init__(
@@ -31,7 +31,7 @@ class Intake:
         self._metrics = metrics
         self._due = due
 
-    async def take(self, changes: Iterable[Change], work: UnitOfWork) -> None:
+    async def write(self, changes: Iterable[Change], work: UnitOfWork) -> None:
         """Write what has changed, stage the events that tell of it and, once that is committed, count the
         states entered and wake the dispatcher.
 

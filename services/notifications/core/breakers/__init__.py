@@ -1,0 +1,1 @@
+"""Breakers: while one is open, nothing goes by its template, its number or its account."""

@@ -1,0 +1,1 @@
+"""The suppression list: addresses to which nothing goes, whoever they belong to."""

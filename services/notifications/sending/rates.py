@@ -1,0 +1,52 @@
+"""How many messages may go now: a token bucket for each number, shared by all processes, and one message at a
+time to a person."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Final
+
+from services.notifications.core.channel import Gateway, Message
+from services.notifications.sending.store import BucketStore
+from services.notifications.settings import NotificationsSettings
+from services.shared.clock import Clock
+
+PAIR: Final = timedelta(seconds=6)
+"""Between two messages to one person on WhatsApp (Meta, "Pair rate limits"); harmless elsewhere."""
+
+
+class Rates:
+    def __init__(self, buckets: BucketStore, settings: NotificationsSettings, clock: Clock) -> None:
+        self._buckets = buckets
+        self._clock = clock
+        self._per_second: Mapping[str, float] = {
+            "whatsapp": settings.whatsapp_per_second,
+            "exotel": settings.sms_per_second,
+            "smtp": settings.email_per_second,
+        }
+
+    async def sort(
+        self, gateway: Gateway, messages: Sequence[Message]
+    ) -> tuple[list[Message], dict[str, datetime]]:
+        """The messages that may go now, and until when each of the others waits, by id."""
+        now = self._clock.now()
+        addresses: set[str] = set()
+        first: list[Message] = []
+        waiting: dict[str, datetime] = {}
+        for message in messages:
+            if message.address in addresses:
+                waiting[message.id] = now + PAIR
+            else:
+                addresses.add(message.address)
+                first.append(message)
+        rate = self._per_second.get(gateway.name)
+        if rate is None or not first:
+            return first, waiting
+        # Messages go in the order of their turn: what is left comes due as the bucket fills.
+        granted = await self._buckets.take(
+            f"{gateway.name}:{gateway.number}", len(first), rate, max(1.0, rate)
+        )
+        for i, message in enumerate(first[granted:], 1):
+            waiting[message.id] = now + timedelta(seconds=i / rate)
+        return first[:granted], waiting

@@ -1,0 +1,87 @@
+"""Ways of handing messages over: one sender for all channels, or a gateway for each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import structlog
+
+from services.notifications.core.channel import Message, Sender
+from services.notifications.core.core import Core
+from services.notifications.core.domain import (
+    Attempted,
+    DispatchResult,
+    OutcomeClass,
+    SendOutcome,
+)
+from services.shared.contracts.vocabulary import Channel
+from services.shared.faults import may_pass
+from services.shared.messaging import bisect
+from services.shared.observability.tracing import Spans
+
+log = structlog.get_logger(__name__)
+
+SENDER_ERROR: Final = "sender_error"
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A claimed batch: its claim, the number that a handing over of each notification would
+    have, its spans, and until when (monotonic) something may be handed over."""
+
+    claim: str
+    numbers: Mapping[str, int]
+    spans: Spans
+    deadline: float
+
+
+class Way(Protocol):
+    """How messages leave."""
+
+    @property
+    def senders(self) -> Mapping[str, str]:
+        """The name of the sender, by channel."""
+        ...
+
+    async def hand_over(self, batch: Batch, messages: Sequence[Message]) -> dict[str, DispatchResult]:
+        """Hand the messages over. Returns the results that are still to be recorded, by id.
+
+        Raises: a fault that passes; the rest of the batch is then put back.
+        """
+        ...
+
+
+class OneSender:
+    """Hands all messages to one sender that knows a message by its id: one that was handed over before a
+    crash is handed over again."""
+
+    def __init__(self, core: Core, sender: Sender) -> None:
+        self._sender = sender
+        self._metrics = core.metrics
+        self.senders: Mapping[str, str] = {channel.value: sender.name for channel in Channel}
+
+    async def hand_over(self, batch: Batch, messages: Sequence[Message]) -> dict[str, DispatchResult]:
+        """Raises: a fault of the sender that passes. One that does not is found by bisection and fails its
+        message alone; the others may be handed over again, under the same ids."""
+        results: dict[str, DispatchResult] = {}
+
+        async def send(part: Sequence[Message]) -> None:
+            outcomes = await self._sender.send(part)
+            results.update((m.id, self._attempted(m, o)) for m, o in zip(part, outcomes, strict=True))
+
+        async def fail(message: Message, error: Exception) -> None:
+            log.error("dispatch.sender_failed", notification=message.id, error=type(error).__name__)
+            self._metrics.isolated.labels(SENDER_ERROR).inc()
+            outcome = SendOutcome(OutcomeClass.TRANSIENT, SENDER_ERROR)
+            results[message.id] = self._attempted(message, outcome)
+
+        if messages:
+            await bisect(messages, send, fail, splits=lambda error: not may_pass(error))
+        return results
+
+    def _attempted(self, message: Message, outcome: SendOutcome) -> Attempted:
+        return Attempted(
+            outcome, self._sender.name, message.channel, message.language, message.unit, message.without
+        )

@@ -1,0 +1,1 @@
+"""Webhooks: callbacks of providers are stored as they come, and applied afterwards."""
