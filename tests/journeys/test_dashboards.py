@@ -85,6 +85,12 @@ class Life:
         )
         assert answer.status_code == 202, answer.text
 
+    async def check(self) -> None:
+        """Have placements compared with the policy, and projections with the log."""
+        audit = await self._http.post(f"{self._urls['groups']}/v1/placement-policy/audits")
+        drift = await self._http.post(f"{self._urls['analytics']}/v1/projections/drift", json={})
+        assert (audit.status_code, drift.status_code) == (202, 202)
+
     async def link(self) -> int:
         """Set missing links, and return the number of groups."""
         url = f"{self._urls['groups']}/v1/groups"
@@ -135,6 +141,7 @@ async def test_every_query_of_every_dashboard_returns_data(stack: LocalStack, tm
             await life.join(1)
             await life.trees()
             await life.roll()
+            await life.check()
             await life.erase()
             await asyncio.sleep(5)
             empty = await unanswered(prometheus)

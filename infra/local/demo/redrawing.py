@@ -85,7 +85,7 @@ async def redraw(api: Api, settle: Callable[[], Awaitable[bool]]) -> Redrawn | N
 
 
 async def successors(api: Api) -> dict[str, str]:
-    """What has become of the units that an earlier run on the same data has redrawn."""
+    """Find the units that an earlier run on the same data has redrawn."""
     retired = [unit async for unit in api.pages("groups", "/v1/units", retired="true")]
     now = {unit["code"]: unit["successors"][0] for unit in retired if unit["successors"]}
     return {code: _last(unit, now) for code, unit in now.items()}

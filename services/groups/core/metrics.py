@@ -6,6 +6,8 @@ from datetime import datetime
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
+from services.groups.core.policy import DRIFT
+
 
 class GroupsMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
@@ -79,10 +81,12 @@ class GroupsMetrics:
 
         self.drift = Gauge(
             "sangathan_placement_drift",
-            "Differences between placements and the policy that the last audit found.",
+            "Differences between placements and the policy that the last audit found; 0 before the first.",
             ["cause"],
             registry=registry,
         )
+        for cause in DRIFT:
+            self.drift.labels(cause)
 
     def show_waiting(self, count: int, oldest: datetime | None, now: datetime) -> None:
         self.waiting.set(count)

@@ -20,6 +20,10 @@ from services.shared.contracts.base import Numbered
 from services.shared.contracts.groups import PolicyApplied, PolicyCap, PolicyRule
 from services.shared.contracts.vocabulary import Gender, GroupKind, Purpose, lineage
 
+DRIFT: Final = ("missing", "unwanted", "elsewhere", "behind", "miscounted", "over_capacity")
+"""How a placement or group may differ from the policy: a seat that is wanted and not there, there and not
+wanted, or in another unit; a member decided on by an earlier policy; a group whose seats taken are not those
+of its members, or more than it has."""
 OWN: Final = "own"
 ABOVE: Final = "above"
 BY_PLACE: Final = (OWN, ABOVE)

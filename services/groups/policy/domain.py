@@ -22,10 +22,6 @@ from services.shared.contracts.groups import (
 
 MAX_EXAMPLES: Final = 100
 """How many differences the result of an audit lists."""
-DRIFT: Final = ("missing", "unwanted", "elsewhere", "behind", "miscounted", "over_capacity")
-"""How a placement or group may differ from the policy: a seat that is wanted and not there, there and not
-wanted, or in another unit; a member decided on by an earlier policy; a group whose seats taken are not those
-of its members, or more than it has."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,11 +19,10 @@ from uuid import UUID, uuid5
 from services.groups.core.core import Core
 from services.groups.core.domain import Placement
 from services.groups.core.policies import FRESH_SECONDS
-from services.groups.core.policy import Policy
+from services.groups.core.policy import DRIFT, Policy
 from services.groups.core.seating.domain import Review, archived
 from services.groups.core.seating.service import ChangeRequest, units_of
 from services.groups.policy.domain import (
-    DRIFT,
     MAX_EXAMPLES,
     Drift,
     closable,

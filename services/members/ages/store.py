@@ -13,7 +13,7 @@ from services.members.core.store import MEMBER
 from services.shared.database import Collection, Database, Document, Migration, Session
 
 _YOUNG: Final[Document] = {"birth_year": {"$gte": 2000}}
-"""Whoever was born earlier is an adult: no need to keep them in the index."""
+"""People born earlier are adults: there is no need to keep them in the index."""
 
 
 class AgeStore:
@@ -43,7 +43,7 @@ class AgeStore:
 
 
 def untold_queries(now: datetime) -> tuple[Document, Document]:
-    """Those who have come of age, and those of whom nothing was told."""
+    """Members who have come of age, and members of whom nothing was told."""
     last = now.year - ADULT_YEARS
     grown = {"minor": True, "birth_year": {**_YOUNG["birth_year"], "$lt": last}}
     unknown = {"minor": None, "birth_year": {"$gte": last}}
