@@ -34,7 +34,6 @@ from tests.bench import (
     redrawing,
     relay,
     report,
-    rosters,
     search,
     size,
 )
@@ -50,7 +49,6 @@ BENCHES: dict[str, Bench] = {
     "relay": relay.measure,
     "jobs": jobs.measure,
     "policy": policy.measure,
-    "rosters": rosters.measure,
     "search": search.measure,
     "imports": imports.measure,
     "duplicates": duplicates.measure,

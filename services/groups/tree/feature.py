@@ -16,7 +16,6 @@ from services.groups.tree.service import TreeService
 from services.groups.tree.store import MIGRATIONS, TreeStore
 from services.groups.tree.terms import LOOP, Terms
 from services.shared.database.idempotency import MadeIds
-from services.shared.jobs import RequestedJobs
 from services.shared.runtime import Feature
 
 
@@ -25,10 +24,9 @@ def tree(core: Core) -> Feature:
     store = TreeStore(runtime.database)
     service = TreeService(core, store)
     made = MadeIds(runtime.database, runtime.clock)
-    requested = RequestedJobs(runtime.jobs, runtime.outbox, made)
-    imports = UnitImportJob(service, requested, runtime.jobs.inputs)
+    imports = UnitImportJob(service, made, runtime.jobs, runtime.outbox)
     drawn = RedrawingStore(runtime.database)
-    redrawings = Redrawings(core, service, store, drawn, requested)
+    redrawings = Redrawings(core, service, store, drawn, made)
     return Feature(
         # The more particular paths first.
         routers=[redrawing_router(service, redrawings), tree_router(service, imports)],

@@ -1,10 +1,13 @@
-"""The level of a unit, and which levels cannot be changed. Pure."""
+"""The levels of a tree, from the root. Four ship; an organisation may have others, at most eight. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Final
 
-from services.shared.contracts.vocabulary import depth_of
+from services.shared.contracts.vocabulary import LEVELS, depth_of
+
+SHIPPED: Final[Sequence[str]] = tuple([level.value for level in LEVELS])
 
 
 def level_of(code: str, levels: Sequence[str]) -> str | None:

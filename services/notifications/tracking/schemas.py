@@ -63,12 +63,11 @@ def _shown(attempt: Attempt) -> Attempt:
 
 
 class RecipientHeld(BaseModel):
-    """A member as the events have told; `adult` is null if they did not tell."""
+    """A member as the events have told."""
 
     active: bool
     unit: str
     language: str
-    adult: bool | None = None
     channels: list[str]
     group_id: str | None
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 from services.shared.jobs.inputs import Inputs
 from services.shared.jobs.job import ENDED, LIVE, Advance, Effect, Job, JobKind, State, Step
 from services.shared.jobs.metrics import JobGauges, JobMetrics
-from services.shared.jobs.requested import RequestedJobs
 from services.shared.jobs.store import MIGRATIONS, JobEndedError, Jobs
 from services.shared.jobs.worker import JobWorker
 
@@ -28,7 +27,6 @@ __all__ = [
     "JobMetrics",
     "JobWorker",
     "Jobs",
-    "RequestedJobs",
     "State",
     "Step",
 ]

@@ -34,7 +34,6 @@ ID, TWO = id_of("m"), id_of("two")
 
 def joined(unit: str = "BR-A") -> MemberJoined:
     return MemberJoined(
-        adult=False,
         member_id=ID,
         unit=unit,
         gender=Gender.FEMALE,
@@ -44,9 +43,8 @@ def joined(unit: str = "BR-A") -> MemberJoined:
     )
 
 
-def updated(language: str, contact_changed: bool = False, adult: bool | None = None) -> MemberUpdated:
+def updated(language: str, contact_changed: bool = False) -> MemberUpdated:
     return MemberUpdated(
-        adult=adult,
         member_id=ID,
         unit="BR-A",
         gender=Gender.FEMALE,
@@ -74,7 +72,7 @@ def consented(*channels: str) -> MemberConsentChanged:
 
 HISTORY: list[tuple[Event, int]] = [
     (joined(), 1),
-    (updated("en", adult=True), 2),
+    (updated("en"), 2),
     (updated("ur", contact_changed=True), 3),
     (MemberMoved(member_id=ID, from_unit="BR-A", unit="BR-B"), 4),
     (consented(), 5),
@@ -100,8 +98,6 @@ def test_any_order_and_any_repetition_end_the_same(order, again):
         unit_sequence=7,
         language="ur",
         language_sequence=3,
-        adult=True,
-        adult_sequence=2,
         channels=("whatsapp", "email"),
         consent_sequence=6,
         group_id=TWO,

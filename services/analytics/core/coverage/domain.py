@@ -157,7 +157,6 @@ def member_deltas(record: Record) -> Deltas:
     edges |= {invited} if invited else set()
     state: dict[str, Any] = {}
     seats: dict[str, Any] = {"seats": {}, "seen": {}}
-    minor_until = _minor_until(profiles)
     m = 0
     before: Counter[tuple[str, str]] = Counter()
     for day in sorted(edges):
@@ -168,8 +167,7 @@ def member_deltas(record: Record) -> Deltas:
             seats = seating(value for since, value in seatings if since <= day)
         now = Counter((unit, TAKEN) for unit in seats["seats"].values())
         acts = any(begin <= day < end for begin, end in windows)
-        minor = m <= minor_until or state.get("adult") is False
-        for key in _stands(state, seats, invited is not None and invited <= day, acts, minor=minor):
+        for key in _stands(state, seats, invited is not None and invited <= day, acts):
             now[state["unit"], key] += 1
         for (unit, key), n in _difference(before, now):
             deltas[unit, day, key] += n
@@ -180,12 +178,6 @@ def member_deltas(record: Record) -> Deltas:
         for day, n in record.get("credits", {}).items():
             deltas[home, day, key] += n
     return deltas
-
-
-def _minor_until(profiles: Track) -> int:
-    """After how many points of the track the member may last be a minor. Nobody grows younger: whoever is
-    told to be a minor was one on every day before, though nothing told it then."""
-    return max((n for n, point in enumerate(profiles, 1) if point[2].get("adult") is False), default=0)
 
 
 def _seatings(track: Track) -> list[tuple[str, Value]]:
@@ -205,7 +197,7 @@ def _seatings(track: Track) -> list[tuple[str, Value]]:
     return parts
 
 
-def _stands(state: Value, seats: Value, invited: bool, acts: bool, *, minor: bool) -> list[str]:
+def _stands(state: Value, seats: Value, invited: bool, acts: bool) -> list[str]:
     """The keys under which a member counts; the gender is what the member said, and nothing else."""
     if not state.get("in"):
         return []
@@ -216,7 +208,7 @@ def _stands(state: Value, seats: Value, invited: bool, acts: bool, *, minor: boo
     if gender != Gender.FEMALE:
         return keys
     keys.append(WOMEN)
-    if minor:
+    if not state.get("adult", True):
         return keys
     held = seats["seats"]
     joined = any(seats["seen"].get(group) for group in held)

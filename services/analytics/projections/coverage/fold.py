@@ -58,14 +58,12 @@ from services.shared.contracts.members import (
     MemberUnmerged,
     MemberUpdated,
 )
-from services.shared.contracts.notifications import (
-    INVITE,
-    PROMISED,
-    NotificationSent,
-    NotificationSnapshot,
-)
+from services.shared.contracts.notifications import NotificationSent, NotificationSnapshot
 from services.shared.contracts.vocabulary import Purpose
 from services.shared.messaging import UnitOfWork, without_leaps
+
+INVITES: Final = (Purpose.WELCOME.value, "invite")
+"""Purposes of messages that bring the way into a group."""
 
 
 class Track(NamedTuple):
@@ -97,16 +95,12 @@ def _day(moment: datetime) -> str:
     return day_of(moment).isoformat()
 
 
-def _profile(
-    event: MemberJoined | MemberUpdated | MemberMerged | MemberUnmerged | MemberSnapshot,
-) -> dict[str, Any]:
-    """Whether the member is an adult is stated only where it is told."""
-    told = {} if event.adult is None else {"adult": event.adult}
-    return {"unit": event.unit, "gender": event.gender.value, **told}
-
-
 def _joined(event: MemberJoined) -> Value:
-    return {**_profile(event), "in": True}
+    return {"unit": event.unit, "gender": event.gender.value, "in": True}
+
+
+def _profile(event: MemberUpdated) -> Value:
+    return {"unit": event.unit, "gender": event.gender.value}
 
 
 def _moved(event: MemberMoved) -> Value:
@@ -125,16 +119,17 @@ def _left(event: MemberLeft) -> Value:
 
 
 def _merged(event: MemberMerged) -> Value:
-    return {**_profile(event), "in": False}
+    return {"unit": event.unit, "gender": event.gender.value, "in": False}
 
 
 def _unmerged(event: MemberUnmerged) -> Value:
-    return {**_profile(event), "in": event.status == "active"}
+    return {"unit": event.unit, "gender": event.gender.value, "in": event.status == "active"}
 
 
 def _snapshot(event: MemberSnapshot) -> Value:
     is_in = event.status == "active" and event.merged_into is None
-    return {**_profile(event), "in": is_in, "since": _day(event.joined_at)}
+    since = _day(event.joined_at)
+    return {"unit": event.unit, "gender": event.gender.value, "in": is_in, "since": since}
 
 
 def _assigned(event: GroupMemberAssigned | GroupMemberRedrawn) -> Value:
@@ -298,7 +293,7 @@ class CoverageFold:
     """See `folds.Fold`."""
 
     name = "coverage"
-    version = 2
+    version = 1
     events: Final[frozenset[type[Event]]] = frozenset({*MAPPINGS, *SENT, MemberErasureRequested})
     compared: Final = ("facts", "months")
 
@@ -317,7 +312,7 @@ class CoverageFold:
         """One query and at most four bulk writes a batch, whatever its size."""
         kind = type(events[0].data)
         if kind in SENT:
-            events = [event for event in events if brings_invite(event.data)]
+            events = [event for event in events if _brings_invite(event.data)]
         known = await self._store.records(place, _subjects(events), work.session)
         batch = Batch(known)
         mapping = MAPPINGS.get(kind)
@@ -371,10 +366,9 @@ def _subjects(events: Sequence[Envelope[Any]]) -> set[str]:
     return ids
 
 
-def brings_invite(event: AnySent) -> bool:
-    """Welcomes and invites bring the way into a group, but not a welcome that went without a link."""
-    brings = event.purpose == Purpose.WELCOME or event.template in (INVITE, PROMISED)
-    return brings and not event.without and getattr(event, "state", "sent") == "sent"
+def _brings_invite(event: AnySent) -> bool:
+    """A welcome that went without a link brought nobody the way."""
+    return event.purpose in INVITES and not event.without and getattr(event, "state", "sent") == "sent"
 
 
 def _credited(credits_: Mapping[str, int], day: str) -> dict[str, int]:
