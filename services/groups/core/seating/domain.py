@@ -537,12 +537,17 @@ class _Hall:
     def promote(self, last: Mapping[Pair, Place]) -> None:
         """Give the seats that are free to those who wait for them, the first first. After the place that is
         `last`, there are more of them than are known here."""
+        of_groups: list[tuple[Any, bool]] = []
         for pair, queue in self._queues.items():
             unit, kind = pair
             name = self._unit_names.get(unit)
             while name and queue and queue[0] <= last.get(pair, queue[0]) and self._seats.has_room(*pair):
                 _, member_id, rule = queue.pop(0)
-                self._seat(self._draft_of(member_id), rule, Want(kind, unit), name)
+                self._seat(self._draft_of(member_id), rule, Want(kind, unit), name, of_groups)
+        if of_groups:
+            # The steps are not in the order of promotion: after all of them, a group is created before it is
+            # filled.
+            next(reversed(self._everybody.values())).events += of_groups
 
     def _relocate(self, each: Draft) -> None:
         """Exchange a seat for one in another group of its unit and kind. Without room there, it stays."""
@@ -622,7 +627,16 @@ class _Hall:
             return True
         return each.before is not None and each.before.sequence > 0
 
-    def _seat(self, each: Draft, rule: str, want: Want, unit_name: Mapping[str, str]) -> None:
+    def _seat(
+        self,
+        each: Draft,
+        rule: str,
+        want: Want,
+        unit_name: Mapping[str, str],
+        of_groups: list[tuple[Any, bool]] | None = None,
+    ) -> None:
+        """Take a seat. Events of groups go to `of_groups` if it is given."""
+        others = each.events if of_groups is None else of_groups
         if (held := each.seats.get(rule)) is not None:
             self._unqueue(held, each.member_id)
         group, created, filled = self._seats.take(want.unit, want.kind, unit_name)
@@ -630,7 +644,7 @@ class _Hall:
             rule, want.kind, want.unit, PlacementState.ASSIGNED, self._now, group.id, group.ordinal
         )
         if created is not None:
-            each.events.append((created, False))
+            others.append((created, False))
         each.events.append(
             _own(
                 GroupMemberAssigned,
@@ -644,7 +658,7 @@ class _Hall:
             )
         )
         if filled is not None:
-            each.events.append((filled, False))
+            others.append((filled, False))
 
     def _draft_of(self, member_id: str) -> Draft:
         if member_id not in self._everybody:
