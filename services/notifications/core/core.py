@@ -19,6 +19,8 @@ from services.notifications.core.domain import Patience, RetryPolicy
 from services.notifications.core.fingerprints import Fingerprints
 from services.notifications.core.metrics import NotificationMetrics
 from services.notifications.core.opting_out import OptingOut
+from services.notifications.core.policies import store as policies
+from services.notifications.core.policies.store import BudgetStore, PolicyStore
 from services.notifications.core.promises import Promises
 from services.notifications.core.store import (
     MIGRATIONS,
@@ -52,6 +54,8 @@ class Core:
         self.deliveries = DeliveryStore(runtime.database)
         self.suppressions = SuppressionStore(runtime.database)
         self.sequences = MemberSequences(runtime.database)
+        self.policies = PolicyStore(runtime.database)
+        self.budgets = BudgetStore(runtime.database)
         self.vault = Vault(runtime.client, runtime.database, settings.master_keys)
         self.fingerprints = Fingerprints(runtime.database, self.vault)
         self.texts = Texts()
@@ -112,6 +116,7 @@ class Core:
                 *deliveries.MIGRATIONS,
                 *breakers.MIGRATIONS,
                 *suppressions.MIGRATIONS,
+                *policies.MIGRATIONS,
             ),
             learnt=[
                 Learnt("recipients", self.recipients.forget_heard, self.recipients.heard),

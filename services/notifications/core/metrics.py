@@ -70,6 +70,13 @@ class NotificationMetrics:
             ["cause"],
             registry=registry,
         )
+        self.decisions = Counter(
+            "sangathan_send_decisions",
+            "Decisions of the send policy about notifications that were due, by verdict (send, defer, hold, "
+            "suppress) and reason.",
+            ["verdict", "reason"],
+            registry=registry,
+        )
         self.isolated = Counter(
             "sangathan_notifications_isolated",
             "Notifications with a fault of their own, which their batch went on without, by reason "
