@@ -70,6 +70,16 @@ CHALLENGE = Route(
 )
 CALLBACK = Route("", public=True, send=lambda: {"content": b"{}"})
 STATUS = {"GET /v1/ops/status": READ}
+RESEND = {"reason": "refused", "unit": UNIT, "dry_run": True}
+POLICIES: dict[str, Any] = {
+    "zone": "Asia/Kolkata",
+    "certificates": True,
+    "rates": [],
+    **{
+        name: []
+        for name in ("quiet_hours", "silence_windows", "election_matter", "frequency_caps", "budgets")
+    },
+}
 SUBJECTS = {"subjects": ["00000000-0000-7000-8000-000000000000"], "dry_run": True}
 OF_OWNERS = {"POST /v1/ops/snapshots": json("ops:write", SUBJECTS, everywhere=True)}
 NO_SUCH_TYPE = "?type=no.such.type"
@@ -255,7 +265,20 @@ TABLE: Final[dict[str, dict[str, Route]]] = {
     },
     "notifications": {
         "GET /v1/notifications": Route("notifications:read"),
+        "GET /v1/notifications/summary": query(
+            f"/v1/notifications/summary?unit={UNIT}", "notifications:read"
+        ),
         "GET /v1/notifications/{id}": Route("notifications:read"),
+        "POST /v1/notifications/{id}/resend": Route("notifications:write notifications:read"),
+        "POST /v1/notifications/resends": json("notifications:write notifications:read", RESEND),
+        "GET /v1/explain": query("/v1/explain?member={member_id}&purpose=welcome", "notifications:read"),
+        "GET /v1/policies": Route("notifications:read", of_no_unit=True),
+        "PUT /v1/policies": Route(
+            "notifications:write notifications:read",
+            everywhere=True,
+            send=lambda: {"json": POLICIES, "headers": {"if-match": '"999"'}},
+        ),
+        "GET /v1/policies/versions": Route("notifications:read", everywhere=True),
         "GET /v1/members/{id}/holdings": Route("holdings:read"),
         "GET /v1/callbacks/buried": READ,
         "POST /v1/callbacks/{id}/apply": WRITE,
@@ -459,6 +482,7 @@ async def test_global_operations_need_all_units(asking: Asking, unit: str | None
     apart = (
         *("/v1/ops/", "/v1/projections", "PUT /v1/notices/", "PUT /v1/units/levels"),
         *("PUT /v1/placement-policy", "/v1/placement-policy/", "/v1/callbacks/", "/v1/callers"),
+        *("PUT /v1/policies", "/v1/policies/"),
     )
     central = [line for _, line in ROUTES if any(each in line for each in apart)]
     assert [line for _, line in everywhere] == central

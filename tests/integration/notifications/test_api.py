@@ -61,7 +61,7 @@ async def test_a_sent_welcome(http: httpx2.AsyncClient, bench: Bench, peers: Pee
         "updated_at": shown(n.updated_at),
     }
     listed = (await http.get("/v1/notifications", params={"member": member})).json()
-    assert listed == {"items": [answer.json()], "next": None}
+    assert listed == {"items": [seen], "next": None}
 
 
 async def test_a_held_and_a_suppressed_one_say_why(http: httpx2.AsyncClient, bench: Bench):
