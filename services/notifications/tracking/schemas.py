@@ -63,11 +63,12 @@ def _shown(attempt: Attempt) -> Attempt:
 
 
 class RecipientHeld(BaseModel):
-    """A member as the events have told."""
+    """A member as the events have told; `adult` is null if they did not tell."""
 
     active: bool
     unit: str
     language: str
+    adult: bool | None = None
     channels: list[str]
     group_id: str | None
 
