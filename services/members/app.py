@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from services.members.ages.feature import ages
 from services.members.consents.feature import consents
 from services.members.core.core import Core
 from services.members.directory.feature import directory
@@ -39,6 +40,7 @@ def build(settings: MembersSettings, *, clock: Clock | None = None, broker: Brok
         registration(core),
         directory(core),
         profile(core),
+        ages(core),
         consents(core),
         roles(core),
         imports(core),

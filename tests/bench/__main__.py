@@ -34,6 +34,7 @@ from tests.bench import (
     redrawing,
     relay,
     report,
+    rosters,
     search,
     size,
 )
@@ -49,6 +50,7 @@ BENCHES: dict[str, Bench] = {
     "relay": relay.measure,
     "jobs": jobs.measure,
     "policy": policy.measure,
+    "rosters": rosters.measure,
     "search": search.measure,
     "imports": imports.measure,
     "duplicates": duplicates.measure,

@@ -26,7 +26,11 @@ def test_the_books_of_a_small_demo_balance(tmp_path: Path) -> None:
     assert ran.returncode == 0, ran.stderr
     assert "answered, of 60 asked" in ran.stderr
     assert "DOES NOT BALANCE" not in ran.stderr
-    assert ran.stderr.count("balances") == 14
+    assert ran.stderr.count("balances") == 15
+    assert re.search(
+        r"become BR[\w-]*-R1; by the comparison [1-9]\d* members and \d+ groups follow", ran.stderr
+    )
+    assert "nobody was welcomed again" in ran.stderr
     assert re.search(r"districts: \d+; with a live group [1-9]", ran.stderr)
     assert re.search(r"women: registered [1-9]\d*, assigned [1-9]\d*, invited [1-9]", ran.stderr)
     assert re.search(r"next: BR[\w-]*: .*wom[ae]n", ran.stderr)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,8 +26,9 @@ from infra.local.demo.arrivals import Arrivals
 from infra.local.demo.books import Books, Pace
 from infra.local.demo.invites import InviteLinks
 from infra.local.demo.latency import Watcher
-from infra.local.demo.people import MOST, people
+from infra.local.demo.people import MOST, Person, people
 from infra.local.demo.quiet import QUIET_SECONDS, settle
+from infra.local.demo.redrawing import Redrawn, redraw, resettled, successors, without
 from infra.local.demo.report import report, where_next
 from infra.local.demo.roll import import_roll, write_roll
 from infra.local.demo.rosters import Shown, described, show_roster
@@ -74,15 +75,17 @@ async def run(stack: LocalStack, settings: DemoSettings, tree: str, console: Con
     """
     async with Api(stack.urls, stack.token, connections=AT_ONCE) as api:
         try:
-            books = await _play(stack, api, settings, tree, console)
+            books, redrawn = await _play(stack, api, settings, tree, console)
             shown = await _roster(api)
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from None
     report(books, console)
+    for line in redrawn.shown if redrawn else ():
+        console.print(line, soft_wrap=True)
     if shown:
         console.print(described(shown))
     where_next(stack, console, stay=settings.stay)
-    if not books.balanced or (shown and not shown.balances):
+    if not books.balanced or not all(each.balances for each in (redrawn, shown) if each):
         raise LocalError("the books do not balance")
     if settings.stay:
         await watch(stack, console)
@@ -101,12 +104,20 @@ def prepare() -> tuple[DemoSettings, str]:
         raise LocalError("; ".join(wrong)) from None
 
 
-async def _play(stack: LocalStack, api: Api, settings: DemoSettings, tree: str, console: Console) -> Books:
-    await _load(api, tree, settings.units, console)
+async def _play(
+    stack: LocalStack, api: Api, settings: DemoSettings, tree: str, console: Console
+) -> tuple[Books, Redrawn | None]:
+    gone = await successors(api)
+    await _load(api, without(tree, gone), settings.units, console)
     await _open_womens_groups(api, console)
     units, rushing = codes(tree), settings.members - settings.imported - settings.walkers
+
+    def crowd(count: int, seed: int, first: int = 0) -> Iterator[Person]:
+        return resettled(people(count, units, seed, first=first), gone)
+
     arrivals, links = Arrivals(api), InviteLinks(api)
-    imported = await _import(stack, api, settings, units, console)
+    roll = crowd(settings.imported, settings.seed + 2, settings.members - settings.imported)
+    imported = await _import(stack, api, settings, roll, console)
     began = time.perf_counter()
     if imported and await settle(api, links, SETTLE_WITHIN):
         seconds = time.perf_counter() - began - QUIET_SECONDS
@@ -115,20 +126,22 @@ async def _play(stack: LocalStack, api: Api, settings: DemoSettings, tree: str, 
     async with _in_background(links.keep_giving()):
         began = time.perf_counter()
         with _bar(console, f"members join, {AT_ONCE} at a time", rushing) as told:
-            rushed = await arrivals.rush(people(rushing, units, settings.seed), AT_ONCE, told)
+            rushed = await arrivals.rush(crowd(rushing, settings.seed), AT_ONCE, told)
         rush_seconds = time.perf_counter() - began
     await settle(api, links, SETTLE_WITHIN)
     settled_seconds = time.perf_counter() - began
 
     # Only units whose group already has its link, so that no welcome waits for the admin.
-    walkers = people(settings.walkers, sorted(links.live) or units, settings.seed + 1, first=rushing)
+    live = sorted(links.live) or [gone.get(unit, unit) for unit in units]
+    walkers = people(settings.walkers, live, settings.seed + 1, first=rushing)
     async with Watcher(api) as watcher:
         with _bar(console, f"members join, {WALKING_PACE:.0f} a second", settings.walkers) as told:
             walked = await arrivals.walk(walkers, WALKING_PACE, told)
         await settle(api, links, SETTLE_WITHIN)
+    redrawn = await redraw(api, lambda: settle(api, links, SETTLE_WITHIN))
     pace = Pace(len(rushed), rush_seconds, settled_seconds, walked, watcher.samples)
     answered = imported + len(rushed) + len(walked) + arrivals.already
-    return await Books.read(api, asked=settings.members, answered=answered, pace=pace)
+    return await Books.read(api, asked=settings.members, answered=answered, pace=pace), redrawn
 
 
 async def _roster(api: Api) -> Shown | None:
@@ -138,13 +151,13 @@ async def _roster(api: Api) -> Shown | None:
 
 
 async def _import(
-    stack: LocalStack, api: Api, settings: DemoSettings, units: Sequence[str], console: Console
+    stack: LocalStack, api: Api, settings: DemoSettings, roll: Iterator[Person], console: Console
 ) -> int:
     """How many of the roll's people are members afterwards."""
     if not settings.imported:
         return 0
-    file, first = stack.directory / "roll.csv", settings.members - settings.imported
-    write_roll(file, people(settings.imported, units, settings.seed + 2, first=first))
+    file = stack.directory / "roll.csv"
+    write_roll(file, roll)
     console.print(f"a roll of {settings.imported:,} members comes in as {file.name}:")
     return await import_roll(api, stack.urls["members"], stack.token, file, console)
 

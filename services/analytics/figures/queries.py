@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
+from typing import Any, Final
 
 from services.analytics.core.calendar import Interval, buckets, day_of
 from services.analytics.core.counting import EVERYWHERE, below, women_share
@@ -35,7 +36,15 @@ from services.shared.identity import Identity
 MAX_DAYS = 731
 """Longest time series: two years."""
 USUAL_DAYS = 30
-WOMEN = f"members.by_gender.{Gender.FEMALE}"
+_COUNTERS: Final = {
+    domain.MEMBERS: "members.total",
+    domain.WOMEN: f"members.by_gender.{Gender.FEMALE}",
+    domain.GROUPS: "groups.total",
+    domain.LIVE: "groups.live",
+    domain.SEATS: "groups.seats",
+    domain.TAKEN: "groups.taken",
+}
+"""The counters that stand for the figures of days until these are built for the first time."""
 
 
 class FigureQueries:
@@ -190,60 +199,83 @@ def overview(unit: str, totals: Totals, everywhere: Totals) -> Overview:
     )
 
 
-def coverage(unit: Fact, values: Counter[str]) -> Coverage:
-    share, target = women_share(values), unit["women_target"]
-    return Coverage(
-        unit=unit.subject,
-        has_live_group=values["own.live"] > 0,
-        groups=values["groups.total"],
-        live_groups=values["groups.live"],
-        seats=values["groups.seats"],
-        taken=values["groups.taken"],
-        members=values["members.total"],
-        women=values[WOMEN],
-        women_share=share,
-        women_target=target,
-        on_target=None if share is None or target is None else share >= target,
-    )
+def coverage(unit: Fact, counters: Counter[str]) -> Coverage:
+    """A unit as of now, by its counters."""
+    values = named_by_day(counters)
+    return _coverage(unit.subject, values, unit["women_target"], has_live_group=counters["own.live"] > 0)
 
 
 def covered(unit: str, figures: Figures, target: float | None, level: int) -> Coverage:
     """A unit on one day."""
-    values, own = figures.total(), figures.at(level)
-    held = domain.flags(values, own, target)
-    return Coverage(
-        unit=unit,
-        has_live_group="units_live" in held,
-        has_admins="units_run" in held,
-        groups=values[domain.GROUPS],
-        live_groups=values[domain.LIVE],
-        seats=values[domain.SEATS],
-        taken=values[domain.TAKEN],
-        members=values[domain.MEMBERS],
-        women=values[domain.WOMEN],
-        women_share=domain.women_share(values),
-        women_target=target,
-        on_target=None if target is None else domain.meets(values, target),
+    values = figures.total()
+    held = domain.flags(values, figures.at(level), target)
+    live, run = "units_live" in held, "units_run" in held
+    return _coverage(unit, values, target, has_live_group=live, has_admins=run)
+
+
+def summary(rows: Sequence[tuple[Coverage, Counter[str]]]) -> CoverageSummary:
+    """All units of a level as of now, by their counters."""
+    units = [row for row, _ in rows]
+    return CoverageSummary(
+        units=len(units),
+        with_live_group=sum(row.has_live_group for row in units),
+        with_target=sum(row.women_target is not None for row in units),
+        on_target=sum(row.on_target is True for row in units),
+        **_in_figures(named_by_day(sum((counters for _, counters in rows), Counter[str]()))),
     )
 
 
 def summed(figures: Figures, level: int) -> CoverageSummary:
     """All units of a level on one day."""
-    values, units = figures.total(level), figures.at(level)
+    units = figures.at(level)
     return CoverageSummary(
         units=units[domain.UNITS],
         with_live_group=units[domain.UNITS_LIVE],
         with_admins=units[domain.UNITS_RUN],
         with_target=units[domain.UNITS_TARGET],
         on_target=units[domain.UNITS_MET],
-        groups=values[domain.GROUPS],
-        live_groups=values[domain.LIVE],
-        seats=values[domain.SEATS],
-        taken=values[domain.TAKEN],
-        members=values[domain.MEMBERS],
-        women=values[domain.WOMEN],
-        women_share=domain.women_share(values),
+        **_in_figures(figures.total(level)),
     )
+
+
+def named_by_day(counters: Counter[str]) -> Counter[str]:
+    """The counters of units, as the figures of days are named."""
+    by_gender = below(counters, "members.by_gender")
+    named = Counter({name: counters[counter] for name, counter in _COUNTERS.items()})
+    named[domain.DISCLOSED] = sum(by_gender.values()) - by_gender.get(Gender.UNDISCLOSED, 0)
+    return named
+
+
+def _coverage(
+    unit: str,
+    values: Mapping[str, int],
+    target: float | None,
+    *,
+    has_live_group: bool,
+    has_admins: bool = False,
+) -> Coverage:
+    return Coverage(
+        unit=unit,
+        has_live_group=has_live_group,
+        has_admins=has_admins,
+        women_target=target,
+        on_target=None if target is None else domain.meets(values, target),
+        **_in_figures(values),
+    )
+
+
+def _in_figures(values: Mapping[str, int]) -> dict[str, Any]:
+    """The fields that a unit and a sum of units have."""
+    counts = {name: values.get(name, 0) for name in _COUNTERS}
+    return {
+        "groups": counts[domain.GROUPS],
+        "live_groups": counts[domain.LIVE],
+        "seats": counts[domain.SEATS],
+        "taken": counts[domain.TAKEN],
+        "members": counts[domain.MEMBERS],
+        "women": counts[domain.WOMEN],
+        "women_share": domain.women_share(values),
+    }
 
 
 def _placement(values: Statement) -> PlacementHeld:
@@ -266,22 +298,4 @@ def _connection(record: domain.Record) -> ConnectionHeld:
         seats=[point[1] for point in record.get("p", [])],
         invited=record.get("invited"),
         credits=record.get("credits", {}),
-    )
-
-
-def summary(rows: Sequence[tuple[Coverage, Counter[str]]]) -> CoverageSummary:
-    units = [row for row, _ in rows]
-    values = sum((v for _, v in rows), Counter[str]())
-    return CoverageSummary(
-        units=len(units),
-        with_live_group=sum(row.has_live_group for row in units),
-        with_target=sum(row.women_target is not None for row in units),
-        on_target=sum(row.on_target is True for row in units),
-        groups=values["groups.total"],
-        live_groups=values["groups.live"],
-        seats=values["groups.seats"],
-        taken=values["groups.taken"],
-        members=values["members.total"],
-        women=values[WOMEN],
-        women_share=women_share(values),
     )

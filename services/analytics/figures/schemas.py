@@ -159,7 +159,7 @@ class PlacementHeld(BaseModel):
 
 
 class ConnectionHeld(BaseModel):
-    """By which days the member counts in coverage: when events changed their unit or gender (`profile`), or
+    """By which days the member counts in coverage: when events told their unit, gender or age (`profile`), or
     their seats (`seats`), when an invitation was first sent, and how many joined by theirs on which day."""
 
     profile: list[str] = []

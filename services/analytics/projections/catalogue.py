@@ -16,6 +16,8 @@ from services.analytics.projections.units import UNITS
 
 PROJECTIONS: Final[tuple[Projection, ...]] = (MEMBERS, PLACEMENTS, GROUPS, NOTIFICATIONS, UNITS)
 """The projections that count, in the version of this release."""
+VERSIONS: Final = {each.name: each.version for each in PROJECTIONS} | {CoverageFold.name: CoverageFold.latest}
+"""The version of each projection in this release."""
 EARLIER: Final[tuple[Projection, ...]] = (ONE_SEAT,)
 """Versions that an upgrade may find live; they follow until the present one is built."""
 
@@ -35,4 +37,6 @@ class Catalogue:
 def catalogue(core: Core) -> Catalogue:
     present: list[Fold] = [CountingFold(each, core.store) for each in PROJECTIONS]
     present.append(CoverageFold(core.coverage))
-    return Catalogue(present, [CountingFold(each, core.store) for each in EARLIER])
+    earlier: list[Fold] = [CountingFold(each, core.store) for each in EARLIER]
+    earlier.append(CoverageFold(core.coverage, version=1))
+    return Catalogue(present, earlier)

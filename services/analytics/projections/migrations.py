@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from services.analytics.core.coverage.store import CoverageStore
+from services.analytics.core.coverage.store import PROJECTION, CoverageStore
 from services.analytics.core.places import COLLECTION, FIRST, POINTER, Place, Pointers
 from services.analytics.core.store import create_facts
+from services.analytics.projections.catalogue import VERSIONS
 from services.analytics.projections.store import first_pointer
 from services.shared.database import Database, Migration, create
-
-AT_BIRTH: Final = {"members": 1, "placements": 2, "groups": 1, "notifications": 1, "units": 1, "coverage": 1}
-"""Projections that are live at once in a new database: its consumers begin with the log."""
 
 
 async def _facts(database: Database) -> None:
@@ -20,14 +18,15 @@ async def _facts(database: Database) -> None:
 
 
 async def _pointer(database: Database) -> None:
-    """Where each projection is live. In a database that has consumed something, those of the release before
-    are; others are built first."""
+    """Where each projection is live. In a new database all are, in the versions of this release, since its
+    consumers begin with the log. In one that has consumed something, those of the first release are; others
+    are built first."""
     await create(database, COLLECTION)
     new = await database["inbox"].find_one({}, {"_id": 1}) is None
     new = new and await database["counters"].find_one({}, {"_id": 1}) is None
-    versions = AT_BIRTH if new else dict.fromkeys(FIRST, 1)
+    versions = VERSIONS if new else dict.fromkeys(FIRST, 1)
     if new:
-        await CoverageStore(database, Pointers(database)).create(Place("coverage", AT_BIRTH["coverage"]))
+        await CoverageStore(database, Pointers(database)).create(Place(PROJECTION, VERSIONS[PROJECTION]))
     await database[COLLECTION].update_one(
         {"_id": POINTER}, {"$setOnInsert": first_pointer(versions)}, upsert=True
     )

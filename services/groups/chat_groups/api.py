@@ -99,7 +99,7 @@ def chat_groups_router(groups: ChatGroupService, upkeep: Upkeep) -> APIRouter:
     @router.post("/groups/openings", response_model=JobOut, status_code=202, responses=problems(404, 422))
     async def open_groups(body: OpeningIn, caller: Changer) -> Response:
         """Open a group in each unit of a level in a subtree that has none of that kind, ahead of members."""
-        return accepted(await upkeep.open(caller, body.unit, body.level.value, body.kind.value))
+        return accepted(await upkeep.open(caller, body.unit, body.level, body.kind.value))
 
     @router.post("/groups/{id}/split", response_model=JobOut, status_code=202, responses=problems(404, 409))
     async def split_group(group_id: GroupId, body: SplitIn, caller: Changer) -> Response:

@@ -8,8 +8,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field, Strict
 
 from services.groups.core.domain import Group, GroupState, PlacementState, Seat
+from services.groups.core.levels import LevelWord
 from services.groups.core.schemas import Id, InviteLink, UnitName
-from services.shared.contracts.vocabulary import GroupKind, UnitCode, UnitLevel
+from services.shared.contracts.vocabulary import GroupKind, UnitCode
 from services.shared.http.body import ABSENT, Body
 from services.shared.text import Name
 
@@ -39,7 +40,7 @@ class OpeningIn(Body):
     """A group of `kind` for each unit of `level` in the subtree of `unit`."""
 
     unit: UnitCode
-    level: UnitLevel
+    level: LevelWord
     kind: GroupKind = GroupKind.GENERAL
 
 

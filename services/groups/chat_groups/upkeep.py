@@ -21,12 +21,12 @@ from services.groups.core.errors import (
     kind_has_no_groups,
     no_room,
     nothing_to_split,
+    unknown_level,
 )
 from services.groups.core.seating.domain import Numbering, Review, archived, described, new_group
 from services.groups.core.seating.service import ChangeRequest
 from services.shared.contracts.base import Numbered, Step
 from services.shared.contracts.groups import GroupCreated
-from services.shared.contracts.vocabulary import LEVELS
 from services.shared.errors import NotFoundError, PermanentError
 from services.shared.identity import Identity
 from services.shared.jobs import Advance, Effect, Job, JobKind
@@ -94,13 +94,15 @@ class Upkeep:
         return await self._change(caller, id_, closed, origin)
 
     async def open(self, caller: Identity, unit: str, level: str, kind: str) -> Job:
-        """Raises: `NotFoundError` for a unit that does not exist or is not the caller's; `InvalidError` when
-        no rule of the policy could give a seat in such groups."""
+        """Raises: `NotFoundError` for a unit that does not exist or is not the caller's; `InvalidError` for a
+        level that the tree does not have, and when no rule of the policy could give a seat in such groups."""
         caller.check_access(unit)
         if not await self._core.store.units([unit]):
             raise NotFoundError
         policy = await self._core.policies.newest()
-        if not policy.uses(kind, "-".join(["X"] * (LEVELS.index(level) + 1))):
+        if level not in policy.tree:
+            raise unknown_level()
+        if not policy.uses(kind, policy.every_depth[policy.tree.index(level)]):
             raise kind_has_no_groups()
         wanted = {"unit": unit, "level": level, "kind": kind}
         return await self._core.runtime.jobs.add(OPEN, wanted, caller)

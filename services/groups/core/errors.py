@@ -31,6 +31,15 @@ def levels_in_use(depths: Sequence[int]) -> ConflictError:
     return ConflictError("levels-in-use", detail, extra={"depths": " ".join(map(str, depths))})
 
 
+def levels_named(levels: Sequence[str]) -> ConflictError:
+    detail = "the placement policy names these levels: put one in force that does not, and then change them"
+    return ConflictError("levels-named-by-policy", detail, extra={"levels": " ".join(levels)})
+
+
+def unknown_level() -> InvalidError:
+    return InvalidError([FieldError("/level", "is no level of the tree")])
+
+
 def comparison_not_ready() -> ConflictError:
     return ConflictError("comparison-not-ready", "the comparison is still being made: wait for its job")
 

@@ -18,7 +18,7 @@ outwaits both (`policy/jobs.py`)."""
 class Policies:
     def __init__(self, store: PolicyVersions, capacity: int) -> None:
         self._store = store
-        self._default = default_policy(capacity)
+        self._capacity = capacity
         self._known: Policy | None = None
         self._read_at = 0.0
 
@@ -31,7 +31,17 @@ class Policies:
 
     async def newest(self, session: Session | None = None) -> Policy:
         """The policy in force now."""
-        return await self._store.newest(session) or self._default
+        if policy := await self._store.newest(session):
+            return policy
+        return default_policy(self._capacity, await self._store.levels(session))
+
+    async def levels(self) -> tuple[str, ...]:
+        """The levels of the tree in force, from the root."""
+        return await self._store.levels()
+
+    async def hold_levels(self, session: Session) -> tuple[str, ...]:
+        """The same, for a transaction that must not commit beside one that changes them."""
+        return await self._store.hold_levels(session)
 
     def put_in_force(self, policy: Policy) -> None:
         """Go by it at once in this process."""

@@ -7,7 +7,7 @@ none of them need not evaluate it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
@@ -15,9 +15,10 @@ from itertools import pairwise
 from typing import Final, NamedTuple
 
 from services.groups.core.domain import GENERAL, Facts, RoleIn
+from services.groups.core.levels import SHIPPED
 from services.shared.contracts.base import Numbered
 from services.shared.contracts.groups import PolicyApplied, PolicyCap, PolicyRule
-from services.shared.contracts.vocabulary import LEVELS, Gender, GroupKind, Purpose, UnitLevel, lineage
+from services.shared.contracts.vocabulary import Gender, GroupKind, Purpose, lineage
 
 DRIFT: Final = ("missing", "unwanted", "elsewhere", "behind", "miscounted", "over_capacity")
 """How a placement or group may differ from the policy: a seat that is wanted and not there, there and not
@@ -25,9 +26,9 @@ wanted, or in another unit; a member decided on by an earlier policy; a group wh
 of its members, or more than it has."""
 OWN: Final = "own"
 ABOVE: Final = "above"
-_EVERY_DEPTH: Final = tuple("-".join(["X"] * depth) for depth in range(1, len(LEVELS) + 1))
-PLACES: Final = (OWN, ABOVE, *[level.value for level in LEVELS])
-"""Where the group of a rule may be, seen from the unit of the member or role."""
+BY_PLACE: Final = (OWN, ABOVE)
+"""Words for where the group of a rule may be, seen from the unit of the member or role; any other word is a
+level of the tree."""
 
 
 class Fact(StrEnum):
@@ -87,12 +88,17 @@ class Cap:
 
 @dataclass(frozen=True)
 class Policy:
-    """The rules in force. Version 0 is the policy of the settings, which is in force until another is."""
+    """The rules in force. Version 0 is the policy of the settings, which is in force until another is.
+
+    `levels` are those that have groups, of the levels of the `tree` as they were when the policy was put in
+    force. What it gives does not depend on how the tree's levels are now.
+    """
 
     version: int
     levels: tuple[str, ...]
     kinds: tuple[Cap, ...]
     rules: tuple[Rule, ...]
+    tree: tuple[str, ...] = SHIPPED
 
     @cached_property
     def by_id(self) -> Mapping[str, Rule]:
@@ -119,8 +125,13 @@ class Policy:
     @cached_property
     def _reachable(self) -> frozenset[tuple[str, int]]:
         """The (kind, depth of unit) of groups in which a rule may give a seat."""
-        found = [(rule.kind, self._place(rule, code)) for rule in self.rules for code in _EVERY_DEPTH]
+        found = [(rule.kind, self._place(rule, code)) for rule in self.rules for code in self.every_depth]
         return frozenset((kind, code.count("-")) for kind, code in found if code is not None)
+
+    @cached_property
+    def every_depth(self) -> tuple[str, ...]:
+        """The code of a unit of each level of the tree."""
+        return tuple("-".join(["X"] * depth) for depth in range(1, len(self.tree) + 1))
 
     def affected(self, changed: Collection[Fact]) -> frozenset[str]:
         """The ids of the rules that a change of these facts may concern."""
@@ -162,19 +173,19 @@ class Policy:
         elif rule.at == ABOVE:
             upto = max(1, len(line) - 1)
         else:
-            upto = PLACES.index(rule.at) - 1
+            upto = self.tree.index(rule.at) + 1 if rule.at in self.tree else len(line) + 1
             if upto > len(line):
                 return None
         return next((code for code in reversed(line[:upto]) if self._has_groups(code)), None)
 
     def _has_groups(self, code: str) -> bool:
-        """A unit deeper than the levels of this release has, once it is known."""
+        """A unit deeper than the levels that the policy knows has, once it is known."""
         depth = code.count("-")
-        return depth >= len(LEVELS) or depth in self._depths
+        return depth >= len(self.tree) or depth in self._depths
 
     @cached_property
     def _depths(self) -> frozenset[int]:
-        return frozenset(LEVELS.index(UnitLevel(level)) for level in self.levels)
+        return frozenset(self.tree.index(level) for level in self.levels if level in self.tree)
 
 
 def is_decidable(rule: Rule, facts: Facts, *, is_out: bool) -> bool:
@@ -189,14 +200,23 @@ def is_decidable(rule: Rule, facts: Facts, *, is_out: bool) -> bool:
     )
 
 
-def default_policy(capacity: int) -> Policy:
+def default_policy(capacity: int, tree: tuple[str, ...] = SHIPPED) -> Policy:
     """A seat in the general group of one's own unit, and nothing else."""
     return Policy(
         version=0,
-        levels=tuple(level.value for level in LEVELS),
+        levels=tree,
         kinds=(Cap(GENERAL, capacity),),
         rules=(Rule(GENERAL, GENERAL),),
+        tree=tree,
     )
+
+
+def levels_it_names(policy: Policy, levels: Sequence[str]) -> list[str]:
+    """The levels that a policy was put in force with and that would be at another depth in a tree of these
+    levels, or in none."""
+    named = {*policy.levels, *(rule.at for rule in policy.rules if rule.at not in BY_PLACE)}
+    places = {level: depth for depth, level in enumerate(levels)}
+    return [level for depth, level in enumerate(policy.tree) if level in named and places.get(level) != depth]
 
 
 def example_rules() -> tuple[Rule, ...]:
@@ -217,6 +237,7 @@ def applied(policy: Policy) -> Numbered:
             PolicyRule(id=r.id, kind=r.kind, at=r.at, gender=r.gender, consent=r.consent, role=r.role)
             for r in policy.rules
         ),
+        tree=policy.tree,
     )
     return Numbered(event, policy.version)
 
@@ -233,17 +254,21 @@ def faults(policy: Policy) -> list[Fault]:
     found = [*_repeated("rules", "id", [rule.id for rule in policy.rules])]
     found += _repeated("kinds", "kind", [cap.kind for cap in policy.kinds])
     found += _repeated("levels", "", list(policy.levels))
+    unknown = [at for at, level in enumerate(policy.levels) if level not in policy.tree]
+    found += [Fault(f"/levels/{at}", "is no level of the tree") for at in unknown]
     for at, rule in enumerate(policy.rules):
         path = f"/rules/{at}"
         if rule.kind not in policy.caps:
             found.append(Fault(f"{path}/kind", "has no entry in kinds, which says how large its groups are"))
         found += [Fault(path + field, detail) for field, detail in _rule_faults(rule)]
-        if rule.at in PLACES[2:] and rule.at not in policy.levels:
+        if rule.at not in (*BY_PLACE, *policy.tree):
+            found.append(Fault(f"{path}/at", "is neither own, above nor a level of the tree"))
+        elif rule.at not in (*BY_PLACE, *policy.levels):
             found.append(Fault(f"{path}/at", "is a level that has no groups"))
     general = [rule for rule in policy.rules if rule.id == GENERAL]
     if not general:
         found.append(Fault("/rules", "need the rule general: without it nobody would have a seat"))
-    elif not any(policy.wants(general[0], code, Facts(), is_out=False) for code in _EVERY_DEPTH):
+    elif not any(policy.wants(general[0], code, Facts(), is_out=False) for code in policy.every_depth):
         found.append(Fault("/levels", "leave nobody a general group"))
     return found
 

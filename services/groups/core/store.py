@@ -6,7 +6,7 @@ successors?, retired_at?, terms, searchable}`: `successors` only of those retire
 and the counts of rosters, `observed?`; `invite_link` is set by processes of release 0.1.0 only
 `placements {_id: member id, member_sequence, sequence, unit, group_id, kind, ordinal, state, since}`, and
 where there is something to say `group_unit, policy, facts{}, seats[{rule, kind, unit, state, group_id, ...}]`
-`policies {_id: version, levels, kinds, rules, at, job_id, applied_at?}`: each that was ever in force
+`policies {_id: version, levels, kinds, rules, tree, at, job_id, applied_at?}`: each that was ever in force
 
 What is new is inserted, what changes is `$set`: an upsert costs MongoDB several times as much as an insert.
 """
@@ -20,8 +20,10 @@ from typing import Any, Final, TypeAlias, TypeVar
 from pymongo import DESCENDING, IndexModel, InsertOne, UpdateOne
 
 from services.groups.core.domain import GENERAL, Group, GroupState, Placement, PlacementState, Unit
+from services.groups.core.levels import SHIPPED, TREE
 from services.groups.core.policy import Policy
 from services.shared.contracts.successions import standing_for
+from services.shared.contracts.vocabulary import MAX_LEVELS
 from services.shared.database import Codec, Collection, Database, Document, Migration, Session, create
 from services.shared.names import sound_key
 from services.shared.text import searchable_words
@@ -53,6 +55,15 @@ class CoreStore:
 
     async def units(self, codes: Many[str], session: Session | None = None) -> dict[str, Unit]:
         return await by_id(self._units, UNITS, codes, session)
+
+    async def levels_used(self, session: Session | None = None) -> dict[int, str]:
+        """The level of the units at each depth that has any."""
+        used: dict[int, str] = {}
+        for depth in range(1, MAX_LEVELS + 1):
+            code = {"$regex": f"^[^-]+(-[^-]+){{{depth - 1}}}$"}
+            if row := await self._units.find_one({"_id": code}, {"level": 1}, session=session):
+                used[depth] = row["level"]
+        return used
 
     async def live_units(self, codes: Many[str], session: Session | None = None) -> dict[str, Unit]:
         """By the codes asked for: the unit itself, or the one that stands for it now, if there is one."""
@@ -95,6 +106,28 @@ class CoreStore:
 class PolicyVersions:
     def __init__(self, database: Database) -> None:
         self._policies = database["policies"]
+        self._tree = database["tree"]
+
+    async def levels(self, session: Session | None = None) -> tuple[str, ...]:
+        """The levels of the tree, from the root."""
+        return await self.levels_set(session) or SHIPPED
+
+    async def levels_set(self, session: Session | None = None) -> tuple[str, ...] | None:
+        """The levels that somebody has set; None if nobody has."""
+        row = await self._tree.find_one({"_id": TREE}, {"levels": 1}, session=session)
+        return tuple(row["levels"]) if row and "levels" in row else None
+
+    async def hold_levels(self, session: Session) -> tuple[str, ...]:
+        """The same, by a write that conflicts with a change of the levels."""
+        fresh = {"version": 0, "levels": list(SHIPPED), "levels_version": 1}
+        update = {"$inc": {"held": 1}, "$setOnInsert": fresh}
+        await self._tree.update_one({"_id": TREE}, update, upsert=True, session=session)
+        return await self.levels(session)
+
+    async def set_levels(self, levels: Sequence[str]) -> None:
+        """Write the levels that a rebuild has found."""
+        update = {"$set": {"levels": list(levels)}, "$setOnInsert": {"version": 0, "levels_version": 1}}
+        await self._tree.update_one({"_id": TREE}, update, upsert=True)
 
     async def newest(self, session: Session | None = None) -> Policy | None:
         """The policy that was put in force last; None if none ever was."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final, NamedTuple
 
@@ -88,7 +88,8 @@ def cap_faults(caps: Sequence[Cap], fullest: Mapping[str, Fullest]) -> list[Faul
 
 
 def same_rules(one: Policy, other: Policy) -> bool:
-    return (one.levels, one.kinds, one.rules) == (other.levels, other.kinds, other.rules)
+    """Also by the levels of the tree: a level that was added below may change what a policy gives."""
+    return replace(one, version=0) == replace(other, version=0)
 
 
 def differences(steps: Iterable[Step[Placement]]) -> Iterator[Difference]:

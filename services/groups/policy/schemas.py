@@ -7,16 +7,22 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, Field, Strict
 
-from services.groups.core.policy import PLACES, Cap, Policy, Rule
+from services.groups.core.levels import LevelWord
+from services.groups.core.policy import Cap, Policy, Rule
 from services.groups.policy.domain import Difference, Preview
 from services.shared.contracts.groups import MAX_RULES
-from services.shared.contracts.vocabulary import LEVELS, GroupKind, UnitLevel
+from services.shared.contracts.vocabulary import MAX_LEVELS, GroupKind
 from services.shared.http.body import Body
 
 MAX_GROUPS: Final = 1000
 RuleId = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
-At = Literal["own", "above", "state", "district", "block", "booth"]
-assert set(PLACES) == {"own", "above", *LEVELS}
+At = Annotated[
+    str,
+    Field(
+        pattern=r"^[a-z][a-z0-9_]{0,31}$",
+        description="own, above, or one of the tree's levels, as /v1/units/levels says.",
+    ),
+]
 
 
 class RuleIn(Body):
@@ -41,9 +47,9 @@ class KindIn(Body):
 
 
 class PolicyIn(Body):
-    """A whole policy. `levels` are the levels of units that have groups."""
+    """A whole policy. `levels` are the levels of units that have groups, of those that the tree has."""
 
-    levels: Annotated[list[UnitLevel], Field(max_length=len(LEVELS))]
+    levels: Annotated[list[LevelWord], Field(max_length=MAX_LEVELS)]
     kinds: Annotated[list[KindIn], Field(max_length=len(GroupKind))]
     rules: Annotated[list[RuleIn], Field(max_length=MAX_RULES)]
 
@@ -123,9 +129,10 @@ class DifferenceOut(BaseModel):
 
 
 def policy_of(body: PolicyIn) -> Policy:
+    """The policy for the tree that ships; the service gives it the levels that the tree has."""
     return Policy(
         version=0,
-        levels=tuple(level.value for level in body.levels),
+        levels=tuple(body.levels),
         kinds=tuple(Cap(each.kind.value, each.capacity, each.groups) for each in body.kinds),
         rules=tuple(
             Rule(rule.id, rule.kind.value, rule.at, rule.gender, rule.consent, rule.role)

@@ -49,7 +49,7 @@ class PolicyService:
             `ConflictError` while another is being applied.
         """
         caller.check_all_units()
-        _check(faults(wanted))
+        wanted = await self._of_the_tree(wanted)
         runtime = self._core.runtime
         now = runtime.server_clock.now()
 
@@ -60,6 +60,8 @@ class PolicyService:
             if same_rules(newest, wanted):
                 return newest, None
             await self._check_idle(work.session)
+            if await self._core.policies.hold_levels(work.session) != wanted.tree:
+                raise StaleVersionError
             _check(cap_faults(wanted.kinds, await self._store.fullest(work.session)))
             policy = replace(wanted, version=newest.version + 1)
             job = await runtime.jobs.add(APPLY, {"version": policy.version}, caller, work=work)
@@ -99,7 +101,8 @@ class PolicyService:
         Raises: `NotFoundError` for a caller without all units; `InvalidError`.
         """
         caller.check_all_units()
-        _check([*faults(wanted), *cap_faults(wanted.kinds, await self._store.fullest())])
+        wanted = await self._of_the_tree(wanted)
+        _check(cap_faults(wanted.kinds, await self._store.fullest()))
         runtime = self._core.runtime
         base = await self._core.policies.newest()
         preview = Preview(new_id(), base.version, runtime.server_clock.now())
@@ -126,6 +129,12 @@ class PolicyService:
         """In the order of their keys: groups first. Raises: `NotFoundError`."""
         await self.previewed(caller, id_)
         return await self._store.differences(id_, after, limit)
+
+    async def _of_the_tree(self, wanted: Policy) -> Policy:
+        """The policy with the levels that the tree has. Raises: `InvalidError`."""
+        policy = replace(wanted, tree=await self._core.policies.levels())
+        _check(faults(policy))
+        return policy
 
     async def _check_idle(self, session: Session) -> None:
         if job_id := await self._store.live_job(APPLY, session):

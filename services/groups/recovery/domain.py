@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import TypeAlias
@@ -16,6 +17,7 @@ from services.groups.core.domain import (
     Unit,
     group_name,
 )
+from services.groups.core.levels import SHIPPED
 from services.groups.core.observations.domain import Observation, observation_id, seated
 from services.groups.core.policy import Cap, Policy, Rule
 from services.shared.contracts.base import Envelope
@@ -40,7 +42,7 @@ from services.shared.contracts.groups import (
     UnitSucceeded,
     UnitUpserted,
 )
-from services.shared.contracts.vocabulary import EARLIEST, LEVELS, depth_of, parent_of
+from services.shared.contracts.vocabulary import EARLIEST, depth_of, parent_of
 
 GroupEvent: TypeAlias = (
     GroupCreated
@@ -82,7 +84,7 @@ def restored_unit(event: Envelope[UnitUpserted], before: Unit | None) -> Unit:
 def retired_unit(event: Envelope[UnitSucceeded], before: Unit | None) -> Unit:
     """A unit of which nothing else is known was announced before the log begins."""
     code = event.data.unit
-    level = LEVELS[min(depth_of(code), len(LEVELS)) - 1].value
+    level = SHIPPED[min(depth_of(code), len(SHIPPED)) - 1]
     known = before or Unit(code, level, parent_of(code), {"en": code, "hi": code})
     return replace(
         known,
@@ -275,11 +277,20 @@ def _told(told: GroupMemberAssigned | GroupMemberWaiting, event: Envelope[Placem
     return Seat(told.rule, told.kind, told.unit, assigned, event.time, told.group_id, told.ordinal)
 
 
+def restored_levels(used: Mapping[int, str], told: Sequence[str]) -> tuple[str, ...]:
+    """The levels of a tree whose units have these levels at each depth. `told` are those that the newest
+    policy knew, which may have some more below."""
+    above = tuple(level for _, level in sorted(used.items()))
+    below = tuple(level for level in told[len(above) :] if level not in above)
+    return above + below
+
+
 def restored_policy(event: Envelope[PolicyApplied]) -> Policy:
     told = event.data
     return Policy(
         version=event.sequence,
         levels=told.levels,
+        tree=told.tree or SHIPPED,
         kinds=tuple(Cap(each.kind, each.capacity, each.groups) for each in told.kinds),
         rules=tuple(Rule(r.id, r.kind, r.at, r.gender, r.consent, r.role) for r in told.rules),
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from services.groups.core.levels import SHIPPED
 from services.groups.core.observations.domain import Changed, observation_id
 from services.groups.core.observations.store import ObservationStore
 from services.groups.core.seating.service import queued
@@ -21,6 +22,7 @@ from services.groups.recovery.domain import (
     UnknownGroupError,
     marks_cause,
     restored_group,
+    restored_levels,
     restored_observation,
     restored_placement,
     restored_policy,
@@ -162,8 +164,25 @@ def plan(runtime: Runtime) -> Plan:
             **dict.fromkeys(about_placements, handlers.placements),
             **dict.fromkeys(about_observations, handlers.observations),
         },
-        finish=lambda: settle(core, observations, store, SeatStore(database)),
+        finish=lambda: finish(core, policies, observations, store, SeatStore(database)),
     )
+
+
+async def finish(
+    core: CoreStore,
+    policies: PolicyVersions,
+    observations: ObservationStore,
+    store: RecoveryStore,
+    seats: SeatStore,
+) -> None:
+    """Settle what was restored, and set the levels of the tree, which are not in the log, by those of its
+    units."""
+    await settle(core, observations, store, seats)
+    known, policy = await policies.levels_set(), await policies.newest()
+    told = known or (policy.tree if policy else SHIPPED)
+    levels = restored_levels(await core.levels_used(), told)
+    if levels != (known or SHIPPED):
+        await policies.set_levels(levels)
 
 
 async def settle(

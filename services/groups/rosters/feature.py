@@ -10,13 +10,15 @@ from services.groups.rosters.seats import SeatFollower
 from services.groups.rosters.service import RosterService
 from services.groups.rosters.store import MIGRATIONS, RosterStore
 from services.shared.database.idempotency import MadeIds
+from services.shared.jobs import RequestedJobs
 from services.shared.runtime import Feature
 
 
 def rosters(core: Core) -> Feature:
     runtime = core.runtime
     store = RosterStore(runtime.database)
-    job = RosterJob(core, store, MadeIds(runtime.database, runtime.clock))
+    made = MadeIds(runtime.database, runtime.clock)
+    job = RosterJob(core, store, RequestedJobs(runtime.jobs, runtime.outbox, made))
     members = SeatFollower(core)
     core.on_seats_changed.append(members.seats_changed)
     core.on_erased.append(members.erased)

@@ -22,11 +22,10 @@ from services.groups.rosters.matching import whose
 from services.groups.rosters.store import STRANGERS, RosterStore
 from services.shared.contracts.groups import GroupMemberObserved
 from services.shared.contracts.vocabulary import in_subtree, lineage
-from services.shared.database.idempotency import IdempotentRequest, MadeIds
+from services.shared.database.idempotency import IdempotentRequest
 from services.shared.errors import NotFoundError, PermanentError, TransientError
 from services.shared.identity import ALL_UNITS, Identity
-from services.shared.ids import new_id
-from services.shared.jobs import Advance, Effect, Job, JobKind
+from services.shared.jobs import Advance, Effect, Job, JobKind, RequestedJobs
 from services.shared.messaging import UnitOfWork
 
 KIND: Final = "roster"
@@ -37,10 +36,10 @@ _IDS, _NUMBERS = b"i", b"n"
 
 
 class RosterJob:
-    def __init__(self, core: Core, store: RosterStore, made: MadeIds) -> None:
+    def __init__(self, core: Core, store: RosterStore, requested: RequestedJobs) -> None:
         self._core = core
         self._store = store
-        self._made = made
+        self._requested = requested
         self._jobs = core.runtime.jobs
         self._patience = timedelta(days=core.settings.reinvite_days)
         self.kind = JobKind(KIND, self.step)
@@ -56,12 +55,7 @@ class RosterJob:
         force: bool,
         request: IdempotentRequest | None = None,
     ) -> Job:
-        """Add the job; or answer the one that the same request has added meanwhile.
-
-        Raises: `KeyReusedError`.
-        """
-        job_id = new_id()
-        await self._jobs.inputs.store(job_id, _lines(entries), self._core.vault)
+        """Raises: as `RequestedJobs.add`."""
         wanted = {
             "group_id": group.id,
             "taken_at": taken_at,
@@ -70,31 +64,13 @@ class RosterJob:
             "entries": len(entries),
             "unreadable": entries.unreadable,
         }
-
-        async def add(work: UnitOfWork) -> Job | None:
-            if not await self._made.remember(request, job_id, work.session):
-                return None
-            return await self._jobs.add(KIND, wanted, caller, id=job_id, work=work)
-
-        job = await self._core.runtime.outbox.transact(add)
-        if job is None:
-            await self._jobs.inputs.delete(job_id)
-            job = await self.earlier(request)
-            assert job is not None
-        return job
+        return await self._requested.add(
+            KIND, wanted, _lines(entries), caller, request, vault=self._core.vault
+        )
 
     async def earlier(self, request: IdempotentRequest | None) -> Job | None:
-        """The job that a repeated request added before.
-
-        Raises: `KeyReusedError`; `NotFoundError` when that job is gone.
-        """
-        job_id = await self._made.earlier(request)
-        if job_id is None:
-            return None
-        job = await self._jobs.get(job_id)
-        if job is None:
-            raise NotFoundError
-        return job
+        """The job that a repeated request added before. Raises: as `RequestedJobs.earlier`."""
+        return await self._requested.earlier(request)
 
     async def step(self, job: Job) -> Effect:
         """Raises: `NotFoundError` for a group that the caller may not access any more; `PermanentError` for a

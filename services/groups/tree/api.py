@@ -7,7 +7,7 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from pydantic import AfterValidator, StringConstraints
 
-from services.groups.tree.fields import LevelWord
+from services.groups.core.levels import LevelWord
 from services.groups.tree.files import ImportFile
 from services.groups.tree.import_job import UnitImportJob
 from services.groups.tree.schemas import (

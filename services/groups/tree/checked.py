@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 import orjson
 
 from services.groups.core.domain import Unit
+from services.groups.core.levels import SHIPPED
 from services.groups.core.store import UNITS
 from services.groups.tree.csv_rows import (
     CsvRow,
@@ -19,7 +20,6 @@ from services.groups.tree.csv_rows import (
     parents_outside,
 )
 from services.groups.tree.domain import parents_first
-from services.groups.tree.levels import SHIPPED
 
 
 class CheckedFile:

@@ -20,9 +20,10 @@ from pydantic import (
 
 from services.groups.core.domain import Unit
 from services.groups.core.errors import invalid_import
+from services.groups.core.levels import SHIPPED, LevelWord
 from services.groups.tree.domain import AS_KNOWN
-from services.groups.tree.fields import LevelWord, WomenTarget
-from services.groups.tree.levels import SHIPPED, level_of
+from services.groups.tree.fields import WomenTarget
+from services.groups.tree.levels import level_of
 from services.shared.contracts.groups import MAX_SUCCESSORS
 from services.shared.contracts.vocabulary import Constituency, UnitCode, parent_of
 from services.shared.errors import FieldError

@@ -16,6 +16,7 @@ from services.groups.tree.service import TreeService
 from services.groups.tree.store import MIGRATIONS, TreeStore
 from services.groups.tree.terms import LOOP, Terms
 from services.shared.database.idempotency import MadeIds
+from services.shared.jobs import RequestedJobs
 from services.shared.runtime import Feature
 
 
@@ -24,9 +25,10 @@ def tree(core: Core) -> Feature:
     store = TreeStore(runtime.database)
     service = TreeService(core, store)
     made = MadeIds(runtime.database, runtime.clock)
-    imports = UnitImportJob(service, made, runtime.jobs, runtime.outbox)
+    requested = RequestedJobs(runtime.jobs, runtime.outbox, made)
+    imports = UnitImportJob(service, requested, runtime.jobs.inputs)
     drawn = RedrawingStore(runtime.database)
-    redrawings = Redrawings(core, service, store, drawn, made)
+    redrawings = Redrawings(core, service, store, drawn, requested)
     return Feature(
         # The more particular paths first.
         routers=[redrawing_router(service, redrawings), tree_router(service, imports)],

@@ -7,9 +7,3 @@ from typing import Annotated
 from pydantic import Field
 
 WomenTarget = Annotated[float | None, Field(ge=0, le=1, description="Share of women aimed at, from 0 to 1.")]
-LevelWord = Annotated[
-    str,
-    Field(
-        pattern=r"^[a-z][a-z0-9_]{0,31}$", description="One of the tree's levels, as /v1/units/levels says."
-    ),
-]

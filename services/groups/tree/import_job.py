@@ -12,12 +12,11 @@ from typing import Any, Final
 from services.groups.tree.checked import unit_of_line
 from services.groups.tree.domain import MAX_CHANGED_CODES, ImportResult
 from services.groups.tree.service import TRANSACTION_UNITS, TreeService
-from services.shared.database.idempotency import IdempotentRequest, MadeIds
-from services.shared.errors import NotFoundError, PermanentError
+from services.shared.database.idempotency import IdempotentRequest
+from services.shared.errors import PermanentError
 from services.shared.identity import Identity
-from services.shared.ids import new_id
-from services.shared.jobs import Advance, Effect, Job, JobKind, Jobs
-from services.shared.messaging import Outbox, UnitOfWork
+from services.shared.jobs import Advance, Effect, Inputs, Job, JobKind, RequestedJobs
+from services.shared.messaging import UnitOfWork
 
 KIND: Final = "unit_import"
 MAX_STEP_BYTES: Final = 128 * 1024
@@ -25,11 +24,10 @@ MAX_STEP_BYTES: Final = 128 * 1024
 
 
 class UnitImportJob:
-    def __init__(self, tree: TreeService, made: MadeIds, jobs: Jobs, outbox: Outbox) -> None:
+    def __init__(self, tree: TreeService, requested: RequestedJobs, inputs: Inputs) -> None:
         self._tree = tree
-        self._made = made
-        self._jobs = jobs
-        self._outbox = outbox
+        self._requested = requested
+        self._inputs = inputs
         self.kind = JobKind(KIND, self.step)
 
     async def add(
@@ -40,39 +38,13 @@ class UnitImportJob:
         dry_run: bool,
         request: IdempotentRequest | None = None,
     ) -> Job:
-        """Add the job that writes `units`, the lines of `check_import`; or answer the one that the same
-        request, sent to two processes at once, has added meanwhile.
-
-        Raises: `KeyReusedError`.
-        """
-        job_id = new_id()
-        await self._jobs.inputs.store(job_id, _lines(units))
+        """Add the job that writes `units`, the lines of `check_import`. Raises: as `RequestedJobs.add`."""
         wanted = {"dry_run": dry_run, "units": len(units)}
-
-        async def add(work: UnitOfWork) -> Job | None:
-            if not await self._made.remember(request, job_id, work.session):
-                return None
-            return await self._jobs.add(KIND, wanted, caller, id=job_id, work=work)
-
-        job = await self._outbox.transact(add)
-        if job is None:
-            await self._jobs.inputs.delete(job_id)
-            job = await self.earlier(request)
-            assert job is not None
-        return job
+        return await self._requested.add(KIND, wanted, _lines(units), caller, request)
 
     async def earlier(self, request: IdempotentRequest | None) -> Job | None:
-        """The job that a repeated request added before.
-
-        Raises: `KeyReusedError`; `NotFoundError` when that job is gone.
-        """
-        job_id = await self._made.earlier(request)
-        if job_id is None:
-            return None
-        job = await self._jobs.get(job_id)
-        if job is None:
-            raise NotFoundError
-        return job
+        """The job that a repeated request added before. Raises: as `RequestedJobs.earlier`."""
+        return await self._requested.earlier(request)
 
     async def step(self, job: Job) -> Effect:
         """Write, or in a dry run compare, the next units after the cursor.
@@ -80,7 +52,7 @@ class UnitImportJob:
         Raises: `NotFoundError` for a unit outside those of who asked for the job; `PermanentError`.
         """
         cursor = job.cursor or {"offset": 0, "changed_codes": []}
-        content = await self._jobs.inputs.read(job.id, cursor["offset"], MAX_STEP_BYTES)
+        content = await self._inputs.read(job.id, cursor["offset"], MAX_STEP_BYTES)
         lines = content.split(b"\n")[:-1][:TRANSACTION_UNITS]
         units = [unit_of_line(line) for line in lines]
         if not units:

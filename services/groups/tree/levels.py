@@ -1,13 +1,10 @@
-"""The levels of a tree, from the root. Four ship; an organisation may have others, at most eight. Pure."""
+"""The level of a unit, and which levels cannot be changed. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final
 
-from services.shared.contracts.vocabulary import LEVELS, depth_of
-
-SHIPPED: Final[Sequence[str]] = tuple([level.value for level in LEVELS])
+from services.shared.contracts.vocabulary import depth_of
 
 
 def level_of(code: str, levels: Sequence[str]) -> str | None:

@@ -7,9 +7,11 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, Strict
 
 from services.groups.core.domain import Unit
+from services.groups.core.levels import LevelWord
+from services.groups.core.policy import BY_PLACE
 from services.groups.core.schemas import UnitName
 from services.groups.tree.domain import AS_KNOWN, ImportResult
-from services.groups.tree.fields import LevelWord, WomenTarget
+from services.groups.tree.fields import WomenTarget
 from services.groups.tree.store import Tree
 from services.shared.contracts.vocabulary import MAX_LEVELS, Constituency, ShippedLevel, parent_of
 from services.shared.http.body import ABSENT, Body
@@ -42,6 +44,8 @@ class UnitIn(Body):
 def _distinct(levels: list[str]) -> list[str]:
     if len(set(levels)) < len(levels):
         raise refuse("a level appears twice")
+    if not set(levels).isdisjoint(BY_PLACE):
+        raise refuse(f"{' and '.join(BY_PLACE)} have a meaning of their own in a placement policy")
     return levels
 
 

@@ -13,10 +13,12 @@ from services.groups.core.errors import (
     invalid_import,
     level_does_not_fit,
     levels_in_use,
+    levels_named,
     redrawing_in_progress,
     unit_retired,
     unknown_parent,
 )
+from services.groups.core.policy import levels_it_names
 from services.groups.tree.checked import CheckedFile, unit_of_line
 from services.groups.tree.csv_rows import read_rows
 from services.groups.tree.domain import ImportResult, renamed, result_of, upserted
@@ -70,7 +72,8 @@ class TreeService:
         self, caller: Identity, levels: Sequence[str], check: Callable[[int | None], None]
     ) -> Tree:
         """Raises: `NotFoundError` unless the caller has all units; `ConflictError` when there are units that
-        would be of another level than they are; what `check`, which gets the present version, raises."""
+        would be of another level than they are, or the placement policy names a level that would be at
+        another depth; what `check`, which gets the present version, raises."""
         caller.check_all_units()
 
         async def body(work: UnitOfWork) -> Tree:
@@ -78,9 +81,12 @@ class TreeService:
             check(tree.levels_version)
             if list(levels) == list(tree.levels):
                 return tree
-            used = await self._store.levels_used(work.session)
+            used = await self._core.store.levels_used(work.session)
             if in_the_way := levels_in_the_way(levels, used):
                 raise levels_in_use(in_the_way)
+            policy = await self._core.policies.newest(work.session)
+            if policy.version and (named := levels_it_names(policy, levels)):
+                raise levels_named(named)
             return await self._store.set_levels(levels, work.session)
 
         return await self._core.runtime.outbox.transact(body)

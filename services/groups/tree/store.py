@@ -14,13 +14,12 @@ from typing import Final
 from pymongo import ASCENDING, IndexModel, UpdateOne
 
 from services.groups.core.domain import Group, Unit
+from services.groups.core.levels import SHIPPED, TREE
 from services.groups.core.store import GROUPS, RULES, SOUND, UNITS, unit_search_fields
-from services.groups.tree.levels import SHIPPED
-from services.shared.contracts.vocabulary import MAX_LEVELS, subtree
+from services.shared.contracts.vocabulary import subtree
 from services.shared.database import Codec, Collection, Database, Document, Migration, Session, create
 from services.shared.names import latin, sound_key
 
-_TREE: Final = "tree"
 _HIGHEST: Final = "\U0010ffff"
 _SHORTEST: Final = 3
 _EXPECTED: Final = {"$concat": [f"{RULES}:", {"$toString": "$version"}]}
@@ -34,7 +33,7 @@ class Tree:
     """The tree as a whole."""
 
     version: int = 0
-    levels: Sequence[str] = tuple(SHIPPED)
+    levels: Sequence[str] = SHIPPED
     levels_version: int = 1
     redrawing: str | None = None
     redrawing_job: str | None = None
@@ -60,7 +59,7 @@ class TreeStore:
         self._tree: Collection = database["tree"]
 
     async def tree(self, session: Session | None = None) -> Tree:
-        row = await self._tree.find_one({"_id": _TREE}, session=session)
+        row = await self._tree.find_one({"_id": TREE}, session=session)
         return _CODEC.decode(row) if row else Tree()
 
     async def touch(self, session: Session) -> Tree:
@@ -71,7 +70,7 @@ class TreeStore:
         changed = {name for fields in update.values() for name in fields}
         fresh = {name: value for name, value in _CODEC.encode(Tree()).items() if name not in changed}
         row = await self._tree.find_one_and_update(
-            {"_id": _TREE},
+            {"_id": TREE},
             {**update, "$setOnInsert": fresh},
             upsert=True,
             return_document=True,
@@ -81,15 +80,6 @@ class TreeStore:
 
     async def set_levels(self, levels: Sequence[str], session: Session) -> Tree:
         return await self.change({"$set": {"levels": list(levels)}, "$inc": {"levels_version": 1}}, session)
-
-    async def levels_used(self, session: Session) -> dict[int, str]:
-        """The level of the units at each depth that has any."""
-        used: dict[int, str] = {}
-        for depth in range(1, MAX_LEVELS + 1):
-            code = {"$regex": f"^[^-]+(-[^-]+){{{depth - 1}}}$"}
-            if row := await self._units.find_one({"_id": code}, {"level": 1}, session=session):
-                used[depth] = row["level"]
-        return used
 
     async def children(self, parent: str, after: str | None, limit: int) -> list[Unit]:
         """The live units directly below, in the order of their codes."""

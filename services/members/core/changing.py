@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from services.members.core.domain import Contact, Member, Status
+from services.members.core.domain import Contact, Member, Status, aged, is_adult
 from services.shared.contracts.base import Numbered, Step
 from services.shared.contracts.members import MemberLeft, MemberMoved, MemberUpdated
 from services.shared.contracts.vocabulary import Gender
@@ -92,17 +92,29 @@ def update(profile: Profile, changes: Changes, now: datetime, *, sees_contact: b
     before = (member.name, contact.phone, contact.email)
     after = (new.name, new_contact.phone, new_contact.email)
     contact_changed = after != before or (guessed and changes.name_address)
-    event = MemberUpdated(
-        member_id=member.id,
-        unit=member.unit,
-        gender=Gender(new.gender),
-        language=new.language,
-        platforms=new.platforms,
-        contact_changed=contact_changed,
-        own_number=new.own_number,
-    )
-    new = _next(new, now)
+    new = _next(aged(new, now), now)
+    event = updated_event(new, new.unit, contact_changed=contact_changed)
     return Step(Profile(new, new_contact), (Numbered(event, new.version),))
+
+
+def tell_age(member: Member, now: datetime) -> Step[Member]:
+    """The member after it has been told whether they are an adult: they came of age, or nobody has told."""
+    new = _next(aged(member, now), now)
+    return Step(new, (Numbered(updated_event(new, new.unit), new.version),))
+
+
+def updated_event(member: Member, unit: str, *, contact_changed: bool = False) -> MemberUpdated:
+    """The event of this version of the member, who is in `unit`."""
+    return MemberUpdated(
+        member_id=member.id,
+        unit=unit,
+        gender=Gender(member.gender),
+        language=member.language,
+        platforms=member.platforms,
+        contact_changed=contact_changed,
+        own_number=member.own_number,
+        adult=is_adult(member, member.updated_at),
+    )
 
 
 def move(member: Member, unit: str, now: datetime, cause: str = "move") -> Step[Member]:

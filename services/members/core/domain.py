@@ -103,6 +103,8 @@ class Member:
     reached_by: str | None = None
     """The member whose number reaches this one, who has none of their own. It stays when that member leaves,
     is merged or erased; answers show who stands for them now, empty if that is nobody with a number."""
+    minor: bool | None = None
+    """True while the events tell that the member may be a minor."""
     joined_at: datetime
     updated_at: datetime
     version: int = 1
@@ -141,6 +143,19 @@ def is_plausible_birth_year(year: int, now: datetime) -> bool:
 def may_be_minor(year: int, now: datetime) -> bool:
     """Whether somebody who was born in that year is not surely an adult: the birthday may be to come."""
     return not _is_surely(ADULT_YEARS, year, now)
+
+
+def is_adult(member: Member, now: datetime) -> bool | None:
+    """Whether the member is surely 18 by the year of birth; None if that is not known. Whoever was told to be
+    a minor stays one without a year of birth."""
+    if member.birth_year is None:
+        return False if member.minor else None
+    return not may_be_minor(member.birth_year, now)
+
+
+def aged(member: Member, now: datetime) -> Member:
+    """The member as the event tells that is made now."""
+    return replace(member, minor=True if is_adult(member, now) is False else None)
 
 
 def has_guardian(member: Member) -> bool:

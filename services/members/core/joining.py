@@ -5,7 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from services.members.core.domain import Consent, Contact, Member, agreed_channels, agreed_to_groups
+from services.members.core.domain import (
+    Consent,
+    Contact,
+    Member,
+    agreed_channels,
+    agreed_to_groups,
+    may_be_minor,
+)
 from services.shared.contracts.base import Numbered, Step
 from services.shared.contracts.members import MemberJoined
 from services.shared.contracts.vocabulary import Gender
@@ -37,6 +44,7 @@ class Application:
 
 def join(application: Application, member_id: str, now: datetime) -> Step[Member]:
     a = application
+    minor = a.birth_year is not None and may_be_minor(a.birth_year, now)
     member = Member(
         id=member_id,
         name=a.name,
@@ -51,6 +59,7 @@ def join(application: Application, member_id: str, now: datetime) -> Step[Member
         origin=a.origin,
         announced=None if a.announced else False,
         reached_by=a.reached_by,
+        minor=minor or None,
         joined_at=now,
         updated_at=now,
     )
@@ -67,5 +76,6 @@ def join(application: Application, member_id: str, now: datetime) -> Step[Member
         announced=a.announced,
         own_number=member.own_number,
         group_consent=agreed_to_groups(member.consents),
+        adult=None if a.birth_year is None else not minor,
     )
     return Step(member, (Numbered(event, member.version),))

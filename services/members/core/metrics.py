@@ -22,7 +22,7 @@ class MembersMetrics:
         )
         self.changes = Counter(
             "sangathan_members_changes",
-            "Changes of members that took effect (updated, moved, left, roles).",
+            "Changes of members that took effect (updated, moved, left, roles, redrawn, aged).",
             ["change"],
             registry=registry,
         )

@@ -196,7 +196,7 @@ def member_view(member: Member, contact: Contact | None) -> View:
     view["origin"] = member.origin or "registration"
     view["reached_by"] = member.reached_by or None
     view["own_number"] = member.own_number
-    del view["announced"]
+    del view["announced"], view["minor"]
     view["platforms"] = _platforms(member.platforms, contact)
     return view
 

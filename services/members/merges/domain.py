@@ -12,7 +12,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
-from services.members.core.changing import Profile
+from services.members.core.changing import Profile, updated_event
 from services.members.core.domain import (
     MERGE,
     MERGE_UNDONE,
@@ -21,9 +21,11 @@ from services.members.core.domain import (
     Contact,
     Member,
     Status,
+    aged,
     agreed_channels,
     agreed_to_groups,
     consent_of,
+    is_adult,
     with_consent,
     withdrawn,
 )
@@ -35,7 +37,6 @@ from services.shared.contracts.members import (
     MemberMerged,
     MemberMoved,
     MemberUnmerged,
-    MemberUpdated,
 )
 from services.shared.contracts.vocabulary import Gender, Platform
 
@@ -256,9 +257,10 @@ def change(before: Profile, after: Profile, consents: Sequence[Consent], now: da
     A consent to the welcome that is new by this makes no welcome: the person may have had one.
     """
     changes = changed(values(before), values(after))
-    member = _next(after.member, now)
+    member = _next(aged(after.member, now), now)
     welcomes = bool(agreed_channels(before.member.consents)) or member.announced is False
-    events = [Numbered(_updated(before.member.unit, member, _ADDRESS & changes.keys()), member.version)]
+    address = bool(_ADDRESS & changes.keys())
+    events = [Numbered(updated_event(member, before.member.unit, contact_changed=address), member.version)]
     if before.member.unit != member.unit:
         member = _next(member, now)
         moved = MemberMoved(
@@ -289,7 +291,7 @@ def change(before: Profile, after: Profile, consents: Sequence[Consent], now: da
 
 def merge_into(other: Member, into: str, now: datetime) -> Step[Member]:
     """`other` as it is once `into` stands for it."""
-    merged = _next(replace(other, status=Status.MERGED.value, merged_into=into, roles=()), now)
+    merged = _next(aged(replace(other, status=Status.MERGED.value, merged_into=into, roles=()), now), now)
     event = MemberMerged(**_state(merged), into=into)
     return Step(merged, (Numbered(event, merged.version),))
 
@@ -297,7 +299,7 @@ def merge_into(other: Member, into: str, now: datetime) -> Step[Member]:
 def part(other: Member, status: str, now: datetime) -> Step[Member]:
     """`other` as it is once it stands for itself again, with the consents of its own ledger."""
     assert other.merged_into is not None
-    parted = _next(replace(other, status=status, merged_into=None, announced=False), now)
+    parted = _next(aged(replace(other, status=status, merged_into=None, announced=False), now), now)
     channels = agreed_channels(parted.consents)
     event = MemberUnmerged(**_state(parted) | {"channels": channels}, into=other.merged_into, status=status)
     return Step(parted, (Numbered(event, parted.version),))
@@ -329,19 +331,6 @@ def _next(member: Member, now: datetime) -> Member:
     return replace(member, version=member.version + 1, updated_at=now)
 
 
-def _updated(unit: str, member: Member, address: Iterable[str]) -> MemberUpdated:
-    """`unit` is the one before a move that follows."""
-    return MemberUpdated(
-        member_id=member.id,
-        unit=unit,
-        gender=Gender(member.gender),
-        language=member.language,
-        platforms=member.platforms,
-        contact_changed=bool(list(address)),
-        own_number=member.own_number,
-    )
-
-
 def _state(member: Member) -> dict[str, Any]:
     """The fields that the events of a merge share; nobody is welcomed by them."""
     return {
@@ -357,6 +346,7 @@ def _state(member: Member) -> dict[str, Any]:
         "announced": False,
         "own_number": member.own_number,
         "group_consent": agreed_to_groups(member.consents),
+        "adult": is_adult(member, member.updated_at),
     }
 
 

@@ -230,6 +230,8 @@ def _changes(event: Envelope[MemberEvent]) -> Document:
         changes |= {"gender": data.gender, "language": data.language, "platforms": list(data.platforms)}
         if data.own_number:  # given after the dump, and lost with it: whoever had none is known to have one
             changes["reached_by"] = None
+        if data.adult is not None:
+            changes["minor"] = None if data.adult else True
     if isinstance(data, MemberRolesChanged):
         changes["roles"] = [{"role": held.role, "unit": held.unit} for held in data.roles]
     if isinstance(data, MemberMerged) or (isinstance(data, MemberSnapshot) and data.merged_into):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from services.members.core.domain import Consent, Status, agreed_channels, agreed_to_groups
+from services.members.core.domain import Consent, Status, agreed_channels, agreed_to_groups, may_be_minor
 from services.members.core.store import MEMBER
+from services.shared.clock import SystemClock
 from services.shared.contracts.members import MemberSnapshot
 from services.shared.database import Document
 from services.shared.runtime import Source
@@ -23,6 +24,8 @@ def member(row: Document) -> tuple[MemberSnapshot, int]:
     copied["roles"] = [role["role"] for role in row["roles"]]
     copied["roles_held"] = row["roles"]
     copied["own_number"] = row.get("reached_by") is None
+    year, minor = row.get("birth_year"), row.get("minor")
+    copied["adult"] = not may_be_minor(year, SystemClock().now()) if year else False if minor else None
     active = row["status"] == Status.ACTIVE
     copied["status"] = (Status.ACTIVE if active else Status.LEFT).value
     welcome = row.get("announced", True) and row["status"] != Status.MERGED
@@ -32,4 +35,5 @@ def member(row: Document) -> tuple[MemberSnapshot, int]:
     return MemberSnapshot(**copied, member_id=row["_id"], channels=channels), row["version"]
 
 
-SOURCES: Final = (Source("members", "unit", (*_COPIED, "reached_by", "consents", "version"), member),)
+_READ: Final = (*_COPIED, "reached_by", "birth_year", "minor", "consents", "version")
+SOURCES: Final = (Source("members", "unit", _READ, member),)

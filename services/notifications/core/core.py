@@ -32,6 +32,7 @@ from services.notifications.core.store import (
 from services.notifications.core.suppressions import store as suppressions
 from services.notifications.core.suppressions.store import SuppressionStore
 from services.notifications.core.texts import Texts
+from services.notifications.core.writing import NotificationWriter
 from services.notifications.settings import NotificationsSettings
 from services.shared.encryption import Vault
 from services.shared.peers import ServiceToken
@@ -62,14 +63,14 @@ class Core:
         self.due = asyncio.Event()
         """Set when this process may have made a notification due; the dispatcher waits for it."""
         self.patience = patience_of(settings)
+        self.writer = NotificationWriter(self.notifications, self.metrics, self.due)
         self.promises = Promises(
             self.recipients,
             self.invites,
             self.notifications,
+            self.writer,
             self.texts,
             self.clock,
-            self.metrics,
-            self.due,
             self.patience.lives,
         )
         self.policy = RetryPolicy(
@@ -87,7 +88,7 @@ class Core:
             self.texts,
             self.clock,
             self.metrics,
-            self.due,
+            self.writer,
         )
         self.reports = ReportApplier(
             self.deliveries,

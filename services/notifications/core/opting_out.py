@@ -7,7 +7,6 @@ somebody whom we do not know: then only the list changes.
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
@@ -29,6 +28,7 @@ from services.notifications.core.store import MemberSequences, NotificationStore
 from services.notifications.core.suppressions.domain import INFERRED, Act, Suppression, apply_act
 from services.notifications.core.suppressions.store import SuppressionStore
 from services.notifications.core.texts import Texts
+from services.notifications.core.writing import Change, NotificationWriter
 from services.shared.clock import Clock
 from services.shared.contracts.base import Event
 from services.shared.contracts.notifications import MemberOptedOut
@@ -48,7 +48,7 @@ class OptingOut:
         texts: Texts,
         clock: Clock,
         metrics: NotificationMetrics,
-        due: asyncio.Event,
+        writer: NotificationWriter,
     ) -> None:
         self._suppressions = suppressions
         self._recipients = recipients
@@ -57,7 +57,7 @@ class OptingOut:
         self._texts = texts
         self._clock = clock
         self._metrics = metrics
-        self._due = due
+        self._writer = writer
 
     async def act(self, acts: Sequence[Act], work: UnitOfWork, origin: Origin) -> None:
         """Apply stops and starts, in the order given. Repeated, they change nothing."""
@@ -110,16 +110,12 @@ class OptingOut:
             made = self._confirmation(act, entry, recipient, origin, now)
             wanted[made.id] = made
         there = await self._notifications.by_id(wanted, work.session) if wanted else {}
-        fresh: list[Notification] = []
+        changes: list[Change] = []
         for id_, made in wanted.items():
             if id_ not in there:
                 facts = facts_heard(made.about(now), recipients[made.member_id], invited=False)
-                step = queue(made, judge(facts), now)
-                fresh.append(step.state)
-                work.stage_all(step.events, origin)
-        await self._notifications.add(fresh, work.session)
-        if fresh:
-            work.after_commit(lambda: self._queued(fresh))
+                changes.append(Change(None, queue(made, judge(facts), now), origin))
+        await self._writer.write(changes, work)
 
     def _confirmation(
         self, act: Act, entry: Suppression, recipient: Recipient, origin: Origin, now: datetime
@@ -139,10 +135,6 @@ class OptingOut:
             updated_at=now,
             expires_at=now + CONFIRM_WITHIN,
         )
-
-    def _queued(self, made: Sequence[Notification]) -> None:
-        self._metrics.entered(made)
-        self._due.set()
 
     def _count(self, begun: Sequence[tuple[Act, Suppression]]) -> None:
         for act, _ in begun:

@@ -2,41 +2,38 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from datetime import timedelta
 
-from services.notifications.core.domain import Cause, State, promised_id, queue_promised
-from services.notifications.core.metrics import NotificationMetrics
+from services.notifications.core.domain import Cause, promised_id, queue_promised
 from services.notifications.core.recipients import Recipient
 from services.notifications.core.store import InviteStore, NotificationStore, RecipientStore
 from services.notifications.core.texts import Texts
+from services.notifications.core.writing import Change, NotificationWriter
 from services.shared.clock import Clock
 from services.shared.contracts.notifications import PROMISED
 from services.shared.messaging import Origin, UnitOfWork
 
 
 class Promises:
-    """`due` is set when one can go at once; `lives` is how long it may wait for a link."""
+    """`lives` is how long one may wait for a link."""
 
     def __init__(
         self,
         recipients: RecipientStore,
         invites: InviteStore,
         notifications: NotificationStore,
+        writer: NotificationWriter,
         texts: Texts,
         clock: Clock,
-        metrics: NotificationMetrics,
-        due: asyncio.Event,
         lives: timedelta,
     ) -> None:
         self._recipients = recipients
         self._invites = invites
         self._notifications = notifications
+        self._writer = writer
         self._texts = texts
         self._clock = clock
-        self._metrics = metrics
-        self._due = due
         self._lives = lives
 
     async def keep(self, causes: Mapping[str, Cause], work: UnitOfWork) -> None:
@@ -55,7 +52,7 @@ class Promises:
         recipients = await self._recipients.by_id(wanted, work.session)
         groups = {r.group_id for r in recipients.values() if r.group_id is not None}
         invited, _ = await self._invites.invited(groups, (), work.session)
-        now, made = self._clock.now(), []
+        now, changes = self._clock.now(), []
         for member_id, cause in wanted.items():
             recipient = recipients.get(member_id, Recipient(member_id))
             step = queue_promised(
@@ -66,14 +63,6 @@ class Promises:
                 now=now,
                 expires_at=now + self._lives,
             )
-            made.append(step.state)
             origin = Origin(cause.correlation_id, cause.traceparent, cause.causation_id)
-            work.stage_all(step.events, origin)
-        await self._notifications.add(made, work.session)
-
-        def after() -> None:
-            self._metrics.entered(made)
-            if any(n.state is State.QUEUED and n.held_for is None for n in made):
-                self._due.set()
-
-        work.after_commit(after)
+            changes.append(Change(None, step, origin))
+        await self._writer.write(changes, work)

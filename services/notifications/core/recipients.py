@@ -47,6 +47,9 @@ class Recipient:
     language_sequence: int = 0
     own_number: bool = True
     """False for a member who is reached through another one. It is from the event that `language` is from."""
+    adult: bool | None = None
+    """Whether the member is surely 18, as the last event said that told; False for who may be a minor."""
+    adult_sequence: int = 0
     channels: tuple[str, ...] = ()
     """The channels that the events say were consented to: without one, no message is made."""
     consent_sequence: int = 0
@@ -115,14 +118,17 @@ def learn(known: Recipient, event: Event, sequence: int) -> Recipient:
 
 
 def _erased(known: Recipient, sequence: int) -> Recipient:
-    """Without language and channels. The sequences stay, so that a late event does not bring them back."""
-    newest = max(sequence, known.language_sequence, known.consent_sequence)
+    """Without language, age and channels. The sequences stay, so that a late event does not bring them
+    back."""
+    newest = max(sequence, known.language_sequence, known.consent_sequence, known.adult_sequence)
     return replace(
         known,
         active=False,
         erased=True,
         language="",
         language_sequence=newest,
+        adult=None,
+        adult_sequence=newest,
         channels=(),
         consent_sequence=newest,
         group_id=None,
@@ -151,8 +157,11 @@ def _described(
     event: MemberJoined | MemberUpdated | MemberSnapshot | MemberMerged | MemberUnmerged,
     sequence: int,
 ) -> Recipient:
-    """With the unit, the language, and whether there is a number, as an event states them that has all."""
+    """With the unit, the language, whether there is a number and, if it tells, whether the member is an
+    adult, as an event states them that has all."""
     heard = _in_unit(known, event.unit, sequence)
+    if event.adult is not None and sequence > heard.adult_sequence:
+        heard = replace(heard, adult=event.adult, adult_sequence=sequence)
     if sequence <= heard.language_sequence:
         return heard
     return replace(heard, language=event.language, own_number=event.own_number, language_sequence=sequence)

@@ -232,6 +232,7 @@ class MemberSequences:
 _UNHEARD: Final = {
     "unit_sequence": 0,
     "language_sequence": 0,
+    "adult_sequence": 0,
     "placement_sequence": 0,
     "consent_sequence": 0,
     "merged_sequence": 0,

@@ -24,6 +24,7 @@ from services.notifications.core.domain import (
 )
 from services.notifications.core.recipients import Recipient
 from services.notifications.core.send_policy import Rule, Ruling, Verdict, facts_heard, judge
+from services.notifications.core.writing import Change
 from services.shared.contracts.base import Envelope, Event, Step
 from services.shared.contracts.groups import GroupInviteLapsed, GroupMemberObserved, GroupMemberRemoved
 from services.shared.contracts.members import MemberErasureRequested, MemberLeft, MemberMerged
@@ -42,8 +43,7 @@ class InviteHandlers:
         self._notifications = core.notifications
         self._texts = core.texts
         self._clock = core.clock
-        self._metrics = core.metrics
-        self._due = core.due
+        self._writer = core.writer
         self._lifetime = timedelta(days=core.settings.invite_days)
 
     async def lapsed(self, events: Sequence[Envelope[GroupInviteLapsed]], work: UnitOfWork) -> None:
@@ -59,37 +59,29 @@ class InviteHandlers:
         open_ = [n for n in await self._notifications.open_to(members, session) if n.purpose == WELCOME]
         groups = {event.data.group_id for event in fresh.values()}
         invited, _ = await self._invites.invited(groups, groups, session)
-        made: list[Notification] = []
+        changes: list[Change] = []
         for id_, event in fresh.items():
             recipient = recipients.get(event.subject, Recipient(event.subject))
             pending = any(
                 n.member_id == event.subject and n.group_id in (None, event.data.group_id) for n in open_
             )
             step = self._made(id_, event, recipient, invited=event.data.group_id in invited, pending=pending)
-            made.append(step.state)
-            work.stage_all(step.events, Origin.of(event))
-        await self._notifications.add(made, session)
-        work.after_commit(lambda: self._after(made))
+            changes.append(Change(None, step, Origin.of(event)))
+        await self._writer.write(changes, work)
 
     async def withdrawn(self, events: Sequence[Envelope[Event]], work: UnitOfWork) -> None:
         """End invites for which these events leave no reason: to the group, or to any."""
         members = [event.subject for event in events]
         open_ = [n for n in await self._notifications.open_to(members, work.session) if n.template in INVITES]
-        if not open_:
-            return
-        changed: list[Notification] = []
+        changes: list[Change] = []
         for each in open_:
-            for event in events:
-                reason = _reason(event.data, each)
-                if reason is None:
-                    continue
+            ends = ((event, _reason(event.data, each)) for event in events)
+            found = next(((event, reason) for event, reason in ends if reason is not None), None)
+            if found is not None:
+                event, reason = found
                 step = withdraw(each, reason, self._clock.now())
-                if step.state != each:
-                    changed.append(step.state)
-                    work.stage_all(step.events, Origin.of(event))
-                break
-        await self._notifications.save(changed, work.session)
-        work.after_commit(lambda: self._metrics.entered(n for n in changed if n.state is State.SUPPRESSED))
+                changes.append(Change(each, step, Origin.of(event)))
+        await self._writer.write(changes, work)
 
     def _made(
         self,
@@ -120,11 +112,6 @@ class InviteHandlers:
             rule = Rule("no_welcome_pending", {"pending": True}, Ruling.SUPPRESS, WELCOME_PENDING)
             verdict = Verdict((rule, *verdict.rules), verdict.channel)
         return queue(made, verdict, now)
-
-    def _after(self, made: Sequence[Notification]) -> None:
-        self._metrics.entered(made)
-        if any(n.state is State.QUEUED for n in made):
-            self._due.set()
 
 
 def _id_of(event: Envelope[GroupInviteLapsed]) -> str:

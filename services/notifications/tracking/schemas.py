@@ -106,11 +106,12 @@ def count_out(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class RecipientHeld(BaseModel):
-    """A member as the events have told."""
+    """A member as the events have told; `adult` is null if they did not tell."""
 
     active: bool
     unit: str
     language: str
+    adult: bool | None = None
     channels: list[str]
     group_id: str | None
 

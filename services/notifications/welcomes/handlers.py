@@ -21,6 +21,7 @@ from services.notifications.core.domain import (
     queue_welcome,
 )
 from services.notifications.core.recipients import Recipient, learn
+from services.notifications.core.writing import Change
 from services.shared.contracts.base import Envelope, Event, Step
 from services.shared.contracts.groups import GroupInviteChanged, GroupMemberAssigned, GroupSnapshot
 from services.shared.contracts.members import MemberMerged
@@ -34,7 +35,7 @@ class WelcomeHandlers:
         self._notifications = core.notifications
         self._texts = core.texts
         self._clock = core.clock
-        self._metrics = core.metrics
+        self._writer = core.writer
         self._due = core.due
         self._patience = core.patience
         self._promises = core.promises
@@ -124,21 +125,15 @@ class WelcomeHandlers:
         invited, newly = await self._invites.invited(groups, hinted, work.session)
         welcomes = await self._notifications.welcomes(list(recipients), work.session)
         promised = await self._promised(welcomes, work)
-        made: list[Notification] = []
-        changed: list[Notification] = []
+        changes: list[Change] = []
         for member_id, event in causes.items():
             recipient = recipients[member_id]
             for before in [welcomes.get(member_id), *promised.get(member_id, ())]:
                 step = self._step(before, recipient, recipient.group_id in invited, event)
-                if step is None or step.state == before:
-                    continue
-                (made if before is None else changed).append(step.state)
-                work.stage_all(step.events, Origin.of(event))
-        await self._notifications.add(made, work.session)
-        await self._notifications.save(changed, work.session)
+                if step is not None:
+                    changes.append(Change(before, step, Origin.of(event)))
+        await self._writer.write(changes, work)
         await self._release(newly, work)
-        known = {n.id: n for n in [*welcomes.values(), *(n for each in promised.values() for n in each)]}
-        work.after_commit(lambda: self._after(known, [*made, *changed]))
 
     async def _promised(
         self, welcomes: Mapping[str, Notification], work: UnitOfWork
@@ -172,13 +167,6 @@ class WelcomeHandlers:
             now=now,
             patience=self._patience,
         )
-
-    def _after(self, before: Mapping[str, Notification], after: Sequence[Notification]) -> None:
-        """Count the states entered, and wake the dispatcher."""
-        entered = [n for n in after if (b := before.get(n.id)) is None or b.state is not n.state]
-        self._metrics.entered(entered)
-        if any(n.state is State.QUEUED and n.due_at is not None for n in after):
-            self._due.set()
 
 
 def _hinted_groups(events: Iterable[Envelope[Event]]) -> set[str]:

@@ -181,13 +181,14 @@ class PolicyCap(BaseModel):
 
 class PolicyApplied(Event, type="policy.applied", topic=TOPIC, subject="policy"):
     """A placement policy is in force: from now on events are answered by it, and a job re-places those who
-    were placed by an earlier one. `levels` are the levels of units that have groups. The sequence is the
-    policy's version."""
+    were placed by an earlier one. `levels` are the levels of units that have groups, `tree` all levels that
+    the tree has, from the root (empty: the four that ship). The sequence is the policy's version."""
 
     policy: Word = "placement"
     levels: Words
     kinds: Annotated[tuple[PolicyCap, ...], Field(max_length=MAX_RULES), FailFast()]
     rules: Annotated[tuple[PolicyRule, ...], Field(max_length=MAX_RULES), FailFast()]
+    tree: Words = ()
 
 
 class GroupMemberObserved(Event, type="group.member_observed", topic=TOPIC, subject="member_id"):

@@ -41,6 +41,9 @@ class _Member(Event):
     """False for somebody who is reached through another member: no seat, and no message."""
     group_consent: bool = False
     """Whether the member consents to be in chat groups (purpose `group`), on any channel."""
+    adult: bool | None = None
+    """Whether the member is surely 18 by the year of birth. False: may be a minor. Null: not known, or not
+    told."""
 
 
 class MemberJoined(_Member, type="member.joined", topic=TOPIC, subject="member_id"):
@@ -52,7 +55,7 @@ class MemberJoined(_Member, type="member.joined", topic=TOPIC, subject="member_i
 class MemberUpdated(Event, type="member.updated", topic=TOPIC, subject="member_id"):
     """The member's attributes after a change. `contact_changed` says that a cached contact is stale. With
     `own_number` a member has a seat, without it none: a member may be given a number, and undoing a merge may
-    take one back."""
+    take one back. `adult` is as in `member.joined`; it is published too when a member comes of age."""
 
     member_id: Id
     unit: EventUnit
@@ -61,6 +64,7 @@ class MemberUpdated(Event, type="member.updated", topic=TOPIC, subject="member_i
     platforms: Words = ()
     contact_changed: bool = False
     own_number: bool = True
+    adult: bool | None = None
 
 
 REDRAWN = "redrawn"

@@ -10,6 +10,7 @@ from __future__ import annotations
 from services.shared.jobs.inputs import Inputs
 from services.shared.jobs.job import ENDED, LIVE, Advance, Effect, Job, JobKind, State, Step
 from services.shared.jobs.metrics import JobGauges, JobMetrics
+from services.shared.jobs.requested import RequestedJobs
 from services.shared.jobs.store import MIGRATIONS, JobEndedError, Jobs
 from services.shared.jobs.worker import JobWorker
 
@@ -27,6 +28,7 @@ __all__ = [
     "JobMetrics",
     "JobWorker",
     "Jobs",
+    "RequestedJobs",
     "State",
     "Step",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from services.groups.core.store import PolicyVersions
 from services.groups.placement.pending import PendingPlacements
 from services.groups.policy import jobs, service
 from services.shared.contracts.base import Envelope, Event
@@ -36,6 +38,7 @@ from services.shared.contracts.members import (
 from services.shared.contracts.vocabulary import Gender
 from services.shared.ids import new_id
 from services.shared.jobs import Effect, Job
+from services.shared.messaging import UnitOfWork
 from tests.fixtures.apps import Running
 from tests.integration.groups.test_placement import placed, tree
 
@@ -440,6 +443,63 @@ async def test_a_policy_that_cannot_be_is_refused_and_changes_nothing(groups: Ru
     assert answer.headers["etag"] == '"0"'
     assert answer.json()["rules"][0]["depends"] == ["own_number", "status", "unit"]
     assert await groups.runtime.database["policies"].count_documents({}) == 0
+
+
+async def test_a_policy_knows_the_levels_that_the_tree_has(groups: Running) -> None:
+    words = ["nation", "zone", "ward", "lane", "house"]
+    answer = await groups.http.put("/v1/units/levels", json={"levels": words})
+    assert answer.status_code == 200, answer.text
+    assert (await groups.http.get(URL)).json()["levels"] == words, "of the settings' policy too"
+    code = "IN-BR-W-L-H"
+    for depth, level in enumerate(words, 1):
+        body = {"name": {"en": "x", "hi": "क"}, "level": level}
+        unit = "-".join(code.split("-")[:depth])
+        assert (await groups.http.put(f"/v1/units/{unit}", json=body)).status_code == 201
+    await put(groups, EXAMPLE, 0, 422)
+    women = {**WOMEN, "at": "ward"}
+    wanted = policy(GENERAL, women, levels=["nation", "ward", "lane"])
+    assert (await previewed(groups, wanted))[0]["counts"]["joins"] == 0
+    await applied(groups, wanted, 0)
+    member = woman(code)
+    await groups.publish(member)
+    await placed(groups, 1)
+    answer = await groups.http.get(f"/v1/members/{member.member_id}/groups")
+    seats = {each["kind"]: each["unit"] for each in answer.json()["items"]}
+    assert seats == {"general": "IN-BR-W-L", "women": "IN-BR-W"}
+    opening = {"unit": "IN", "level": "ward", "kind": "women"}
+    answer = await groups.http.post("/v1/groups/openings", json=opening)
+    assert (await ended(groups, answer.json()["id"]))["result"] == {"opened": 0}
+    for level, pointer in (("block", "/level"), ("house", "/kind")):
+        answer = await groups.http.post("/v1/groups/openings", json={**opening, "level": level})
+        assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, pointer)
+    await groups.runtime.database["units"].delete_many({"level": {"$in": ["ward", "lane", "house"]}})
+    moved = ["nation", "zone", "district", "ward", "lane"]
+    answer = await groups.http.put("/v1/units/levels", json={"levels": moved})
+    assert (answer.status_code, answer.json()["levels"]) == (409, "ward lane"), answer.text
+    for reserved in ("own", "above"):
+        answer = await groups.http.put("/v1/units/levels", json={"levels": ["nation", "zone", reserved]})
+        assert answer.status_code == 422
+
+
+async def test_levels_do_not_change_beside_a_policy_that_is_put_in_force(groups: Running) -> None:
+    """Each transaction reads what the other one writes: without a conflict both would commit."""
+    store = PolicyVersions(groups.runtime.database)
+    other: list[asyncio.Task[Any]] = []
+    was_answered: list[bool] = []
+
+    async def a_policy(work: UnitOfWork) -> tuple[str, ...]:
+        levels = await store.hold_levels(work.session)
+        if not other:
+            answer = groups.http.put("/v1/units/levels", json={"levels": ["nation", "ward"]})
+            other.append(asyncio.create_task(answer))
+            await asyncio.sleep(0.3)
+            was_answered.append(other[0].done())
+        return levels
+
+    assert await groups.runtime.outbox.transact(a_policy) == tuple(LEVELS)
+    answer = await other[0]
+    assert (answer.status_code, answer.json()["version"]) == (200, 2), answer.text
+    assert was_answered == [False]
 
 
 async def test_whoever_waits_is_seated_in_the_order_of_arrival(groups: Running) -> None:

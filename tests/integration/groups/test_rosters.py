@@ -284,12 +284,14 @@ async def test_bad_rosters_are_refused_with_a_reason_and_change_nothing(
     assert await refused(b"\xff\x00\xff9876543210") == (422, "roster-not-text")
     assert await refused(b"%PDF-1.4", "application/pdf") == (415, "unsupported-media-type")
     assert await refused(b'{"members": ["x y"]}', "application/json") == (422, "invalid-fields")
-    lines = b"\n".join(b"98765%05d" % n for n in range(70_000))
-    assert await refused(lines) == (422, "roster-too-long")
-    assert await refused(lines * 2) == (413, "content-too-large")
+    short, long = (b"\n".join(form % n for n in range(100_000)) for form in (b"98%06d", b"98765%05d"))
+    assert await refused(short) == (422, "roster-too-long")
+    assert await refused(long) == (413, "content-too-large")
     ahead = "?complete=true&taken_at=2999-01-01T00:00:00Z"
     assert await refused(b"9876543210", query=ahead) == (422, "invalid-fields")
     assert members.asked == []
+    for name in ("jobs", "job_inputs.files", "roster_seen"):
+        assert await groups.runtime.database[name].count_documents({}) == 0, "nothing was done"
 
     answer = await groups.http.post(f"{path}?complete=true", json={"members": others})
     job = await reconciled(groups, answer, "failed")

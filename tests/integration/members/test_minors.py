@@ -10,7 +10,12 @@ import pytest
 import pytest_asyncio
 
 from infra.local.keys import Keys
+from services.members.ages import telling
+from services.members.ages.store import AgeStore, untold_queries
+from services.members.core.core import Core
+from services.members.recovery.snapshots import member as snapshot_of
 from services.members.settings import MembersSettings
+from services.shared.runtime import Runtime
 from tests.integration.members.conftest import UNIT, Service, a_person, serving
 
 YEAR = datetime.now(UTC).year
@@ -107,3 +112,63 @@ async def test_an_import_makes_no_minor_and_changes_none(allowing: Service) -> N
     await allowing.app.until(planned)
     plan = found["plan"]
     assert (plan["new"], plan["changed"], plan["reasons"]) == (1, 1, {"minor": 1})
+
+
+async def told(service: Service, member_id: str) -> list[tuple[str, bool | None]]:
+    """Whether each event about a member says that they are an adult; none says when they were born."""
+    mine = [event for event in await service.log() if event.subject == member_id]
+    assert not any(str(YEAR - 18) in event.data.model_dump_json() for event in mine)
+    return [(event.type, getattr(event.data, "adult", None)) for event in mine]
+
+
+async def test_events_tell_who_may_be_a_minor_and_nothing_else_of_an_age(allowing: Service) -> None:
+    minor = await allowing.register(birth_year=MINOR, **GUARDED)
+    adult = await allowing.register(birth_year=ADULT)
+    someone = await allowing.register()
+    assert "minor" not in minor
+    path = f"/v1/members/{minor['id']}"
+    forgotten = await allowing.http.patch(path, json={"birth_year": None}, headers={"If-Match": '"1"'})
+    assert forgotten.status_code == 200
+    assert (await allowing.stored(minor["id"]))["minor"], "who was one is not taken for an adult"
+    grown = await allowing.http.patch(path, json={"birth_year": ADULT}, headers={"If-Match": '"2"'})
+    assert grown.status_code == 200
+    assert "minor" not in await allowing.stored(minor["id"])
+    updated = [("member.updated", False), ("member.updated", True)]
+    assert await told(allowing, minor["id"]) == [("member.joined", False), *updated]
+    assert await told(allowing, adult["id"]) == [("member.joined", True)]
+    assert await told(allowing, someone["id"]) == [("member.joined", None)]
+    rows = [row async for row in allowing.db["members"].find({})]
+    assert sorted(str(snapshot_of(row)[0].adult) for row in rows) == ["None", "True", "True"]
+
+
+async def test_it_is_told_when_somebody_comes_of_age_and_of_minors_of_earlier_releases(
+    allowing: Service, settings: MembersSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(telling, "BATCH", 2)
+    core = Core(Runtime(settings), settings)
+    await core.runtime.server_clock.read()
+    teller = telling.AgeTeller(core, AgeStore(core.runtime.database))
+    grown, unheard, left, forgotten, young = [
+        (await allowing.register(birth_year=MINOR, **GUARDED))["id"] for _ in range(5)
+    ]
+    assert (await allowing.http.delete(f"/v1/members/{left}")).status_code == 204
+    members = allowing.db["members"]
+    await members.update_many({"_id": {"$in": [grown, left]}}, {"$set": {"birth_year": ADULT}})
+    await members.update_one({"_id": unheard}, {"$unset": {"minor": ""}})
+    await members.update_one({"_id": forgotten}, {"$set": {"birth_year": 2001}})
+    while await teller.tell_batch():
+        pass
+    core.runtime.close()
+    assert (await told(allowing, grown))[1:] == [("member.updated", True)]
+    assert (await told(allowing, forgotten))[1:] == [("member.updated", True)]
+    assert (await told(allowing, unheard))[1:] == [("member.updated", False)]
+    assert (await told(allowing, left))[1:] == [("member.left", None)]
+    assert (await told(allowing, young))[1:] == []
+    assert (await allowing.stored(grown))["version"] == 2
+    assert {row["_id"] async for row in members.find({"minor": True})} == {unheard, left, young}
+
+
+async def test_whom_to_tell_of_is_read_from_the_index(service: Service) -> None:
+    for query in untold_queries(datetime.now(UTC)):
+        plan = await service.db["members"].find(query).explain()
+        assert "minor_1_status_1_birth_year_1" in str(plan["queryPlanner"]["winningPlan"]), query

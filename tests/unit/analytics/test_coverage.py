@@ -25,7 +25,7 @@ from services.analytics.core.coverage.domain import (
     target_on,
 )
 from services.analytics.inclusion.words import TEXTS, in_words
-from services.analytics.projections.coverage.fold import MAPPINGS, SENT, Batch
+from services.analytics.projections.coverage.fold import MAPPINGS, SENT, Batch, brings_invite
 from services.shared.contracts.base import Envelope, Event
 from services.shared.contracts.groups import (
     GroupAdminsChanged,
@@ -56,6 +56,16 @@ UNITS = ("BR-A", "BR-A-X", "BR-B")
 GROUPS = {new_id(): "BR-A", new_id(): "BR-B"}
 MEMBERS = [new_id() for _ in range(2)]
 DAYS = 70
+ADULT = st.sampled_from([None, True, False])
+MESSAGES = [
+    ("welcome", "welcome", None),
+    ("welcome", "welcome", "no_invite"),
+    ("welcome", "promised_invite", None),
+    ("reminder", "invite", None),
+    ("reminder", "t", None),
+]
+"""Purpose and text of messages that were sent, and what they went without."""
+WAYS = (MESSAGES[0], *MESSAGES[2:4])
 
 
 def on(day: int) -> Any:
@@ -69,12 +79,12 @@ def lives(draw: st.DrawFn, member: str) -> list[Envelope[Any]]:
     inviter = draw(st.sampled_from([None, *MEMBERS]))
     gender = draw(st.sampled_from(Gender))
     about: dict[str, Any] = {"member_id": member, "unit": draw(st.sampled_from(UNITS))}
-    coarse: dict[str, Any] = {"gender": gender, "language": "hi"}
+    coarse: dict[str, Any] = {"gender": gender, "language": "hi", "adult": draw(ADULT)}
     joined = MemberJoined(**about, **coarse, joined_at=on(day), inviter_id=inviter)
     events = [envelope(joined, 1, on(day))]
     sequence = 1
     for change in draw(
-        st.lists(st.sampled_from(["move", "gender", "consent", "leave", "erase"]), max_size=4)
+        st.lists(st.sampled_from(["move", "profile", "consent", "leave", "erase"]), max_size=4)
     ):
         day += draw(st.integers(0, 12))
         sequence += 1
@@ -82,12 +92,12 @@ def lives(draw: st.DrawFn, member: str) -> list[Envelope[Any]]:
         if change == "move":
             before, about["unit"] = about["unit"], draw(st.sampled_from(UNITS))
             event = MemberMoved(member_id=member, from_unit=before, unit=about["unit"])
-        elif change == "gender":
-            coarse["gender"] = draw(st.sampled_from(Gender))
+        elif change == "profile":
+            coarse |= {"gender": draw(st.sampled_from(Gender)), "adult": draw(ADULT)}
             event = MemberUpdated(**about, **coarse)
         elif change == "consent":
-            state = draw(st.sampled_from(["given", "withdrawn"]))
-            event = MemberConsentChanged(**about, purpose="group", channel="whatsapp", state=state)
+            consent = {"channel": "whatsapp", "state": draw(st.sampled_from(["given", "withdrawn"]))}
+            event = MemberConsentChanged(**about, purpose="group", **consent)
         elif change == "leave":
             event = MemberLeft(**about)
         else:
@@ -113,9 +123,10 @@ def lives(draw: st.DrawFn, member: str) -> list[Envelope[Any]]:
             placed = GroupMemberObserved(**seat, state=there, observed_at=on(day))
         events.append(envelope(placed, sequence, on(day)))
     if draw(st.booleans()):
-        sent = {"notification_id": new_id(), "member_id": member, "unit": about["unit"], "template": "t"}
-        purpose = draw(st.sampled_from(["welcome", "invite", "reminder"]))
-        done = NotificationSent(**sent, purpose=purpose, language="hi", sender="recording", attempts=1)
+        purpose, template, without = draw(st.sampled_from(MESSAGES))
+        sent: dict[str, Any] = {"notification_id": new_id(), "member_id": member, "unit": about["unit"]}
+        sent |= {"purpose": purpose, "template": template, "without": without, "language": "hi"}
+        done = NotificationSent(**sent, sender="recording", attempts=1)
         events.append(envelope(done, 2, on(draw(st.integers(0, 9)))))
     return events
 
@@ -149,7 +160,7 @@ def fold(batches: Sequence[Sequence[Envelope[Any]]]) -> Deltas:
         batch = Batch(stored)
         for event in events:
             if isinstance(event.data, SENT):
-                if event.data.purpose in ("welcome", "invite"):
+                if brings_invite(event.data):
                     batch.invite(event)
             elif isinstance(event.data, MemberErasureRequested):
                 batch.erase(event)
@@ -239,11 +250,14 @@ def recount(facts: Sequence[Envelope[Any]], day: int) -> Counter[tuple[str, str]
         counts[unit, "disclosed"] += gender is not Gender.UNDISCLOSED
         if gender is not Gender.FEMALE:
             continue
-        invites = [e for e in of(NotificationSent, member) if e.data.purpose in ("welcome", "invite")]
+        counts[unit, "women"] += 1
+        if is_minor(last, story[-1].sequence):
+            continue
+        sent = of(NotificationSent, member)
+        invites = [e for e in sent if (e.data.purpose, e.data.template, e.data.without) in WAYS]
         in_group = any(seen.get(group) for group in held)
         active = any(on(day - 30) < e.time <= on(day) for e in joins)
         consents = [e.data.state for e in story if isinstance(e.data, MemberConsentChanged)]
-        counts[unit, "women"] += 1
         counts[unit, "registered"] += 1
         counts[unit, "assigned"] += bool(held)
         counts[unit, "invited"] += bool(held) and (bool(invites) or in_group)
@@ -252,6 +266,13 @@ def recount(facts: Sequence[Envelope[Any]], day: int) -> Counter[tuple[str, str]
         counts[unit, "asked"] += consents[-1:] == ["given"]
     count_groups(facts, day, counts)
     return +counts
+
+
+def is_minor(story: Sequence[Envelope[Any]], sequence: int) -> bool:
+    """At this point of her story: she was told to be a minor last, or is so later."""
+    told = [(e.sequence, e.data.adult) for e in story if getattr(e.data, "adult", None) is not None]
+    until_now = [adult for n, adult in told if n <= sequence]
+    return until_now[-1:] == [False] or any(not adult for n, adult in told if n > sequence)
 
 
 def count_groups(facts: Sequence[Envelope[Any]], day: int, counts: Counter[tuple[str, str]]) -> None:
@@ -439,6 +460,28 @@ def test_a_member_is_active_for_thirty_days() -> None:
     deltas = fold([[envelope(first, 1, on(0)), envelope(second, 1, on(3))]])
     active = {day: n for (_, day, key), n in deltas.items() if key == "active"}
     assert active == {day_of(on(3)).isoformat(): 1, day_of(on(33)).isoformat(): -1}
+
+
+def test_a_minor_is_in_no_stage_until_she_comes_of_age() -> None:
+    """Also on the days before anybody told, as before an upgrade."""
+    about: dict[str, Any] = {
+        "member_id": MEMBERS[0],
+        "gender": Gender.FEMALE,
+        "language": "hi",
+        "unit": "BR-A",
+    }
+    joined = envelope(MemberJoined(**about, joined_at=on(1)), 1, on(1))
+    told = envelope(MemberUpdated(**about, adult=False), 2, on(9))
+    moved = envelope(MemberMoved(member_id=MEMBERS[0], from_unit="BR-A", unit="BR-A"), 3, on(11))
+    grown = envelope(MemberUpdated(**about, adult=True), 4, on(20))
+    days = {on: day_of(BEGIN + timedelta(days=on)).isoformat() for on in (1, 20)}
+    for came in ([joined, told, moved, grown], [grown, moved, told, joined]):
+        deltas = fold([[event] for event in came])
+        assert {at: n for at, n in deltas.items() if at[2] in ("women", "registered")} == {
+            ("BR-A", days[1], "women"): 1,
+            ("BR-A", days[20], "registered"): 1,
+        }
+    assert ("BR-A", days[1], "registered") in fold([[joined]]), "nothing was told: who is unknown counts"
 
 
 def test_a_link_withdrawn_by_a_clock_that_went_back_was_never_live() -> None:

@@ -13,6 +13,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from services.groups.core.domain import Facts, Placement, PlacementState, RoleIn
+from services.groups.core.levels import SHIPPED
 from services.groups.core.policy import (
     Cap,
     Fact,
@@ -22,6 +23,7 @@ from services.groups.core.policy import (
     default_policy,
     example_rules,
     faults,
+    levels_it_names,
 )
 from services.groups.core.seating.domain import Change, Review, draft
 from tests.fixtures.ids import id_of
@@ -87,6 +89,32 @@ def test_of_several_units_of_a_role_the_first_counts() -> None:
 
 def test_a_unit_deeper_than_the_levels_waits_and_breaks_nothing() -> None:
     assert wanted(policy(), "BR-A-1-X-Y")["general"] == ("general", "BR-A-1-X-Y")
+
+
+def test_the_levels_of_a_policy_are_those_of_its_tree() -> None:
+    """At most eight, with words of their own; what it gives does not follow the tree afterwards."""
+    tree = ("nation", "state", "zone", "district", "block", "ward", "booth", "lane")
+    rules = [Rule("general", "general"), replace(example_rules()[1], at="ward")]
+    own = replace(policy(levels=["nation", "zone", "ward", "booth"], rules=rules), tree=tree)
+    assert faults(own) == []
+    code = "IN-BR-N-SRN-EKM-W-B-L"
+    assert wanted(own, code, **WOMAN) == {"general": ("general", code[:-2]), "women": ("women", code[:-4])}
+    assert wanted(own, "IN-BR-N-SRN-EKM", **WOMAN) == {"general": ("general", "IN-BR-N")}
+    assert own.uses("women", code[:-4])
+    assert not own.uses("women", code[:-2])
+    assert not own.uses("general", code), "a lane has no groups of its own"
+    bad = replace(own, levels=("nation", "block", "panchayat"), rules=(*own.rules, replace(rules[1], id="w")))
+    assert {fault.path for fault in faults(bad)} == {"/levels/2", "/rules/1/at", "/rules/2/at"}
+    shipped = replace(own, tree=SHIPPED)
+    assert {fault.path for fault in faults(shipped)} == {"/levels/0", "/levels/1", "/levels/2", "/rules/1/at"}
+
+
+def test_a_tree_keeps_the_levels_that_the_policy_names_where_they_are() -> None:
+    now = policy(levels=["state", "district", "block"])
+    assert levels_it_names(now, ["state", "district", "block", "booth", "lane"]) == []
+    assert levels_it_names(now, ["state", "district", "block", "ward"]) == [], "it does not name the booth"
+    assert levels_it_names(now, ["state", "zone", "district", "block"]) == ["district", "block"]
+    assert levels_it_names(now, ["state"]) == ["district", "block"]
 
 
 def test_each_rule_names_the_facts_it_depends_on() -> None:

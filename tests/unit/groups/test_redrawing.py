@@ -27,6 +27,7 @@ from services.groups.core.domain import (
     group_name,
     unit_upserted,
 )
+from services.groups.core.levels import SHIPPED
 from services.groups.core.policy import Cap, Policy, default_policy, example_rules
 from services.groups.core.seating.domain import (
     Change,
@@ -40,8 +41,9 @@ from services.groups.core.seating.domain import (
     short_of_seats,
 )
 from services.groups.policy.domain import drift_of
+from services.groups.recovery.domain import restored_levels
 from services.groups.tree.csv_rows import Succession
-from services.groups.tree.levels import SHIPPED, level_of, levels_in_the_way
+from services.groups.tree.levels import level_of, levels_in_the_way
 from services.groups.tree.redrawing.domain import (
     Held,
     Wanted,
@@ -357,6 +359,14 @@ def test_what_succeeds_must_fit() -> None:
     many = {line: Succession(("BR-C",)) for line in range(3, 100)}
     codes |= {line: f"BR-N{line}" for line in range(3, 100)}
     assert "/rows a unit is split into at most 64" in why(many, {"BR-C"})
+
+
+def test_a_rebuild_finds_the_levels_in_the_units_and_in_the_policy() -> None:
+    assert restored_levels({}, SHIPPED) == SHIPPED
+    assert restored_levels({1: "state", 2: "district"}, SHIPPED) == SHIPPED
+    own = ("nation", "state", "ward", "lane")
+    assert restored_levels({1: "nation", 2: "state"}, own) == own
+    assert restored_levels({1: "nation", 2: "state"}, SHIPPED) == ("nation", "state", "block", "booth")
 
 
 def test_levels_stay_as_they_are_used() -> None:

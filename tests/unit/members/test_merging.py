@@ -27,6 +27,8 @@ from services.members.merges.domain import (
     change,
     given_back,
     giving,
+    merge_into,
+    part,
     surviving,
     taken_over,
     values,
@@ -294,3 +296,15 @@ def with_consents(of: Member, news: list[Consent]) -> Member:
     for consent in news:
         of = replace(of, consents=with_consent(of.consents, consent))
     return of
+
+
+def test_the_events_of_a_merge_tell_who_may_be_a_minor() -> None:
+    one, young = member("one"), replace(member("other"), birth_year=2010)
+    after = Profile(replace(one, birth_year=2010), Contact("p"))
+    step = change(Profile(one, Contact("p")), after, [], NOW)
+    assert (step.events[0].event.adult, step.state.minor) == (False, True)  # type: ignore[attr-defined]
+    [(merged, _)] = merge_into(young, one.id, NOW).events
+    assert merged.adult is False  # type: ignore[attr-defined]
+    late = NOW.replace(year=2030)
+    [(parted, _)] = part(merge_into(young, one.id, NOW).state, "active", late).events
+    assert parted.adult is True  # type: ignore[attr-defined]

@@ -34,6 +34,7 @@ ID, TWO = id_of("m"), id_of("two")
 
 def joined(unit: str = "BR-A") -> MemberJoined:
     return MemberJoined(
+        adult=False,
         member_id=ID,
         unit=unit,
         gender=Gender.FEMALE,
@@ -43,8 +44,9 @@ def joined(unit: str = "BR-A") -> MemberJoined:
     )
 
 
-def updated(language: str, contact_changed: bool = False) -> MemberUpdated:
+def updated(language: str, contact_changed: bool = False, adult: bool | None = None) -> MemberUpdated:
     return MemberUpdated(
+        adult=adult,
         member_id=ID,
         unit="BR-A",
         gender=Gender.FEMALE,
@@ -72,7 +74,7 @@ def consented(*channels: str) -> MemberConsentChanged:
 
 HISTORY: list[tuple[Event, int]] = [
     (joined(), 1),
-    (updated("en"), 2),
+    (updated("en", adult=True), 2),
     (updated("ur", contact_changed=True), 3),
     (MemberMoved(member_id=ID, from_unit="BR-A", unit="BR-B"), 4),
     (consented(), 5),
@@ -98,6 +100,8 @@ def test_any_order_and_any_repetition_end_the_same(order, again):
         unit_sequence=7,
         language="ur",
         language_sequence=3,
+        adult=True,
+        adult_sequence=2,
         channels=("whatsapp", "email"),
         consent_sequence=6,
         group_id=TWO,
@@ -131,9 +135,14 @@ def test_what_is_of_no_interest_changes_nothing():
 
 
 def snapshot(
-    status: Literal["active", "left"], unit: str, language: str, channels: tuple[str, ...] = ("sms",)
+    status: Literal["active", "left"],
+    unit: str,
+    language: str,
+    channels: tuple[str, ...] = ("sms",),
+    adult: bool | None = None,
 ) -> MemberSnapshot:
     return MemberSnapshot(
+        adult=adult,
         member_id=ID,
         unit=unit,
         gender=Gender.FEMALE,
@@ -159,7 +168,7 @@ SNAPSHOTS: list[tuple[Event, int]] = [
     (snapshot("active", "BR-A", "hi"), 1),
     (snapshot("active", "BR-A", "ur"), 3),
     (snapshot("active", "BR-B", "ur"), 4),
-    (snapshot("left", "BR-B", "ur", ("whatsapp", "email")), 8),
+    (snapshot("left", "BR-B", "ur", ("whatsapp", "email"), adult=True), 8),
     (placed("one"), 1),
     (placed(None), 2),
     (placed("two"), 3),
@@ -212,6 +221,7 @@ def without_versions(recipient: Recipient, other: Recipient) -> Recipient:
         recipient,
         unit_sequence=other.unit_sequence,
         language_sequence=other.language_sequence,
+        adult_sequence=other.adult_sequence,
         consent_sequence=other.consent_sequence,
         merged_sequence=other.merged_sequence,
     )

@@ -157,6 +157,7 @@ def member_deltas(record: Record) -> Deltas:
     edges |= {invited} if invited else set()
     state: dict[str, Any] = {}
     seats: dict[str, Any] = {"seats": {}, "seen": {}}
+    minor_until = _minor_until(profiles)
     m = 0
     before: Counter[tuple[str, str]] = Counter()
     for day in sorted(edges):
@@ -167,7 +168,8 @@ def member_deltas(record: Record) -> Deltas:
             seats = seating(value for since, value in seatings if since <= day)
         now = Counter((unit, TAKEN) for unit in seats["seats"].values())
         acts = any(begin <= day < end for begin, end in windows)
-        for key in _stands(state, seats, invited is not None and invited <= day, acts):
+        minor = m <= minor_until or state.get("adult") is False
+        for key in _stands(state, seats, invited is not None and invited <= day, acts, minor=minor):
             now[state["unit"], key] += 1
         for (unit, key), n in _difference(before, now):
             deltas[unit, day, key] += n
@@ -178,6 +180,12 @@ def member_deltas(record: Record) -> Deltas:
         for day, n in record.get("credits", {}).items():
             deltas[home, day, key] += n
     return deltas
+
+
+def _minor_until(profiles: Track) -> int:
+    """After how many points of the track the member may last be a minor. Nobody grows younger: whoever is
+    told to be a minor was one on every day before, though nothing told it then."""
+    return max((n for n, point in enumerate(profiles, 1) if point[2].get("adult") is False), default=0)
 
 
 def _seatings(track: Track) -> list[tuple[str, Value]]:
@@ -197,7 +205,7 @@ def _seatings(track: Track) -> list[tuple[str, Value]]:
     return parts
 
 
-def _stands(state: Value, seats: Value, invited: bool, acts: bool) -> list[str]:
+def _stands(state: Value, seats: Value, invited: bool, acts: bool, *, minor: bool) -> list[str]:
     """The keys under which a member counts; the gender is what the member said, and nothing else."""
     if not state.get("in"):
         return []
@@ -208,7 +216,7 @@ def _stands(state: Value, seats: Value, invited: bool, acts: bool) -> list[str]:
     if gender != Gender.FEMALE:
         return keys
     keys.append(WOMEN)
-    if not state.get("adult", True):
+    if minor:
         return keys
     held = seats["seats"]
     joined = any(seats["seen"].get(group) for group in held)

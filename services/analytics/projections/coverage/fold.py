@@ -27,7 +27,7 @@ from services.analytics.core.coverage.domain import (
     target_of,
     unit_deltas,
 )
-from services.analytics.core.coverage.store import Changes, CoverageStore
+from services.analytics.core.coverage.store import PROJECTION, Changes, CoverageStore
 from services.analytics.core.places import Place
 from services.shared.contracts.base import Envelope, Event
 from services.shared.contracts.groups import (
@@ -58,12 +58,14 @@ from services.shared.contracts.members import (
     MemberUnmerged,
     MemberUpdated,
 )
-from services.shared.contracts.notifications import NotificationSent, NotificationSnapshot
+from services.shared.contracts.notifications import (
+    INVITE,
+    PROMISED,
+    NotificationSent,
+    NotificationSnapshot,
+)
 from services.shared.contracts.vocabulary import Purpose
 from services.shared.messaging import UnitOfWork, without_leaps
-
-INVITES: Final = (Purpose.WELCOME.value, "invite")
-"""Purposes of messages that bring the way into a group."""
 
 
 class Track(NamedTuple):
@@ -95,12 +97,16 @@ def _day(moment: datetime) -> str:
     return day_of(moment).isoformat()
 
 
+def _profile(
+    event: MemberJoined | MemberUpdated | MemberMerged | MemberUnmerged | MemberSnapshot,
+) -> dict[str, Any]:
+    """Whether the member is an adult is stated only where it is told."""
+    told = {} if event.adult is None else {"adult": event.adult}
+    return {"unit": event.unit, "gender": event.gender.value, **told}
+
+
 def _joined(event: MemberJoined) -> Value:
-    return {"unit": event.unit, "gender": event.gender.value, "in": True}
-
-
-def _profile(event: MemberUpdated) -> Value:
-    return {"unit": event.unit, "gender": event.gender.value}
+    return {**_profile(event), "in": True}
 
 
 def _moved(event: MemberMoved) -> Value:
@@ -119,17 +125,16 @@ def _left(event: MemberLeft) -> Value:
 
 
 def _merged(event: MemberMerged) -> Value:
-    return {"unit": event.unit, "gender": event.gender.value, "in": False}
+    return {**_profile(event), "in": False}
 
 
 def _unmerged(event: MemberUnmerged) -> Value:
-    return {"unit": event.unit, "gender": event.gender.value, "in": event.status == "active"}
+    return {**_profile(event), "in": event.status == "active"}
 
 
 def _snapshot(event: MemberSnapshot) -> Value:
     is_in = event.status == "active" and event.merged_into is None
-    since = _day(event.joined_at)
-    return {"unit": event.unit, "gender": event.gender.value, "in": is_in, "since": since}
+    return {**_profile(event), "in": is_in, "since": _day(event.joined_at)}
 
 
 def _assigned(event: GroupMemberAssigned | GroupMemberRedrawn) -> Value:
@@ -290,14 +295,16 @@ class Batch:
 
 
 class CoverageFold:
-    """See `folds.Fold`."""
+    """See `folds.Fold`. Version 1 counted minors as adults; it follows by today's rules until version 2 is
+    built."""
 
-    name = "coverage"
-    version = 1
+    name = PROJECTION
+    latest: Final = 2
     events: Final[frozenset[type[Event]]] = frozenset({*MAPPINGS, *SENT, MemberErasureRequested})
     compared: Final = ("facts", "months")
 
-    def __init__(self, store: CoverageStore) -> None:
+    def __init__(self, store: CoverageStore, version: int = latest) -> None:
+        self.version = version
         self._store = store
 
     def has(self, key: str) -> bool:
@@ -312,7 +319,7 @@ class CoverageFold:
         """One query and at most four bulk writes a batch, whatever its size."""
         kind = type(events[0].data)
         if kind in SENT:
-            events = [event for event in events if _brings_invite(event.data)]
+            events = [event for event in events if brings_invite(event.data)]
         known = await self._store.records(place, _subjects(events), work.session)
         batch = Batch(known)
         mapping = MAPPINGS.get(kind)
@@ -366,9 +373,10 @@ def _subjects(events: Sequence[Envelope[Any]]) -> set[str]:
     return ids
 
 
-def _brings_invite(event: AnySent) -> bool:
-    """A welcome that went without a link brought nobody the way."""
-    return event.purpose in INVITES and not event.without and getattr(event, "state", "sent") == "sent"
+def brings_invite(event: AnySent) -> bool:
+    """Welcomes and invites bring the way into a group, but not a welcome that went without a link."""
+    brings = event.purpose == Purpose.WELCOME or event.template in (INVITE, PROMISED)
+    return brings and not event.without and getattr(event, "state", "sent") == "sent"
 
 
 def _credited(credits_: Mapping[str, int], day: str) -> dict[str, int]:

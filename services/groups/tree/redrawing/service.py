@@ -33,11 +33,10 @@ from services.groups.tree.redrawing.domain import (
 from services.groups.tree.redrawing.store import Comparison, RedrawingStore
 from services.groups.tree.service import TreeService
 from services.groups.tree.store import TreeStore
-from services.shared.database.idempotency import IdempotentRequest, MadeIds
+from services.shared.database.idempotency import IdempotentRequest
 from services.shared.errors import FieldError, NotFoundError
 from services.shared.identity import Identity
-from services.shared.ids import new_id
-from services.shared.jobs import ENDED, Job
+from services.shared.jobs import ENDED, Job, RequestedJobs
 from services.shared.messaging import UnitOfWork
 
 COMPARE: Final = "unit_comparison"
@@ -47,30 +46,26 @@ _CHUNK: Final = 500
 
 class Redrawings:
     def __init__(
-        self, core: Core, tree: TreeService, trees: TreeStore, store: RedrawingStore, made: MadeIds
+        self,
+        core: Core,
+        tree: TreeService,
+        trees: TreeStore,
+        store: RedrawingStore,
+        requested: RequestedJobs,
     ) -> None:
         self._core = core
         self._tree = tree
         self._trees = trees
         self._store = store
-        self._made = made
+        self._requested = requested
 
     def check_may(self, caller: Identity, root: str | None) -> None:
         """Ask this before the file is read. Raises: `NotFoundError` for a unit outside the caller's."""
         caller.accessible_root(root)
 
     async def earlier(self, request: IdempotentRequest | None) -> Job | None:
-        """The job that a repeated request added before.
-
-        Raises: `KeyReusedError`; `NotFoundError` when that job is gone.
-        """
-        job_id = await self._made.earlier(request)
-        if job_id is None:
-            return None
-        job = await self._core.runtime.jobs.get(job_id)
-        if job is None:
-            raise NotFoundError
-        return job
+        """The job that a repeated request added before. Raises: as `RequestedJobs.earlier`."""
+        return await self._requested.earlier(request)
 
     async def check(self, caller: Identity, root: str | None, file: ImportFile) -> list[bytes]:
         """The units of the wanted tree below `root`, those above first, each a line of JSON.
@@ -112,34 +107,23 @@ class Redrawings:
         request: IdempotentRequest | None = None,
     ) -> Job:
         """The job that compares; the comparison has its id. `lines` are those of `check`."""
-        runtime, id_ = self._core.runtime, new_id()
-        await runtime.jobs.inputs.store(id_, _pieces(lines))
 
-        async def add(work: UnitOfWork) -> Job | None:
-            if not await self._made.remember(request, id_, work.session):
-                return None
-            tree, now = await self._trees.tree(work.session), runtime.clock.now()
-            await self._store.add(
-                Comparison(
-                    id=id_,
-                    root=caller.accessible_root(root),
-                    by=caller.subject,
-                    state="comparing",
-                    job=id_,
-                    tree_version=tree.version,
-                    created_at=now,
-                    updated_at=now,
-                ),
-                work.session,
+        async def also(id_: str, work: UnitOfWork) -> None:
+            tree, now = await self._trees.tree(work.session), self._core.runtime.clock.now()
+            comparison = Comparison(
+                id=id_,
+                root=caller.accessible_root(root),
+                by=caller.subject,
+                state="comparing",
+                job=id_,
+                tree_version=tree.version,
+                created_at=now,
+                updated_at=now,
             )
-            return await runtime.jobs.add(COMPARE, {"units": len(lines)}, caller, id=id_, work=work)
+            await self._store.add(comparison, work.session)
 
-        job = await runtime.outbox.transact(add)
-        if job is None:
-            await runtime.jobs.inputs.delete(id_)
-            job = await self.earlier(request)
-            assert job is not None
-        return job
+        wanted = {"units": len(lines)}
+        return await self._requested.add(COMPARE, wanted, _pieces(lines), caller, request, also=also)
 
     async def get(self, caller: Identity, id_: str) -> Comparison:
         """Raises: `NotFoundError`."""

@@ -1,0 +1,1 @@
+"""Ages: the events tell which members may be minors, and when they come of age."""
