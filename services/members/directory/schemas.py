@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from services.members.core.domain import Contact, Member, Status, may_be_minor
+from services.members.core.domain import Contact, Member, Status, is_adult
 from services.members.core.schemas import MemberId, MemberShown, RequestBody
 from services.members.directory.store import COUNTED, Search
 from services.shared.contracts.vocabulary import Gender, Language, Platform, Purpose, UnitCode
@@ -165,5 +165,5 @@ def contact_view(member: Member, contact: Contact, now: datetime) -> dict[str, A
         ],
         "own_number": member.own_number,
         "preferred_channel": member.preferred_channel,
-        "minor": member.birth_year is not None and may_be_minor(member.birth_year, now),
+        "minor": is_adult(member, now) is False,
     }
