@@ -5,8 +5,8 @@ It goes through phases. `reading`: up to the end of the log. `settling`: what fo
 is folded; then one write makes the new generations live, and consumers go on. `overlap`: for a while it
 reads on behind the consumers, whose processes of an older release do not know the new generations.
 
-To find drift, the last write makes consumers write both generations instead of swapping them (`following`).
-Once they have consumed all that the replay has read, the two are equal at every instant, and are compared.
+To find drift, the last write makes consumers write both generations instead of swapping them, and the two are
+compared: see `drift.py`.
 
 Each step commits its effect and its offsets in one transaction, so that it can be killed at any instant.
 """
@@ -14,27 +14,27 @@ Each step commits its effect and its offsets in one transaction, so that it can 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, Final
+from typing import Final
 
 import structlog
 
 from services.analytics.core.places import Place
 from services.analytics.projections.catalogue import Catalogue
+from services.analytics.projections.drift import Comparison
 from services.analytics.projections.folds import Fold
+from services.analytics.projections.progress import WAIT, Cursor, advance, key_of, partition_of, remaining
 from services.analytics.projections.store import PointerStore
 from services.shared.clock import Clock
 from services.shared.contracts.base import Envelope, Event
-from services.shared.database import Document
 from services.shared.errors import PermanentError, TransientError
 from services.shared.jobs import Advance, Effect, Job, JobKind
 from services.shared.messaging import (
     DeadLetters,
     LogReader,
     LogSource,
-    Partition,
     Record,
     UnitOfWork,
     decode_record,
@@ -52,14 +52,8 @@ LEAST_BATCH: Final = 50
 FETCH_SECONDS: Final = 0.25
 SOON: Final = 1000
 """Records that may be left when consumers are asked to wait."""
-WAIT: Final = timedelta(seconds=1)
 OVERLAP_WAIT: Final = timedelta(seconds=5)
-PAGE: Final = 1000
-MOST_DIFFERENCES: Final = 100
-"""Differences that a report shows; all are counted."""
 MAX_READERS: Final = 4
-
-Cursor = dict[str, Any]
 
 
 @dataclass(slots=True)
@@ -94,6 +88,7 @@ class Building:
         self._clock = clock
         self._group = group
         self._overlap = overlap
+        self._comparison = Comparison(pointer, source, clock, group)
         self._readings: dict[str, _Reading] = {}
         self.kinds = (JobKind(BUILD, self.step), JobKind(DRIFT, self.step))
 
@@ -111,9 +106,10 @@ class Building:
             case "settling":
                 return self._settle(cursor, folds)
             case "following":
-                return await self._follow(job, cursor)
+                await self._stop(job.id)
+                return await self._comparison.follow(job, cursor)
             case "comparing":
-                return self._compare(job, cursor, folds)
+                return self._comparison.compare(job, cursor, folds)
             case "overlap":
                 return await self._read_behind(job, cursor, folds)
             case _:
@@ -142,9 +138,9 @@ class Building:
                 raise PermanentError("log_cut_off", f"{', '.join(cut_off)} has lost its first records")
         cursor: Cursor = {
             "phase": "reading",
-            "offsets": {_key(p): there.start for p, there in bounds.items()},
-            "starts": {_key(p): there.start for p, there in bounds.items()},
-            "ends": {_key(p): there.stop for p, there in bounds.items()},
+            "offsets": {key_of(p): there.start for p, there in bounds.items()},
+            "starts": {key_of(p): there.start for p, there in bounds.items()},
+            "ends": {key_of(p): there.stop for p, there in bounds.items()},
             "begun_at": self._clock.now(),
             "moved_at": self._clock.now(),
             "cut_off": cut_off,
@@ -161,12 +157,12 @@ class Building:
         reading = await self._reading(job, folds, cursor)
         if cursor["phase"] == "closing" and cursor["ends"] is None:
             # Asked for after the hold was committed: what any consumer has fetched before it is below these.
-            cursor["ends"] = {_key(p): there.stop for p, there in (await reading.reader.bounds()).items()}
+            cursor["ends"] = {key_of(p): there.stop for p, there in (await reading.reader.bounds()).items()}
         records = await self._fetch(reading, cursor)
-        left = _left(cursor)
+        left = remaining(cursor)
         if left == 0 and cursor["phase"] != "closing":
-            cursor["ends"] = {_key(p): there.stop for p, there in (await reading.reader.bounds()).items()}
-            left = _left(cursor)
+            cursor["ends"] = {key_of(p): there.stop for p, there in (await reading.reader.bounds()).items()}
+            left = remaining(cursor)
         events = self._decoded(records, folds)
 
         async def fold(work: UnitOfWork) -> Advance:
@@ -187,7 +183,7 @@ class Building:
                     rest = self._clock.now() + WAIT
             elif not records and left:
                 rest = self._clock.now() + WAIT  # a partition that cannot be read now
-            return self._advance(job, {**cursor, "phase": phase}, len(records), rest=rest)
+            return advance(job, {**cursor, "phase": phase}, len(records), self._clock.now(), rest=rest)
 
         return fold
 
@@ -203,37 +199,37 @@ class Building:
         now = self._clock.now()
         if job.kind == DRIFT:
             if await self._pointer.follow(job.id, work.session):
-                return self._advance(job, {**cursor, "phase": "following"}, done)
+                return advance(job, {**cursor, "phase": "following"}, done, now)
         elif await self._pointer.swap(job.id, [place for _, place in folds], now, work.session):
             until = now + self._overlap
             after = {**cursor, "phase": "overlap", "until": until, "swapped_at": now}
             log.info("projection.swapped", projections=[place.projection for _, place in folds])
-            return self._advance(job, after, done)
-        return self._advance(job, {**cursor, "phase": "tail"}, done)  # it took too long: go on and try again
+            return advance(job, after, done, now)
+        return advance(job, {**cursor, "phase": "tail"}, done, now)  # it took too long: go on and try again
 
     async def _read_behind(self, job: Job, cursor: Cursor, folds: Sequence[tuple[Fold, Place]]) -> Effect:
         """Fold what consumers have consumed since: all of it once more, for some of them may be of a release
         that does not know what is live now. The others have folded it already, so it changes nothing."""
         reading = await self._reading(job, folds, cursor)
-        if _left(cursor) <= 0:
+        if remaining(cursor) <= 0:
             committed, _ = await self._source.marks(self._group, _topics(folds))
             cursor["ends"] = {
-                key: max(at, committed.get(_partition(key), 0)) for key, at in cursor["offsets"].items()
+                key: max(at, committed.get(partition_of(key), 0)) for key, at in cursor["offsets"].items()
             }
-        records = await self._fetch(reading, cursor) if _left(cursor) > 0 else []
+        records = await self._fetch(reading, cursor) if remaining(cursor) > 0 else []
         events = self._decoded(records, folds)
 
         async def fold(work: UnitOfWork) -> Advance:
             await self._fold(events, records, folds, work, settled_later=False)
             now = self._clock.now()
-            over = _left(cursor) <= 0 and now >= cursor["until"]
+            over = remaining(cursor) <= 0 and now >= cursor["until"]
             rest = None if over or records else min(now + OVERLAP_WAIT, max(now, cursor["until"]))
             result = {
                 "projections": {place.projection: place.version for _, place in folds},
                 "cut_off": cursor["cut_off"],
             }
-            return self._advance(
-                job, cursor, len(records), rest=rest, finished=over, result=result if over else None
+            return advance(
+                job, cursor, len(records), now, rest=rest, finished=over, result=result if over else None
             )
 
         if not records and self._clock.now() >= cursor["until"]:
@@ -279,12 +275,12 @@ class Building:
             raise
         offsets, ends = dict(cursor["offsets"]), cursor["ends"]
         for record in records:
-            key = _key(record.partition)
+            key = key_of(record.partition)
             if key in ends and cursor["phase"] == "overlap" and record.offset >= ends[key]:
                 reading.reader.seek({record.partition: min(ends[key], offsets[key])})
                 continue
             offsets[key] = record.offset + 1
-        kept = [r for r in records if r.offset < offsets.get(_key(r.partition), 0)]
+        kept = [r for r in records if r.offset < offsets.get(key_of(r.partition), 0)]
         reading.at, cursor["offsets"] = offsets, offsets
         return kept
 
@@ -303,7 +299,7 @@ class Building:
         if reading.at != offsets:
             if reading.asked == offsets:
                 reading.size = max(LEAST_BATCH, reading.size // 2)
-            reading.reader.seek({_partition(key): offset for key, offset in offsets.items()})
+            reading.reader.seek({partition_of(key): offset for key, offset in offsets.items()})
             reading.at = dict(offsets)
         else:
             reading.size = min(BATCH, reading.size * 2)
@@ -320,31 +316,6 @@ class Building:
         for job_id, reading in list(self._readings.items()):
             if now - reading.used_at >= idle_seconds:
                 await self._stop(job_id)
-
-    def _advance(
-        self,
-        job: Job,
-        cursor: Cursor,
-        done: int,
-        *,
-        rest: Any = None,
-        finished: bool = False,
-        result: Any = None,
-        counts: Mapping[str, int] | None = None,
-        moved: bool = False,
-    ) -> Advance:
-        if done or moved or cursor["phase"] != job.cursor["phase"]:
-            cursor = {**cursor, "moved_at": self._clock.now()}
-        reached = job.done + done
-        return Advance(
-            cursor=cursor,
-            done=done,
-            total=reached + max(0, _left(cursor)),
-            counts=counts or {},
-            finished=finished,
-            result=result,
-            rest_until=rest,
-        )
 
     # -- settling --------------------------------------------------------------------------------------------
 
@@ -365,81 +336,6 @@ class Building:
 
         return settle
 
-    # -- drift -----------------------------------------------------------------------------------------------
-
-    async def _follow(self, job: Job, cursor: Cursor) -> Effect:
-        """Wait until consumers have consumed all that was replayed."""
-        topics = sorted({_partition(key).topic for key in cursor["ends"]})
-        committed, _ = await self._source.marks(self._group, topics)
-        # The last fetch may have read on behind the ends that it asked for.
-        replayed = {key: max(end, cursor["offsets"].get(key, 0)) for key, end in cursor["ends"].items()}
-        there = all(
-            committed.get(_partition(key), 0) >= end
-            for key, end in replayed.items()
-            if end > cursor["starts"].get(key, 0)
-        )
-        await self._stop(job.id)
-
-        async def follow(_: UnitOfWork) -> Advance:
-            if not there:
-                return self._advance(job, cursor, 0, rest=self._clock.now() + WAIT)
-            compared = {"fold": 0, "what": 0, "after": "", "differences": [], "found": 0, "keys": 0}
-            return self._advance(job, {**cursor, "phase": "comparing", "compared": compared}, 0)
-
-        return follow
-
-    def _compare(self, job: Job, cursor: Cursor, folds: Sequence[tuple[Fold, Place]]) -> Effect:
-        """Compare the next keys of the live generation and the replayed one, in one snapshot."""
-        at: dict[str, Any] = cursor["compared"]
-
-        async def compare(work: UnitOfWork) -> Advance:
-            if at["fold"] == len(folds):
-                await self._pointer.abandon(job.id, work.session)
-                names = ("differences", "found", "keys")
-                result = {name: at[name] for name in names} | {"at": self._clock.now().isoformat()}
-                return self._advance(job, cursor, 0, finished=True, result=result)
-            fold, replayed = folds[at["fold"]]
-            pointer, _ = await self._pointer.read(work.session)
-            live = pointer.place(fold.name)
-            if live is None or live.version != fold.version:
-                raise PermanentError(
-                    "swapped_meanwhile", "another generation went live during the comparison"
-                )
-            what = fold.compared[at["what"]]
-            found, keys, after = await self._pointer.compare(
-                live, replayed, what, fold.has, at["after"], PAGE, work.session
-            )
-            shown = [{"projection": fold.name, **each} for each in found]
-            after_it = {
-                **at,
-                "differences": [*at["differences"], *shown][:MOST_DIFFERENCES],
-                "found": at["found"] + len(found),
-                "keys": at["keys"] + keys,
-                "after": after or "",
-                "what": at["what"] if after else at["what"] + 1,
-            }
-            if after_it["what"] == len(fold.compared):
-                after_it |= {"fold": at["fold"] + 1, "what": 0}
-            return self._advance(job, {**cursor, "compared": after_it}, 0, moved=True)
-
-        return compare
-
 
 def _topics(folds: Sequence[tuple[Fold, Place]]) -> list[str]:
     return sorted({event.topic for fold, _ in folds for event in fold.events})
-
-
-def _left(cursor: Cursor) -> int:
-    """Records between the cursor's offsets and its ends."""
-    ends: Document = cursor["ends"] or {}
-    return sum(max(0, end - cursor["offsets"].get(key, 0)) for key, end in ends.items())
-
-
-def _key(partition: Partition) -> str:
-    """`sangathan.members/3`, without a dot: it is the name of a field."""
-    return f"{partition.topic.replace('.', ':')}/{partition.number}"
-
-
-def _partition(key: str) -> Partition:
-    topic, _, number = key.rpartition("/")
-    return Partition(topic.replace(":", "."), int(number))

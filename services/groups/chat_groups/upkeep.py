@@ -23,7 +23,8 @@ from services.groups.core.errors import (
     nothing_to_split,
     unknown_level,
 )
-from services.groups.core.seating.domain import Numbering, Review, archived, described, new_group
+from services.groups.core.seating.drafts import Review
+from services.groups.core.seating.group_seats import Numbering, archived, described, new_group
 from services.groups.core.seating.service import ChangeRequest
 from services.shared.contracts.base import Numbered, Step
 from services.shared.contracts.groups import GroupCreated

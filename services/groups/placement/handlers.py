@@ -7,7 +7,7 @@ from typing import Any
 
 from services.groups.core.domain import RoleIn
 from services.groups.core.policy import role_facts
-from services.groups.core.seating.domain import Change
+from services.groups.core.seating.drafts import Change
 from services.groups.core.seating.service import ChangeRequest
 from services.groups.placement.service import PlacementService
 from services.shared.contracts.base import Envelope, Event

@@ -14,7 +14,7 @@ import structlog
 
 from services.groups.core.core import Core
 from services.groups.core.domain import PlacementState
-from services.groups.core.seating.domain import Review
+from services.groups.core.seating.drafts import Review
 from services.groups.core.seating.service import ChangeRequest
 from services.groups.placement.store import PlacementStore
 from services.shared.faults import describe, may_pass

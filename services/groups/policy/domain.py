@@ -10,7 +10,8 @@ from typing import Final, NamedTuple
 
 from services.groups.core.domain import UNKNOWN, Group, Placement
 from services.groups.core.policy import Cap, Fault, Policy, is_decidable
-from services.groups.core.seating.domain import ALL_LIVE, Pair, Parts, is_given_in, wanted
+from services.groups.core.seating.drafts import ALL_LIVE, Parts, is_given_in, wanted
+from services.groups.core.seating.group_seats import Pair
 from services.shared.contracts.base import Step
 from services.shared.contracts.groups import (
     GroupCreated,

@@ -20,7 +20,8 @@ from services.groups.core.core import Core
 from services.groups.core.domain import Placement
 from services.groups.core.policies import FRESH_SECONDS
 from services.groups.core.policy import DRIFT, Policy
-from services.groups.core.seating.domain import Review, archived
+from services.groups.core.seating.drafts import Review
+from services.groups.core.seating.group_seats import archived
 from services.groups.core.seating.service import ChangeRequest, units_of
 from services.groups.policy.domain import (
     MAX_EXAMPLES,

@@ -13,14 +13,9 @@ from dataclasses import replace
 from services.groups.core.core import Core
 from services.groups.core.domain import Group, GroupState, Placement, PlacementState
 from services.groups.core.policy import Policy
-from services.groups.core.seating.domain import (
-    GroupSeats,
-    Numbering,
-    Pair,
-    Place,
-    Review,
-    Seating,
-)
+from services.groups.core.seating.domain import Place, Seating
+from services.groups.core.seating.drafts import Review
+from services.groups.core.seating.group_seats import GroupSeats, Numbering, Pair
 from services.groups.core.seating.service import ChangeRequest, queued
 from services.groups.core.seating.store import QUEUE, SeatStore
 from services.groups.policy.domain import Difference, closable, counted, differences, merged

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from services.groups.core.core import Core
-from services.groups.core.seating.domain import Change
+from services.groups.core.seating.drafts import Change
 from services.groups.core.seating.service import ChangeRequest
 from services.groups.placement.handlers import stated
 from services.groups.settings import GroupsSettings

@@ -7,7 +7,8 @@ from collections.abc import Collection as Many
 from typing import Any
 
 from services.groups.core.core import Core
-from services.groups.core.seating.domain import Change, GroupSeats, Pair
+from services.groups.core.seating.drafts import Change
+from services.groups.core.seating.group_seats import GroupSeats, Pair
 from services.groups.core.seating.service import ChangeRequest
 from services.groups.core.seating.store import SeatStore
 from services.groups.settings import GroupsSettings

@@ -8,20 +8,15 @@ from datetime import UTC, datetime
 from services.groups.core.domain import GroupState, Placement
 from services.groups.core.policy import Policy, default_policy
 from services.groups.core.seating.domain import (
-    Change,
-    Draft,
-    GroupSeats,
-    Numbering,
-    Pair,
-    Review,
     Seating,
     Waiter,
     contested,
     demand_of,
-    draft,
     seat_members,
     short_of_seats,
 )
+from services.groups.core.seating.drafts import Change, Draft, Review, draft
+from services.groups.core.seating.group_seats import GroupSeats, Numbering, Pair
 from services.groups.core.seating.service import queued
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)

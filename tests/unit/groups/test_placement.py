@@ -10,16 +10,9 @@ from hypothesis import strategies as st
 
 from services.groups.core.domain import GroupState, Placement, PlacementState, group_name
 from services.groups.core.policy import default_policy
-from services.groups.core.seating.domain import (
-    Change,
-    GroupSeats,
-    Numbering,
-    Review,
-    Seating,
-    draft,
-    is_newer,
-    seat_members,
-)
+from services.groups.core.seating.domain import Seating, seat_members
+from services.groups.core.seating.drafts import Change, Review, draft, is_newer
+from services.groups.core.seating.group_seats import GroupSeats, Numbering
 from services.shared.contracts.base import Event
 from services.shared.contracts.groups import GroupCreated, GroupFilled, GroupMemberAssigned
 from tests.fixtures.ids import id_of

@@ -25,7 +25,7 @@ from services.groups.core.policy import (
     faults,
     levels_it_names,
 )
-from services.groups.core.seating.domain import Change, Review, draft
+from services.groups.core.seating.drafts import Change, Review, draft
 from tests.fixtures.ids import id_of
 from tests.unit.groups.hall import NOW, Hall
 

@@ -29,17 +29,9 @@ from services.groups.core.domain import (
 )
 from services.groups.core.levels import SHIPPED
 from services.groups.core.policy import Cap, Policy, default_policy, example_rules
-from services.groups.core.seating.domain import (
-    Change,
-    GroupSeats,
-    Numbering,
-    Pair,
-    Review,
-    demand_of,
-    draft,
-    seat_members,
-    short_of_seats,
-)
+from services.groups.core.seating.domain import demand_of, seat_members, short_of_seats
+from services.groups.core.seating.drafts import Change, Review, draft
+from services.groups.core.seating.group_seats import GroupSeats, Numbering, Pair
 from services.groups.policy.domain import drift_of
 from services.groups.recovery.domain import restored_levels
 from services.groups.tree.csv_rows import Succession

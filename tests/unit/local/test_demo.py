@@ -137,13 +137,19 @@ class TestBooks:
     def test_correct_books_balance(self) -> None:
         assert self.wrong(self.books()) == set()
 
+    def test_messages_that_are_no_welcomes_are_counted_and_nobody_s_welcome(self) -> None:
+        books = self.books()
+        books["overview"]["notifications"]["by_state"]["sent"] = 3
+        assert self.wrong(books) == {"messages sent"}
+        assert self.wrong({**books, "others": [{"member_id": "0", "state": "sent"}]}) == set()
+
     def test_a_missing_welcome_shows(self) -> None:
         books = self.books()
         del books["welcomes"][0]
         assert self.wrong(books) >= {
             "one seat, welcome, count each",
             "members with a welcome",
-            "welcomes sent",
+            "messages sent",
         }
 
     def test_two_welcomes_for_one_and_none_for_another_show(self) -> None:
@@ -163,7 +169,7 @@ class TestBooks:
             (("members", "women_share"), "women's share"),
             (("groups", "taken"), "seats taken"),
             (("groups", "total"), "groups"),
-            (("notifications", "by_state", "suppressed"), "welcomes suppressed"),
+            (("notifications", "by_state", "suppressed"), "messages suppressed"),
         ],
     )
     def test_a_figure_of_analytics_that_is_off_shows(self, path: tuple[str, ...], label: str) -> None:

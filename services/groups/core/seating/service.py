@@ -16,22 +16,17 @@ from services.groups.core.metrics import GroupsMetrics
 from services.groups.core.policies import Policies
 from services.groups.core.policy import Policy
 from services.groups.core.seating.domain import (
-    Change,
-    Draft,
-    Pair,
-    Parts,
     Place,
-    Review,
     Seating,
     Waiter,
     contested,
     demand_of,
-    draft,
-    is_behind,
     seat_members,
     short_of_seats,
     still_waits,
 )
+from services.groups.core.seating.drafts import Change, Draft, Parts, Review, draft, is_behind
+from services.groups.core.seating.group_seats import Pair
 from services.groups.core.seating.store import QUEUE, SeatStore
 from services.groups.core.store import CoreStore
 from services.shared.clock import Clock

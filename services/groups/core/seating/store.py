@@ -16,7 +16,8 @@ from typing import Any, Final
 from pymongo import ASCENDING, DeleteOne, IndexModel, InsertOne, ReplaceOne, UpdateOne
 
 from services.groups.core.domain import Group, GroupState, Placement, PlacementState, Seat
-from services.groups.core.seating.domain import GroupSeats, Numbering, Pair, Place, Seating
+from services.groups.core.seating.domain import Place, Seating
+from services.groups.core.seating.group_seats import GroupSeats, Numbering, Pair
 from services.groups.core.store import PLACEMENTS, Write, by_id, save_group, write
 from services.shared.database import Database, Document, Migration, Session, create
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from services.groups.core.core import Core
 from services.groups.core.domain import Group
-from services.groups.core.seating.domain import Review
+from services.groups.core.seating.drafts import Review
 from services.groups.core.seating.service import ChangeRequest
 from services.groups.tree.domain import upserted
 from services.groups.tree.redrawing.domain import Change, Kind, handed_over, retired
