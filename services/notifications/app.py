@@ -17,6 +17,7 @@ from services.notifications.invites.feature import invites
 from services.notifications.recovery.feature import recovery
 from services.notifications.sending.feature import sending
 from services.notifications.settings import NotificationsSettings
+from services.notifications.templates.feature import templates
 from services.notifications.tracking.feature import tracking
 from services.notifications.webhooks.feature import webhooks
 from services.notifications.welcomes.feature import welcomes
@@ -57,6 +58,7 @@ def compose(core: Core, sender: Sender | Gateways, sources: Mapping[str, Gateway
         webhooks(core, sources),
         erasure(core),
         tracking(core),
+        templates(core),
         recovery(),
     ]
     return Service(core.runtime, features, description=DESCRIPTION)

@@ -29,6 +29,9 @@ from services.notifications.core.store import (
 )
 from services.notifications.core.suppressions import store as suppressions
 from services.notifications.core.suppressions.store import SuppressionStore
+from services.notifications.core.templates import store as templates
+from services.notifications.core.templates.changes import TemplateChanges
+from services.notifications.core.templates.store import TemplateStore
 from services.notifications.core.texts import Texts
 from services.notifications.settings import NotificationsSettings
 from services.shared.encryption import Vault
@@ -54,9 +57,11 @@ class Core:
         self.sequences = MemberSequences(runtime.database)
         self.vault = Vault(runtime.client, runtime.database, settings.master_keys)
         self.fingerprints = Fingerprints(runtime.database, self.vault)
-        self.texts = Texts()
+        self.templates = TemplateStore(runtime.database)
+        self.texts = Texts(self.templates, value_characters=settings.dlt_value_characters)
         self.due = asyncio.Event()
         """Set when this process may have made a notification due; the dispatcher waits for it."""
+        self.template_changes = TemplateChanges(self.templates, self.notifications, self.clock, self.due)
         self.patience = patience_of(settings)
         self.promises = Promises(
             self.recipients,
@@ -112,6 +117,7 @@ class Core:
                 *deliveries.MIGRATIONS,
                 *breakers.MIGRATIONS,
                 *suppressions.MIGRATIONS,
+                *templates.MIGRATIONS,
             ),
             learnt=[
                 Learnt("recipients", self.recipients.forget_heard, self.recipients.heard),

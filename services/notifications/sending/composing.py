@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence, Set
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -32,6 +33,7 @@ from services.notifications.core.send_policy import (
     NO_ADDRESS,
     NO_GROUP,
     NO_INVITE,
+    SUPPRESSED,
     Authority,
     Ruling,
     Verdict,
@@ -40,9 +42,13 @@ from services.notifications.core.send_policy import (
     facts_of_service,
     judge,
 )
-from services.notifications.core.texts import Texts, UnrenderableError, in_language
+from services.notifications.core.templates.catalogue import consent_of, is_test
+from services.notifications.core.templates.domain import Unfit
+from services.notifications.core.templates.grammar import UnrenderableError
+from services.notifications.core.texts import Texts
 from services.shared.contracts.vocabulary import in_subtree
 
+NO_CONSENT: Final = "no_consent"
 LOOK_AGAIN: Final = timedelta(seconds=30)
 """The pause when another service's answer contradicts the events: the one that explains it is on its way."""
 LOOK_FOR_ADDRESS: Final = timedelta(hours=1)
@@ -52,11 +58,13 @@ UNKNOWN_MEMBER: Final = "unknown_member"
 
 
 class Composer:
-    """`senders` has the name of each channel's sender; a channel without one is not used."""
+    """`senders` has the name of each channel's sender; a channel without one is not used. On the channels of
+    `approving`, only approved templates go."""
 
-    def __init__(self, texts: Texts, senders: Mapping[str, str]) -> None:
+    def __init__(self, texts: Texts, senders: Mapping[str, str], approving: Collection[str] = ()) -> None:
         self._texts = texts
         self._senders = senders
+        self._approving = approving
 
     def check(self, notification: Notification, recipient: Recipient, now: datetime) -> DispatchResult | None:
         """Apply the send policy to what the events say; None when the members service has to be asked."""
@@ -82,6 +90,35 @@ class Composer:
         now: datetime,
         suppressed: frozenset[str] = frozenset(),
     ) -> Message | DispatchResult:
+        """The message, or the reason why there is none, by what the owners of the facts say now.
+
+        A channel on which the text cannot go is passed over, as one that cannot be reached; if there is no
+        other, the message waits until a template changes.
+        """
+        tested = contact if is_test(notification.template) else None
+        if tested is not None and (refused := _no_test(notification, tested, suppressed)):
+            return refused
+        unfit: dict[str, Unfit] = {}
+        while True:
+            reachable = self._senders.keys() - unfit.keys()
+            made = self._compose(notification, recipient, contact, group, now, suppressed, reachable)
+            if isinstance(made, _NoText):
+                unfit[made.channel] = made.reason
+            elif unfit and isinstance(made, Held | NoWay):  # no other way: this one may become free
+                return Held(next(iter(unfit.values())).value, now + LOOK_FOR_ADDRESS)
+            else:
+                return made
+
+    def _compose(
+        self,
+        notification: Notification,
+        recipient: Recipient,
+        contact: Contact | None,
+        group: Group | None,
+        now: datetime,
+        suppressed: frozenset[str],
+        reachable: Set[str],
+    ) -> Message | DispatchResult | _NoText:
         """The message, or the reason why there is none, by what the owners of the facts say now. `suppressed`
         are the channels on which this contact's address is on the suppression list.
 
@@ -94,7 +131,7 @@ class Composer:
             return Deferred(now + LOOK_AGAIN)
         consented = contact.consented(notification.purpose)
         avoided = notification.avoids(now)
-        ways = (contact.channels & self._senders.keys()) - {each.channel for each in avoided}
+        ways = (contact.channels & reachable) - {each.channel for each in avoided}
         said = Authority(contact.active, consented, ways, contact.own_number, suppressed)
         if group is not None and not in_subtree(contact.unit, group.unit):
             group = None
@@ -122,34 +159,61 @@ class Composer:
         group: Group | None,
         channel: str | None,
         without: str | None,
-    ) -> Message | DispatchResult:
+    ) -> Message | DispatchResult | _NoText:
         address = contact.address(channel) if channel else None
         # The policy allowed it, so these are there.
         assert channel is not None
         assert address is not None
         text_name = f"{notification.template}_{without}" if without else notification.template
-        language = self._texts.language_for(text_name, recipient.language)
-        values = {"name": contact.name}
+        values: dict[str, str | Mapping[str, str]] = {"name": contact.name}
+        if group is not None:
+            values["group"] = group.names
+            if group.invite_link is not None:
+                values["link"] = group.invite_link
         try:
-            if group is not None:
-                values["group"] = in_language(group.names, language)
-                if group.invite_link is not None:
-                    values["link"] = group.invite_link
-            text = self._texts.render(text_name, language, values)
+            approved = channel in self._approving
+            made = self._texts.compose(text_name, recipient.language, channel, values, approved=approved)
         except UnrenderableError:
+            language = self._texts.language_for(text_name, recipient.language)
             outcome = SendOutcome(OutcomeClass.PERMANENT, "template_error")
             return Attempted(outcome, self._senders[channel], channel, language, contact.unit)
+        if isinstance(made, Unfit):
+            return _NoText(channel, made)
         return Message(
             id=notification.id,
             member_id=notification.member_id,
             channel=channel,
-            language=language,
+            language=made.language,
             unit=contact.unit,
             address=address,
-            text=text,
+            text=made.text,
+            approved=made.approved,
+            subject=made.subject,
+            html=made.html,
             purpose=notification.purpose,
             without=without,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _NoText:
+    """No text can go on this channel."""
+
+    channel: str
+    reason: Unfit
+
+
+def _no_test(
+    notification: Notification, contact: Contact, suppressed: frozenset[str]
+) -> DispatchResult | None:
+    """A test goes as a service message does, but only to somebody who would get the text itself."""
+    channel = notification.channel or ""
+    purpose = consent_of(notification.purpose, notification.template)
+    if channel in suppressed:
+        return Suppressed(SUPPRESSED, channel, contact.unit)
+    if contact.consents is not None and channel not in contact.consented(purpose):
+        return Suppressed(NO_CONSENT, channel, contact.unit)
+    return None
 
 
 def _without_a_way(avoided: Sequence[Avoided], unit: str, now: datetime) -> DispatchResult:

@@ -24,6 +24,7 @@ from services.notifications.core.core import Core
 from services.notifications.core.domain import Deferred, DispatchResult, Notification
 from services.notifications.core.recipients import Recipient
 from services.notifications.core.suppressions.domain import Suppression, entries_about
+from services.notifications.core.templates.catalogue import consent_of
 from services.notifications.sending.composing import LOOK_AGAIN, Composer
 from services.notifications.sending.handing_over import GatewayHandover
 from services.notifications.sending.results import ResultRecorder
@@ -58,7 +59,8 @@ class Dispatcher:
         if isinstance(sender, Gateways):
             self._handover = GatewayHandover(core, sender, self._queue, self._recorder)
         self._way: Way = self._handover or OneSender(core, cast(Sender, sender))
-        self._composer = Composer(core.texts, self._way.senders)
+        self._texts = core.texts
+        self._composer = Composer(core.texts, self._way.senders, self._way.approving)
         self._clock = core.clock
         self._metrics = core.metrics
         self._due = core.due
@@ -112,6 +114,7 @@ class Dispatcher:
         if handed and self._handover is not None:
             results |= await self._handover.settle(handed)
         batch = [n for n in batch if n.handed is None]
+        await self._texts.refresh()
         recipients = await self._recipients.by_id({n.member_id for n in batch})
         passed: list[tuple[Notification, Recipient]] = []
         for notification in batch:
@@ -157,7 +160,7 @@ class Dispatcher:
                 stopped = frozenset(
                     entry.channel
                     for entry in suppressed.get(member_id, ())
-                    if entry.covers(notification.purpose)
+                    if entry.covers(consent_of(notification.purpose, notification.template))
                 )
                 made = self._composer.compose(notification, recipient, contact, group, now, stopped)
             if isinstance(made, Message):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -67,6 +67,9 @@ class GatewayHandover:
         self.senders: Mapping[str, str] = {
             channel: each.name for channel, each in gateways.by_channel.items()
         }
+        self.approving: Collection[str] = frozenset(
+            channel for channel, each in gateways.by_channel.items() if each.approved_only
+        )
 
     async def hand_over(self, batch: Batch, messages: Sequence[Message]) -> dict[str, DispatchResult]:
         """Raises: a fault of MongoDB. A fault of a gateway is an outcome."""

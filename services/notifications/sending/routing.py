@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -45,6 +45,11 @@ class Way(Protocol):
         """The name of the sender, by channel."""
         ...
 
+    @property
+    def approving(self) -> Collection[str]:
+        """The channels on which approved templates alone are taken."""
+        ...
+
     async def hand_over(self, batch: Batch, messages: Sequence[Message]) -> dict[str, DispatchResult]:
         """Hand the messages over. Returns the results that are still to be recorded, by id.
 
@@ -61,6 +66,7 @@ class OneSender:
         self._sender = sender
         self._metrics = core.metrics
         self.senders: Mapping[str, str] = {channel.value: sender.name for channel in Channel}
+        self.approving: Collection[str] = ()
 
     async def hand_over(self, batch: Batch, messages: Sequence[Message]) -> dict[str, DispatchResult]:
         """Raises: a fault of the sender that passes. One that does not is found by bisection and fails its
