@@ -45,7 +45,7 @@ class Shown:
 
 def sms_length(text: str) -> Length:
     split = smsutil.split(text)
-    encoding = GSM if smsutil.is_valid_gsm(text) else UNICODE
+    encoding = GSM if not text or smsutil.is_valid_gsm(text) else UNICODE
     return Length(len(text), encoding, max(1, len(split.parts)))
 
 

@@ -121,10 +121,10 @@ class TemplateService:
             found = await self._store.version(name, language, version, work.session)
             shipped = self._texts.shipped(name, language)
             if found is None and version == 0 and shipped is not None:
-                _check(approval_faults(shipped, approval))
                 if await self._store.versions(name, language, 1, session=work.session):
                     detail = "operators have put versions of this text; approve one of them"
                     raise ConflictError("version-replaced", detail)
+                _check(approval_faults(shipped, approval))
                 copied = self._version(name, language, 1, shipped.wording, caller)
                 copied = replace(copied, approvals=(approval,))
                 await self._changes.add(copied, work)

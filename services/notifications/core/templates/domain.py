@@ -237,12 +237,15 @@ def is_exact(text: str, registered: str, limit: int) -> bool:
     fixed, places = _registered(registered)
     if not text.startswith(fixed[0]):
         return False
-    ends = {len(fixed[0])}
+    ends = [len(fixed[0])]
     for run, following in zip(places, fixed[1:], strict=True):
-        begins: set[int] = set()
-        for end in ends:
-            begins.update(range(end, min(end + run * limit, len(text)) + 1))
-        ends = {at + len(following) for at in begins if text.startswith(following, at)}
+        then: list[int] = []
+        looked = 0
+        for end in ends:  # in their order, so that no position is looked at twice
+            begin, stop = max(looked, end), min(end + run * limit, len(text)) + 1
+            then += [at + len(following) for at in range(begin, stop) if text.startswith(following, at)]
+            looked = max(looked, stop)
+        ends = then
     return len(text) in ends
 
 

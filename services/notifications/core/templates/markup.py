@@ -29,7 +29,7 @@ ATTRIBUTES: Final = frozenset(
 )
 _LINK: Final = re.compile(r"\s*(https?://|mailto:|\{\{\s*link\s*\}\}\s*$)", re.IGNORECASE)
 _STYLE: Final = re.compile(r"[<\\@]|\{\{|\{%|url\s*\(|expression|javascript", re.IGNORECASE)
-_UNQUOTED: Final = re.compile(r"=\s{0,20}[^\"'\s>]*\{\{")
+_QUOTED: Final = re.compile(r"\"[^\"]*\"|'[^']*'")
 _DOCTYPE: Final = re.compile(r"\s*<!doctype html>", re.IGNORECASE)
 
 
@@ -68,7 +68,7 @@ class _Reader(HTMLParser):
             raise _FoundError(f"must have no elements but {', '.join(sorted(ELEMENTS))}")
         for name, value in attrs:
             self._check(name, value or "")
-        if _UNQUOTED.search(self.get_starttag_text() or ""):
+        if "{{" in _QUOTED.sub("", self.get_starttag_text() or ""):
             raise _FoundError("must have quotes around a value in an attribute")
         if tag not in VOID:
             self.open.append(tag)
