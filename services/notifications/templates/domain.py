@@ -58,7 +58,7 @@ def sms_notes(text: str) -> list[str]:
     length = sms_length(text)
     if length.encoding == GSM:
         return [f"{length.parts} parts of up to 153 characters"] if length.parts > 1 else []
-    odd = list(dict.fromkeys(char for char in text if not smsutil.is_valid_gsm(char)))
+    odd = [char for char in dict.fromkeys(text) if not smsutil.is_valid_gsm(char)]
     if len(odd) > SHOWN:
         return [f"letters outside the GSM alphabet: {_parts(length.parts)} of up to 70 characters"]
     instead = sms_length("".join("x" if char in odd else char for char in text)).parts
