@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -217,7 +218,11 @@ class FakeStore:
             yield each
 
 
-VALUES = {"name": "Asha", "group": {"hi": "समूह", "en": "group"}, "link": "L"}
+VALUES: dict[str, str | Mapping[str, str]] = {
+    "name": "Asha",
+    "group": {"hi": "समूह", "en": "group"},
+    "link": "L",
+}
 
 
 async def test_the_newest_version_that_is_approved_on_the_channel_is_used_there():

@@ -22,7 +22,7 @@ STATES: Final[Mapping[str, ApprovalState]] = {
     ),
     "rejected": ApprovalState.REJECTED,
 }
-"""What WhatsApp's words for a template's state mean (Meta, `message_template_status_update`). A flagged one
+"""The meaning of WhatsApp's words for a template's state (Meta, `message_template_status_update`). A flagged one
 goes on as before."""
 
 

@@ -250,7 +250,7 @@ def is_exact(text: str, registered: str, limit: int) -> bool:
 
 
 def approved_of(approval: Approval, values: Mapping[str, str]) -> Approved:
-    """What the gateway is told. Raises: `KeyError` when a value is missing."""
+    """The template as the gateway is told of it. Raises: `KeyError` when a value is missing."""
     variables = tuple(
         (str(number) if approval.numbered else variable, values[variable])
         for number, variable in enumerate(approval.variables, 1)
