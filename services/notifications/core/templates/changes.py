@@ -22,8 +22,8 @@ STATES: Final[Mapping[str, ApprovalState]] = {
     ),
     "rejected": ApprovalState.REJECTED,
 }
-"""The meaning of WhatsApp's words for a template's state (Meta, `message_template_status_update`). A flagged one
-goes on as before."""
+"""The meaning of WhatsApp's words for a template's state (Meta, `message_template_status_update`). A
+flagged one goes on as before."""
 
 
 class TemplateChanges:

@@ -42,8 +42,8 @@ class _FaultError(Exception):
 
 
 def markup_fault(html: str) -> str | None:
-    """Find what is wrong with it, if anything. Every `<` must begin a tag in a simple form, so it takes time in
-    proportion to the length, and no reader finds tags where this one finds none."""
+    """Find what is wrong with it, if anything. Every `<` must begin a tag in a simple form, so it takes
+    time in proportion to the length, and no reader finds tags where this one finds none."""
     if doctype := _DOCTYPE.match(html):
         html = html[doctype.end() :]
     try:
