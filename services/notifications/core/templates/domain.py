@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -256,7 +256,3 @@ def approved_of(approval: Approval, values: Mapping[str, str]) -> Approved:
         for number, variable in enumerate(approval.variables, 1)
     )
     return Approved(approval.name, approval.language or "", approval.category, variables, approval.header)
-
-
-def newest(versions: Collection[TextVersion]) -> TextVersion | None:
-    return max(versions, key=lambda each: each.version, default=None)

@@ -87,11 +87,6 @@ def faults(text: str, variables: Collection[str], *, html: bool = False) -> list
     return list(found)[:10]
 
 
-def variables_of(text: str) -> set[str]:
-    """The variables that a checked text uses."""
-    return {node.name for node in _PLAIN.parse(text).find_all(nodes.Name)}
-
-
 def segments(text: str) -> list[str | Place] | None:
     """A checked text as what stands there and the places of values; None if it has conditions: then it is not
     one text, but several."""
