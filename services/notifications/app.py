@@ -19,6 +19,7 @@ from services.notifications.recovery.feature import recovery
 from services.notifications.resending.feature import resending
 from services.notifications.sending.feature import sending
 from services.notifications.settings import NotificationsSettings
+from services.notifications.templates.feature import templates
 from services.notifications.tracking.feature import tracking
 from services.notifications.webhooks.feature import webhooks
 from services.notifications.welcomes.feature import welcomes
@@ -61,6 +62,7 @@ def compose(core: Core, sender: Sender | Gateways, sources: Mapping[str, Gateway
         erasure(core),
         resending(core),
         tracking(core),
+        templates(core),
         recovery(),
     ]
     return Service(core.runtime, features, description=DESCRIPTION)

@@ -17,7 +17,7 @@ ANY_BROKER: Final = {
         import_files import_numbers import_rights import_welcomes imports incidents matching merges minors
         oracles reached_by reads registration roles rotation search""",
     "notifications": """api authority channels claims clocks dispatcher interleavings invites isolation
-        migrations rotation token welcome""",
+        migrations rotation templates token welcome""",
 }
 """Tests of what callers and jobs do: no broker takes part, or it only takes what the outbox holds, which the
 tests of messaging show for each kind of broker. `make onkafka` leaves them out."""

@@ -124,6 +124,7 @@ CONSENT = "/v1/members/{id}/consents/broadcast/sms"
 EVIDENCE = {"notice": "ask", "language": "hi", "evidence": "form 1"}
 NOTICE = "/v1/notices/ask/hi"
 TEXT = {"text": "We write to you."}
+APPROVAL = {"version": 0, "state": "draft", "name": "code", "category": "authentication", "language": "hi"}
 ROLE = f"/v1/members/{{id}}/roles/youth?unit={UNIT}"
 INCIDENT = {"unit": UNIT, "detected_at": "2026-11-01T00:00:00Z", "title": "Lost", "what": "A list was lost."}
 GRIEVANCE = {"unit": UNIT, "kind": "other", "text": "Nobody answers."}
@@ -286,6 +287,33 @@ TABLE: Final[dict[str, dict[str, Route]]] = {
         "DELETE /v1/opt-outs/{id}": Route("notifications:write"),
         "GET /v1/callers": Route("contacts:read", everywhere=True),
         "DELETE /v1/callers/{id}": Route("contacts:read notifications:write", everywhere=True),
+        "GET /v1/templates": Route("notifications:read", of_no_unit=True),
+        "GET /v1/templates/{name}/{language}": Route(
+            "notifications:read", path="/v1/templates/code/hi", of_no_unit=True
+        ),
+        "PUT /v1/templates/{name}/{language}": Route(
+            "notifications:write",
+            everywhere=True,
+            path="/v1/templates/asked/hi",
+            send=lambda: {"json": TEXT, "headers": {"if-none-match": "*"}},
+        ),
+        "GET /v1/templates/{name}/{language}/versions": Route(
+            "notifications:read", path="/v1/templates/code/hi/versions", of_no_unit=True
+        ),
+        "PUT /v1/templates/{name}/{language}/approvals/{channel}": json(
+            "notifications:write", APPROVAL, everywhere=True, path="/v1/templates/code/hi/approvals/whatsapp"
+        ),
+        "POST /v1/templates/{name}/preview": Route(
+            "notifications:read",
+            path="/v1/templates/code/preview",
+            send=lambda: {"json": {"language": "hi"}},
+            of_no_unit=True,
+        ),
+        "POST /v1/templates/{name}/test": Route(
+            "notifications:write",
+            path="/v1/templates/code/test",
+            send=lambda: {"json": {"member_id": "{member}", "channel": "whatsapp"}},
+        ),
         "GET /webhooks/whatsapp": CHALLENGE,
         "POST /webhooks/whatsapp": CALLBACK,
         "POST /webhooks/sms/{gateway}/{secret}": CALLBACK,
@@ -341,6 +369,8 @@ class Asking:
             sent["json"] = {"ids": [id_]}
         if sent.get("json") == {"other": "{other}"}:
             sent["json"] = {"other": self._ids["other"]}
+        if isinstance(sent.get("json"), dict) and sent["json"].get("member_id") == "{member}":
+            sent["json"] = sent["json"] | {"member_id": self._ids["members"]}
         named = scopes if isinstance(scopes, str) else " ".join(sorted(scopes))  # type: ignore[call-overload]
         headers = {"authorization": f"Bearer {self._stack.mint(named, unit, sub='asker')}"}
         headers |= sent.pop("headers", {}) | ({"if-match": '"0"'} if method == "PATCH" else {})
@@ -481,6 +511,7 @@ async def test_global_operations_need_all_units(asking: Asking, unit: str | None
     everywhere = [(service, line) for service, line in ROUTES if TABLE[service][line].everywhere]
     apart = (
         *("/v1/ops/", "/v1/projections", "PUT /v1/notices/", "PUT /v1/units/levels"),
+        "PUT /v1/templates/",
         *("PUT /v1/placement-policy", "/v1/placement-policy/", "/v1/callbacks/", "/v1/callers"),
         *("PUT /v1/policies", "/v1/policies/"),
     )

@@ -31,6 +31,9 @@ from services.notifications.core.store import (
 )
 from services.notifications.core.suppressions import store as suppressions
 from services.notifications.core.suppressions.store import SuppressionStore
+from services.notifications.core.templates import store as templates
+from services.notifications.core.templates.changes import TemplateChanges
+from services.notifications.core.templates.store import TemplateStore
 from services.notifications.core.texts import Texts
 from services.notifications.core.writing import NotificationWriter
 from services.notifications.settings import NotificationsSettings
@@ -59,9 +62,11 @@ class Core:
         self.budgets = BudgetStore(runtime.database)
         self.vault = Vault(runtime.client, runtime.database, settings.master_keys)
         self.fingerprints = Fingerprints(runtime.database, self.vault)
-        self.texts = Texts()
+        self.templates = TemplateStore(runtime.database)
+        self.texts = Texts(self.templates, value_characters=settings.dlt_value_characters)
         self.due = asyncio.Event()
         """Set when this process may have made a notification due; the dispatcher waits for it."""
+        self.template_changes = TemplateChanges(self.templates, self.notifications, self.clock, self.due)
         self.patience = patience_of(settings)
         self.writer = NotificationWriter(self.notifications, self.metrics, self.due)
         self.promises = Promises(
@@ -118,6 +123,7 @@ class Core:
                 *breakers.MIGRATIONS,
                 *suppressions.MIGRATIONS,
                 *policies.MIGRATIONS,
+                *templates.MIGRATIONS,
             ),
             learnt=[
                 Learnt("recipients", self.recipients.forget_heard, self.recipients.heard),

@@ -48,7 +48,11 @@ _NAMESPACE: Final = UUID("5d4a4c8e-8a35-5a0f-9d55-6f6f7c1f2b61")
 OUTCOME: Final = "outcome"
 """It was handed over, and nobody knows whether the provider took it."""
 OUTCOME_UNKNOWN: Final = "outcome_unknown"
-LOOKED_AT_AGAIN: Final = (NO_ADDRESS, NO_GATEWAY)
+TEMPLATE_NOT_APPROVED: Final = "template_not_approved"
+"""No channel that may be used has an approved version of the text, though its gateway asks for one."""
+TEMPLATE_NOT_EXACT: Final = "template_not_exact"
+"""With the values of this message it is not the text that was approved."""
+LOOKED_AT_AGAIN: Final = (NO_ADDRESS, NO_GATEWAY, TEMPLATE_NOT_APPROVED, TEMPLATE_NOT_EXACT)
 """Reasons to hold a notification that is due all the same: the cure may bring no event."""
 LOOK_FOR_OUTCOME: Final = timedelta(minutes=1)
 """When an outcome is first looked for in the delivery's record; then after pauses that double."""

@@ -156,6 +156,8 @@ class About:
     group_id: str | None = None
     waited: bool = False
     channel: str | None = None
+    tested: bool = False
+    """Whether it is a test of a text: it goes as a service message does, but only with a consent."""
 
     @property
     def is_welcome(self) -> bool:
@@ -208,14 +210,18 @@ def facts_asked(
     that it tells of is there, whatever events are still on their way. What answers the person goes to an
     address that is on the suppression list for other messages."""
     heard = facts_heard(about, recipient, invited=invited, now=now)
+    answers = about.is_service and not about.tested
+    consented: Collection[str] | None = heard.consented if answers else said.consented
+    if about.tested:
+        consented = said.consented & {about.channel}
     return replace(
         heard,
         active=heard.active and said.active,
         minor=said.minor,
-        consented=heard.consented if about.is_service else said.consented,
+        consented=consented,
         addressable=said.addressable,
         own_number=said.own_number,
-        suppressed=frozenset() if about.is_service else said.suppressed,
+        suppressed=frozenset() if answers else said.suppressed,
     )
 
 
@@ -384,6 +390,8 @@ def _is_reachable(judged: _Judged) -> Rule | None:
     again = min((each for each in tried if each.until is not None), key=_until, default=None)
     if again is not None:
         return Rule(REACHABILITY, input_, Ruling.DEFER, again.error_class, again.until)
+    if now.unusable:  # a text may still be approved there
+        return Rule(REACHABILITY, input_, Ruling.HOLD, next(iter(now.unusable.values())))
     return Rule(REACHABILITY, input_, Ruling.SUPPRESS, tried[-1].error_class)
 
 

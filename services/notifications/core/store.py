@@ -198,6 +198,13 @@ class NotificationStore:
         changed = {"$set": {"due_at": now, "updated_at": now}}
         return int((await self._notifications.update_many(deferred, changed)).modified_count)
 
+    async def look_again(self, reasons: Many[str], now: datetime, session: Session) -> None:
+        """Let the dispatcher look at once at what is held for one of these reasons, of `LOOKED_AT_AGAIN`."""
+        held = {"open": True, "held_for": {"$in": list(reasons)}}
+        await self._notifications.update_many(
+            held, [{"$set": {"due_at": _when_queued(now)}}], session=session
+        )
+
     async def count_by_state(self) -> dict[str, int]:
         pipeline: list[Document] = [{"$group": {"_id": "$state", "count": {"$sum": 1}}}]
         return {row["_id"]: row["count"] async for row in self._notifications.aggregate(pipeline)}

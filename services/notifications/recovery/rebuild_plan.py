@@ -106,6 +106,7 @@ def plan(runtime: Runtime) -> Plan:
             f"{await recipients.count()} recipients; notifications: {by_state or 'none'}",
             "Tries before the last one and recorded messages are not in the log.",
             "Nor is the suppression list: restore `suppressions` and `fingerprint_keys` from a dump.",
+            "Nor are templates: restore `templates` and `template_changes` from a dump.",
         ]
 
     restores: Subscriptions = {

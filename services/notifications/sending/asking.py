@@ -15,6 +15,7 @@ from services.notifications.core.domain import Notification
 from services.notifications.core.policies.domain import Policies, share_of
 from services.notifications.core.recipients import Recipient
 from services.notifications.core.suppressions.domain import Suppression, entries_about
+from services.notifications.core.templates.catalogue import consent_of
 from services.notifications.sending.composing import Asked
 
 MEMBERS: Final = "members"
@@ -65,7 +66,7 @@ class Asking:
                 stopped = frozenset(
                     entry.channel
                     for entry in suppressed.get(member_id, ())
-                    if entry.covers(notification.purpose)
+                    if entry.covers(consent_of(notification.purpose, notification.template))
                 )
                 group = groups.found.get(group_id)
                 answers[notification.id] = Asked(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -40,7 +40,10 @@ from services.notifications.core.send_policy import (
     facts_heard,
     judge,
 )
-from services.notifications.core.texts import Texts, UnrenderableError, in_language
+from services.notifications.core.templates.catalogue import consent_of, is_test
+from services.notifications.core.templates.domain import Rendered, Unfit
+from services.notifications.core.templates.grammar import UnrenderableError
+from services.notifications.core.texts import Texts
 from services.shared.contracts.vocabulary import in_subtree
 
 LOOK_AGAIN: Final = timedelta(seconds=30)
@@ -84,12 +87,24 @@ class Asked:
         return self.group if there else None
 
 
-class Composer:
-    """`senders` has the name of each channel's sender; a channel without one is not used."""
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """The verdict about a notification, and the text with which it goes; None if it does not go, or its text
+    cannot be rendered."""
 
-    def __init__(self, texts: Texts, senders: Mapping[str, str]) -> None:
+    asked: Asked
+    verdict: Verdict
+    text: Rendered | None = None
+
+
+class Composer:
+    """`senders` has the name of each channel's sender; a channel without one is not used. On the channels of
+    `approving`, only approved templates go."""
+
+    def __init__(self, texts: Texts, senders: Mapping[str, str], approving: Collection[str] = ()) -> None:
         self._texts = texts
         self._senders = senders
+        self._approving = approving
 
     def check(
         self,
@@ -109,10 +124,64 @@ class Composer:
         """`reason` is one of `Answers.failed`."""
         return Deferred(now + LOOK_AGAIN) if reason == NOT_ASKED else Unanswered(peer, reason)
 
-    def judge(self, asked: Asked, now: datetime, policies: Policies, *, only: str | None = None) -> Verdict:
-        """Apply the send policy to what the owners of the facts say: for any channel, or for one alone."""
+    def judge(self, asked: Asked, now: datetime, policies: Policies, *, only: str | None = None) -> Judged:
+        """Apply the send policy to what the owners of the facts say: for any channel, or for one alone.
+
+        A channel on which the text cannot go is passed over. Which text goes depends on the rules before, so
+        they judge again without that channel.
+        """
+        unusable: dict[str, str] = {}
+        while True:
+            verdict = self._verdict(asked, now, policies, only, unusable)
+            if verdict.ruling is not Ruling.ALLOW or verdict.channel is None:
+                return Judged(asked, verdict)
+            try:
+                text = self._text(asked, verdict, verdict.channel)
+            except UnrenderableError:
+                return Judged(asked, verdict)
+            if isinstance(text, Rendered):
+                return Judged(asked, verdict, text)
+            unusable[verdict.channel] = text.value
+
+    def compose(self, judged: Judged, now: datetime) -> Message | DispatchResult:
+        """The message, or the reason why there is none."""
+        asked, verdict, text = judged.asked, judged.verdict, judged.text
+        notification, contact, channel = asked.notification, asked.contact, verdict.channel
+        if stopped := unless_allowed(verdict, now, contact.unit):
+            return stopped
+        assert channel is not None  # the policy allowed it, so it and the address are there
+        if text is None:
+            language = self._texts.language_for(_text_name(asked, verdict), asked.recipient.language)
+            outcome = SendOutcome(OutcomeClass.PERMANENT, "template_error")
+            return Attempted(outcome, self._senders[channel], channel, language, contact.unit)
+        address = contact.address(channel)
+        assert address is not None
+        return Message(
+            id=notification.id,
+            member_id=notification.member_id,
+            channel=channel,
+            language=text.language,
+            unit=contact.unit,
+            address=address,
+            text=text.text,
+            approved=text.approved,
+            subject=text.subject,
+            html=text.html,
+            purpose=notification.purpose,
+            without=_without(asked, verdict),
+        )
+
+    def _verdict(
+        self,
+        asked: Asked,
+        now: datetime,
+        policies: Policies,
+        only: str | None,
+        unusable: Mapping[str, str],
+    ) -> Verdict:
         notification, contact, group = asked.notification, asked.contact, asked.shown
-        consented = contact.consented(notification.purpose)
+        about = replace(notification.about(now), tested=is_test(notification.template))
+        consented = contact.consented(consent_of(about.purpose, about.template))
         said = Authority(
             active=contact.active,
             consented=consented if only is None else consented & {only},
@@ -133,57 +202,30 @@ class Composer:
             sent=asked.sent,
             spent=asked.spent,
             paired=asked.paired,
+            unusable=unusable,
         )
         invited = group is not None and group.invite_link is not None
-        about = notification.about(now)
         return judge(facts_asked(about, asked.recipient, said, invited=invited, now=circumstances))
 
-    def compose(self, asked: Asked, verdict: Verdict, now: datetime) -> Message | DispatchResult:
-        """The message, or the reason why there is none."""
-        if stopped := unless_allowed(verdict, now, asked.contact.unit):
-            return stopped
+    def _text(self, asked: Asked, verdict: Verdict, channel: str) -> Rendered | Unfit:
+        """Raises: `UnrenderableError`."""
         group = asked.shown
-        without = verdict.without and (NO_GROUP if group is None else NO_INVITE)
-        return self._message(
-            asked.notification, asked.recipient, asked.contact, group, verdict.channel, without
-        )
+        values: dict[str, str | Mapping[str, str]] = {"name": asked.contact.name}
+        if group is not None:
+            values["group"] = group.names
+            if group.invite_link is not None:
+                values["link"] = group.invite_link
+        name, language = _text_name(asked, verdict), asked.recipient.language
+        return self._texts.compose(name, language, channel, values, approved=channel in self._approving)
 
-    def _message(
-        self,
-        notification: Notification,
-        recipient: Recipient,
-        contact: Contact,
-        group: Group | None,
-        channel: str | None,
-        without: str | None,
-    ) -> Message | DispatchResult:
-        address = contact.address(channel) if channel else None
-        # The policy allowed it, so these are there.
-        assert channel is not None
-        assert address is not None
-        text_name = f"{notification.template}_{without}" if without else notification.template
-        language = self._texts.language_for(text_name, recipient.language)
-        values = {"name": contact.name}
-        try:
-            if group is not None:
-                values["group"] = in_language(group.names, language)
-                if group.invite_link is not None:
-                    values["link"] = group.invite_link
-            text = self._texts.render(text_name, language, values)
-        except UnrenderableError:
-            outcome = SendOutcome(OutcomeClass.PERMANENT, "template_error")
-            return Attempted(outcome, self._senders[channel], channel, language, contact.unit)
-        return Message(
-            id=notification.id,
-            member_id=notification.member_id,
-            channel=channel,
-            language=language,
-            unit=contact.unit,
-            address=address,
-            text=text,
-            purpose=notification.purpose,
-            without=without,
-        )
+
+def _without(asked: Asked, verdict: Verdict) -> str | None:
+    return verdict.without and (NO_GROUP if asked.shown is None else NO_INVITE)
+
+
+def _text_name(asked: Asked, verdict: Verdict) -> str:
+    without, template = _without(asked, verdict), asked.notification.template
+    return f"{template}_{without}" if without else template
 
 
 def decision_of(verdict: Verdict, policies: Policies, at: datetime) -> Decision:

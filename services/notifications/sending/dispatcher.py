@@ -23,13 +23,13 @@ from services.notifications.core.core import Core
 from services.notifications.core.domain import Decision, Deferred, DispatchResult, Notification, Unanswered
 from services.notifications.core.policies.domain import Policies
 from services.notifications.core.recipients import Recipient
-from services.notifications.core.send_policy import Ruling, Verdict
+from services.notifications.core.send_policy import Ruling
 from services.notifications.sending.asking import Asking, NotAnswered
 from services.notifications.sending.composing import (
     LOOK_AGAIN,
     UNKNOWN_MEMBER,
-    Asked,
     Composer,
+    Judged,
     decision_of,
     unless_allowed,
 )
@@ -64,7 +64,8 @@ class Dispatcher:
         if isinstance(sender, Gateways):
             self._handover = GatewayHandover(core, sender, self._queue, self._recorder)
         self._way: Way = self._handover or OneSender(core, cast(Sender, sender))
-        self._composer = Composer(core.texts, self._way.senders)
+        self._texts = core.texts
+        self._composer = Composer(core.texts, self._way.senders, self._way.approving)
         self._clock = core.clock
         self._metrics = core.metrics
         self._due = core.due
@@ -120,6 +121,7 @@ class Dispatcher:
             results |= await self._handover.settle(handed)
         batch = [n for n in batch if n.handed is None]
         policies = await self._policies.current()
+        await self._texts.refresh()
         recipients = await self._recipients.by_id({n.member_id for n in batch})
         decisions: dict[str, Decision] = {}
         passed: list[tuple[Notification, Recipient]] = []
@@ -153,7 +155,7 @@ class Dispatcher:
         passed = sorted(passed, key=lambda each: len(each[0].attempts))
         now = self._clock.now()
         results: dict[str, DispatchResult] = {}
-        judged: dict[str, tuple[Asked, Verdict]] = {}
+        judged: dict[str, Judged] = {}
         for id_, answer in (await self._asking.ask(passed, policies, now)).items():
             if isinstance(answer, NotAnswered):
                 if answer.reason is None:
@@ -163,19 +165,19 @@ class Dispatcher:
             elif answer.contact.consents is None:
                 results[id_] = Deferred(now + LOOK_AGAIN)
             else:
-                judged[id_] = (answer, self._composer.judge(answer, now, policies))
+                judged[id_] = self._composer.judge(answer, now, policies)
         going = [
-            (asked, verdict.channel)
-            for asked, verdict in judged.values()
-            if verdict.ruling is Ruling.ALLOW and verdict.channel is not None
+            (each.asked, each.verdict.channel)
+            for each in judged.values()
+            if each.verdict.ruling is Ruling.ALLOW and each.verdict.channel is not None
         ]
         for id_, asked in (await self._asking.take_places(going, policies, now)).items():
-            judged[id_] = (asked, self._composer.judge(asked, now, policies))
+            judged[id_] = self._composer.judge(asked, now, policies)
         messages: list[Message] = []
         decisions: dict[str, Decision] = {}
-        for id_, (asked, verdict) in judged.items():
-            decisions[id_] = decision_of(verdict, policies, now)
-            made = self._composer.compose(asked, verdict, now)
+        for id_, each in judged.items():
+            decisions[id_] = decision_of(each.verdict, policies, now)
+            made = self._composer.compose(each, now)
             if isinstance(made, Message):
                 messages.append(made)
             else:

@@ -13,7 +13,7 @@ from services.notifications.core.policies.domain import SERVICE, Policies
 from services.notifications.core.send_policy import Ruling, Verdict
 from services.notifications.sending.asking import Asking, NotAnswered
 from services.notifications.sending.composing import Composer
-from services.notifications.sending.routing import senders_of
+from services.notifications.sending.routing import approving, senders_of
 from services.shared.contracts.notifications import INVITE
 from services.shared.contracts.vocabulary import Channel, Purpose
 from services.shared.errors import FieldError, InvalidError, NotFoundError, TransientError, UnavailableError
@@ -47,7 +47,8 @@ class Explaining:
         self._policies = core.policies
         self._clock = core.clock
         self._asking = Asking(core, sender)
-        self._composer = Composer(core.texts, senders_of(sender))
+        self._texts = core.texts
+        self._composer = Composer(core.texts, senders_of(sender), approving(sender))
 
     async def explain(self, caller: Identity, question: Question) -> Explanation:
         """Judge by the facts of now, at the time that the question names.
@@ -62,6 +63,7 @@ class Explaining:
         if recipient is None:
             raise NotFoundError
         caller.check_access(recipient.unit)
+        await self._texts.refresh()
         policies, now = await self._policies.current(), self._clock.now()
         at = question.at or now
         notification = _imagined(question, recipient.group_id, recipient.unit, now)
@@ -75,10 +77,10 @@ class Explaining:
             raise _unanswered(answer.peer)
         caller.check_access(answer.contact.unit)
         asked = replace(answer, certificate=question.certificate)
-        verdict = self._composer.judge(asked, at, policies, only=question.channel)
+        verdict = self._composer.judge(asked, at, policies, only=question.channel).verdict
         if verdict.ruling is Ruling.ALLOW and verdict.channel is not None:
             asked = await self._asking.look_at_budget(asked, verdict.channel, policies, at)
-            verdict = self._composer.judge(asked, at, policies, only=question.channel)
+            verdict = self._composer.judge(asked, at, policies, only=question.channel).verdict
         return Explanation(question, at, verdict, policies)
 
 

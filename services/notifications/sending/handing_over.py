@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -37,7 +37,7 @@ from services.notifications.core.providers import NO_ANSWER, UNREACHABLE
 from services.notifications.core.updates import Delivery, Report
 from services.notifications.sending.rates import Rates
 from services.notifications.sending.results import ResultRecorder
-from services.notifications.sending.routing import SENDER_ERROR, Batch, senders_of
+from services.notifications.sending.routing import SENDER_ERROR, Batch, approving, senders_of
 from services.notifications.sending.store import BucketStore, QueueStore
 from services.shared.messaging import UnitOfWork
 
@@ -65,6 +65,7 @@ class GatewayHandover:
         self._chunk = core.settings.handover_chunk
         self._poll_after = timedelta(minutes=core.settings.poll_minutes)
         self.senders: Mapping[str, str] = senders_of(gateways)
+        self.approving: Collection[str] = approving(gateways)
 
     async def hand_over(self, batch: Batch, messages: Sequence[Message]) -> dict[str, DispatchResult]:
         """Raises: a fault of MongoDB. A fault of a gateway is an outcome."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -50,6 +50,11 @@ class Way(Protocol):
         """The name of the sender, by channel."""
         ...
 
+    @property
+    def approving(self) -> Collection[str]:
+        """The channels on which approved templates alone are taken."""
+        ...
+
     async def hand_over(self, batch: Batch, messages: Sequence[Message]) -> dict[str, DispatchResult]:
         """Hand the messages over. Returns the results that are still to be recorded, by id.
 
@@ -65,6 +70,13 @@ def senders_of(sender: Sender | Gateways) -> dict[str, str]:
     return {channel.value: sender.name for channel in Channel}
 
 
+def approving(sender: Sender | Gateways) -> frozenset[str]:
+    """The channels on which only approved templates go."""
+    if not isinstance(sender, Gateways):
+        return frozenset()
+    return frozenset(channel for channel, each in sender.by_channel.items() if each.approved_only)
+
+
 class OneSender:
     """Hands all messages to one sender that knows a message by its id: one that was handed over before a
     crash is handed over again."""
@@ -73,6 +85,7 @@ class OneSender:
         self._sender = sender
         self._metrics = core.metrics
         self.senders: Mapping[str, str] = senders_of(sender)
+        self.approving: Collection[str] = ()
 
     async def hand_over(self, batch: Batch, messages: Sequence[Message]) -> dict[str, DispatchResult]:
         """Raises: a fault of the sender that passes. One that does not is found by bisection and fails its
