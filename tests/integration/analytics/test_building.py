@@ -15,6 +15,7 @@ from infra.local.keys import Keys
 from services.analytics.app import build
 from services.analytics.core.places import COLLECTION, FIRST, POINTER, HeldError, Pointer, Pointers
 from services.analytics.projections.building import Building
+from services.analytics.projections.drift import Comparison
 from services.analytics.projections.store import first_pointer
 from services.analytics.settings import AnalyticsSettings
 from services.shared.contracts.base import Envelope, Event
@@ -249,7 +250,7 @@ async def test_no_drift_is_seen_before_consumers_have_all_that_was_replayed(
             return all(marks.get(partition, 0) == end for partition, end in ends.items())
 
         await service.until(committed)
-        fetch, follow, pointer = Building._fetch, Building._follow, Pointers.of
+        fetch, follow, pointer = Building._fetch, Comparison.follow, Pointers.of
 
         async def last_fetch(self: Building, reading: Any, cursor: Any) -> list[Record]:
             records = await fetch(self, reading, cursor)
@@ -260,7 +261,7 @@ async def test_no_drift_is_seen_before_consumers_have_all_that_was_replayed(
                     records += await fetch(self, reading, cursor)
             return records
 
-        async def looked(self: Building, job: Job, cursor: Any) -> Effect:
+        async def looked(self: Comparison, job: Job, cursor: Any) -> Effect:
             looks.append(True)
             return await follow(self, job, cursor)
 
@@ -270,7 +271,7 @@ async def test_no_drift_is_seen_before_consumers_have_all_that_was_replayed(
             return await pointer(self, work)
 
         monkeypatch.setattr(Building, "_fetch", last_fetch)
-        monkeypatch.setattr(Building, "_follow", looked)
+        monkeypatch.setattr(Comparison, "follow", looked)
         monkeypatch.setattr(Pointers, "of", when_looked_for_twice)
         drift = await ended(service, await begin(service, "/v1/projections/drift"))
         nothing_differs(drift)
