@@ -14,10 +14,13 @@ from infra.local.keys import Keys
 from services.notifications.core.channel import Gateways, Message
 from services.notifications.core.domain import Notification, OutcomeClass, SendOutcome, State
 from services.notifications.core.store import notification_of
+from services.notifications.core.suppressions.domain import MESSAGES, STOP_WORD, Act, suppression_id
 from services.notifications.core.updates import Notice
 from services.notifications.settings import NotificationsSettings
 from services.shared.clock import ManualClock
 from services.shared.ids import new_id
+from services.shared.messaging import Origin, UnitOfWork
+from tests.fixtures.apps import TRACEPARENT
 from tests.integration.notifications.callbacks import FakeGateway, Hooks
 from tests.integration.notifications.conftest import Bench, assigned, joined
 from tests.integration.notifications.registered import registered
@@ -41,7 +44,8 @@ class Taker(FakeGateway):
 
 
 class Office:
-    """A replica that sends to gateways of approved templates, and an operator's calls of its API."""
+    """A replica that sends to gateways of approved templates, and an operator's calls of another one's
+    API."""
 
     def __init__(self, bench: Bench, sms: Taker, chat: Taker, http: httpx2.AsyncClient, keys: Keys) -> None:
         self.bench, self.sms, self.chat, self.http, self.keys = bench, sms, chat, http, keys
@@ -78,13 +82,14 @@ async def office(
         "message_prices": [{"channel": "sms", "since": "2020-01-01", "amount": "0.15"}]
     }
     sending = Gateways({"sms": sms, "whatsapp": chat})
-    made = Bench(NotificationsSettings(**priced), clock, sending)
-    await made.runtime.server_clock.read()
-    transport = httpx2.ASGITransport(app=made.service.app, raise_app_exceptions=False)
+    made, other = [Bench(NotificationsSettings(**priced), clock, sending) for _ in range(2)]
+    await other.runtime.server_clock.read()
+    transport = httpx2.ASGITransport(app=other.service.app, raise_app_exceptions=False)
     async with httpx2.AsyncClient(transport=transport, base_url="http://test") as http:
         http.headers |= as_caller(keys, "notifications:read notifications:write")
         yield Office(made, sms, chat, http, keys)
-    made.runtime.client.close()
+    for each in (made, other):
+        each.runtime.client.close()
 
 
 async def test_a_text_gets_versions_and_the_approved_one_is_used(office: Office, peers: Peers):
@@ -211,13 +216,28 @@ async def test_a_preview_shows_each_channel_with_length_cost_and_reasons(office:
     assert stray.status_code == 422
 
 
+async def stop_email(bench: Bench, address: str) -> None:
+    await bench.runtime.server_clock.read()
+    await bench.core.fingerprints.ready()
+    id_ = suppression_id("email", bench.core.fingerprints.of("email", address))
+    act = Act(id_, "email", True, MESSAGES, STOP_WORD, bench.core.clock.now())
+
+    async def body(work: UnitOfWork) -> None:
+        await bench.core.opting_out.act([act], work, Origin("a stop", TRACEPARENT))
+
+    await bench.runtime.outbox.transact(body)
+
+
 async def test_a_test_goes_by_the_queue_to_whoever_would_get_the_text(bench: Bench, peers: Peers, keys: Keys):
-    """By the recording sender. A test needs consent to the channel, and the caller the member's unit."""
+    """By the recording sender. A test needs consent to the channel, which nobody has stopped there, and the
+    caller the member's unit."""
     transport = httpx2.ASGITransport(app=bench.service.app, raise_app_exceptions=False)
     willing, unwilling = peers.add_member(), peers.add_member()
     peers.consents(willing, "email")
     peers.consents(unwilling, "email", purpose="reminder")
-    await bench.deliver(joined(willing, announced=False), joined(unwilling, announced=False))
+    stopped = peers.add_member(email="stopped@example.org")
+    await bench.deliver(*(joined(each, announced=False) for each in (willing, unwilling, stopped)))
+    await stop_email(bench, "stopped@example.org")
     caller = as_caller(keys, "notifications:write", "BR-SARAN")
     async with httpx2.AsyncClient(transport=transport, base_url="http://test") as http:
 
@@ -229,6 +249,7 @@ async def test_a_test_goes_by_the_queue_to_whoever_would_get_the_text(bench: Ben
         first, again, other = await test(willing, "1"), await test(willing, "1"), await test(unwilling, "2")
         assert [each.status_code for each in (first, again, other)] == [202] * 3
         assert first.json() == again.json()
+        silent = await test(stopped, "5")
         outside = as_caller(keys, "notifications:write", "BR-GAYA")
         assert (await test(willing, "3", **outside)).status_code == 404
         assert (await test(new_id(), "4")).status_code == 404
@@ -238,7 +259,8 @@ async def test_a_test_goes_by_the_queue_to_whoever_would_get_the_text(bench: Ben
     assert recorded["text"].startswith(f"नमस्ते {peers.people[willing].name}")
     rows = {row["_id"]: row async for row in bench.database["notifications"].find({"purpose": "service"})}
     sent, refused = rows[first.json()["id"]], rows[other.json()["id"]]
-    assert (len(rows), sent["template"], sent["state"]) == (2, "test_welcome", "sent")
+    assert (len(rows), sent["template"], sent["state"]) == (3, "test_welcome", "sent")
+    assert rows[silent.json()["id"]]["reason"] == "suppressed"
     assert (refused["state"], refused["reason"]) == ("suppressed", "no_consent")
 
 
