@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings
@@ -24,9 +24,10 @@ from rich.progress import (
 from infra.local.demo.api import Api
 from infra.local.demo.arrivals import Arrivals
 from infra.local.demo.books import Books, Pace
+from infra.local.demo.gateways import Record, Simulators
 from infra.local.demo.invites import InviteLinks
 from infra.local.demo.latency import Watcher
-from infra.local.demo.people import MOST, people
+from infra.local.demo.people import CHANNELS, MOST, SEVERAL_CHANNELS, people
 from infra.local.demo.quiet import QUIET_SECONDS, settle
 from infra.local.demo.report import report, where_next
 from infra.local.demo.roll import import_roll, write_roll
@@ -50,12 +51,22 @@ def _columns() -> tuple[ProgressColumn, ...]:
 
 
 class DemoSettings(BaseSettings):
-    """Read from the environment, without a prefix: UNITS, MEMBERS, SEED, STAY."""
+    """Read from the environment, without a prefix: UNITS, MEMBERS, SEED, CHANNELS, STAY."""
 
     units: Path = SAMPLE
     members: Annotated[int, Field(ge=1, le=MOST)] = 2000
     seed: int = 1
+    channels: Literal["recorded", "sim"] = "recorded"
     stay: bool = False
+
+    @property
+    def simulated(self) -> bool:
+        """Whether messages go by simulated gateways."""
+        return self.channels == "sim"
+
+    @property
+    def consents(self) -> Mapping[tuple[str, ...], int]:
+        return SEVERAL_CHANNELS if self.simulated else CHANNELS
 
     @property
     def imported(self) -> int:
@@ -72,10 +83,14 @@ async def run(stack: LocalStack, settings: DemoSettings, tree: str, console: Con
 
     :raises LocalError: the tree is refused, a service fails, or the books do not balance
     """
-    async with Api(stack.urls, stack.token, connections=AT_ONCE) as api:
+    async with AsyncExitStack() as clients:
+        api = await clients.enter_async_context(Api(stack.urls, stack.token, connections=AT_ONCE))
+        simulators: Simulators | None = None
+        if stack.gateways:
+            simulators = await clients.enter_async_context(Simulators(stack.gateways.url("control")))
         try:
-            books = await _play(stack, api, settings, tree, console)
-            shown = await _roster(api)
+            books = await _play(stack, api, simulators, settings, tree, console)
+            shown = await _roster(api, simulators)
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from None
     report(books, console)
@@ -101,7 +116,14 @@ def prepare() -> tuple[DemoSettings, str]:
         raise LocalError("; ".join(wrong)) from None
 
 
-async def _play(stack: LocalStack, api: Api, settings: DemoSettings, tree: str, console: Console) -> Books:
+async def _play(
+    stack: LocalStack,
+    api: Api,
+    simulators: Simulators | None,
+    settings: DemoSettings,
+    tree: str,
+    console: Console,
+) -> Books:
     await _load(api, tree, settings.units, console)
     await _open_womens_groups(api, console)
     units, rushing = codes(tree), settings.members - settings.imported - settings.walkers
@@ -112,29 +134,40 @@ async def _play(stack: LocalStack, api: Api, settings: DemoSettings, tree: str, 
         seconds = time.perf_counter() - began - QUIET_SECONDS
         console.print(f"all placed, welcomed and counted {seconds:.1f} s after the last row")
 
+    if simulators:
+        await simulators.lose_answers()
     async with _in_background(links.keep_giving()):
         began = time.perf_counter()
         with _bar(console, f"members join, {AT_ONCE} at a time", rushing) as told:
-            rushed = await arrivals.rush(people(rushing, units, settings.seed), AT_ONCE, told)
+            crowd = people(rushing, units, settings.seed, consents=settings.consents)
+            rushed = await arrivals.rush(crowd, AT_ONCE, told)
         rush_seconds = time.perf_counter() - began
     await settle(api, links, SETTLE_WITHIN)
     settled_seconds = time.perf_counter() - began
 
     # Only units whose group already has its link, so that no welcome waits for the admin.
-    walkers = people(settings.walkers, sorted(links.live) or units, settings.seed + 1, first=rushing)
+    live, consents = sorted(links.live) or units, settings.consents
+    walkers = people(settings.walkers, live, settings.seed + 1, first=rushing, consents=consents)
     async with Watcher(api) as watcher:
         with _bar(console, f"members join, {WALKING_PACE:.0f} a second", settings.walkers) as told:
             walked = await arrivals.walk(walkers, WALKING_PACE, told)
         await settle(api, links, SETTLE_WITHIN)
     pace = Pace(len(rushed), rush_seconds, settled_seconds, walked, watcher.samples)
     answered = imported + len(rushed) + len(walked) + arrivals.already
-    return await Books.read(api, asked=settings.members, answered=answered, pace=pace)
+    record: Record | None = None
+    if simulators:
+        await simulators.settled(api, SETTLE_WITHIN)
+        await settle(api, links, SETTLE_WITHIN)
+        record = await simulators.read(api)
+    return await Books.read(api, asked=settings.members, answered=answered, pace=pace, record=record)
 
 
-async def _roster(api: Api) -> Shown | None:
+async def _roster(api: Api, simulators: Simulators | None) -> Shown | None:
     """A roster of the largest group whose list is one page; None if no group has three members."""
     groups = [group async for group in api.pages("groups", "/v1/groups") if 3 <= group["members"] <= 100]
-    return await show_roster(api, max(groups, key=lambda group: group["members"])) if groups else None
+    if not groups:
+        return None
+    return await show_roster(api, max(groups, key=lambda group: group["members"]), simulators)
 
 
 async def _import(
@@ -144,7 +177,8 @@ async def _import(
     if not settings.imported:
         return 0
     file, first = stack.directory / "roll.csv", settings.members - settings.imported
-    write_roll(file, people(settings.imported, units, settings.seed + 2, first=first))
+    consents = settings.consents
+    write_roll(file, people(settings.imported, units, settings.seed + 2, first=first, consents=consents))
     console.print(f"a roll of {settings.imported:,} members comes in as {file.name}:")
     return await import_roll(api, stack.urls["members"], stack.token, file, console)
 

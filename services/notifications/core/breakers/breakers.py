@@ -33,6 +33,8 @@ UNREACHABLE: Final = "gateway_down"
 """A gateway that answers nothing: most often it is well again soon."""
 PROBE: Final = timedelta(seconds=60)
 """How long the result of a probe is waited for; then another message is one."""
+BEHIND_A_PROBE: Final = timedelta(seconds=5)
+"""How long the others wait before they look again: most probes are answered at once."""
 _PAUSES: Final[Mapping[str, Pause]] = {
     "template": Pause(timedelta(minutes=15), timedelta(hours=6)),
     "number": Pause(timedelta(minutes=5), timedelta(hours=1)),
@@ -72,7 +74,7 @@ class Breakers:
                 waiting[message.id] = max(until, now + timedelta(seconds=1))
             for each in against:
                 if each.until <= now:  # this one was the probe, or somebody else's is
-                    opened[each.id] = OpenBreaker(each.id, each.sender, each.kind, now + PROBE)
+                    opened[each.id] = OpenBreaker(each.id, each.sender, each.kind, now + BEHIND_A_PROBE)
         return going, waiting
 
     async def trip(
