@@ -127,7 +127,7 @@ def demo(
         broker=broker,
         brokers=brokers,
         mongo_nodes=mongo_nodes,
-        simulators=settings.simulated,
+        simulators="demo" if settings.simulated else None,
     )
     _run(stack, lambda: play(stack, settings, tree, console))
 
@@ -172,7 +172,7 @@ def _stack(
     brokers: int,
     mongo_nodes: int,
     secure: bool = False,
-    simulators: bool = False,
+    simulators: str | None = None,
 ) -> LocalStack:
     try:
         wished = USUAL_PORTS | dict(_port(text) for text in ports or ())

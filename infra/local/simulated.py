@@ -31,7 +31,7 @@ class SimulatedGateways:
     ports: Mapping[str, int]
     notifications: str
     directory: Path
-    preset: str = "demo"
+    preset: str
     seed: int = 1
 
     def url(self, name: str) -> str:

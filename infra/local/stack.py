@@ -49,7 +49,7 @@ class LocalStack:
     `fresh`        start without the data of earlier runs (the keys stay)
     `or_sibling`   if another run holds `directory`, use a sibling of it
     `secure`       TLS, and users with least privilege, on both stores; needs `kafka`
-    `simulators`   simulators of the message gateways, to which notifications sends
+    `simulators`   a preset: simulators of the message gateways run, and notifications sends to them
 
     Inside: `urls` by process, `kafka` (host:port, ...), `mongo` (URI), `token` (all scopes, all units),
     `mint`,
@@ -75,7 +75,7 @@ class LocalStack:
         fresh: bool = False,
         or_sibling: bool = False,
         secure: bool = False,
-        simulators: bool = False,
+        simulators: str | None = None,
     ) -> None:
         if unknown := set(services) - set(SERVICES):
             raise LocalError(f"no such service: {', '.join(sorted(unknown))}")
@@ -187,9 +187,12 @@ class LocalStack:
         if self._secure:
             self.secured = Secured.prepare(self._home, self.mongo)
         self.urls = {name: url(self._ports[name]) for name in self._of_service}
-        if self._simulated:
-            ports = {name: self._port(name) for name in SIMULATOR_PORTS}
-            self.gateways = SimulatedGateways(ports, url(self._ports["notifications"]), self._home)
+        if self._simulated is not None:
+            ports, address = (
+                {name: self._port(name) for name in SIMULATOR_PORTS},
+                url(self._ports["notifications"]),
+            )
+            self.gateways = SimulatedGateways(ports, address, self._home, self._simulated)
 
     def _port(self, name: str) -> int:
         return self._spare.take(self._wished.get(name, 0), name)

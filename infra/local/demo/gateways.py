@@ -117,8 +117,28 @@ class Simulators:
     async def lose_answers(self) -> None:
         """Break the line to WhatsApp and to the SMS gateway a few times, after they took a message."""
         for name in NAMES[:2]:
-            steered = {"next": LOST_ANSWERS, "fault": "reset", "taken": True}
-            await self._call("POST", f"/{name}/steer", steered)
+            await self.steer(name, next=LOST_ANSWERS, fault="reset", taken=True)
+
+    async def steer(self, name: str, **how: Any) -> None:
+        """Let a gateway behave otherwise; see `infra/simulators/README.md`."""
+        await self._call("POST", f"/{name}/steer", how)
+
+    async def steer_none(self) -> None:
+        """Let all behave as usual again."""
+        for name in NAMES:
+            await self._call("DELETE", f"/{name}/steer")
+
+    async def disorder(self, **how: Any) -> None:
+        """Let WhatsApp's webhooks come otherwise."""
+        await self._call("POST", "/whatsapp/webhooks", how)
+
+    async def faults(self, name: str) -> int:
+        """How many requests to a gateway have met a fault."""
+        return sum((await self._call("GET", f"/{name}/summary"))["faults"].values())
+
+    async def at_rest(self) -> bool:
+        """Whether every status was told, and answered."""
+        return not any([(await self._call("GET", f"/{name}/summary"))["unsettled"] for name in NAMES])
 
     async def say(self, phone: str, text: str) -> None:
         """Let somebody write to our number on WhatsApp."""

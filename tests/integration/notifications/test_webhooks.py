@@ -107,6 +107,9 @@ async def test_four_mebibytes_are_taken_and_five_are_not(hooks: Hooks) -> None:
         answer = await hooks.http.post("/webhooks/whatsapp", content=content, headers=signed(body))
         assert answer.status_code == 413
     assert await hooks.database["callbacks"].count_documents({}) == 1
+    for content, status in ((large, 200), (body, 413)):  # an SMS gateway's, too
+        answer = await hooks.http.post(f"/webhooks/sms/exotel/{SMS_SECRET}", content=content)
+        assert answer.status_code == status
 
 
 async def test_bodies_share_bounded_room_and_small_ones_still_fit(hooks: Hooks) -> None:
