@@ -190,12 +190,12 @@ class Simulators:
 
 
 async def _moving(api: Api) -> bool:
-    """Whether a message is still to go, on its first or its next channel, or its outcome to be told. One that
-    failed for now waits longer than the demo takes."""
+    """Whether a message is still to go, on its first or its next channel. One that failed for now waits
+    longer than the demo takes, and one whose outcome stays unknown is listed as such."""
     for state in ("queued", "sending"):
         async for note in api.pages("notifications", "/v1/notifications", state=state):
             last = note["attempts"][-1] if note["attempts"] else None
-            if last is None or last["outcome"] != "transient" or last["error_class"] == "outcome_unknown":
+            if last is None or last["outcome"] != "transient":
                 return True
     return False
 

@@ -87,8 +87,8 @@ def webhooks_router(intake: Intake) -> APIRouter:
         openapi_extra=_BODY,
     )
     async def receive_sms(request: Request, gateway: Gateway, secret: Secret) -> Response:
-        """Store a callback of an SMS gateway, at most 4 MiB; the URL with its secret is given to the gateway with each
-        message. It is applied afterwards."""
+        """Store a callback of an SMS gateway, at most 4 MiB; the URL with its secret is given to the gateway
+        with each message. It is applied afterwards."""
         intake.expects_sms(gateway, secret)
         _enter(request, SMS + gateway)
         with intake.room() as room:
