@@ -26,7 +26,7 @@ from infra.local.demo.invites import InviteLinks
 from infra.local.demo.people import MOST, Person, people
 from infra.local.stack import LocalStack
 from tests.chaos.conftest import BROKER, REPORT, SEED
-from tests.chaos.faults import until
+from tests.chaos.faults import FIRE_SECONDS, until
 from tests.chaos.scene import PER_SECOND, Row
 from tests.fixtures.patience import Patience
 
@@ -54,7 +54,7 @@ class Field:
         """Let members join at a steady pace while the fault strikes, and wait until all messages have ended.
         Returns the row, and how many outcomes are not known."""
         over, arrivals = asyncio.Event(), Arrivals(self.api)
-        crowd = takewhile(lambda _: not over.is_set(), islice(self.crowd, 60 * PER_SECOND))
+        crowd = takewhile(lambda _: not over.is_set(), islice(self.crowd, 120 * PER_SECOND))
         joining = asyncio.create_task(arrivals.walk(crowd, PER_SECOND, lambda: None))
         try:
             await asyncio.sleep(self.chance.uniform(1, 2))
@@ -149,14 +149,19 @@ async def _kill(scene: Field) -> int:
 
 
 async def bad_answers(scene: Field) -> int:
-    """Each fault in turn, of messages that are taken all the same and of others that are not."""
-    for taken in (True, False):
-        for fault in ("reset", "html", "garbage", "hang"):
-            for name in GATEWAYS[:2]:
-                await scene.simulators.steer(name, next=FAULTY, fault=fault, taken=taken)
-            await asyncio.sleep(1.5)
-    await asyncio.sleep(12)  # for the hanging ones
-    return sum([await scene.simulators.faults(name) for name in GATEWAYS[:2]])
+    """Each fault in turn, of messages that are taken all the same and of others that are not. A breaker may
+    keep the next one waiting."""
+    fired = 0
+    for fault, taken in (("reset", True), ("html", False), ("garbage", True), ("hang", False)):
+        for name in GATEWAYS[:2]:
+            await scene.simulators.steer(name, next=FAULTY, fault=fault, taken=taken)
+        deadline = time.monotonic() + FIRE_SECONDS
+        while (now := sum([await scene.simulators.faults(name) for name in GATEWAYS[:2]])) == fired:
+            assert time.monotonic() < deadline, f"never fired: {fault}"
+            await asyncio.sleep(0.2)
+        fired = now
+        await scene.simulators.steer_none()
+    return fired
 
 
 FAULTS: Final = {

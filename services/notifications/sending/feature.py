@@ -1,9 +1,10 @@
-"""Sending: the dispatcher, and polls of the gateways."""
+"""Sending: the dispatcher, polls of the gateways, and breakers for operators to see."""
 
 from __future__ import annotations
 
 from services.notifications.core.channel import Gateways, Sender
 from services.notifications.core.core import Core
+from services.notifications.sending.api import breakers_router
 from services.notifications.sending.dispatcher import Dispatcher
 from services.notifications.sending.held_gauges import HeldGauges
 from services.notifications.sending.polling import GatewayPolls
@@ -12,9 +13,11 @@ from services.shared.runtime import Feature
 
 
 def sending(core: Core, sender: Sender | Gateways) -> Feature:
+    routers = [breakers_router(core.breakers)]
     loops = {"dispatcher": Dispatcher(core, sender).run}
     if not isinstance(sender, Gateways):
-        return Feature(loops={**loops, "held-gauges": HeldGauges(core).run}, migrations=MIGRATIONS)
+        loops |= {"held-gauges": HeldGauges(core).run}
+        return Feature(routers=routers, loops=loops, migrations=MIGRATIONS)
     names = [each.name for each in sender.by_channel.values()]
     loops |= {"gateway-polls": GatewayPolls(core, sender).run, "held-gauges": HeldGauges(core, names).run}
-    return Feature(loops=loops, migrations=MIGRATIONS, on_close=[sender.close])
+    return Feature(routers=routers, loops=loops, migrations=MIGRATIONS, on_close=[sender.close])

@@ -296,3 +296,16 @@ def _as_json(settings: object) -> str:
     dumped = settings.model_dump(mode="json")  # type: ignore[attr-defined]
     dumped["master_keys"] = {"test": "A" * 128}
     return json.dumps(dumped)
+
+
+async def test_an_open_breaker_is_listed_and_can_be_closed(hooks: Hooks) -> None:
+    await hooks.bench.runtime.server_clock.read()
+    breakers = hooks.bench.core.breakers
+    await breakers.trip("cloud_api", Meaning.TEMPLATE, "welcome/hi", "template_stopped")
+    headers = {"authorization": f"Bearer {hooks.token('ops:read ops:write')}"}
+    [shown] = (await hooks.http.get("/v1/breakers", headers=headers)).json()["items"]
+    assert (shown["sender"], shown["kind"], shown["subject"]) == ("cloud_api", "template", "welcome/hi")
+    path = f"/v1/breakers/{shown['id']}"
+    assert (await hooks.http.delete(path, headers=headers)).status_code == 204
+    assert await breakers.count() == {}
+    assert (await hooks.http.delete(path, headers=headers)).status_code == 404

@@ -14,7 +14,7 @@ from typing import ClassVar, Final
 
 import structlog
 
-from services.notifications.core.breakers.store import BreakerStore, OpenBreaker, key_of
+from services.notifications.core.breakers.store import BreakerStore, OpenBreaker, ShownBreaker, key_of
 from services.notifications.core.channel import Gateway, Message
 from services.notifications.core.domain import Meaning
 from services.notifications.core.updates import Notice
@@ -105,6 +105,18 @@ class Breakers:
     async def count(self) -> Mapping[tuple[str, str], int]:
         """How many are open, by sender and kind."""
         return await self._store.count()
+
+    async def opened(self, limit: int) -> Sequence[ShownBreaker]:
+        """The open ones of all senders."""
+        return await self._store.shown(limit)
+
+    async def close_one(self, shown: str) -> bool:
+        """Close the one with this `ShownBreaker.id`; False if none is open."""
+        key = await self._store.named(shown)
+        if key is None:
+            return False
+        await self._close([key])
+        return True
 
     async def _open(
         self, sender: str, kind: str, subject: str, code: str, *, until: datetime | None = None
