@@ -46,7 +46,7 @@ def breakers_router(breakers: Breakers) -> APIRouter:
 
     @router.get("", response_model=BreakersOut)
     async def list_breakers(caller: OpsReader) -> Response:
-        """What nothing goes by now, of all gateways, and until when."""
+        """Templates, numbers and accounts by which nothing goes now, and until when."""
         return JSON({"items": [each._asdict() for each in await breakers.opened(MOST)]})
 
     @router.delete("/{id}", status_code=204, responses=problems(404))

@@ -120,8 +120,8 @@ class BucketStore:
 
 
 class PairStore:
-    """Who has just got a message from a number: `pairs {_id: number:fingerprint, claim, until}`, by MongoDB's
-    clock."""
+    """Recipients who have just got a message from a number: `pairs {_id: number:fingerprint, claim, until}`,
+    by MongoDB's clock."""
 
     def __init__(self, database: Database) -> None:
         self._pairs: Collection = database[PAIRS]

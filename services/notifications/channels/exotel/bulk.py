@@ -45,7 +45,7 @@ def bulk_outcomes(answer: Answer, numbers: Sequence[str], single: Single) -> lis
 
 
 def _parts(answer: Answer) -> list[Mapping[str, Any]]:
-    """What the answer says of each message, as a single call would answer it."""
+    """The parts of the answer, one for each message, as a single call would answer it."""
     data = answer.data
     if isinstance(data, list):
         return list(objects(data, MOST))
