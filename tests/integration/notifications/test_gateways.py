@@ -192,6 +192,32 @@ async def test_who_finds_a_mark_of_a_process_that_died_sends_nothing(
     assert [taken(field.sms, n) for n in (one, other)] == [1, 1]
 
 
+async def test_beside_processes_that_still_record_nothing_goes_twice(
+    field: Field, peers: Peers, settings: NotificationsSettings, clock: ManualClock
+):
+    """As in an upgrade that switches the gateways on: a recording process leaves alone what a gateway may
+    have, and what one had claimed when it died goes once."""
+    unknown, claimed = [await field.welcome(peers, "sms") for _ in range(2)]
+    notifications = field.bench.database["notifications"]
+    before = {"state": "sending", "claim": "of-release-0.1.0"}
+    later = datetime.now(UTC) + timedelta(hours=1)
+    await notifications.update_one({"member_id": claimed}, {"$set": {**before, "due_at": later}})
+    field.sms.steer(fault="reset", taken=True, next=1)
+    await field.bench.dispatch()
+    field.sms.calm()
+    recording = Bench(settings, clock)
+    await field.bench.passes(timedelta(minutes=30))
+    await recording.dispatch()
+    n = await field.of(unknown)
+    assert (n.state, n.held_for) == (State.SENDING, "outcome")
+    assert await recording.recorded(n.id) is None
+    await _time_passes(field, timedelta(hours=1))
+    await field.bench.dispatch()
+    assert [taken(field.sms, await field.of(member)) for member in (unknown, claimed)] == [1, 1]
+    assert (await field.of(claimed)).state is State.SENT
+    recording.runtime.client.close()
+
+
 async def test_what_whatsapp_cannot_deliver_goes_by_sms_each_step_on_record(field: Field, peers: Peers):
     """At once, or told by a callback after it was taken."""
     members = [await field.welcome(peers, "whatsapp", "sms") for _ in range(2)]
