@@ -7,6 +7,7 @@ import asyncio
 import itertools
 import sys
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ import pytest
 from infra.local.demo.api import Api
 from infra.local.demo.arrivals import Arrivals
 from infra.local.demo.gateways import Simulators
+from infra.local.demo.invites import InviteLinks
 from infra.local.demo.people import people
 from infra.local.services import module
 from infra.local.stack import LocalStack
@@ -75,6 +77,9 @@ async def test_a_new_event_type_is_applied_once_and_opens_no_fuse(tmp_path: Path
         crowd = people(MOVES + 120, ["BR-GAYA"], 5)
         first = await Arrivals(api).rush(itertools.islice(crowd, MOVES), 8, lambda: None)
         ids = [accepted.member_id for accepted in first]
+        links = InviteLinks(api)
+        await until(links_given(links))
+        await until(all_sent(api))
         await move(api, ids, "BR-PATNA")
 
         async def set_aside() -> bool:
@@ -105,7 +110,26 @@ async def test_a_new_event_type_is_applied_once_and_opens_no_fuse(tmp_path: Path
             assert await letters(api, service, "set_aside") == 0
             assert not (await api.get(service, "/v1/ops/fuse"))["open"]
         assert any(shared.values()), "the old processes had no partition with a move"
+        await until(links_given(links))
+        await until(all_sent(api))
         await check_messages(stack, api)
+
+
+def links_given(links: InviteLinks) -> Callable[[], Awaitable[bool]]:
+    async def given() -> bool:
+        return not await links.give() and bool(links.live)
+
+    return given
+
+
+def all_sent(api: Api) -> Callable[[], Awaitable[bool]]:
+    """Whether there are messages, and none is still to go."""
+
+    async def sent() -> bool:
+        notes = [note async for note in api.pages("notifications", "/v1/notifications")]
+        return bool(notes) and all(note["state"] in ("sent", "suppressed") for note in notes)
+
+    return sent
 
 
 async def check_messages(stack: LocalStack, api: Api) -> None:
