@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from services.notifications.core.channel import Gateway, Message
+from services.notifications.core.domain import SERVICE
 from services.notifications.core.fingerprints import Fingerprints
 from services.notifications.sending.store import BucketStore, PairStore
 from services.notifications.settings import NotificationsSettings
@@ -65,12 +66,15 @@ class Rates:
     async def _paired(
         self, gateway: Gateway, messages: list[Message], waiting: dict[str, datetime], now: datetime
     ) -> tuple[list[Message], dict[str, datetime]]:
-        """Let those wait whose recipient has just got another message, from this process or another one."""
-        if gateway.name != PAIRED or not messages:
+        """Let those wait whose recipient has just got another message, from this process or another one. An
+        answer of ours does not: Meta lends some messages above the rate."""
+        bound = [m for m in messages if m.purpose != SERVICE] if gateway.name == PAIRED else []
+        if not bound:
             return messages, waiting
         await self._fingerprints.ready()
-        pairs = {m.id: f"{gateway.number}:{self._fingerprints.of(m.channel, m.address)}" for m in messages}
+        pairs = {m.id: f"{gateway.number}:{self._fingerprints.of(m.channel, m.address)}" for m in bound}
         taken = await self._pairs.take(set(pairs.values()), PAIR.total_seconds())
-        going = [message for message in messages if pairs[message.id] in taken]
-        waiting |= {m.id: now + PAIR for m in messages if pairs[m.id] not in taken}
+        held = {m.id for m in bound if pairs[m.id] not in taken}
+        going = [message for message in messages if message.id not in held]
+        waiting |= dict.fromkeys(held, now + PAIR)
         return going, waiting
