@@ -109,12 +109,26 @@ def demo(
     keep: Keep = False,
     port: PortOptions = None,
 ) -> None:
-    """Start everything, then demonstrate it."""
+    """Start everything, then demonstrate it.
+
+    The environment chooses what: UNITS=file.csv another tree, MEMBERS=2000 how many join, SEED=1 who,
+    CHANNELS=sim messages that go by simulated gateways (WhatsApp, SMS, e-mail) instead of being recorded,
+    STAY=1 everything keeps running.
+    """
     try:
         settings, tree = prepare()
     except LocalError as problem:
         raise SystemExit(f"error: {problem}") from None
-    stack = _stack(directory, keep, port, replicas, broker=broker, brokers=brokers, mongo_nodes=mongo_nodes)
+    stack = _stack(
+        directory,
+        keep,
+        port,
+        replicas,
+        broker=broker,
+        brokers=brokers,
+        mongo_nodes=mongo_nodes,
+        simulators="demo" if settings.simulated else None,
+    )
     _run(stack, lambda: play(stack, settings, tree, console))
 
 
@@ -158,6 +172,7 @@ def _stack(
     brokers: int,
     mongo_nodes: int,
     secure: bool = False,
+    simulators: str | None = None,
 ) -> LocalStack:
     try:
         wished = USUAL_PORTS | dict(_port(text) for text in ports or ())
@@ -172,6 +187,7 @@ def _stack(
             fresh=not keep,
             or_sibling=directory == DEFAULT_DIRECTORY,
             secure=secure,
+            simulators=simulators,
         )
     except LocalError as problem:
         raise SystemExit(f"error: {problem}") from None

@@ -19,8 +19,11 @@ from infra.local.keys import ADMIN_SCOPES, Keys
 from infra.local.mongod import mongo_uri, replica_set
 from infra.local.ports import HOST, Ports
 from infra.local.processes import Child
+from infra.local.registering import register_texts
 from infra.local.secured import Secured
 from infra.local.services import SERVICES, Command, Surroundings, module, replicas, service, url
+from infra.local.simulated import PORTS as SIMULATOR_PORTS
+from infra.local.simulated import SimulatedGateways
 from infra.local.workdir import hold
 from services.shared.config.kafka_security import UNSECURED
 from services.shared.errors import TransientError
@@ -47,11 +50,12 @@ class LocalStack:
     `fresh`        start without the data of earlier runs (the keys stay)
     `or_sibling`   if another run holds `directory`, use a sibling of it
     `secure`       TLS, and users with least privilege, on both stores; needs `kafka`
+    `simulators`   a preset: simulators of the message gateways run, and notifications sends to them
 
     Inside: `urls` by process, `kafka` (host:port, ...), `mongo` (URI), `token` (all scopes, all units),
     `mint`,
-    `processes` by name, `secured` (passwords and certificates, if `secure`), `directory`, and the file
-    `<directory>/stack.json` for scripts.
+    `processes` by name, `secured` (passwords and certificates, if `secure`), `gateways` (the simulators'
+    addresses, if `simulators`), `directory`, and the file `<directory>/stack.json` for scripts.
 
     :raises LocalError: on entry, when something cannot start; nothing is left running
     """
@@ -72,6 +76,7 @@ class LocalStack:
         fresh: bool = False,
         or_sibling: bool = False,
         secure: bool = False,
+        simulators: str | None = None,
     ) -> None:
         if unknown := set(services) - set(SERVICES):
             raise LocalError(f"no such service: {', '.join(sorted(unknown))}")
@@ -84,7 +89,9 @@ class LocalStack:
         self._replicas, self._command = dict(replicas or {}), command
         self._wished, self._env = dict(ports or {}), dict(env or {})
         self._fresh, self._or_sibling, self._secure = fresh, or_sibling, secure
+        self._simulated = simulators
         self.secured: Secured | None = None
+        self.gateways: SimulatedGateways | None = None
         self._held = ExitStack()
 
     async def __aenter__(self) -> Self:
@@ -121,7 +128,10 @@ class LocalStack:
             static_members=self._broker == "embedded",
             secured=self.secured,
         )
-        return around.environment(of, name) | dict(self._env.get(of, {}))
+        values = around.environment(of, name)
+        if self.gateways and of == "notifications":
+            values |= self.gateways.environment()
+        return values | dict(self._env.get(of, {}))
 
     async def start_again(self, name: str, env: Mapping[str, str]) -> None:
         """Start a stopped process again, with more environment variables.
@@ -141,12 +151,15 @@ class LocalStack:
 
     async def _start(self) -> None:
         self._prepare()
-        await self._start_all([*self._mongo_nodes(), *self._kafka_nodes()])
+        stores = [*self._mongo_nodes(), *self._kafka_nodes()]
+        await self._start_all([*stores, *([self.gateways.child(self._logs)] if self.gateways else [])])
         await self._create_topics()
         if self.secured:
             await asyncio.to_thread(self.secured.admit_services, self.kafka)
         self.processes["kafka"].recover = self._create_topics
         await self._start_all([self._process(name, service) for name, service in self._of_service.items()])
+        if self.gateways and "notifications" in self.urls:
+            await register_texts(self.urls["notifications"], self.token)
         self._write_stack_json()
 
     def _prepare(self) -> None:
@@ -177,6 +190,12 @@ class LocalStack:
         if self._secure:
             self.secured = Secured.prepare(self._home, self.mongo)
         self.urls = {name: url(self._ports[name]) for name in self._of_service}
+        if self._simulated is not None:
+            ports, address = (
+                {name: self._port(name) for name in SIMULATOR_PORTS},
+                url(self._ports["notifications"]),
+            )
+            self.gateways = SimulatedGateways(ports, address, self._home, self._simulated)
 
     def _port(self, name: str) -> int:
         return self._spare.take(self._wished.get(name, 0), name)

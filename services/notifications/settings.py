@@ -68,6 +68,9 @@ class NotificationsSettings(ServiceSettings):
     """API token of the Exotel account, a secret."""
     exotel_header: Annotated[str, Field(max_length=20)] = ""
     """DLT header (sender id) or ExoPhone that SMS go from, unless the template names another."""
+    exotel_bulk_from: Annotated[int, Field(ge=0, le=20)] = 5
+    """Messages of one template and header from which they go to Exotel in one call; 0 is never. Exotel takes
+    about 50 such calls a minute."""
     exotel_callback_url: SecretStr = SecretStr("")
     """URL that Exotel tells of each message's status, a secret: the token in it is the only proof of who
     calls. Empty: messages are polled alone."""

@@ -20,6 +20,7 @@ import structlog
 from infra.local.broker import BROKERS
 from tests.bench import (
     capacity,
+    channels,
     consume,
     duplicates,
     idle,
@@ -57,6 +58,8 @@ BENCHES: dict[str, Bench] = {
     "projections": projections.measure,
     "reads": reads.measure,
     "redrawing": redrawing.measure,
+    "channels": channels.measure,
+    "webhooks": channels.measure_webhooks,
     "size": size.measure,
     "latency": latency.measure,
     "idle": idle.measure,

@@ -107,6 +107,7 @@ async def post(
     connections: int,
     rate: float = 0,
     keep: bool = False,
+    media_type: str = "application/json",
 ) -> Load:
     """POST every body once over `connections` connections: as fast as answers come, or at `rate` per second.
 
@@ -117,7 +118,7 @@ async def post(
     """
     head = (
         f"POST {path} HTTP/1.1\r\nhost: {host}:{port}\r\nauthorization: Bearer {token}\r\n"
-        "content-type: application/json\r\ncontent-length: "
+        f"content-type: {media_type}\r\ncontent-length: "
     ).encode()
     requests = deque(head + str(len(body)).encode() + b"\r\n\r\n" + body for body in bodies)
     queue = _Queue(requests, 1 / rate if rate else 0, time.time() + 0.1)

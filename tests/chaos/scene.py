@@ -13,8 +13,9 @@ from pathlib import Path
 
 from infra.local.demo.api import Api
 from infra.local.demo.arrivals import Accepted, Arrivals
-from infra.local.demo.books import Line, balance
+from infra.local.demo.books import balance
 from infra.local.demo.invites import InviteLinks
+from infra.local.demo.lines import Line
 from infra.local.demo.people import MOST, Person, people
 from infra.local.stack import LocalStack
 from infra.local.status import describe

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from infra.local.demo.api import Api
 from infra.local.demo.arrivals import Accepted, Arrivals
-from infra.local.demo.books import Line
 from infra.local.demo.invites import InviteLinks
+from infra.local.demo.lines import Line
 from infra.local.demo.people import people
 from infra.local.demo.tree import codes, read_tree
 from tests.journeys.test_kill import settled

@@ -43,6 +43,18 @@ def test_the_books_of_a_small_demo_balance(tmp_path: Path) -> None:
     assert int(women[0]) > 0
 
 
+def test_by_simulated_gateways_each_message_is_found_once(tmp_path: Path) -> None:
+    ran = demo(tmp_path / "stack", MEMBERS="120", SEED="4", CHANNELS="sim")
+    assert ran.returncode == 0, ran.stderr
+    assert "DOES NOT BALANCE" not in ran.stderr
+    assert ran.stderr.count("balances") == 19
+    [whatsapp] = [line.split() for line in ran.stderr.splitlines() if line.startswith("whatsapp ")]
+    taken, lost = int(whatsapp[1]), int(whatsapp[-1])
+    assert taken > 50
+    assert lost == 3, "messages that were taken, though nobody was told so"
+    assert "invited again: suppressed after a STOP" in ran.stderr
+
+
 def test_units_that_are_refused_end_it_with_the_rows(tmp_path: Path) -> None:
     tree = tmp_path / "units.csv"
     tree.write_text("code,level,name_en,name_hi\nBR,state,Bihar,बिहार\nBR-A-B,block,B,ब\n", encoding="utf-8")

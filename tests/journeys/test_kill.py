@@ -11,8 +11,9 @@ import pytest
 
 from infra.local.demo.api import Api
 from infra.local.demo.arrivals import Arrivals
-from infra.local.demo.books import Line, balance
+from infra.local.demo.books import balance
 from infra.local.demo.invites import InviteLinks
+from infra.local.demo.lines import Line
 from infra.local.demo.people import people
 from infra.local.demo.tree import codes, read_tree
 from infra.local.services import SERVICES

@@ -13,7 +13,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 
 from infra.local.demo.api import Api
 from infra.local.demo.arrivals import Arrivals
-from infra.local.demo.books import Line
+from infra.local.demo.lines import Line
 from infra.local.demo.people import people
 from infra.local.demo.tree import codes
 from infra.local.stack import LocalStack

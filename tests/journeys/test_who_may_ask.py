@@ -281,6 +281,8 @@ TABLE: Final[dict[str, dict[str, Route]]] = {
         ),
         "GET /v1/policies/versions": Route("notifications:read", everywhere=True),
         "GET /v1/members/{id}/holdings": Route("holdings:read"),
+        "GET /v1/breakers": READ,
+        "DELETE /v1/breakers/{id}": WRITE,
         "GET /v1/callbacks/buried": READ,
         "POST /v1/callbacks/{id}/apply": WRITE,
         "GET /v1/opt-outs/inferred": Route("notifications:read"),
@@ -469,6 +471,7 @@ async def asking(stack: LocalStack) -> AsyncIterator[Asking]:
             "groups": placed["group_id"],
             "units": await a_comparison(client, groups),
             "notifications": notification["id"],
+            "breakers": "0" * 32,
             "callbacks": "0" * 64,
             "opt-outs": "sms:" + "a" * 43,
         }
@@ -542,7 +545,7 @@ async def test_with_just_its_rights_a_route_answers(
     """In the unit and from above it, so that the refusals are about the rights and not about the request."""
     route = TABLE[service][line]
     answer = asking.call(service, line, route.scopes, "*" if route.everywhere else unit)
-    nobody = ("/ops/", "/callbacks/", "/opt-outs/", "/callers/")
+    nobody = ("/ops/", "/breakers/", "/callbacks/", "/opt-outs/", "/callers/")
     exists = not any(each in line for each in nobody) and ("/jobs/" not in line or service == "groups")
     if route.public or ("{id}" in line and not exists):
         assert answer.status_code == 404

@@ -10,10 +10,11 @@ from typing import Any
 
 from infra.local.demo.api import Api
 from infra.local.demo.arrivals import Accepted
+from infra.local.demo.gateways import Gateway, Record, reasons
 from infra.local.demo.latency import Sample, waits
+from infra.local.demo.lines import Line
 
 CONSUMERS = ("groups", "notifications", "analytics")
-Figure = int | float | None
 
 
 @dataclass(frozen=True)
@@ -29,22 +30,10 @@ class Pace:
 
 
 @dataclass(frozen=True)
-class Line:
-    """One figure as each service reports it; it balances when all agree."""
-
-    label: str
-    figures: Mapping[str, Figure]
-
-    @property
-    def balances(self) -> bool:
-        return len(set(self.figures.values())) == 1
-
-
-@dataclass(frozen=True)
 class Books:
     lines: Sequence[Line]
     reasons: Mapping[str, int]
-    """Number of suppressed welcomes by reason."""
+    """Number of suppressed welcomes by reason; by gateways, of all messages that were not sent."""
     fullest: Sequence[Mapping[str, Any]]
     """Groups with the most members, fullest first."""
     districts: Sequence[Mapping[str, Any]]
@@ -58,13 +47,17 @@ class Books:
     latencies: Mapping[str, Sequence[float]]
     """Seconds from the accepted POST to each station."""
     pace: Pace
+    gateways: Sequence[Gateway] = ()
 
     @property
     def balanced(self) -> bool:
         return all(line.balances for line in self.lines)
 
     @classmethod
-    async def read(cls, api: Api, *, asked: int, answered: int, pace: Pace) -> Books:
+    async def read(
+        cls, api: Api, *, asked: int, answered: int, pace: Pace, record: Record | None = None
+    ) -> Books:
+        """`record` is the gateways', if messages go by gateways."""
         members = [m async for m in api.pages("members", "/v1/members", status="active")]
         groups = [g async for g in api.pages("groups", "/v1/groups")]
         notes = [n async for n in api.pages("notifications", "/v1/notifications")]
@@ -79,14 +72,23 @@ class Books:
         return cls(
             lines=[
                 Line(f"answered, of {asked:,} asked", {"members": answered, "asked": asked}),
-                *balance(members, groups, welcomes, overview, others=others, women=True),
+                *balance(
+                    members,
+                    groups,
+                    welcomes,
+                    overview,
+                    others=others,
+                    women=True,
+                    by_gateways=record is not None,
+                ),
                 Line(
                     "women registered",
                     {"members": female, "analytics": women["funnel"]["registered"]},
                 ),
+                *(record.lines(notes, members) if record else ()),
                 Line("dead letters, which must be none", {**dead, "none": 0}),
             ],
-            reasons=Counter(n.get("reason", "") for n in welcomes if n["state"] == "suppressed"),
+            reasons=reasons(notes if record else [n for n in welcomes if n["state"] == "suppressed"]),
             fullest=sorted(groups, key=lambda g: -g["members"])[:5],
             districts=sorted(coverage["items"], key=lambda d: -d["members"])[:5],
             women=women,
@@ -94,6 +96,7 @@ class Books:
             next_units=next_units["items"],
             latencies=_latencies(pace, welcomes),
             pace=pace,
+            gateways=record.gateways if record else (),
         )
 
 
@@ -105,11 +108,13 @@ def balance(
     *,
     others: Sequence[Mapping[str, Any]] = (),
     women: bool = False,
+    by_gateways: bool = False,
 ) -> list[Line]:
     """Each member has one general seat, one welcome and one count, and analytics agrees with every service.
 
     `others` are messages that are no welcomes, as of an earlier run on the same data: analytics counts both.
-    With `women`, each woman who asked for it has a seat in a women's group: the policy has such groups.
+    By gateways, a welcome may also wait for its next try. With `women`, each woman who asked for it has a
+    seat in a women's group: the policy has such groups.
     """
     ids = {member["id"] for member in members}
     seats: Counter[str] = Counter()
@@ -117,7 +122,11 @@ def balance(
         seats[group["kind"]] += group["members"]
     states = Counter(note["state"] for note in (*welcomes, *others))
     counted = overview["notifications"]["by_state"]
-    settled = [n["member_id"] for n in welcomes if n["state"] in ("sent", "suppressed", "failed")]
+    settled = [
+        note["member_id"]
+        for note in welcomes
+        if note["state"] in ("sent", "suppressed", "failed") or (by_gateways and note["attempts"])
+    ]
     own = [member_id for member_id in settled if member_id in ids]
     return [
         Line(

@@ -29,6 +29,15 @@ PLATFORMS = {
 }
 CHANNELS = {("whatsapp",): 70, ("whatsapp", "sms"): 12, ("sms",): 6, ("email",): 4, (): 8}
 """Consents to the welcome; 8 % give none and must never be messaged."""
+SEVERAL_CHANNELS = {
+    ("whatsapp", "sms"): 55,
+    ("whatsapp",): 15,
+    ("sms",): 10,
+    ("whatsapp", "sms", "email"): 6,
+    ("email",): 6,
+    (): 8,
+}
+"""The same where messages go by gateways: with a second channel, what fails on the first goes on."""
 GROUP_PERCENT = 40
 """Percent of the women who consent to be welcomed who also ask for the women's group of their block."""
 LEVELS = {3: 70, 2: 20, 1: 9, 0: 1}
@@ -62,15 +71,23 @@ class Names:
         return f"{chance.choice(self.given[bearer])} {chance.choice(self.last[bearer])}"
 
 
-def people(count: int, units: Sequence[str], seed: int, *, first: int = 0) -> Iterator[Person]:
-    """`count` members of `units`, numbered from `first`; the number determines the phone number."""
+def people(
+    count: int,
+    units: Sequence[str],
+    seed: int,
+    *,
+    first: int = 0,
+    consents: Mapping[tuple[str, ...], int] = CHANNELS,
+) -> Iterator[Person]:
+    """`count` members of `units`, numbered from `first`; the number determines the phone number. `consents`
+    are the shares of the channels that they consent to."""
     chance = random.Random(seed)  # noqa: S311 (not a secret: the same people every time)
     names = Names.read()
     places = _places(count, units, chance)
     for number, unit in enumerate(places, first):
         gender = _one(chance, GENDERS)
         language = _one(chance, LANGUAGES)
-        channels = chance.choices(list(CHANNELS), list(CHANNELS.values()))[0]
+        channels = chance.choices(list(consents), list(consents.values()))[0]
         person: Person = {
             "name": names.pick(chance, gender),
             "phone": f"+91{FIRST_NUMBER + number}",

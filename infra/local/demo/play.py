@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings
@@ -24,9 +24,10 @@ from rich.progress import (
 from infra.local.demo.api import Api
 from infra.local.demo.arrivals import Arrivals
 from infra.local.demo.books import Books, Pace
+from infra.local.demo.gateways import Record, Simulators
 from infra.local.demo.invites import InviteLinks
 from infra.local.demo.latency import Watcher
-from infra.local.demo.people import MOST, Person, people
+from infra.local.demo.people import CHANNELS, MOST, SEVERAL_CHANNELS, Person, people
 from infra.local.demo.quiet import QUIET_SECONDS, settle
 from infra.local.demo.redrawing import Redrawn, redraw, resettled, successors, without
 from infra.local.demo.report import report, where_next
@@ -51,12 +52,22 @@ def _columns() -> tuple[ProgressColumn, ...]:
 
 
 class DemoSettings(BaseSettings):
-    """Read from the environment, without a prefix: UNITS, MEMBERS, SEED, STAY."""
+    """Read from the environment, without a prefix: UNITS, MEMBERS, SEED, CHANNELS, STAY."""
 
     units: Path = SAMPLE
     members: Annotated[int, Field(ge=1, le=MOST)] = 2000
     seed: int = 1
+    channels: Literal["recorded", "sim"] = "recorded"
     stay: bool = False
+
+    @property
+    def simulated(self) -> bool:
+        """Whether messages go by simulated gateways."""
+        return self.channels == "sim"
+
+    @property
+    def consents(self) -> Mapping[tuple[str, ...], int]:
+        return SEVERAL_CHANNELS if self.simulated else CHANNELS
 
     @property
     def imported(self) -> int:
@@ -73,10 +84,14 @@ async def run(stack: LocalStack, settings: DemoSettings, tree: str, console: Con
 
     :raises LocalError: the tree is refused, a service fails, or the books do not balance
     """
-    async with Api(stack.urls, stack.token, connections=AT_ONCE) as api:
+    async with AsyncExitStack() as clients:
+        api = await clients.enter_async_context(Api(stack.urls, stack.token, connections=AT_ONCE))
+        simulators: Simulators | None = None
+        if stack.gateways:
+            simulators = await clients.enter_async_context(Simulators(stack.gateways.url("control")))
         try:
-            books, redrawn = await _play(stack, api, settings, tree, console)
-            shown = await _roster(api)
+            books, redrawn = await _play(stack, api, simulators, settings, tree, console)
+            shown = await _roster(api, simulators)
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from None
     report(books, console)
@@ -105,7 +120,12 @@ def prepare() -> tuple[DemoSettings, str]:
 
 
 async def _play(
-    stack: LocalStack, api: Api, settings: DemoSettings, tree: str, console: Console
+    stack: LocalStack,
+    api: Api,
+    simulators: Simulators | None,
+    settings: DemoSettings,
+    tree: str,
+    console: Console,
 ) -> tuple[Books, Redrawn | None]:
     gone = await successors(api)
     await _load(api, without(tree, gone), settings.units, console)
@@ -113,7 +133,7 @@ async def _play(
     units, rushing = codes(tree), settings.members - settings.imported - settings.walkers
 
     def crowd(count: int, seed: int, first: int = 0) -> Iterator[Person]:
-        return resettled(people(count, units, seed, first=first), gone)
+        return resettled(people(count, units, seed, first=first, consents=settings.consents), gone)
 
     arrivals, links = Arrivals(api), InviteLinks(api)
     roll = crowd(settings.imported, settings.seed + 2, settings.members - settings.imported)
@@ -123,6 +143,8 @@ async def _play(
         seconds = time.perf_counter() - began - QUIET_SECONDS
         console.print(f"all placed, welcomed and counted {seconds:.1f} s after the last row")
 
+    if simulators:
+        await simulators.lose_answers()
     async with _in_background(links.keep_giving()):
         began = time.perf_counter()
         with _bar(console, f"members join, {AT_ONCE} at a time", rushing) as told:
@@ -132,8 +154,8 @@ async def _play(
     settled_seconds = time.perf_counter() - began
 
     # Only units whose group already has its link, so that no welcome waits for the admin.
-    live = sorted(links.live) or [gone.get(unit, unit) for unit in units]
-    walkers = people(settings.walkers, live, settings.seed + 1, first=rushing)
+    live, consents = sorted(links.live) or [gone.get(unit, unit) for unit in units], settings.consents
+    walkers = people(settings.walkers, live, settings.seed + 1, first=rushing, consents=consents)
     async with Watcher(api) as watcher:
         with _bar(console, f"members join, {WALKING_PACE:.0f} a second", settings.walkers) as told:
             walked = await arrivals.walk(walkers, WALKING_PACE, told)
@@ -141,13 +163,21 @@ async def _play(
     redrawn = await redraw(api, lambda: settle(api, links, SETTLE_WITHIN))
     pace = Pace(len(rushed), rush_seconds, settled_seconds, walked, watcher.samples)
     answered = imported + len(rushed) + len(walked) + arrivals.already
-    return await Books.read(api, asked=settings.members, answered=answered, pace=pace), redrawn
+    record: Record | None = None
+    if simulators:
+        await simulators.settled(api, SETTLE_WITHIN)
+        await settle(api, links, SETTLE_WITHIN)
+        record = await simulators.read(api)
+    books = await Books.read(api, asked=settings.members, answered=answered, pace=pace, record=record)
+    return books, redrawn
 
 
-async def _roster(api: Api) -> Shown | None:
+async def _roster(api: Api, simulators: Simulators | None) -> Shown | None:
     """A roster of the largest group whose list is one page; None if no group has three members."""
     groups = [group async for group in api.pages("groups", "/v1/groups") if 3 <= group["members"] <= 100]
-    return await show_roster(api, max(groups, key=lambda group: group["members"])) if groups else None
+    if not groups:
+        return None
+    return await show_roster(api, max(groups, key=lambda group: group["members"]), simulators)
 
 
 async def _import(

@@ -5,8 +5,9 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
-from infra.local.demo.books import Books, Figure, Line
+from infra.local.demo.books import Books
 from infra.local.demo.latency import percentile
+from infra.local.demo.lines import Figure, Line
 from infra.local.services import SERVICES
 from infra.local.stack import LocalStack
 
@@ -20,18 +21,22 @@ def report(books: Books, console: Console) -> None:
             f" ({pace.rushed / pace.rush_seconds:,.0f}/s); all placed, welcomed and counted"
             f" {pace.settled_seconds:.1f} s after the first"
         )
-    for table in (_lines(books), _fullest(books), _districts(books), _latencies(books)):
+    tables = [_lines(books), _fullest(books), _districts(books), _latencies(books)]
+    if books.gateways:
+        tables.insert(1, _gateways(books))
+    for table in tables:
         console.print()
         console.print(table)
     _connected(books, console)
 
 
 def _lines(books: Books) -> Table:
-    table = Table("", *SERVICES, "", title="The books", title_justify="left", box=None, pad_edge=False)
+    names = (*SERVICES, "gateways") if books.gateways else SERVICES
+    table = Table("", *names, "", title="The books", title_justify="left", box=None, pad_edge=False)
     for line in books.lines:
-        table.add_row(line.label, *(_cell(line, name) for name in SERVICES), _mark(line))
+        table.add_row(line.label, *(_cell(line, name) for name in names), _mark(line))
     for reason, count in sorted(books.reasons.items()):
-        table.add_row(f"  suppressed: {reason}", "", "", f"{count:,}", "", "")
+        table.add_row(f"  {reason}", "", "", f"{count:,}", *[""] * (len(names) - 2))
     for column in table.columns[1:-1]:
         column.justify = "right"
     return table
@@ -49,6 +54,17 @@ def _figure(figure: Figure) -> str:
 
 def _mark(line: Line) -> str:
     return "[green]balances[/]" if line.balances else "[bold red]DOES NOT BALANCE[/]"
+
+
+def _gateways(books: Books) -> Table:
+    statuses = ("delivered", "read", "failed")
+    table = Table("gateways", "taken", "refused", *statuses, "answers lost", box=None, pad_edge=False)
+    for each in books.gateways:
+        told = (f"{each.told.get(status, 0):,}" for status in statuses)
+        table.add_row(each.name, f"{each.taken:,}", f"{each.refused:,}", *told, f"{each.lost_answers:,}")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    return table
 
 
 def _fullest(books: Books) -> Table:

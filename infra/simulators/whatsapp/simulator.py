@@ -103,6 +103,7 @@ class WhatsAppSimulator(Gateway[_Due]):
     `throughput`       messages a second, 80; None is no limit
     `pair_rate`        whether one message in 6 s and 45 borrowed are enforced
     `messaging_limit`  different users in 24 h, None is unlimited; what exceeds it fails with `limit_code`
+    `all_windows_open` everybody has written to the business within 24 hours: free text goes to all
     `batch`, `shape`, `disorder`   how webhooks are made up, see `webhooks.py`
     `retries`          Meta's backoff, fast by default
     `keep`             messages that the ledger holds
@@ -125,6 +126,7 @@ class WhatsAppSimulator(Gateway[_Due]):
         pair_rate: bool = True,
         messaging_limit: int | None = 250,
         limit_code: int = 131048,
+        all_windows_open: bool = False,
         batch: int = 1_000,
         shape: Shape = "mixed",
         tick: float = 0.01,
@@ -143,6 +145,7 @@ class WhatsAppSimulator(Gateway[_Due]):
             self.callbacks, self.number, webhooks_to, app_secret, seed=seed, batch=batch, shape=shape
         )
         self.limit_code = limit_code
+        self.all_windows_open = all_windows_open
         self.set_limits(throughput=throughput, pair_rate=pair_rate, messaging_limit=messaging_limit)
         self._management = Bucket(MANAGEMENT_PER_HOUR / 3600, MANAGEMENT_PER_HOUR)
         self._marketing_off = False
@@ -475,7 +478,9 @@ class WhatsAppSimulator(Gateway[_Due]):
             return ERRORS[130429], None
         if not self._pairs.take(key, now):
             return ERRORS[131056], None
-        return (None, None) if message.person.has_window(now) else self._judge_outside(message, key, now)
+        if self.all_windows_open or message.person.has_window(now):
+            return None, None
+        return self._judge_outside(message, key, now)
 
     def _judge_outside(
         self, message: _Message, key: str, now: float

@@ -47,10 +47,10 @@ class ProviderError:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """`data` is the body if it is a JSON object, else None. `retry_after` is in seconds."""
+    """`data` is the body if it is a JSON object or list, else None. `retry_after` is in seconds."""
 
     status: int
-    data: dict[str, Any] | None
+    data: dict[str, Any] | list[Any] | None
     retry_after: float | None = None
 
 
@@ -149,12 +149,12 @@ async def _bounded(response: httpx2.Response) -> bytes:
     return bytes(body)
 
 
-def _object(body: bytes) -> dict[str, Any] | None:
+def _object(body: bytes) -> dict[str, Any] | list[Any] | None:
     try:
         data = orjson.loads(body)
     except ValueError:
         return None
-    return data if isinstance(data, dict) else None
+    return data if isinstance(data, dict | list) else None
 
 
 def _retry_after(response: httpx2.Response) -> float | None:

@@ -1,10 +1,11 @@
-"""Sending: the dispatcher, and polls of the gateways."""
+"""Sending: the dispatcher, polls of the gateways, and breakers for operators to see."""
 
 from __future__ import annotations
 
 from services.notifications.core.channel import Gateways, Sender
 from services.notifications.core.core import Core
 from services.notifications.sending.api import explain_router
+from services.notifications.sending.breakers_api import breakers_router
 from services.notifications.sending.dispatcher import Dispatcher
 from services.notifications.sending.explaining import Explaining
 from services.notifications.sending.held_gauges import HeldGauges
@@ -14,7 +15,7 @@ from services.shared.runtime import Feature
 
 
 def sending(core: Core, sender: Sender | Gateways) -> Feature:
-    routers = [explain_router(Explaining(core, sender))]
+    routers = [explain_router(Explaining(core, sender)), breakers_router(core.breakers)]
     loops = {"dispatcher": Dispatcher(core, sender).run}
     if not isinstance(sender, Gateways):
         loops["held-gauges"] = HeldGauges(core).run

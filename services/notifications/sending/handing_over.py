@@ -38,7 +38,7 @@ from services.notifications.core.updates import Delivery, Report
 from services.notifications.sending.rates import Rates
 from services.notifications.sending.results import ResultRecorder
 from services.notifications.sending.routing import SENDER_ERROR, Batch, approving, senders_of
-from services.notifications.sending.store import BucketStore, QueueStore
+from services.notifications.sending.store import BucketStore, PairStore, QueueStore
 from services.shared.messaging import UnitOfWork
 
 log = structlog.get_logger(__name__)
@@ -59,7 +59,10 @@ class GatewayHandover:
         self._reports = core.reports
         self._breakers = core.breakers
         self._outbox = core.runtime.outbox
-        self._rates = Rates(BucketStore(core.runtime.database), core.settings, core.clock)
+        database = core.runtime.database
+        self._rates = Rates(
+            BucketStore(database), PairStore(database), core.fingerprints, core.settings, core.clock
+        )
         self._clock = core.clock
         self._metrics = core.metrics
         self._chunk = core.settings.handover_chunk

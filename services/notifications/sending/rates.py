@@ -1,5 +1,5 @@
-"""How many messages may go now: a token bucket for each number, shared by all processes, and one message at a
-time to a person."""
+"""How many messages may go now: a token bucket for each number, and one message at a time to a person. All
+processes share both."""
 
 from __future__ import annotations
 
@@ -8,18 +8,29 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from services.notifications.core.channel import Gateway, Message
-from services.notifications.core.policies.domain import Policies
-from services.notifications.sending.store import BucketStore
+from services.notifications.core.fingerprints import Fingerprints
+from services.notifications.core.policies.domain import SERVICE, Policies
+from services.notifications.sending.store import BucketStore, PairStore
 from services.notifications.settings import NotificationsSettings
 from services.shared.clock import Clock
 
 PAIR: Final = timedelta(seconds=6)
-"""Between two messages to one person on WhatsApp (Meta, "Pair rate limits"); harmless elsewhere."""
+"""Between two messages to one person on WhatsApp (Meta, "Pair rate limits"), and of one call elsewhere."""
+PAIRED: Final = "whatsapp"
 
 
 class Rates:
-    def __init__(self, buckets: BucketStore, settings: NotificationsSettings, clock: Clock) -> None:
+    def __init__(
+        self,
+        buckets: BucketStore,
+        pairs: PairStore,
+        fingerprints: Fingerprints,
+        settings: NotificationsSettings,
+        clock: Clock,
+    ) -> None:
         self._buckets = buckets
+        self._pairs = pairs
+        self._fingerprints = fingerprints
         self._clock = clock
         self._per_second: Mapping[str, float] = {
             "whatsapp": settings.whatsapp_per_second,
@@ -52,4 +63,20 @@ class Rates:
         )
         for i, message in enumerate(first[granted:], 1):
             waiting[message.id] = now + timedelta(seconds=i / rate)
-        return first[:granted], waiting
+        return await self._paired(gateway, first[:granted], waiting, now)
+
+    async def _paired(
+        self, gateway: Gateway, messages: list[Message], waiting: dict[str, datetime], now: datetime
+    ) -> tuple[list[Message], dict[str, datetime]]:
+        """Let those wait whose recipient has just got another message, from this process or another one. An
+        answer of ours does not: Meta lends some messages above the rate."""
+        bound = [m for m in messages if m.purpose != SERVICE] if gateway.name == PAIRED else []
+        if not bound:
+            return messages, waiting
+        await self._fingerprints.ready()
+        pairs = {m.id: f"{gateway.number}:{self._fingerprints.of(m.channel, m.address)}" for m in bound}
+        taken = await self._pairs.take(set(pairs.values()), PAIR.total_seconds())
+        held = {m.id for m in bound if pairs[m.id] not in taken}
+        going = [message for message in messages if message.id not in held]
+        waiting |= dict.fromkeys(held, now + PAIR)
+        return going, waiting

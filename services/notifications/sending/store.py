@@ -21,6 +21,7 @@ log = structlog.get_logger(__name__)
 CONTACTS: Final = "contacts"
 """The cache of release 0.1.0; its processes may run beside this one."""
 RATES: Final = "rates"
+PAIRS: Final = "pairs"
 _OTHER_OPTIONS: Final = 85
 """IndexOptionsConflict (MongoDB, error_codes.yml)."""
 
@@ -118,6 +119,34 @@ class BucketStore:
         return int(row["taken"])
 
 
+class PairStore:
+    """Recipients who have just got a message from a number: `pairs {_id: number:fingerprint, claim, until}`,
+    by MongoDB's clock."""
+
+    def __init__(self, database: Database) -> None:
+        self._pairs: Collection = database[PAIRS]
+
+    async def take(self, pairs: Many[str], seconds: float) -> set[str]:
+        """Claim these for so long; returns those that nobody else held."""
+        claim = new_id()
+        free = {"$lte": [{"$ifNull": ["$until", "$$NOW"]}, "$$NOW"]}
+        until = {"$add": ["$$NOW", int(seconds * 1000)]}
+        change: list[Document] = [
+            {"$set": {"free": free}},
+            {
+                "$set": {
+                    "claim": {"$cond": ["$free", claim, "$claim"]},
+                    "until": {"$cond": ["$free", until, "$until"]},
+                }
+            },
+            {"$unset": "free"},
+        ]
+        writes = [UpdateOne({"_id": pair}, change, upsert=True) for pair in pairs]
+        await self._pairs.bulk_write(writes, ordered=False)
+        mine = self._pairs.find({"_id": {"$in": list(pairs)}, "claim": claim}, {"_id": 1})
+        return {row["_id"] async for row in mine}
+
+
 def _readable(rows: list[Document]) -> list[Notification]:
     """One that cannot be read keeps no other waiting: its claim runs out, and it is looked at again."""
     readable: list[Notification] = []
@@ -131,6 +160,11 @@ def _readable(rows: list[Document]) -> list[Notification]:
 
 async def _rates(database: Database) -> None:
     await create(database, RATES, required={"at": {"bsonType": "date"}})
+
+
+async def _pairs(database: Database) -> None:
+    gone = IndexModel("until", expireAfterSeconds=0)
+    await create(database, PAIRS, required={"until": {"bsonType": "date"}}, indexes=[gone])
 
 
 async def _contacts(database: Database) -> None:
@@ -165,4 +199,5 @@ MIGRATIONS: Final = (
     Migration("sending-0001", "cached contacts", _contacts),
     Migration("sending-0002", "contacts are cached no longer", _contacts_go),
     Migration("sending-0003", "rates of gateways", _rates),
+    Migration("sending-0004", "pairs of a number and a recipient", _pairs),
 )

@@ -3,6 +3,7 @@ by its signature, or by the secret in its URL."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Path, Query, Request
@@ -27,8 +28,7 @@ from services.shared.identity import Identity
 
 PREFIX: Final = "/webhooks"
 WHATSAPP_PATH: Final = f"{PREFIX}/whatsapp"
-BODY_LIMITS: Final = {WHATSAPP_PATH: MAX_BODY}
-"""An SMS gateway tells of at most twenty messages at once: the usual limit is plenty."""
+SMS_PATH: Final = f"{PREFIX}/sms"
 FORM: Final = "application/x-www-form-urlencoded"
 _ANY: Final = {"type": "string", "format": "binary"}
 _BODY: Final[dict[str, Any]] = {"requestBody": {"required": True, "content": {"*/*": {"schema": _ANY}}}}
@@ -38,6 +38,13 @@ Token = Annotated[str, Query(alias="hub.verify_token", max_length=400)]
 Challenge = Annotated[str, Query(alias="hub.challenge", pattern=r"^[A-Za-z0-9_.-]{1,200}$")]
 Gateway = Annotated[str, Path(max_length=40)]
 Secret = Annotated[str, Path(max_length=400)]
+
+
+def body_limits(sms_secrets: Mapping[str, str]) -> dict[str, int]:
+    """The limits in bytes of the paths that providers call; `sms_secrets` are those in them, by gateway. Any
+    other path has the usual limit."""
+    paths = [f"{SMS_PATH}/{gateway}/{secret}" for gateway, secret in sms_secrets.items()]
+    return dict.fromkeys([WHATSAPP_PATH, *paths], MAX_BODY)
 
 
 class CallbackRoute(Route):
@@ -80,8 +87,8 @@ def webhooks_router(intake: Intake) -> APIRouter:
         openapi_extra=_BODY,
     )
     async def receive_sms(request: Request, gateway: Gateway, secret: Secret) -> Response:
-        """Store a callback of an SMS gateway; the URL with its secret is given to the gateway with each
-        message. It is applied afterwards."""
+        """Store a callback of an SMS gateway, at most 4 MiB; the URL with its secret is given to the gateway
+        with each message. It is applied afterwards."""
         intake.expects_sms(gateway, secret)
         _enter(request, SMS + gateway)
         with intake.room() as room:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from services.notifications.core.channel import Gateway
 from services.notifications.core.core import Core
-from services.notifications.webhooks.api import BODY_LIMITS, operators_router, webhooks_router
+from services.notifications.webhooks.api import body_limits, operators_router, webhooks_router
 from services.notifications.webhooks.applier import Applier
 from services.notifications.webhooks.gauges import waiting
 from services.notifications.webhooks.intake import Intake
@@ -35,7 +35,7 @@ def webhooks(
     applier = Applier(core, gateways, callbacks, parked, updating, metrics, intake.stored)
     return Feature(
         routers=[webhooks_router(intake), operators_router(Webhooks(core, callbacks, inbound))],
-        body_limits=BODY_LIMITS,
+        body_limits=body_limits(core.settings.sms_callback_secrets),
         loops={"callbacks": applier.run, "parked-reports": applier.run_parked},
         slow_gauges=[waiting(core, callbacks, parked, metrics)],
         migrations=MIGRATIONS,

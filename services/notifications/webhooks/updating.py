@@ -237,6 +237,10 @@ class Updating:
     async def _load(
         self, items: Sequence[Item], applied: Mapping[str, Sequence[Applied]], work: UnitOfWork
     ) -> _Batch:
+        """Read what the updates are about: nothing for reports without an id of a person, as those of SMS."""
+        items = [item for item in items if not _tells_nobody(item.update)]
+        if not items:
+            return _Batch(work, self._clock.now(), {}, {}, {}, {}, {}, {}, set())
         session = work.session
         provider_ids, people, handled = set(), set(), set()
         for item in items:
@@ -546,6 +550,11 @@ def _kind_of(notice: Notice) -> str:
     templates have a language."""
     about_template = notice.meaning is Meaning.TEMPLATE or notice.language is not None
     return Breakers.MEANINGS[Meaning.TEMPLATE if about_template else notice.meaning or Meaning.CHANNEL]
+
+
+def _tells_nobody(update: Update) -> bool:
+    """Whether it is a report from which nothing is learnt about who is who."""
+    return isinstance(update, Report) and update.person.user_id is None
 
 
 def _to_park(item: Item, report: Report, now: datetime) -> Parked:

@@ -17,7 +17,7 @@ from services.notifications.core.deliveries.applying import Applied
 from services.notifications.core.domain import Notification, State
 from services.notifications.core.updates import Callback, Delivery, Report
 from services.notifications.sending.polling import GatewayPolls
-from services.notifications.sending.store import BucketStore
+from services.notifications.sending.store import BucketStore, PairStore
 from services.notifications.settings import NotificationsSettings
 from services.shared.clock import ManualClock
 from tests.integration.notifications.conftest import START, Bench, assigned, joined
@@ -206,6 +206,32 @@ async def test_who_finds_a_mark_of_a_process_that_died_sends_nothing(
     assert [taken(field.sms, n) for n in (one, other)] == [1, 1]
 
 
+async def test_beside_processes_that_still_record_nothing_goes_twice(
+    field: Field, peers: Peers, settings: NotificationsSettings, clock: ManualClock
+):
+    """As in an upgrade that switches the gateways on: a recording process leaves alone what a gateway may
+    have, and what one had claimed when it died goes once."""
+    unknown, claimed = [await field.welcome(peers, "sms") for _ in range(2)]
+    notifications = field.bench.database["notifications"]
+    before = {"state": "sending", "claim": "of-release-0.1.0"}
+    later = datetime.now(UTC) + timedelta(hours=1)
+    await notifications.update_one({"member_id": claimed}, {"$set": {**before, "due_at": later}})
+    field.sms.steer(fault="reset", taken=True, next=1)
+    await field.bench.dispatch()
+    field.sms.calm()
+    recording = Bench(settings, clock)
+    await field.bench.passes(timedelta(minutes=30))
+    await recording.dispatch()
+    n = await field.of(unknown)
+    assert (n.state, n.held_for) == (State.SENDING, "outcome")
+    assert await recording.recorded(n.id) is None
+    await _time_passes(field, timedelta(hours=1))
+    await field.bench.dispatch()
+    assert [taken(field.sms, await field.of(member)) for member in (unknown, claimed)] == [1, 1]
+    assert (await field.of(claimed)).state is State.SENT
+    recording.runtime.client.close()
+
+
 async def test_what_whatsapp_cannot_deliver_goes_by_sms_each_step_on_record(field: Field, peers: Peers):
     """At once, or told by a callback after it was taken."""
     members = [await field.welcome(peers, "whatsapp", "sms") for _ in range(2)]
@@ -320,6 +346,37 @@ async def test_two_processes_share_the_rate_of_a_number(bench: Bench):
     assert await other.take("exotel:SNGTHN", 7, 0.001, 10) == 3
     assert await one.take("exotel:SNGTHN", 7, 0.001, 10) == 0
     assert await one.take("exotel:OTHER", 7, 0.001, 10) == 7
+
+
+async def test_two_processes_send_nobody_two_at_once(bench: Bench):
+    one, other = PairStore(bench.database), PairStore(bench.database)
+    assert await one.take({"n:a", "n:b"}, 60) == {"n:a", "n:b"}
+    assert await other.take({"n:b", "n:c"}, 60) == {"n:c"}
+    assert await other.take({"m:b"}, 60) == {"m:b"}
+    await bench.database["pairs"].update_one({"_id": "n:b"}, {"$set": {"until": START}})
+    assert await other.take({"n:a", "n:b"}, 60) == {"n:b"}
+
+
+async def test_whoever_has_just_got_a_message_on_whatsapp_waits_for_the_next(field: Field, peers: Peers):
+    """Two members may have one number, and two processes one of them each."""
+    phone = "+919812300001"
+    one, other = await field.welcome(peers, "whatsapp"), await field.welcome(peers, "whatsapp")
+    for member in (one, other):
+        peers.add_member(member, phone=phone)
+        peers.consents(member, "whatsapp")
+    field.chat.opens_window(phone)
+    notifications = field.bench.database["notifications"]
+    later = datetime.now(UTC) + timedelta(hours=1)
+    await notifications.update_one({"member_id": other}, {"$set": {"due_at": later}})
+    await field.bench.dispatch()
+    await _time_passes(field, timedelta(hours=2))
+    await field.bench.dispatch()
+    assert [(await field.of(member)).state for member in (one, other)] == [State.SENT, State.QUEUED]
+    assert (await field.of(other)).attempts == ()
+    await field.bench.database["pairs"].update_many({}, {"$set": {"until": START}})
+    await _time_passes(field, timedelta(minutes=1))
+    await field.bench.dispatch()
+    assert (await field.of(other)).state is State.SENT
 
 
 async def test_a_message_beyond_the_rate_waits_its_turn(

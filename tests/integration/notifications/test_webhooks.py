@@ -107,6 +107,9 @@ async def test_four_mebibytes_are_taken_and_five_are_not(hooks: Hooks) -> None:
         answer = await hooks.http.post("/webhooks/whatsapp", content=content, headers=signed(body))
         assert answer.status_code == 413
     assert await hooks.database["callbacks"].count_documents({}) == 1
+    for content, status in ((large, 200), (body, 413)):  # an SMS gateway's, too
+        answer = await hooks.http.post(f"/webhooks/sms/exotel/{SMS_SECRET}", content=content)
+        assert answer.status_code == status
 
 
 async def test_bodies_share_bounded_room_and_small_ones_still_fit(hooks: Hooks) -> None:
@@ -293,3 +296,16 @@ def _as_json(settings: object) -> str:
     dumped = settings.model_dump(mode="json")  # type: ignore[attr-defined]
     dumped["master_keys"] = {"test": "A" * 128}
     return json.dumps(dumped)
+
+
+async def test_an_open_breaker_is_listed_and_can_be_closed(hooks: Hooks) -> None:
+    await hooks.bench.runtime.server_clock.read()
+    breakers = hooks.bench.core.breakers
+    await breakers.trip("cloud_api", Meaning.TEMPLATE, "welcome/hi", "template_stopped")
+    headers = {"authorization": f"Bearer {hooks.token('ops:read ops:write')}"}
+    [shown] = (await hooks.http.get("/v1/breakers", headers=headers)).json()["items"]
+    assert (shown["sender"], shown["kind"], shown["subject"]) == ("cloud_api", "template", "welcome/hi")
+    path = f"/v1/breakers/{shown['id']}"
+    assert (await hooks.http.delete(path, headers=headers)).status_code == 204
+    assert await breakers.count() == {}
+    assert (await hooks.http.delete(path, headers=headers)).status_code == 404

@@ -8,6 +8,8 @@ from urllib.parse import urlencode
 
 import pytest
 
+from infra.simulators import ExotelSimulator
+from services.notifications.channels.exotel.bulk import bulk_outcomes
 from services.notifications.channels.exotel.callbacks import parse
 from services.notifications.channels.exotel.errors import refusal
 from services.notifications.channels.exotel.sender import ExotelSender, outcome
@@ -188,6 +190,86 @@ async def test_a_form_has_the_ids_of_the_register(metrics: NotificationMetrics, 
         "StatusCallback": "https://example.org/callbacks/sesame",
     }
     await sender.close()
+
+
+TO = ("+919876543210", "+919876543211")
+TAKEN, REFUSED = {"Sid": "s1", "Status": "queued"}, {"Status": 400, "Code": "INVALID_PARAMETER"}
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"response": {"sms": [{**TAKEN, "To": "09876543210"}, {"Status": "failed", "StatusCode": 400}]}},
+        [{"SMSMessage": {**TAKEN, "To": TO[0]}}, {"RestException": REFUSED}],
+        {"SMSMessage": [TAKEN, REFUSED]},
+    ],
+)
+def test_each_form_of_an_answer_to_several_messages_is_read(data):
+    first, second = bulk_outcomes(Answer(207, data), TO, outcome)
+    assert (first.kind, first.provider_id) == (OutcomeClass.SENT, "s1")
+    assert (second.kind, second.meaning) == (OutcomeClass.PERMANENT, Meaning.BUG)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        None,
+        {"response": {"sms": [TAKEN]}},
+        {"response": {"sms": [{**TAKEN, "To": TO[1]}, {**TAKEN, "To": TO[0]}]}},
+        [{"SMSMessage": {}}, {}],
+        [{"RestException": {"Status": "x"}}, {"Sid": "", "StatusCode": 202}],
+    ],
+)
+def test_an_answer_that_does_not_fit_the_messages_is_not_believed(data):
+    assert {each.kind for each in bulk_outcomes(Answer(200, data), TO, outcome)} == {OutcomeClass.UNKNOWN}
+
+
+async def test_several_messages_of_one_template_go_by_one_call(metrics: NotificationMetrics):
+    async with ExotelSimulator(strict=False, per_minute=1, bulk_per_minute=1) as gateway:
+        settings = gateway_settings(
+            exotel_url=gateway.url,
+            exotel_account_sid=gateway.account_sid,
+            exotel_api_key=gateway.key,
+            exotel_api_token=gateway.token,
+            exotel_callback_url="",
+        )
+        sender = ExotelSender(settings, metrics)
+        gateway.steer(recipient="+919876500003", error=400)
+        alike = [_message(n) for n in range(6)]
+        other = _message(9, approved=Approved("1107000000000000001", "hi", "promotional", (), "ORGHDR"))
+        outcomes = await sender.send([*alike[:4], other, *alike[4:]])
+        await sender.close()
+    assert [each.kind.value for each in outcomes] == ["sent"] * 3 + ["permanent"] + ["sent"] * 3
+    assert {taken.reference: taken.id for taken in gateway.ledger} == {
+        f"n{n}.1": each.provider_id for n, each in zip((0, 1, 2, 3, 9, 4, 5), outcomes, strict=True) if n != 3
+    }
+    assert {taken.template for taken in gateway.ledger} == {"", "1107000000000000001"}
+
+
+async def test_a_call_for_several_that_is_refused_as_a_whole_is_no_fault_of_each(
+    metrics: NotificationMetrics,
+):
+    async with ExotelSimulator(strict=False) as gateway:
+        settings = gateway_settings(exotel_url=gateway.url, exotel_account_sid=gateway.account_sid)
+        sender = ExotelSender(settings, metrics)
+        several: list[Answer] = []
+
+        async def call(method: str, path: str, **_: Any) -> Answer:
+            if "bulksend" in path:
+                several.append(Answer(400, {"RestException": REFUSED}))
+                return several[-1]
+            return Answer(200, {"SMSMessage": {"Sid": path, "Status": "queued"}})
+
+        sender._client.call = call  # type: ignore[method-assign]
+        outcomes = await sender.send([_message(n) for n in range(5)])
+        await sender.close()
+    assert len(several) == 1
+    assert {each.kind for each in outcomes} == {OutcomeClass.SENT}
+
+
+def _message(n: int, approved: Approved | None = None) -> Message:
+    of = {"member_id": "m", "channel": "sms", "language": "hi", "unit": "BR", "text": "नमस्ते"}
+    return Message(id=f"n{n}", address=f"+91987650000{n}", reference=f"n{n}.1", approved=approved, **of)
 
 
 def test_no_secret_is_shown():

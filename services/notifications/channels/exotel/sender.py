@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any, Final
 
 import smsutil
 
+from services.notifications.channels.exotel.bulk import bulk_outcomes, bulk_request
 from services.notifications.channels.exotel.callbacks import parse, report_of
 from services.notifications.channels.exotel.errors import failure, reached, refusal
 from services.notifications.core.channel import Message
-from services.notifications.core.domain import OutcomeClass, SendOutcome
+from services.notifications.core.domain import Meaning, OutcomeClass, SendOutcome
 from services.notifications.core.metrics import NotificationMetrics
 from services.notifications.core.parsing import identifier, mapping, word
 from services.notifications.core.providers import (
+    NO_ANSWER,
+    UNREACHABLE,
     UNREADABLE,
     Answer,
     NoAnswerError,
@@ -32,6 +36,8 @@ from services.shared.errors import TransientError
 CONCURRENCY: Final = 20
 MAX_BODY: Final = 2000
 """Characters of a text (Exotel, "Send SMS")."""
+_ALONE_INSTEAD: Final = (400, 404, 405, 413, 415, 422)
+"""Statuses of a refused call that another kind of call may not meet."""
 _IN_A_PATH: Final = re.compile(r"[A-Za-z0-9_-]{1,128}", re.ASCII)
 PROMOTIONAL: Final = "promotional"
 OPTED_IN: Final = "transactional_opt_in"
@@ -46,8 +52,9 @@ transactional, explicit ones as opted in)."""
 
 
 class ExotelSender:
-    """Sends each message by a call of its own, for no two texts are alike. Exotel gives `CustomField`, our
-    reference, back in each callback; it calls back twice at most, so messages are polled too."""
+    """Sends several messages of one template by one call, and others each by its own. Exotel gives
+    `CustomField`, our reference, back in each callback; it calls back twice at most, so messages are polled
+    too."""
 
     name: Final = "exotel"
     polls: Final = True
@@ -59,12 +66,43 @@ class ExotelSender:
         self._entity = settings.dlt_entity_id
         self._callback = settings.exotel_callback_url.get_secret_value()
         self._path = f"/v1/Accounts/{self.account}"
+        self._bulk_from = settings.exotel_bulk_from
         self._metrics = metrics
         secrets = settings.exotel_api_key.get_secret_value(), settings.exotel_api_token.get_secret_value()
         self._client = ProviderClient(settings.exotel_url, concurrency=CONCURRENCY, auth=secrets)
 
     async def send(self, messages: Sequence[Message]) -> Sequence[SendOutcome]:
+        alike: dict[tuple[str, ...], list[Message]] = defaultdict(list)
+        for message in messages:
+            alike[_kind_of(message)].append(message)
+        several = [group for group in alike.values() if 0 < self._bulk_from <= len(group)]
+        together = {message.id for group in several for message in group}
+        alone = [message for message in messages if message.id not in together]
+        by_id: dict[str, SendOutcome] = {}
+        answered = await asyncio.gather(self._each(alone), *(self._send_several(group) for group in several))
+        for group, outcomes in zip([alone, *several], answered, strict=True):
+            by_id.update((message.id, each_) for message, each_ in zip(group, outcomes, strict=True))
+        return [by_id[message.id] for message in messages]
+
+    async def _each(self, messages: Sequence[Message]) -> Sequence[SendOutcome]:
         return await each(messages, self.form_of, self._send)
+
+    async def _send_several(self, messages: Sequence[Message]) -> Sequence[SendOutcome]:
+        """By one call. If Exotel refuses the call as a whole, none has been taken: they go one by one."""
+        try:
+            forms = [self.form_of(message) for message in messages]
+        except ValueError:  # one cannot be sent, and the others shall not wait for it
+            return await self._each(messages)
+        path = f"{self._path}/Sms/bulksend.json"
+        try:
+            answer = await self._client.call("POST", path, json=bulk_request(forms))
+        except NotTakenError:
+            return [SendOutcome(OutcomeClass.TRANSIENT, UNREACHABLE, Meaning.RETRY)] * len(messages)
+        except NoAnswerError:
+            return [SendOutcome(OutcomeClass.UNKNOWN, NO_ANSWER)] * len(messages)
+        if answer.status in _ALONE_INSTEAD and mapping(mapping(answer.data).get("RestException")):
+            return await self._each(messages)
+        return bulk_outcomes(answer, [form["To"] for form in forms], outcome)
 
     def form_of(self, message: Message) -> dict[str, str]:
         """Raises: `ValueError` for a text that is too long."""
@@ -114,6 +152,12 @@ class ExotelSender:
 
     async def close(self) -> None:
         await self._client.close()
+
+
+def _kind_of(message: Message) -> tuple[str, ...]:
+    """Equal for messages that may go in one call: of the same template, header and type."""
+    approved = message.approved
+    return (_type_of(message), *((approved.name, approved.header or "") if approved else ()))
 
 
 def _type_of(message: Message) -> str:

@@ -14,7 +14,7 @@ from typing import ClassVar, Final
 
 import structlog
 
-from services.notifications.core.breakers.store import BreakerStore, OpenBreaker, key_of
+from services.notifications.core.breakers.store import BreakerStore, OpenBreaker, ShownBreaker, key_of
 from services.notifications.core.channel import Gateway, Message
 from services.notifications.core.domain import Meaning
 from services.notifications.core.updates import Notice
@@ -33,6 +33,8 @@ UNREACHABLE: Final = "gateway_down"
 """A gateway that answers nothing: most often it is well again soon."""
 PROBE: Final = timedelta(seconds=60)
 """How long the result of a probe is waited for; then another message is one."""
+BEHIND_A_PROBE: Final = timedelta(seconds=5)
+"""How long the others wait before they look again: most probes are answered at once."""
 _PAUSES: Final[Mapping[str, Pause]] = {
     "template": Pause(timedelta(minutes=15), timedelta(hours=6)),
     "number": Pause(timedelta(minutes=5), timedelta(hours=1)),
@@ -72,7 +74,7 @@ class Breakers:
                 waiting[message.id] = max(until, now + timedelta(seconds=1))
             for each in against:
                 if each.until <= now:  # this one was the probe, or somebody else's is
-                    opened[each.id] = OpenBreaker(each.id, each.sender, each.kind, now + PROBE)
+                    opened[each.id] = OpenBreaker(each.id, each.sender, each.kind, now + BEHIND_A_PROBE)
         return going, waiting
 
     async def trip(
@@ -103,6 +105,18 @@ class Breakers:
     async def count(self) -> Mapping[tuple[str, str], int]:
         """How many are open, by sender and kind."""
         return await self._store.count()
+
+    async def opened(self, limit: int) -> Sequence[ShownBreaker]:
+        """The open ones of all senders."""
+        return await self._store.shown(limit)
+
+    async def close_one(self, shown: str) -> bool:
+        """Close the one with this `ShownBreaker.id`; False if none is open."""
+        key = await self._store.named(shown)
+        if key is None:
+            return False
+        await self._close([key])
+        return True
 
     async def _open(
         self, sender: str, kind: str, subject: str, code: str, *, until: datetime | None = None

@@ -6,7 +6,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
+from hashlib import sha256
+from typing import Final, NamedTuple
 
 from pymongo import IndexModel, ReturnDocument
 
@@ -22,6 +23,19 @@ class OpenBreaker:
     kind: str
     until: datetime
     """When a message may go as a probe."""
+
+
+class ShownBreaker(NamedTuple):
+    """An open breaker as operators see it. `id` stands for its key, which may have any character."""
+
+    id: str
+    sender: str
+    kind: str
+    subject: str
+    code: str
+    trips: int
+    opened_at: datetime
+    until: datetime
 
 
 def key_of(sender: str, kind: str, subject: str) -> str:
@@ -84,10 +98,24 @@ class BreakerStore:
         await self._breakers.delete_many({"_id": {"$in": closed}})
         return closed
 
+    async def shown(self, limit: int) -> list[ShownBreaker]:
+        rows = await self._breakers.find({}).sort("_id", 1).limit(limit).to_list(limit)
+        names = ShownBreaker._fields[1:]
+        return [ShownBreaker(shown_id(row["_id"]), *(row[name] for name in names)) for row in rows]
+
+    async def named(self, shown: str) -> str | None:
+        """The key of the open breaker with this `ShownBreaker.id`. There are few."""
+        keys = [row["_id"] async for row in self._breakers.find({}, {"_id": 1})]
+        return next((key for key in keys if shown_id(key) == shown), None)
+
     async def count(self) -> dict[tuple[str, str], int]:
         group = {"_id": {"sender": "$sender", "kind": "$kind"}, "count": {"$sum": 1}}
         rows = self._breakers.aggregate([{"$group": group}])
         return {(row["_id"]["sender"], row["_id"]["kind"]): row["count"] async for row in rows}
+
+
+def shown_id(key: str) -> str:
+    return sha256(key.encode()).hexdigest()[:32]
 
 
 def _ms(time: timedelta) -> int:

@@ -44,21 +44,32 @@ class DeliveryStore:
     async def begin(self, records: Sequence[DeliveryRecord]) -> None:
         """Write the records of messages that are about to be handed over. One that is there is of a handing
         over that the gateway has surely not taken: it begins again."""
-        writes = [ReplaceOne({"_id": r.id}, _CODEC.encode(r), upsert=True) for r in records]
-        await self._deliveries.bulk_write(writes, ordered=False)
+        rows = [_CODEC.encode(record) for record in records]
+        try:
+            await self._deliveries.insert_many(rows, ordered=False)
+        except BulkWriteError as error:
+            failed = error.details["writeErrors"]
+            if {each["code"] for each in failed} != {_DUPLICATE}:
+                raise
+            again = [rows[each["index"]] for each in failed]
+            await self._deliveries.bulk_write([ReplaceOne({"_id": row["_id"]}, row) for row in again])
 
     async def taken(
         self, provider_ids: Mapping[str, str | None], poll_at: datetime | None, now: datetime
     ) -> None:
         """The gateway took these, by reference. A callback may have been faster."""
+        queued = {"$eq": ["$status", Delivery.QUEUED.value]}
+        sent: Document = {
+            name: {"$cond": [queued, value, f"${name}"]}
+            for name, value in (("status", Delivery.SENT.value), (f"reached.{Delivery.SENT.value}", now))
+        }
+        polled = {"poll_at": {"$cond": [queued, poll_at, "$poll_at"]}} if poll_at is not None else {}
         writes = []
         for reference, provider_id in provider_ids.items():
-            changed: Document = {"changed_at": now, **({"provider_id": provider_id} if provider_id else {})}
-            writes.append(UpdateOne({"_id": reference}, {"$set": changed}))
-            sent: Document = {"status": Delivery.SENT.value, f"reached.{Delivery.SENT.value}": now}
-            if poll_at is not None and provider_id:
-                sent["poll_at"] = poll_at
-            writes.append(UpdateOne({"_id": reference, "status": Delivery.QUEUED.value}, {"$set": sent}))
+            changed: Document = {"changed_at": now, **sent}
+            if provider_id:
+                changed |= {"provider_id": {"$literal": provider_id}, **polled}
+            writes.append(UpdateOne({"_id": reference}, [{"$set": changed}]))
         await self._write(writes)
 
     async def refused(self, errors: Mapping[str, tuple[str | None, str | None]], now: datetime) -> None:
