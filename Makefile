@@ -45,7 +45,8 @@ SPREAD := --numprocesses auto --dist loadfile
 HEAVY ?= heavy and not kafka and not chaos
 .PHONY: heavy
 heavy: $(VENV)/.installed $(CLIENTS)/.installed ## the tests that are too slow for `make test`: whole stacks, generated requests, orderly stops
-	$(BIN)/pytest -m "$(HEAVY)" $(ARGS)
+	$(BIN)/pytest $(SPREAD) -m "($(HEAVY)) and not alone" $(ARGS)
+	$(BIN)/pytest -m "($(HEAVY)) and alone" $(ARGS)
 
 .PHONY: onkafka
 onkafka: $(VENV)/.installed $(KAFKA_JARS) ## the integration tests and journeys on Apache Kafka, and those that need it

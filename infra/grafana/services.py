@@ -463,6 +463,11 @@ OWN: Mapping[str, Rows] = {
                 Query("max by (reason) (sangathan_notifications_held_oldest_age_seconds)", "{{reason}}"),
             ),
             lines(
+                "Decisions of the send policy",
+                "ops",
+                Query(rate("sangathan_send_decisions_total", "verdict, reason"), "{{verdict}} {{reason}}"),
+            ),
+            lines(
                 "Handed to senders",
                 "ops",
                 Query(

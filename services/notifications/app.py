@@ -14,9 +14,12 @@ from services.notifications.core.channel import Gateway, Gateways, Sender
 from services.notifications.core.core import Core
 from services.notifications.erasure.feature import erasure
 from services.notifications.invites.feature import invites
+from services.notifications.policies.feature import policies
 from services.notifications.recovery.feature import recovery
+from services.notifications.resending.feature import resending
 from services.notifications.sending.feature import sending
 from services.notifications.settings import NotificationsSettings
+from services.notifications.templates.feature import templates
 from services.notifications.tracking.feature import tracking
 from services.notifications.webhooks.feature import webhooks
 from services.notifications.welcomes.feature import welcomes
@@ -53,10 +56,13 @@ def compose(core: Core, sender: Sender | Gateways, sources: Mapping[str, Gateway
         welcomes(core),
         invites(core),
         sending(core, sender),
+        policies(core),
         recording(core),
         webhooks(core, sources),
         erasure(core),
+        resending(core),
         tracking(core),
+        templates(core),
         recovery(),
     ]
     return Service(core.runtime, features, description=DESCRIPTION)

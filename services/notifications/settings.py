@@ -7,6 +7,7 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, SecretStr, StringConstraints, model_validator
 
+from services.notifications.core.templates.prices import Price
 from services.shared.config.settings import Seconds, ServiceSettings
 from services.shared.encryption import MasterKeys
 
@@ -72,6 +73,8 @@ class NotificationsSettings(ServiceSettings):
     calls. Empty: messages are polled alone."""
     dlt_entity_id: Annotated[str, Field(max_length=32)] = ""
     """Principal entity id of the organisation in the DLT registers."""
+    dlt_value_characters: Annotated[int, Field(ge=1, le=200)] = 30
+    """Characters that a value may have in each `{#var#}` of a text registered with DLT: 30 by custom."""
 
     smtp_host: str = ""
     """Host of the SMTP server."""
@@ -115,6 +118,12 @@ class NotificationsSettings(ServiceSettings):
     poll_minutes: Annotated[float, Field(gt=0, le=1440)] = 15.0
     """Minutes after which a gateway is asked about a message that it has not told the end of; doubles each
     time."""
+
+    message_prices: Annotated[tuple[Price, ...], Field(max_length=200)] = ()
+    """Prices of messages for previews, as a JSON list: `[{"channel": "sms", "since": "2026-01-01", "amount":
+    "0.15"}]`; of SMS for each part. `category` is optional. No price: no cost is shown."""
+    price_currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")] = "INR"
+    """Currency of these prices (ISO 4217)."""
 
     welcome_wait_hours: Annotated[float, Field(gt=0, le=8760)] = 24.0
     """Hours for which a welcome waits for a group and its invite link. Then it goes without, and an invite

@@ -30,6 +30,10 @@ ANY_BROKER = frozenset(
 )
 """Journeys whose result does not depend on the broker, so one broker is enough: in CI Apache Kafka. `make
 onkafka` leaves them out because it runs tests in parallel, and some of them measure time."""
+HEAVY = frozenset({"test_who_may_ask.py"})
+"""Too slow for `make test`, though each of its tests is quick."""
+ALONE = frozenset({"test_worst_requests.py", "test_alerts.py"})
+"""Journeys that measure time: nothing else may run beside them."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -38,6 +42,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("journey")
             if item.path.name in ANY_BROKER:
                 item.add_marker("anybroker")
+            if item.path.name in HEAVY:
+                item.add_marker("heavy")
+            if item.path.name in ALONE:
+                item.add_marker("alone")
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

@@ -70,6 +70,16 @@ CHALLENGE = Route(
 )
 CALLBACK = Route("", public=True, send=lambda: {"content": b"{}"})
 STATUS = {"GET /v1/ops/status": READ}
+RESEND = {"reason": "refused", "unit": UNIT, "dry_run": True}
+POLICIES: dict[str, Any] = {
+    "zone": "Asia/Kolkata",
+    "certificates": True,
+    "rates": [],
+    **{
+        name: []
+        for name in ("quiet_hours", "silence_windows", "election_matter", "frequency_caps", "budgets")
+    },
+}
 SUBJECTS = {"subjects": ["00000000-0000-7000-8000-000000000000"], "dry_run": True}
 OF_OWNERS = {"POST /v1/ops/snapshots": json("ops:write", SUBJECTS, everywhere=True)}
 NO_SUCH_TYPE = "?type=no.such.type"
@@ -114,6 +124,7 @@ CONSENT = "/v1/members/{id}/consents/broadcast/sms"
 EVIDENCE = {"notice": "ask", "language": "hi", "evidence": "form 1"}
 NOTICE = "/v1/notices/ask/hi"
 TEXT = {"text": "We write to you."}
+APPROVAL = {"version": 0, "state": "draft", "name": "code", "category": "authentication", "language": "hi"}
 ROLE = f"/v1/members/{{id}}/roles/youth?unit={UNIT}"
 INCIDENT = {"unit": UNIT, "detected_at": "2026-11-01T00:00:00Z", "title": "Lost", "what": "A list was lost."}
 GRIEVANCE = {"unit": UNIT, "kind": "other", "text": "Nobody answers."}
@@ -255,7 +266,20 @@ TABLE: Final[dict[str, dict[str, Route]]] = {
     },
     "notifications": {
         "GET /v1/notifications": Route("notifications:read"),
+        "GET /v1/notifications/summary": query(
+            f"/v1/notifications/summary?unit={UNIT}", "notifications:read"
+        ),
         "GET /v1/notifications/{id}": Route("notifications:read"),
+        "POST /v1/notifications/{id}/resend": Route("notifications:write notifications:read"),
+        "POST /v1/notifications/resends": json("notifications:write notifications:read", RESEND),
+        "GET /v1/explain": query("/v1/explain?member={member_id}&purpose=welcome", "notifications:read"),
+        "GET /v1/policies": Route("notifications:read", of_no_unit=True),
+        "PUT /v1/policies": Route(
+            "notifications:write notifications:read",
+            everywhere=True,
+            send=lambda: {"json": POLICIES, "headers": {"if-match": '"999"'}},
+        ),
+        "GET /v1/policies/versions": Route("notifications:read", everywhere=True),
         "GET /v1/members/{id}/holdings": Route("holdings:read"),
         "GET /v1/callbacks/buried": READ,
         "POST /v1/callbacks/{id}/apply": WRITE,
@@ -263,6 +287,33 @@ TABLE: Final[dict[str, dict[str, Route]]] = {
         "DELETE /v1/opt-outs/{id}": Route("notifications:write"),
         "GET /v1/callers": Route("contacts:read", everywhere=True),
         "DELETE /v1/callers/{id}": Route("contacts:read notifications:write", everywhere=True),
+        "GET /v1/templates": Route("notifications:read", of_no_unit=True),
+        "GET /v1/templates/{name}/{language}": Route(
+            "notifications:read", path="/v1/templates/code/hi", of_no_unit=True
+        ),
+        "PUT /v1/templates/{name}/{language}": Route(
+            "notifications:write",
+            everywhere=True,
+            path="/v1/templates/asked/hi",
+            send=lambda: {"json": TEXT, "headers": {"if-none-match": "*"}},
+        ),
+        "GET /v1/templates/{name}/{language}/versions": Route(
+            "notifications:read", path="/v1/templates/code/hi/versions", of_no_unit=True
+        ),
+        "PUT /v1/templates/{name}/{language}/approvals/{channel}": json(
+            "notifications:write", APPROVAL, everywhere=True, path="/v1/templates/code/hi/approvals/whatsapp"
+        ),
+        "POST /v1/templates/{name}/preview": Route(
+            "notifications:read",
+            path="/v1/templates/code/preview",
+            send=lambda: {"json": {"language": "hi"}},
+            of_no_unit=True,
+        ),
+        "POST /v1/templates/{name}/test": Route(
+            "notifications:write",
+            path="/v1/templates/code/test",
+            send=lambda: {"json": {"member_id": "{member}", "channel": "whatsapp"}},
+        ),
         "GET /webhooks/whatsapp": CHALLENGE,
         "POST /webhooks/whatsapp": CALLBACK,
         "POST /webhooks/sms/{gateway}/{secret}": CALLBACK,
@@ -318,6 +369,8 @@ class Asking:
             sent["json"] = {"ids": [id_]}
         if sent.get("json") == {"other": "{other}"}:
             sent["json"] = {"other": self._ids["other"]}
+        if isinstance(sent.get("json"), dict) and sent["json"].get("member_id") == "{member}":
+            sent["json"] = sent["json"] | {"member_id": self._ids["members"]}
         named = scopes if isinstance(scopes, str) else " ".join(sorted(scopes))  # type: ignore[call-overload]
         headers = {"authorization": f"Bearer {self._stack.mint(named, unit, sub='asker')}"}
         headers |= sent.pop("headers", {}) | ({"if-match": '"0"'} if method == "PATCH" else {})
@@ -458,7 +511,9 @@ async def test_global_operations_need_all_units(asking: Asking, unit: str | None
     everywhere = [(service, line) for service, line in ROUTES if TABLE[service][line].everywhere]
     apart = (
         *("/v1/ops/", "/v1/projections", "PUT /v1/notices/", "PUT /v1/units/levels"),
+        "PUT /v1/templates/",
         *("PUT /v1/placement-policy", "/v1/placement-policy/", "/v1/callbacks/", "/v1/callers"),
+        *("PUT /v1/policies", "/v1/policies/"),
     )
     central = [line for _, line in ROUTES if any(each in line for each in apart)]
     assert [line for _, line in everywhere] == central

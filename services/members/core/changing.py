@@ -40,6 +40,7 @@ class Changes:
     gender: str | None = None
     language: str | None = None
     birth_year: int | None = None
+    preferred_channel: str | None = None
     phone: str | None = None
     email: str | None = None
     handles: Mapping[str, str] | None = None
@@ -77,6 +78,11 @@ def update(profile: Profile, changes: Changes, now: datetime, *, sees_contact: b
         gender=changes.gender or member.gender,
         language=changes.language or member.language,
         birth_year=None if "birth_year" in changes.removed else changes.birth_year or member.birth_year,
+        preferred_channel=(
+            None
+            if "preferred_channel" in changes.removed
+            else changes.preferred_channel or member.preferred_channel
+        ),
         platforms=tuple(new_contact.handles),
         reached_by=None if changes.phone else changes.reached_by or member.reached_by,
     )

@@ -87,6 +87,8 @@ class Member:
     gender: str
     language: str
     birth_year: int | None = None
+    preferred_channel: str | None = None
+    """On which messages are to come first, where they were consented to."""
     platforms: tuple[str, ...] = ()
     roles: tuple[Role, ...] = ()
     consents: tuple[Consent, ...] = ()

@@ -28,6 +28,7 @@ class Application:
     gender: str
     language: str
     birth_year: int | None = None
+    preferred_channel: str | None = None
     inviter_id: str | None = None
     reached_by: str | None = None
     """The member through whom somebody is reached whose contact has no phone."""
@@ -51,6 +52,7 @@ def join(application: Application, member_id: str, now: datetime) -> Step[Member
         gender=a.gender,
         language=a.language,
         birth_year=a.birth_year,
+        preferred_channel=a.preferred_channel,
         platforms=tuple(a.contact.handles),
         consents=tuple([Consent(*given, at=now, source=a.source) for given in a.consents]),
         inviter_id=a.inviter_id,

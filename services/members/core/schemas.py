@@ -165,6 +165,7 @@ class MemberShown(BaseModel):
     gender: str
     language: str
     birth_year: int | None
+    preferred_channel: str | None = None
     platforms: list[HandleShown]
     roles: list[RoleShown]
     consents: list[ConsentShown]

@@ -34,8 +34,8 @@ from services.shared.faults import FaultFamily, classify
 _ENTRY: Final = Codec(LedgerEntry, omit_none=("notice_sha256", "actor", "evidence"))
 _NOTICE: Final = Codec(Notice)
 _OPTIONAL: Final = (
-    *("birth_year", "inviter_id", "origin", "announced", "merged_into", "reached_by"),
-    "minor",
+    *("birth_year", "preferred_channel", "inviter_id", "origin", "announced", "merged_into"),
+    *("reached_by", "minor"),
 )
 MEMBER: Final = Codec(Member, id_field="id", omit_none=_OPTIONAL)
 

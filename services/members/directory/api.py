@@ -24,6 +24,7 @@ from services.members.directory.schemas import (
     contact_view,
 )
 from services.members.directory.service import Directory
+from services.shared.clock import Clock
 from services.shared.http.auth import require
 from services.shared.http.body import JSON, problems
 from services.shared.http.pagination import Paging
@@ -39,7 +40,7 @@ EXPORTED: Final[dict[int | str, dict[str, Any]]] = {
 }
 
 
-def directory_router(directory: Directory) -> APIRouter:
+def directory_router(directory: Directory, clock: Clock) -> APIRouter:
     router = members_router()
 
     @router.get("", response_model=MemberPage, responses=problems(404))
@@ -92,7 +93,8 @@ def directory_router(directory: Directory) -> APIRouter:
     async def resolve(caller: ContactReader, body: Ids) -> Response:
         """Names and addresses of up to 500 members, for services that write to them. Calls are recorded."""
         pairs, missing = await directory.resolve(caller, body.ids)
-        return JSON({"items": [contact_view(*pair) for pair in pairs], "missing": missing})
+        now = clock.now()
+        return JSON({"items": [contact_view(*pair, now) for pair in pairs], "missing": missing})
 
     @router.get("/{id}", response_model=MemberShown)
     async def get_member(caller: Reader, id: Id) -> Response:

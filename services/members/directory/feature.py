@@ -15,7 +15,7 @@ def directory(core: Core) -> Feature:
     freshness = Freshness(store, core.runtime.clock, core.metrics)
     service = Directory(store, core.reader, freshness)
     return Feature(
-        routers=[directory_router(service)],
+        routers=[directory_router(service, core.runtime.clock)],
         loops={"search-fields": freshness.run},
         migrations=MIGRATIONS,
     )

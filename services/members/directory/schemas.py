@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, Final, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from services.members.core.domain import Contact, Member, Status
+from services.members.core.domain import Contact, Member, Status, is_adult
 from services.members.core.schemas import MemberId, MemberShown, RequestBody
 from services.members.directory.store import COUNTED, Search
 from services.shared.contracts.vocabulary import Gender, Language, Platform, Purpose, UnitCode
@@ -133,6 +134,8 @@ class ContactShown(BaseModel):
     unit: str
     consents: list[ConsentGiven]
     own_number: bool
+    preferred_channel: str | None = None
+    minor: bool = Field(default=False, description="Whether it is not sure that the person is of age.")
 
 
 class Resolved(BaseModel):
@@ -142,7 +145,7 @@ class Resolved(BaseModel):
     missing: list[str]
 
 
-def contact_view(member: Member, contact: Contact) -> dict[str, Any]:
+def contact_view(member: Member, contact: Contact, now: datetime) -> dict[str, Any]:
     """The values of a `ContactShown`: all that another service needs to write to a member. Whoever came with
     an import that announced nothing is not welcomed, whatever they consented to."""
     return {
@@ -161,4 +164,6 @@ def contact_view(member: Member, contact: Contact) -> dict[str, Any]:
             and (c.purpose != Purpose.WELCOME or member.announced is not False)
         ],
         "own_number": member.own_number,
+        "preferred_channel": member.preferred_channel,
+        "minor": is_adult(member, now) is False,
     }

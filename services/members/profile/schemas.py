@@ -16,7 +16,7 @@ from services.members.core.schemas import (
     RequestBody,
     handles_by_platform,
 )
-from services.shared.contracts.vocabulary import Gender, Language, UnitCode
+from services.shared.contracts.vocabulary import Channel, Gender, Language, UnitCode
 from services.shared.http.body import ABSENT
 from services.shared.text import Name, refuse
 
@@ -32,6 +32,7 @@ class MemberPatch(RequestBody):
     language: Language | None = ABSENT
     email: Email | None = ABSENT
     birth_year: BirthYear | None = ABSENT
+    preferred_channel: Channel | None = ABSENT
     platforms: Handles | None = ABSENT
 
     @model_validator(mode="after")
@@ -51,9 +52,12 @@ class MemberPatch(RequestBody):
             language=(self.language or Language.HINDI.value) if "language" in given else None,
             email=self.email,
             birth_year=self.birth_year,
+            preferred_channel=self.preferred_channel,
             handles=handles_by_platform(self.platforms or ()) if "platforms" in given else None,
             removed=frozenset(
-                name for name in ("email", "birth_year") if name in given and getattr(self, name) is None
+                name
+                for name in ("email", "birth_year", "preferred_channel")
+                if name in given and getattr(self, name) is None
             ),
         )
 

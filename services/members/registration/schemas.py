@@ -59,6 +59,7 @@ class Registration(RequestBody):
     language: Language = Field(default=Language.HINDI, validate_default=True)
     email: Email | None = None
     birth_year: BirthYear | None = None
+    preferred_channel: Channel | None = None
     platforms: Handles = ()
     inviter_id: MemberId | None = None
     consents: Consents = ()
@@ -78,6 +79,7 @@ class Registration(RequestBody):
             gender=self.gender,
             language=self.language,
             birth_year=self.birth_year,
+            preferred_channel=self.preferred_channel,
             inviter_id=self.inviter_id,
             reached_by=self.reached_by,
             consents=tuple((c.purpose, c.channel, c.notice, c.language) for c in self.consents),

@@ -85,6 +85,11 @@ class Gateway(Sender, Protocol):
         ...
 
     @property
+    def approved_only(self) -> bool:
+        """Whether it takes approved templates only, but for answers within the 24 h window of WhatsApp."""
+        ...
+
+    @property
     def polls(self) -> bool:
         """Whether the provider can be asked how far a message has come."""
         ...

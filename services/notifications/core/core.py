@@ -19,6 +19,8 @@ from services.notifications.core.domain import Patience, RetryPolicy
 from services.notifications.core.fingerprints import Fingerprints
 from services.notifications.core.metrics import NotificationMetrics
 from services.notifications.core.opting_out import OptingOut
+from services.notifications.core.policies import store as policies
+from services.notifications.core.policies.store import BudgetStore, PolicyStore
 from services.notifications.core.promises import Promises
 from services.notifications.core.store import (
     MIGRATIONS,
@@ -29,6 +31,9 @@ from services.notifications.core.store import (
 )
 from services.notifications.core.suppressions import store as suppressions
 from services.notifications.core.suppressions.store import SuppressionStore
+from services.notifications.core.templates import store as templates
+from services.notifications.core.templates.changes import TemplateChanges
+from services.notifications.core.templates.store import TemplateStore
 from services.notifications.core.texts import Texts
 from services.notifications.core.writing import NotificationWriter
 from services.notifications.settings import NotificationsSettings
@@ -53,11 +58,15 @@ class Core:
         self.deliveries = DeliveryStore(runtime.database)
         self.suppressions = SuppressionStore(runtime.database)
         self.sequences = MemberSequences(runtime.database)
+        self.policies = PolicyStore(runtime.database)
+        self.budgets = BudgetStore(runtime.database)
         self.vault = Vault(runtime.client, runtime.database, settings.master_keys)
         self.fingerprints = Fingerprints(runtime.database, self.vault)
-        self.texts = Texts()
+        self.templates = TemplateStore(runtime.database)
+        self.texts = Texts(self.templates, value_characters=settings.dlt_value_characters)
         self.due = asyncio.Event()
         """Set when this process may have made a notification due; the dispatcher waits for it."""
+        self.template_changes = TemplateChanges(self.templates, self.notifications, self.clock, self.due)
         self.patience = patience_of(settings)
         self.writer = NotificationWriter(self.notifications, self.metrics, self.due)
         self.promises = Promises(
@@ -113,6 +122,8 @@ class Core:
                 *deliveries.MIGRATIONS,
                 *breakers.MIGRATIONS,
                 *suppressions.MIGRATIONS,
+                *policies.MIGRATIONS,
+                *templates.MIGRATIONS,
             ),
             learnt=[
                 Learnt("recipients", self.recipients.forget_heard, self.recipients.heard),

@@ -14,11 +14,21 @@ from uuid import UUID, uuid5
 from zlib import crc32
 
 from services.notifications.core.recipients import Recipient
-from services.notifications.core.send_policy import NO_ADDRESS, About, Ruling, Verdict, facts_heard, judge
+from services.notifications.core.send_policy import (
+    NO_ADDRESS,
+    NO_GATEWAY,
+    About,
+    Avoided,
+    Ruling,
+    Verdict,
+    facts_heard,
+    judge,
+)
 from services.shared.contracts.base import Event, Numbered, Step
 from services.shared.contracts.notifications import (
     INVITE,
     PROMISED,
+    NotificationDeferred,
     NotificationFailed,
     NotificationQueued,
     NotificationSent,
@@ -27,13 +37,9 @@ from services.shared.contracts.notifications import (
 from services.shared.contracts.vocabulary import Purpose
 
 WELCOME: Final = Purpose.WELCOME.value
-SERVICE: Final = "service"
-"""The purpose of the few messages that need no consent, because they answer what the person has just done. It
-is no `Purpose`: nobody consents to it, and nothing else may use it."""
 STOPPED: Final = "stopped"
 """The template that confirms a stop."""
 INVITES: Final = (INVITE, PROMISED)
-EXPIRED: Final = "expired"
 TRIES_EXHAUSTED: Final = "tries_exhausted"
 REOPENS_FOR: Final = timedelta(days=1)
 """How long a welcome that was suppressed by the events alone may still go: nobody is welcomed days later."""
@@ -42,9 +48,11 @@ _NAMESPACE: Final = UUID("5d4a4c8e-8a35-5a0f-9d55-6f6f7c1f2b61")
 OUTCOME: Final = "outcome"
 """It was handed over, and nobody knows whether the provider took it."""
 OUTCOME_UNKNOWN: Final = "outcome_unknown"
-NO_GATEWAY: Final = "no_gateway"
-"""No channel with consent and an address has a gateway."""
-LOOKED_AT_AGAIN: Final = (NO_ADDRESS, NO_GATEWAY)
+TEMPLATE_NOT_APPROVED: Final = "template_not_approved"
+"""No channel that may be used has an approved version of the text, though its gateway asks for one."""
+TEMPLATE_NOT_EXACT: Final = "template_not_exact"
+"""With the values of this message it is not the text that was approved."""
+LOOKED_AT_AGAIN: Final = (NO_ADDRESS, NO_GATEWAY, TEMPLATE_NOT_APPROVED, TEMPLATE_NOT_EXACT)
 """Reasons to hold a notification that is due all the same: the cure may bring no event."""
 LOOK_FOR_OUTCOME: Final = timedelta(minutes=1)
 """When an outcome is first looked for in the delivery's record; then after pauses that double."""
@@ -149,12 +157,22 @@ class Handed:
 
 
 @dataclass(frozen=True, slots=True)
-class Avoided:
-    """A channel on which the message has failed, and why; until when, or None for good."""
+class Decision:
+    """A judgement of the send policy that was acted on: `verdict` is `send`, `defer`, `hold` or `suppress`,
+    `rule` the one that decided, `rules` and `policy` the versions of the rules and of the policies."""
 
-    channel: str
-    error_class: str
-    until: datetime | None = None
+    at: datetime
+    verdict: str
+    rule: str | None
+    reason: str | None
+    channel: str | None
+    until: datetime | None
+    rules: int
+    policy: int
+
+
+KEPT_DECISIONS: Final = 20
+"""The newest of a notification; a repeated one is kept once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +207,12 @@ class Notification:
     """True if it was suppressed by what the events say, without asking the members service."""
     attempts: tuple[Attempt, ...] = ()
     handed: Handed | None = None
+    forgiven: int | None = None
+    """The attempts that no longer count, because it was sent again by hand after them."""
     avoided: tuple[Avoided, ...] | None = None
+    deferred_for: str | None = None
+    """The rule of the send policy that defers it until `due_at`. A change of the policies clears it."""
+    decisions: tuple[Decision, ...] | None = None
     without: str | None = None
     """Lacking in a welcome that was sent: `no_group` or `no_invite`."""
     due_at: datetime | None = None
@@ -214,6 +237,10 @@ class Notification:
         """The number of the last handing over: each ends in an attempt before the next begins."""
         return self.handed.number if self.handed else len(self.attempts)
 
+    @property
+    def tries(self) -> int:
+        return len(self.attempts) - (self.forgiven or 0)
+
     def avoids(self, now: datetime) -> tuple[Avoided, ...]:
         """The channels that it does not go on now."""
         return tuple(each for each in self.avoided or () if each.until is None or each.until > now)
@@ -227,7 +254,7 @@ class Notification:
         return min((end for end in (self.waits_until, self.expires_at) if end is not None), default=None)
 
     def about(self, now: datetime) -> About:
-        return About(self.purpose, self.template, self.group_id, waited=self.waited(now))
+        return About(self.purpose, self.template, self.group_id, self.waited(now), self.channel)
 
 
 def notification_id(purpose: str, cause: str, member_id: str) -> str:
@@ -345,7 +372,7 @@ def _apply_verdict(current: Notification, verdict: Verdict, now: datetime) -> St
             # While it is being sent, `due_at` is the end of the claim.
             due_at = current.waits_end if queued else current.due_at
             return Step(replace(current, stop=None, held_for=verdict.reason, due_at=due_at))
-        case Ruling.ALLOW:
+        case Ruling.ALLOW | Ruling.DEFER:  # it is deferred when it is due
             waits = current.due_at is None or (queued and current.held_for)
             due_at = now if waits else current.due_at
             return Step(replace(current, stop=None, held_for=None, due_at=due_at))
@@ -365,7 +392,7 @@ class RetryPolicy:
     def next_try(self, current: Notification, outcome: SendOutcome, now: datetime) -> datetime:
         """Meta asks for 4^x seconds after too many messages to one person; what a provider asks for is
         kept."""
-        tried = len(current.attempts)
+        tried = current.tries
         paired = outcome.meaning is Meaning.PAIR
         pause = min(3600.0, 4.0**tried if paired else self.first_seconds * 2 ** (tried - 1))
         share = crc32(f"{current.id}/{tried}".encode()) / 2**32  # pure, and another one for each
@@ -400,18 +427,22 @@ class Unanswered:
 
 @dataclass(frozen=True, slots=True)
 class Suppressed:
-    """The send policy forbids it for good. `unit` is None if the members service has not been asked."""
+    """The send policy forbids it for good. `unit` is None if the members service has not been asked; then
+    news of the member may change it, unless it is `final`."""
 
     reason: str
     channel: str | None
     unit: str | None = None
+    final: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Deferred:
-    """Nothing was tried; look again at `until`, unless an event has to come first."""
+    """Nothing was tried; look again at `until`, unless an event has to come first. `reason` is the rule of
+    the send policy that defers it, if one does."""
 
     until: datetime
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -435,16 +466,22 @@ class NoWay:
     """It has failed on every channel that the member agreed to; `reason` is the last one's."""
 
     reason: str
-    unit: str
+    unit: str | None
 
 
 DispatchResult: TypeAlias = Attempted | Unanswered | Suppressed | Deferred | Held | NotTaken | NoWay
 
 
 def conclude(
-    claimed: Notification, result: DispatchResult, *, policy: RetryPolicy, now: datetime
+    claimed: Notification,
+    result: DispatchResult,
+    *,
+    policy: RetryPolicy,
+    now: datetime,
+    decision: Decision | None = None,
 ) -> Step[Notification]:
-    """The notification after the dispatcher handled it."""
+    """The notification after the dispatcher handled it. `decision`: of the send policy, if it was asked."""
+    claimed = _deciding(claimed, decision)
     if claimed.held_for in LOOKED_AT_AGAIN:  # it was claimed to look again
         claimed = replace(claimed, held_for=None)
     if claimed.handed is not None and not isinstance(result, Attempted | NotTaken):
@@ -456,19 +493,28 @@ def conclude(
         case Unanswered(peer, reason):
             outcome = SendOutcome(OutcomeClass.TRANSIENT, reason)
             step = _tried(claimed, outcome, peer, policy, now, exhausted=reason)
-        case Suppressed(reason, channel, unit):
+        case Suppressed(reason, channel, unit, final):
             known = replace(claimed, channel=channel, unit=unit or claimed.unit)
-            step = _suppressed(known, reason, now, hearsay=unit is None)
+            step = _suppressed(known, reason, now, hearsay=unit is None and not final)
         case NotTaken(until):
             step = _queued_again(replace(claimed, handed=None), until, now)
         case NoWay(reason, unit):
-            step = _failed(replace(claimed, unit=unit), reason, _last_sender(claimed), now)
-        case Deferred(until):
+            step = _failed(replace(claimed, unit=unit or claimed.unit), reason, _last_sender(claimed), now)
+        case Deferred(until, None):
             step = _queued_again(claimed, until, now)
+        case Deferred(until, reason):
+            step = _deferred(claimed, reason or "unknown", until, now)
         case Held(reason, until):
             waits = claimed.held_for is not None and not claimed.waited(now)
             step = _queued_again(replace(claimed, held_for=claimed.held_for if waits else reason), until, now)
     return step
+
+
+def _deciding(claimed: Notification, decision: Decision | None) -> Notification:
+    kept = claimed.decisions or ()
+    if decision is None or (kept and replace(kept[-1], at=decision.at) == decision):
+        return claimed
+    return replace(claimed, decisions=(*kept[1 - KEPT_DECISIONS :], decision))
 
 
 def reported(
@@ -507,6 +553,24 @@ def reported(
     return _published(state, event)
 
 
+def resend(failed: Notification, now: datetime, expires_at: datetime) -> Step[Notification]:
+    """Queued again by hand: with all channels, and as many tries as at first. One that has not failed, or of
+    which nobody knows whether it was sent, stays as it is."""
+    if failed.state is not State.FAILED or failed.reason == OUTCOME_UNKNOWN:
+        return Step(failed)
+    queued = replace(
+        failed,
+        state=State.QUEUED,
+        reason=None,
+        avoided=None,
+        forgiven=len(failed.attempts),
+        due_at=now,
+        expires_at=max(expires_at, failed.expires_at or expires_at),
+        updated_at=now,
+    )
+    return _published(queued, NotificationQueued(**_common(queued), channel=queued.channel, held_for=None))
+
+
 def _tried(
     claimed: Notification,
     outcome: SendOutcome,
@@ -531,7 +595,7 @@ def _tried(
             **_common(sent), channel=sent.channel, sender=sender, attempts=len(attempts), without=without
         )
         return _published(sent, event)
-    if len(attempts) < policy.tries:
+    if current.tries < policy.tries:
         if outcome.meaning in _ANOTHER_WAY and current.channel is not None:
             until = now + A_DAY if outcome.meaning is Meaning.DEFER else None
             failed_on = Avoided(current.channel, outcome.error_class or "refused", until)
@@ -601,11 +665,24 @@ def _queued_again(current: Notification, due_at: datetime, now: datetime) -> Ste
         state=State.QUEUED,
         reason=None,
         held_for=held_for,
+        deferred_for=None,
         claim=None,
         due_at=due,
         updated_at=now,
     )
     return Step(queued)
+
+
+def _deferred(claimed: Notification, reason: str, until: datetime, now: datetime) -> Step[Notification]:
+    """The first time that a rule defers it, others hear of it."""
+    step = _queued_again(claimed, until, now)
+    if step.state.state is not State.QUEUED or step.state.held_for is not None:
+        return step
+    deferred = replace(step.state, deferred_for=reason)
+    if claimed.deferred_for == reason:
+        return Step(deferred)
+    event = NotificationDeferred(**_common(deferred), channel=deferred.channel, reason=reason, until=until)
+    return _published(deferred, event)
 
 
 def _suppressed(
@@ -623,6 +700,7 @@ def _closed(current: Notification, state: State, reason: str | None, now: dateti
         state=state,
         reason=reason,
         held_for=None,
+        deferred_for=None,
         stop=None,
         due_at=None,
         claim=None,

@@ -15,7 +15,14 @@ from services.shared.peers import peer_errors, token_expiry
 
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 BREAKER_KINDS = ("template", "number", "account")
-HELD_FOR = ("no_address", "no_gateway", "no_group", "no_invite", "outcome", "nothing")
+DEFERRED_FOR = ("quiet_hours", "frequency_cap", "pair_rate", "budget")
+OTHER = "other"
+"""A channel that is tried again later, as for a limit of messages to one person."""
+HELD_FOR = (
+    *("no_address", "no_gateway", "no_group", "no_invite", "outcome", "nothing"),
+    *DEFERRED_FOR,
+    OTHER,
+)
 ISOLATED = (
     *("peer_refused", "peer_timeout", "peer_answer", "unknown_member"),
     *("sender_error", "unrecordable"),
@@ -35,7 +42,8 @@ class NotificationMetrics:
         )
         self.held = Gauge(
             "sangathan_notifications_held",
-            "Unfinished notifications by the event that is missing (nothing: they are due, or tried again).",
+            "Unfinished notifications by the event that is missing, or the rule that defers them "
+            "(nothing: they are due, or tried again).",
             ["reason"],
             registry=registry,
         )
@@ -68,6 +76,13 @@ class NotificationMetrics:
             "sangathan_dispatch_postponed",
             "Claimed notifications put back untried, by cause (peer, gate, gateway).",
             ["cause"],
+            registry=registry,
+        )
+        self.decisions = Counter(
+            "sangathan_send_decisions",
+            "Decisions of the send policy about notifications that were due, by verdict (send, defer, hold, "
+            "suppress) and reason.",
+            ["verdict", "reason"],
             registry=registry,
         )
         self.isolated = Counter(
@@ -114,8 +129,10 @@ class NotificationMetrics:
 
     def show_held(self, held: Mapping[str, tuple[int, datetime]], now: datetime) -> None:
         """`{reason: (how many, when the oldest was queued)}`"""
+        others = [each for reason, each in held.items() if reason not in HELD_FOR]
+        all_others = sum(count for count, _ in others), min((oldest for _, oldest in others), default=now)
         for reason in HELD_FOR:
-            count, oldest = held.get(reason, (0, now))
+            count, oldest = held.get(reason, all_others if reason == OTHER else (0, now))
             self.held.labels(reason).set(count)
             self.held_age.labels(reason).set(max(0.0, (now - oldest).total_seconds()))
 

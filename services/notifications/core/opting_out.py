@@ -13,7 +13,6 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from services.notifications.core.domain import (
-    SERVICE,
     STOPPED,
     Cause,
     Notification,
@@ -22,8 +21,9 @@ from services.notifications.core.domain import (
     queue,
 )
 from services.notifications.core.metrics import NotificationMetrics
+from services.notifications.core.policies.domain import SERVICE
 from services.notifications.core.recipients import Recipient
-from services.notifications.core.send_policy import facts_of_service, judge
+from services.notifications.core.send_policy import facts_heard, judge
 from services.notifications.core.store import MemberSequences, NotificationStore, RecipientStore
 from services.notifications.core.suppressions.domain import INFERRED, Act, Suppression, apply_act
 from services.notifications.core.suppressions.store import SuppressionStore
@@ -113,7 +113,7 @@ class OptingOut:
         changes: list[Change] = []
         for id_, made in wanted.items():
             if id_ not in there:
-                facts = facts_of_service(recipients[made.member_id], made.channel or "")
+                facts = facts_heard(made.about(now), recipients[made.member_id], invited=False)
                 changes.append(Change(None, queue(made, judge(facts), now), origin))
         await self._writer.write(changes, work)
 

@@ -39,6 +39,8 @@ class Recipient:
     """Whether a snapshot described them: they are a member, but joined at some other time."""
     active: bool = True
     """False for good once the member left: a person who joins again is a new member."""
+    erased: bool = False
+    """Whether they asked to be erased; they are never active again."""
     unit: str = ""
     unit_sequence: int = 0
     language: str = ""
@@ -122,6 +124,7 @@ def _erased(known: Recipient, sequence: int) -> Recipient:
     return replace(
         known,
         active=False,
+        erased=True,
         language="",
         language_sequence=newest,
         adult=None,

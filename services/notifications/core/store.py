@@ -176,6 +176,35 @@ class NotificationStore:
         update = [{"$set": {"held_for": "no_invite", "due_at": due, "updated_at": now}}]
         await self._notifications.update_many(free, update, session=session)
 
+    async def sent_to(
+        self, member_ids: Many[str], purposes: Many[str], since: datetime
+    ) -> dict[str, list[tuple[str, datetime]]]:
+        """Purposes and times of what was sent to these members since then, by member id."""
+        query = {
+            "member_id": {"$in": list(member_ids)},
+            "state": State.SENT.value,
+            "purpose": {"$in": list(purposes)},
+            "attempts.at": {"$gte": since},
+        }
+        sent: dict[str, list[tuple[str, datetime]]] = {}
+        fields_read = {"member_id": 1, "purpose": 1, "attempts": {"$slice": -1}}
+        async for row in self._notifications.find(query, fields_read):
+            sent.setdefault(row["member_id"], []).append((row["purpose"], row["attempts"][-1]["at"]))
+        return sent
+
+    async def judge_again(self, now: datetime) -> int:
+        """Make due what the send policy has deferred; returns how many notifications that is."""
+        deferred = {"open": True, "state": State.QUEUED.value, "deferred_for": {"$exists": True}}
+        changed = {"$set": {"due_at": now, "updated_at": now}}
+        return int((await self._notifications.update_many(deferred, changed)).modified_count)
+
+    async def look_again(self, reasons: Many[str], now: datetime, session: Session) -> None:
+        """Let the dispatcher look at once at what is held for one of these reasons, of `LOOKED_AT_AGAIN`."""
+        held = {"open": True, "held_for": {"$in": list(reasons)}}
+        await self._notifications.update_many(
+            held, [{"$set": {"due_at": _when_queued(now)}}], session=session
+        )
+
     async def count_by_state(self) -> dict[str, int]:
         pipeline: list[Document] = [{"$group": {"_id": "$state", "count": {"$sum": 1}}}]
         return {row["_id"]: row["count"] async for row in self._notifications.aggregate(pipeline)}
@@ -318,6 +347,23 @@ async def _welcomes_wait_a_day(database: Database) -> None:
     )
 
 
+async def _operators_look(database: Database) -> None:
+    """For TrackingStore.summary and .page, and FailedStore.page: only what waits, failed or was
+    suppressed."""
+    await database[NOTIFICATIONS].create_indexes(
+        [
+            IndexModel(
+                [("reason", ASCENDING), ("unit", ASCENDING), ("_id", ASCENDING), ("state", ASCENDING)],
+                partialFilterExpression={"reason": {"$exists": True}},
+            ),
+            IndexModel(
+                [("unit", ASCENDING), ("held_for", ASCENDING), ("deferred_for", ASCENDING)],
+                partialFilterExpression={"open": True},
+            ),
+        ]
+    )
+
+
 async def _members_sequences(database: Database) -> None:
     await create(database, "member_sequences", required={"sequence": _WHOLE})
     await create(database, "fingerprint_keys", required={"sealed": {"bsonType": "binData"}})
@@ -328,4 +374,5 @@ MIGRATIONS: Final = (
     Migration("core-0002", "recipients without contact_sequence", _recipients_without_contact),
     Migration("core-0003", "welcomes wait for a day", _welcomes_wait_a_day),
     Migration("core-0004", "sequences of members, the key of fingerprints", _members_sequences),
+    Migration("core-0010", "indexes for operators: what waits, failed or was suppressed", _operators_look),
 )

@@ -30,6 +30,7 @@ from services.shared.contracts.notifications import (
     MemberOptedOut,
     MemberReplied,
     MemberUnreachable,
+    NotificationDeferred,
     NotificationFailed,
     NotificationQueued,
     NotificationSent,
@@ -41,10 +42,16 @@ from services.shared.operations.rebuild import Plan
 from services.shared.runtime import Runtime
 
 Stated: TypeAlias = (
-    NotificationQueued | NotificationSuppressed | NotificationSent | NotificationFailed | NotificationSnapshot
+    NotificationQueued
+    | NotificationDeferred
+    | NotificationSuppressed
+    | NotificationSent
+    | NotificationFailed
+    | NotificationSnapshot
 )
 RESTORED: Final = (
     NotificationQueued,
+    NotificationDeferred,
     NotificationSuppressed,
     NotificationSent,
     NotificationFailed,
@@ -99,6 +106,7 @@ def plan(runtime: Runtime) -> Plan:
             f"{await recipients.count()} recipients; notifications: {by_state or 'none'}",
             "Tries before the last one and recorded messages are not in the log.",
             "Nor is the suppression list: restore `suppressions` and `fingerprint_keys` from a dump.",
+            "Nor are templates: restore `templates` and `template_changes` from a dump.",
         ]
 
     restores: Subscriptions = {
@@ -141,6 +149,8 @@ def _restored(
 def _state(stated: Stated) -> State:
     if isinstance(stated, NotificationSnapshot):
         return State(stated.state)
+    if isinstance(stated, NotificationDeferred):
+        return State.QUEUED
     return State(stated.event_type.removeprefix("notification."))
 
 
@@ -157,7 +167,10 @@ def _reason(stated: Stated) -> str | None:
 def _attempts(event: Envelope[Stated]) -> tuple[Attempt, ...]:
     """The last try only, which is the one that the event is about."""
     stated = event.data
-    if isinstance(stated, NotificationQueued | NotificationSuppressed) or not stated.sender:
+    if (
+        isinstance(stated, NotificationQueued | NotificationDeferred | NotificationSuppressed)
+        or not stated.sender
+    ):
         return ()
     state, error_class = _state(stated), _reason(stated)
     if state is State.SENT:

@@ -12,19 +12,27 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final, cast
 
 import structlog
 
 from services.notifications.core.channel import Gateways, Message, Sender
-from services.notifications.core.clients.members import Contact
 from services.notifications.core.core import Core
-from services.notifications.core.domain import Deferred, DispatchResult, Notification
+from services.notifications.core.domain import Decision, Deferred, DispatchResult, Notification, Unanswered
+from services.notifications.core.policies.domain import Policies
 from services.notifications.core.recipients import Recipient
-from services.notifications.core.suppressions.domain import Suppression, entries_about
-from services.notifications.sending.composing import LOOK_AGAIN, Composer
+from services.notifications.core.send_policy import Ruling
+from services.notifications.sending.asking import Asking, NotAnswered
+from services.notifications.sending.composing import (
+    LOOK_AGAIN,
+    UNKNOWN_MEMBER,
+    Composer,
+    Judged,
+    decision_of,
+    unless_allowed,
+)
 from services.notifications.sending.handing_over import GatewayHandover
 from services.notifications.sending.results import ResultRecorder
 from services.notifications.sending.routing import Batch, OneSender, Way
@@ -49,16 +57,15 @@ class Dispatcher:
         self._queue = QueueStore(core.runtime.database)
         self._recipients = core.recipients
         self._notifications = core.notifications
-        self._fingerprints = core.fingerprints
-        self._suppressions = core.suppressions
-        self._members = core.members
-        self._groups = core.groups
+        self._policies = core.policies
+        self._asking = Asking(core, sender)
         self._recorder = ResultRecorder(core, self._queue)
         self._handover: GatewayHandover | None = None
         if isinstance(sender, Gateways):
             self._handover = GatewayHandover(core, sender, self._queue, self._recorder)
         self._way: Way = self._handover or OneSender(core, cast(Sender, sender))
-        self._composer = Composer(core.texts, self._way.senders)
+        self._texts = core.texts
+        self._composer = Composer(core.texts, self._way.senders, self._way.approving)
         self._clock = core.clock
         self._metrics = core.metrics
         self._due = core.due
@@ -96,99 +103,92 @@ class Dispatcher:
             # Half the claim is for sending, the rest for recording: at its end another process may take over.
             async with asyncio.timeout(self._claim_seconds / 2):
                 with _working_for_the_first(batch, spans):
-                    results = await self._results(claim, batch, spans)
+                    results, decisions = await self._results(claim, batch, spans)
         except BaseException:
             await asyncio.shield(self._put_back(claim, batch))
             raise
-        await self._recorder.record(claim, results, spans)
+        await self._recorder.record(claim, results, spans, decisions)
 
     async def _results(
         self, claim: str, batch: Sequence[Notification], spans: Spans
-    ) -> dict[str, DispatchResult]:
-        """The results that are still to be recorded: what goes to gateways is recorded chunk by chunk."""
+    ) -> tuple[dict[str, DispatchResult], dict[str, Decision]]:
+        """The results that are still to be recorded (what goes to gateways is recorded chunk by chunk), and
+        the decisions of the send policy."""
         deadline = time.monotonic() + max(self._claim_seconds / 2 - HANDOVER_SECONDS, self._claim_seconds / 8)
         handed = [n for n in batch if n.handed is not None]
         results: dict[str, DispatchResult] = {n.id: Deferred(self._clock.now()) for n in handed}
         if handed and self._handover is not None:
             results |= await self._handover.settle(handed)
         batch = [n for n in batch if n.handed is None]
+        policies = await self._policies.current()
+        await self._texts.refresh()
         recipients = await self._recipients.by_id({n.member_id for n in batch})
+        decisions: dict[str, Decision] = {}
         passed: list[tuple[Notification, Recipient]] = []
         for notification in batch:
+            now = self._clock.now()
             recipient = recipients.get(notification.member_id)
             if recipient is None:  # a rebuild has not come that far
-                results[notification.id] = Deferred(self._clock.now() + LOOK_AGAIN)
+                results[notification.id] = Deferred(now + LOOK_AGAIN)
                 continue
-            stopped = self._composer.check(notification, recipient, self._clock.now())
+            verdict = self._composer.check(notification, recipient, now, policies)
+            stopped = unless_allowed(verdict, now)
             if stopped is None:
                 passed.append((notification, recipient))
             else:
                 results[notification.id] = stopped
+                decisions[notification.id] = decision_of(verdict, policies, now)
         if passed:
-            made, messages = await self._composed(passed)
+            made, messages, judged = await self._composed(passed, policies)
+            decisions |= judged
             numbers = {n.id: len(n.attempts) + 1 for n, _ in passed}
             results |= made
-            results |= await self._way.hand_over(Batch(claim, numbers, spans, deadline), messages)
-        return results
+            handing = Batch(claim, numbers, spans, deadline, decisions, policies)
+            results |= await self._way.hand_over(handing, messages)
+        return results, decisions
 
     async def _composed(
-        self, passed: Sequence[tuple[Notification, Recipient]]
-    ) -> tuple[dict[str, DispatchResult], list[Message]]:
-        """The messages that may go, and the results of the others."""
+        self, passed: Sequence[tuple[Notification, Recipient]], policies: Policies
+    ) -> tuple[dict[str, DispatchResult], list[Message], dict[str, Decision]]:
+        """The messages that may go, the results of the others, and the decisions about all."""
         # Those that were tried before come last: if one of them spoils an answer, it is among few.
         passed = sorted(passed, key=lambda each: len(each[0].attempts))
-        group_ids = sorted({id_ for n, r in passed if (id_ := self._group_of(n, r)) is not None})
-        contacts, groups = await asyncio.gather(
-            self._members.contacts([r.member_id for _, r in passed]), self._groups.groups(group_ids)
-        )
-        suppressed = await self._suppressed(contacts.found)
+        now = self._clock.now()
         results: dict[str, DispatchResult] = {}
-        messages: list[Message] = []
-        for notification, recipient in passed:
-            member_id, now = recipient.member_id, self._clock.now()
-            group_id = self._group_of(notification, recipient) or ""
-            made: Message | DispatchResult
-            if reason := contacts.failed.get(member_id):
-                made = self._composer.unanswered("members", reason, now)
-            elif reason := groups.failed.get(group_id):
-                made = self._composer.unanswered("groups", reason, now)
+        judged: dict[str, Judged] = {}
+        for id_, answer in (await self._asking.ask(passed, policies, now)).items():
+            if isinstance(answer, NotAnswered):
+                if answer.reason is None:
+                    results[id_] = Unanswered(answer.peer, UNKNOWN_MEMBER)
+                else:
+                    results[id_] = self._composer.unanswered(answer.peer, answer.reason, now)
+            elif answer.contact.consents is None:
+                results[id_] = Deferred(now + LOOK_AGAIN)
             else:
-                contact, group = contacts.found.get(member_id), groups.found.get(group_id)
-                stopped = frozenset(
-                    entry.channel
-                    for entry in suppressed.get(member_id, ())
-                    if entry.covers(notification.purpose)
-                )
-                made = self._composer.compose(notification, recipient, contact, group, now, stopped)
+                judged[id_] = self._composer.judge(answer, now, policies)
+        going = [
+            (each.asked, each.verdict.channel)
+            for each in judged.values()
+            if each.verdict.ruling is Ruling.ALLOW and each.verdict.channel is not None
+        ]
+        for id_, asked in (await self._asking.take_places(going, policies, now)).items():
+            judged[id_] = self._composer.judge(asked, now, policies)
+        messages: list[Message] = []
+        decisions: dict[str, Decision] = {}
+        for id_, each in judged.items():
+            decisions[id_] = decision_of(each.verdict, policies, now)
+            made = self._composer.compose(each, now)
             if isinstance(made, Message):
                 messages.append(made)
             else:
-                results[notification.id] = made
-        return results, messages
-
-    async def _suppressed(self, contacts: Mapping[str, Contact]) -> dict[str, list[Suppression]]:
-        """The entries of the suppression list about the addresses of these contacts, by member id."""
-        await self._fingerprints.ready()
-        of: dict[str, list[str]] = {}
-        for member_id, contact in contacts.items():
-            for channel in contact.channels:
-                fingerprint = self._fingerprints.of(channel, contact.address(channel) or "")
-                for id_ in entries_about(channel, fingerprint):
-                    of.setdefault(id_, []).append(member_id)
-        found: dict[str, list[Suppression]] = {}
-        for id_, entry in (await self._suppressions.by_id(of)).items():
-            for member_id in of[id_]:  # people may share an address
-                found.setdefault(member_id, []).append(entry)
-        return found
-
-    def _group_of(self, notification: Notification, recipient: Recipient) -> str | None:
-        return notification.about(self._clock.now()).group_of(recipient)
+                results[id_] = made
+        return results, messages, decisions
 
     async def _put_back(self, claim: str, batch: Sequence[Notification]) -> None:
         """Give up the claim at once, so that nobody waits for its end. If even that fails, it runs out."""
         now = self._clock.now()
         try:
-            await self._recorder.record(claim, {n.id: Deferred(now) for n in batch}, {}, cause="peer")
+            await self._recorder.record(claim, {n.id: Deferred(now) for n in batch}, {}, {}, cause="peer")
         except Exception as error:
             log.warning("dispatch.claim_left_to_run_out", error=type(error).__name__, count=len(batch))
 

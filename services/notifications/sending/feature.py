@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from services.notifications.core.channel import Gateways, Sender
 from services.notifications.core.core import Core
+from services.notifications.sending.api import explain_router
 from services.notifications.sending.dispatcher import Dispatcher
+from services.notifications.sending.explaining import Explaining
 from services.notifications.sending.held_gauges import HeldGauges
 from services.notifications.sending.polling import GatewayPolls
 from services.notifications.sending.store import MIGRATIONS
@@ -12,9 +14,11 @@ from services.shared.runtime import Feature
 
 
 def sending(core: Core, sender: Sender | Gateways) -> Feature:
+    routers = [explain_router(Explaining(core, sender))]
     loops = {"dispatcher": Dispatcher(core, sender).run}
     if not isinstance(sender, Gateways):
-        return Feature(loops={**loops, "held-gauges": HeldGauges(core).run}, migrations=MIGRATIONS)
+        loops["held-gauges"] = HeldGauges(core).run
+        return Feature(routers=routers, loops=loops, migrations=MIGRATIONS)
     names = [each.name for each in sender.by_channel.values()]
     loops |= {"gateway-polls": GatewayPolls(core, sender).run, "held-gauges": HeldGauges(core, names).run}
-    return Feature(loops=loops, migrations=MIGRATIONS, on_close=[sender.close])
+    return Feature(routers=routers, loops=loops, migrations=MIGRATIONS, on_close=[sender.close])

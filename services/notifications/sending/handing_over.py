@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -37,7 +37,7 @@ from services.notifications.core.providers import NO_ANSWER, UNREACHABLE
 from services.notifications.core.updates import Delivery, Report
 from services.notifications.sending.rates import Rates
 from services.notifications.sending.results import ResultRecorder
-from services.notifications.sending.routing import SENDER_ERROR, Batch
+from services.notifications.sending.routing import SENDER_ERROR, Batch, approving, senders_of
 from services.notifications.sending.store import BucketStore, QueueStore
 from services.shared.messaging import UnitOfWork
 
@@ -64,9 +64,8 @@ class GatewayHandover:
         self._metrics = core.metrics
         self._chunk = core.settings.handover_chunk
         self._poll_after = timedelta(minutes=core.settings.poll_minutes)
-        self.senders: Mapping[str, str] = {
-            channel: each.name for channel, each in gateways.by_channel.items()
-        }
+        self.senders: Mapping[str, str] = senders_of(gateways)
+        self.approving: Collection[str] = approving(gateways)
 
     async def hand_over(self, batch: Batch, messages: Sequence[Message]) -> dict[str, DispatchResult]:
         """Raises: a fault of MongoDB. A fault of a gateway is an outcome."""
@@ -121,13 +120,13 @@ class GatewayHandover:
         if time.monotonic() > batch.deadline:
             return {message.id: Deferred(self._clock.now()) for message in messages}
         going, waiting = await self._breakers.sort(gateway, messages)
-        going, later = await self._rates.sort(gateway, going)
+        going, later = await self._rates.sort(gateway, going, batch.policies)
         left: dict[str, DispatchResult] = {id_: Deferred(at) for id_, at in (waiting | later).items()}
         handed = await self._mark(gateway, batch, going) if going else []
         if handed:
             outcomes = await self._send(gateway, handed)
             results = await self._judge(gateway, handed, outcomes)
-            recorded = await self._recorder.record(batch.claim, results, batch.spans)
+            recorded = await self._recorder.record(batch.claim, results, batch.spans, batch.decisions)
             await self._tell(
                 gateway, [m for m in handed if m.id not in recorded], dict(zip(handed, outcomes, strict=True))
             )

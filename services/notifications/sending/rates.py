@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from services.notifications.core.channel import Gateway, Message
+from services.notifications.core.policies.domain import Policies
 from services.notifications.sending.store import BucketStore
 from services.notifications.settings import NotificationsSettings
 from services.shared.clock import Clock
@@ -27,7 +28,7 @@ class Rates:
         }
 
     async def sort(
-        self, gateway: Gateway, messages: Sequence[Message]
+        self, gateway: Gateway, messages: Sequence[Message], policies: Policies
     ) -> tuple[list[Message], dict[str, datetime]]:
         """The messages that may go now, and until when each of the others waits, by id."""
         now = self._clock.now()
@@ -40,8 +41,10 @@ class Rates:
             else:
                 addresses.add(message.address)
                 first.append(message)
-        rate = self._per_second.get(gateway.name)
-        if rate is None or not first:
+        if not first:
+            return first, waiting
+        rate = policies.rate(first[0].channel) or self._per_second.get(gateway.name)
+        if rate is None:
             return first, waiting
         # Messages go in the order of their turn: what is left comes due as the bucket fills.
         granted = await self._buckets.take(

@@ -10,6 +10,7 @@ from services.notifications.core.core import Core
 from services.notifications.core.domain import (
     UNRECORDABLE,
     Attempted,
+    Decision,
     Deferred,
     DispatchResult,
     Notification,
@@ -38,10 +39,16 @@ class ResultRecorder:
         self._metrics = core.metrics
 
     async def record(
-        self, claim: str, results: Mapping[str, DispatchResult], spans: Spans, *, cause: str = "gate"
+        self,
+        claim: str,
+        results: Mapping[str, DispatchResult],
+        spans: Spans,
+        decisions: Mapping[str, Decision],
+        *,
+        cause: str = "gate",
     ) -> set[str]:
-        """Write each result and stage the events that publish it, in one transaction. Returns those that were
-        written: the claim of the others has run out.
+        """Write each result, with the decision that led to it, and stage the events that publish it, in one
+        transaction. Returns those that were written: the claim of the others has run out.
 
         A result that cannot be written is found by bisection and set aside: put back, it would be sent again
         and again. `cause` is a label of the metric: the send policy (`gate`) or another service (`peer`)
@@ -51,7 +58,7 @@ class ResultRecorder:
 
         async def record(ids: Sequence[str]) -> None:
             some = {id_: results[id_] for id_ in ids}
-            recorded.update(await self._record_together(claim, some, spans, cause))
+            recorded.update(await self._record_together(claim, some, spans, decisions, cause))
 
         async def set_aside(id_: str, error: Exception) -> None:
             log.error("dispatch.unrecordable", notification=id_, error=type(error).__name__)
@@ -63,12 +70,20 @@ class ResultRecorder:
         return recorded
 
     async def _record_together(
-        self, claim: str, results: Mapping[str, DispatchResult], spans: Spans, cause: str
+        self,
+        claim: str,
+        results: Mapping[str, DispatchResult],
+        spans: Spans,
+        decisions: Mapping[str, Decision],
+        cause: str,
     ) -> set[str]:
         async def body(work: UnitOfWork) -> list[Step[Notification]]:
             ours = await self._queue.claimed(results.keys(), claim, work.session)
             now = self._clock.now()
-            steps = [conclude(n, results[n.id], policy=self._policy, now=now) for n in ours]
+            steps = [
+                conclude(n, results[n.id], policy=self._policy, now=now, decision=decisions.get(n.id))
+                for n in ours
+            ]
             await self._notifications.save([step.state for step in steps], work.session)
             for after, events in steps:
                 work.stage_all(events, _origin(after, spans.get(after.id)))
@@ -83,6 +98,8 @@ class ResultRecorder:
         self._metrics.entered(step.state for step in steps)
         for step in steps:
             self._count(results[step.state.id], cause)
+            if (decision := decisions.get(step.state.id)) is not None:
+                self._metrics.decisions.labels(decision.verdict, decision.reason or "").inc()
         return {step.state.id for step in steps}
 
     def _count(self, result: DispatchResult, cause: str) -> None:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 import structlog
 
-from services.notifications.core.channel import Message, Sender
+from services.notifications.core.channel import Gateways, Message, Sender
 from services.notifications.core.core import Core
 from services.notifications.core.domain import (
     Attempted,
+    Decision,
     DispatchResult,
     OutcomeClass,
     SendOutcome,
 )
+from services.notifications.core.policies.domain import Policies
 from services.shared.contracts.vocabulary import Channel
 from services.shared.faults import may_pass
 from services.shared.messaging import bisect
@@ -29,12 +31,15 @@ SENDER_ERROR: Final = "sender_error"
 @dataclass(frozen=True, slots=True)
 class Batch:
     """A claimed batch: its claim, the number that a handing over of each notification would
-    have, its spans, and until when (monotonic) something may be handed over."""
+    have, its spans, until when (monotonic) something may be handed over, the decisions of the send policy
+    by notification id, and the policies by which it decided."""
 
     claim: str
     numbers: Mapping[str, int]
     spans: Spans
     deadline: float
+    decisions: Mapping[str, Decision]
+    policies: Policies
 
 
 class Way(Protocol):
@@ -45,12 +50,31 @@ class Way(Protocol):
         """The name of the sender, by channel."""
         ...
 
+    @property
+    def approving(self) -> Collection[str]:
+        """The channels on which approved templates alone are taken."""
+        ...
+
     async def hand_over(self, batch: Batch, messages: Sequence[Message]) -> dict[str, DispatchResult]:
         """Hand the messages over. Returns the results that are still to be recorded, by id.
 
         Raises: a fault that passes; the rest of the batch is then put back.
         """
         ...
+
+
+def senders_of(sender: Sender | Gateways) -> dict[str, str]:
+    """The name of the sender, by channel; a channel without one is not used."""
+    if isinstance(sender, Gateways):
+        return {channel: gateway.name for channel, gateway in sender.by_channel.items()}
+    return {channel.value: sender.name for channel in Channel}
+
+
+def approving(sender: Sender | Gateways) -> frozenset[str]:
+    """The channels on which only approved templates go."""
+    if not isinstance(sender, Gateways):
+        return frozenset()
+    return frozenset(channel for channel, each in sender.by_channel.items() if each.approved_only)
 
 
 class OneSender:
@@ -60,7 +84,8 @@ class OneSender:
     def __init__(self, core: Core, sender: Sender) -> None:
         self._sender = sender
         self._metrics = core.metrics
-        self.senders: Mapping[str, str] = {channel.value: sender.name for channel in Channel}
+        self.senders: Mapping[str, str] = senders_of(sender)
+        self.approving: Collection[str] = ()
 
     async def hand_over(self, batch: Batch, messages: Sequence[Message]) -> dict[str, DispatchResult]:
         """Raises: a fault of the sender that passes. One that does not is found by bisection and fails its

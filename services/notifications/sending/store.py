@@ -84,9 +84,9 @@ class QueueStore:
         await self._notifications.update_one({"_id": id_, "claim": claim}, {"$set": ended, "$unset": gone})
 
     async def held(self) -> dict[str, tuple[int, datetime]]:
-        """Unfinished notifications by what holds them (or `nothing`): how many, and when the oldest was
-        queued."""
-        held_for = {"$ifNull": ["$held_for", "nothing"]}
+        """Unfinished notifications by what holds or defers them (or `nothing`): how many, and when the oldest
+        was queued."""
+        held_for = {"$ifNull": ["$held_for", {"$ifNull": ["$deferred_for", "nothing"]}]}
         pipeline: list[Document] = [
             {"$match": {"open": True}},
             {"$group": {"_id": held_for, "count": {"$sum": 1}, "oldest": {"$min": "$created_at"}}},

@@ -1,1 +1,1 @@
-"""The texts of messages: one template for each purpose and language."""
+"""Templates: operators write the texts of messages, register their approvals, look at them and test them."""

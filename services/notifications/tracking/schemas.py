@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final, Literal
@@ -23,8 +24,8 @@ class AttemptOut(BaseModel):
 
 
 class NotificationOut(BaseModel):
-    """`language` is that of the text, `reason` why it was suppressed or failed, `held_for` why it waits,
-    `without` what a welcome that was sent went without."""
+    """`language` is that of the text, `reason` why it was suppressed or failed, `held_for` why it waits
+    for an event, `deferred_for` why it waits for a time, `without` what a welcome went without."""
 
     id: str
     member_id: str
@@ -35,6 +36,7 @@ class NotificationOut(BaseModel):
     state: State
     reason: str | None = None
     held_for: str | None = None
+    deferred_for: str | None = None
     without: str | None = None
     attempts: list[AttemptOut]
     created_at: datetime
@@ -60,6 +62,47 @@ def _shown(attempt: Attempt) -> Attempt:
     if attempt.outcome is not OutcomeClass.UNKNOWN:
         return attempt
     return replace(attempt, outcome=OutcomeClass.TRANSIENT, error_class=OUTCOME_UNKNOWN)
+
+
+class DecisionOut(BaseModel):
+    """A decision of the send policy about it that was acted on: `rule` decided, `rules` and `policy` are the
+    versions of the rules and of the policies."""
+
+    at: datetime
+    verdict: Literal["send", "defer", "hold", "suppress"]
+    rule: str | None
+    reason: str | None
+    channel: str | None
+    until: datetime | None
+    rules: int
+    policy: int
+
+
+class DetailOut(NotificationOut):
+    """`decisions` are the newest twenty, the oldest of them first; a repeated one is kept once."""
+
+    decisions: list[DecisionOut]
+
+
+def detail_out(notification: Notification) -> dict[str, Any]:
+    return notification_out(notification) | {"decisions": list(notification.decisions or ())}
+
+
+class ReasonCount(BaseModel):
+    """`held` ones wait for an event, `deferred` ones for a time; the others that are not finished are `due`
+    or tried again."""
+
+    state: Literal["held", "deferred", "due", "failed", "suppressed"]
+    reason: str | None
+    count: int
+
+
+class SummaryOut(BaseModel):
+    items: list[ReasonCount]
+
+
+def count_out(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {**row["_id"], "count": row["count"]}
 
 
 class RecipientHeld(BaseModel):

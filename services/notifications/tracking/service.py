@@ -59,13 +59,21 @@ class TrackingService:
         self,
         identity: Identity,
         *,
+        unit: str | None,
         member_id: str | None,
         state: State | None,
+        reason: str | None,
         after: tuple[str, str] | None,
         limit: int,
     ) -> list[Notification]:
-        """Up to `limit` notifications after the position `(unit, id)`.
+        """Up to `limit` notifications after the position `(unit, id)`. `reason` is why it failed or was
+        suppressed, is held, or is deferred.
 
-        Raises: `NotFoundError` for an identity without access to any unit.
+        Raises: `NotFoundError` for an identity without access to any unit, or to this one.
         """
-        return await self._store.page(identity.accessible_root(None), member_id, state, after, limit)
+        root = identity.accessible_root(unit)
+        return await self._store.page(root, member_id, state, after, limit, reason)
+
+    async def summary(self, identity: Identity, unit: str | None) -> list[Document]:
+        """Raises: `NotFoundError` for an identity without access to any unit, or to this one."""
+        return await self._store.summary(identity.accessible_root(unit))

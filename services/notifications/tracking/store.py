@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from pymongo import ASCENDING
 
-from services.notifications.core.domain import Notification
+from services.notifications.core.domain import Notification, State
 from services.notifications.core.store import NOTIFICATIONS, notification_of
 from services.shared.contracts.vocabulary import subtree
 from services.shared.database import Collection, Database, Document
@@ -45,10 +45,17 @@ class TrackingStore:
         state: str | None,
         after: tuple[str, str] | None,
         limit: int,
+        reason: str | None = None,
     ) -> list[Notification]:
-        """In the order of (unit, id): one index serves the subtree of `root`, the state and the cursor."""
+        """In the order of (unit, id): one index serves the subtree of `root`, the state and the cursor; of
+        those with a reason, that of reasons. `reason` is also what holds or defers an unfinished one."""
         wanted = {"member_id": member_id, "state": state}
         query: Document = {field: value for field, value in wanted.items() if value is not None}
+        if reason is not None and state in (State.FAILED, State.SUPPRESSED):
+            query["reason"] = reason
+        elif reason is not None:
+            waits = [{"reason": reason}, {"open": True, "held_for": reason}]
+            query["$and"] = [{"$or": [*waits, {"open": True, "deferred_for": reason}]}]
         if root is not None:
             query["unit"] = subtree(root)
         if after is not None:
@@ -56,3 +63,36 @@ class TrackingStore:
         order = [("unit", ASCENDING), ("_id", ASCENDING)]
         rows = await self._notifications.find(query).sort(order).limit(limit).to_list(limit)
         return [notification_of(row) for row in rows]
+
+    async def summary(self, root: str | None) -> list[Document]:
+        """How many of the subtree wait, failed or were suppressed, and why: `{_id: {state, reason},
+        count}`, with the states `held`, `deferred`, `due`, `failed` and `suppressed`."""
+        units: Document = {} if root is None else {"unit": subtree(root)}
+        ended: list[Document] = [
+            {"$match": {"reason": {"$exists": True}, **units}},
+            {"$group": {"_id": {"state": "$state", "reason": "$reason"}, "count": {"$sum": 1}}},
+        ]
+        why = {"$ifNull": ["$held_for", {"$ifNull": ["$deferred_for", None]}]}
+        waiting: list[Document] = [
+            {"$match": {"open": True, **units}},
+            {
+                "$group": {
+                    "_id": {
+                        "state": {
+                            "$switch": {
+                                "branches": [
+                                    {"case": {"$gt": ["$held_for", None]}, "then": "held"},
+                                    {"case": {"$gt": ["$deferred_for", None]}, "then": "deferred"},
+                                ],
+                                "default": "due",
+                            }
+                        },
+                        "reason": why,
+                    },
+                    "count": {"$sum": 1},
+                }
+            },
+        ]
+        rows = [row async for row in self._notifications.aggregate(waiting)]
+        rows += [row async for row in self._notifications.aggregate(ended)]
+        return sorted(rows, key=lambda row: (row["_id"]["state"], row["_id"]["reason"] or ""))

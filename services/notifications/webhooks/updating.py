@@ -180,6 +180,17 @@ class Updating:
         for item in checked_:
             if isinstance(item.update, Notice):
                 await self._core.breakers.notice(item.sender, item.update, _kind_of(item.update))
+                await self._keep_state(item.channel, item.update)
+
+    async def _keep_state(self, channel: str, notice: Notice) -> None:
+        """Keep what the provider tells of a template's approval."""
+        if notice.language is None:
+            return
+
+        async def body(work: UnitOfWork) -> None:
+            await self._core.template_changes.told(channel, notice, work)
+
+        await self._outbox.transact(body)
 
     async def look_again(self, parked: Sequence[Parked]) -> None:
         """Apply parked reports whose message is known by now; drop those that have waited for a day."""

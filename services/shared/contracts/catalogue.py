@@ -34,6 +34,7 @@ EVENTS: tuple[type[Event], ...] = (
     groups.PlacementSnapshot,
     groups.ObservationSnapshot,
     notifications.NotificationQueued,
+    notifications.NotificationDeferred,
     notifications.NotificationSuppressed,
     notifications.NotificationSent,
     notifications.NotificationFailed,

@@ -6,7 +6,16 @@ from typing import Final
 
 from services.shared.contracts.base import Event
 from services.shared.contracts.erasure import ErasureAcknowledged
-from services.shared.contracts.vocabulary import Attempts, EventUnit, Id, LanguageCode, PastTime, Word, Words
+from services.shared.contracts.vocabulary import (
+    AnyTime,
+    Attempts,
+    EventUnit,
+    Id,
+    LanguageCode,
+    PastTime,
+    Word,
+    Words,
+)
 
 TOPIC = "sangathan.notifications"
 INVITE: Final = "invite"
@@ -33,6 +42,17 @@ class NotificationQueued(_Notification, type="notification.queued", topic=TOPIC,
     anything."""
 
     held_for: Word | None = None
+
+
+class NotificationDeferred(
+    _Notification, type="notification.deferred", topic=TOPIC, subject="notification_id"
+):
+    """The notification will not be sent before `until`. `reason` is the rule of the send policy that defers
+    it: `quiet_hours`, `frequency_cap`, `pair_rate`, `budget`, or the error of a channel that is tried again
+    then. Published once for each reason, not for each time."""
+
+    reason: Word
+    until: AnyTime
 
 
 class NotificationSuppressed(

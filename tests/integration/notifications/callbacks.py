@@ -49,6 +49,7 @@ class FakeGateway:
     account: str = "acct"
     number: str = "a number of ours"
     polls: bool = False
+    approved_only: bool = False
     parsed: int = 0
     unreadable: set[str] = field(default_factory=set)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
@@ -89,6 +90,11 @@ class Bench:
             for name in ("created_at", "due_at", "waits_until")
         }
         await self.database["notifications"].update_many({}, [{"$set": older}])
+
+    async def at_any_hour(self) -> None:
+        """No quiet hours: reminders go whenever the tests run."""
+        policies = replace(await self.core.policies.current(), version=1, quiet_hours=())
+        await self.core.policies.add(policies, self.clock.now(), "test")
 
     async def welcome(self, member_id: str) -> Notification:
         """The member's only notification."""

@@ -12,7 +12,8 @@ from infra.local.ports import Ports
 from infra.simulators import ExotelSimulator, SmtpSimulator, WhatsAppSimulator
 from infra.simulators.serving import HttpServer
 from services.notifications.core.channel import Gateways
-from services.notifications.core.domain import SERVICE, State
+from services.notifications.core.domain import State
+from services.notifications.core.policies.domain import SERVICE
 from services.notifications.settings import NotificationsSettings
 from services.shared.clock import ManualClock
 from tests.integration.notifications.callbacks import APP_SECRET, SMS_SECRET, Hooks

@@ -11,6 +11,7 @@ import pytest
 import pytest_asyncio
 
 from infra.simulators import ExotelSimulator, SmtpSimulator, WhatsAppSimulator
+from infra.simulators.exotel.dlt import DltTemplate
 from services.notifications.core.channel import Gateways
 from services.notifications.core.deliveries.applying import Applied
 from services.notifications.core.domain import Notification, State
@@ -20,6 +21,7 @@ from services.notifications.sending.store import BucketStore
 from services.notifications.settings import NotificationsSettings
 from services.shared.clock import ManualClock
 from tests.integration.notifications.conftest import START, Bench, assigned, joined
+from tests.integration.notifications.registered import register, registered
 from tests.integration.notifications.stand_ins import Peers
 from tests.unit.notifications.gateway_settings import GATEWAYS
 
@@ -53,6 +55,16 @@ class Field:
         whole = settings.model_dump() | GATEWAYS | addresses | LIMITLESS | changed
         return NotificationsSettings(**whole)
 
+    def register_at_dlt(self, *names: str) -> None:
+        self.sms.dlt.headers.add("SNGTHN")
+        self.sms.dlt.entities.add("1101000000000000001")
+        for name in names:
+            for language in ("hi", "en"):
+                shipped = self.bench.core.texts.shipped(name, language)
+                assert shipped is not None
+                text = registered(shipped.wording.text)
+                self.sms.dlt.add(DltTemplate(f"1107{name}_{language}", text))
+
     async def welcome(self, peers: Peers, *channels: str) -> str:
         """A member with a due welcome who has consented to these channels."""
         self.number += 1
@@ -78,11 +90,14 @@ class Field:
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def field(bench: Bench, settings: NotificationsSettings, clock: ManualClock) -> AsyncIterator[Field]:
-    sms = ExotelSimulator(strict=False, per_minute=None, get_per_minute=None)
+    sms = ExotelSimulator(per_minute=None, get_per_minute=None)
     mail, chat = SmtpSimulator(), WhatsAppSimulator(lenient=True, messaging_limit=None)
     async with sms, mail, chat:
         made = Field(sms, mail, chat)
         made.bench = Bench(made.settings(settings), clock)
+        await made.bench.runtime.server_clock.read()
+        await register(made.bench.core, "welcome")
+        made.register_at_dlt("welcome")
         yield made
         assert isinstance(made.bench.sender, Gateways)
         await made.bench.sender.close()
@@ -103,7 +118,6 @@ async def delivery(field: Field, notification: Notification, number: int = 1) ->
 
 async def test_each_channel_goes_by_its_gateway_and_leaves_a_delivery(field: Field, peers: Peers):
     members = {channel: await field.welcome(peers, channel) for channel in ("sms", "email", "whatsapp")}
-    field.chat.opens_window(peers.people[members["whatsapp"]].phone or "")
     await field.bench.dispatch()
     for channel, gateway in (("sms", field.sms), ("whatsapp", field.chat)):
         n = await field.of(members[channel])
@@ -196,8 +210,6 @@ async def test_what_whatsapp_cannot_deliver_goes_by_sms_each_step_on_record(fiel
     """At once, or told by a callback after it was taken."""
     members = [await field.welcome(peers, "whatsapp", "sms") for _ in range(2)]
     phones = [peers.people[member].phone or "" for member in members]
-    for phone in phones:
-        field.chat.opens_window(phone)
     field.chat.steer(recipient=phones[0], error=131026, via="answer")
     await field.bench.dispatch()
     await field.bench.dispatch()

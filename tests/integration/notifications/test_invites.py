@@ -51,6 +51,7 @@ async def one(bench: Bench, member_id: str) -> tuple[str, str | None]:
 
 async def welcomed(bench: Bench, peers: Peers, *, reminders: bool = True) -> tuple[str, str]:
     """A member and group; the welcome has gone."""
+    await bench.at_any_hour()
     member_id, group_id = peers.add_member(), peers.add_group()
     await bench.deliver(joined(member_id), assigned(member_id, group_id), invite(group_id, 2))
     await bench.dispatch()

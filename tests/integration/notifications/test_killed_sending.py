@@ -22,6 +22,7 @@ from services.shared.clock import ManualClock
 from services.shared.messaging import UnitOfWork
 from tests.fixtures.patience import Patience
 from tests.integration.notifications.conftest import MASTER_KEYS, Bench, assigned, joined
+from tests.integration.notifications.registered import register
 from tests.integration.notifications.stand_ins import Peers
 
 KILLS = 10
@@ -89,6 +90,8 @@ async def _kills(
     sms = ExotelSimulator(strict=False, per_minute=None)
     async with sms:
         sms.steer(latency=0.05)
+        await bench.runtime.server_clock.read()
+        await register(bench.core, "welcome", channels=("sms",))
         group = peers.add_group()
         members = [peers.add_member(phone=f"+9198000{i:05d}") for i in range(count)]
         for at in range(0, count, 500):

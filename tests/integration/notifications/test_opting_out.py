@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from services.notifications.core.domain import SERVICE, Meaning, State
+from services.notifications.core.domain import Meaning, State
+from services.notifications.core.policies.domain import SERVICE
 from services.notifications.core.updates import (
     Delivery,
     IdentityChanged,

@@ -164,7 +164,7 @@ def test_what_has_no_value_is_not_stored() -> None:
     bare = replace(MEMBER_IN_FULL, birth_year=None, inviter_id=None)
     document = document_of(bare)
     assert set(STORED) - set(document) == {"birth_year", "inviter_id"}
-    rare = {"origin", "announced", "merged_into", "reached_by", "minor"}
+    rare = {"origin", "announced", "merged_into", "reached_by", "minor", "preferred_channel"}
     assert set(MEMBER.omitted) == {"birth_year", "inviter_id"} | rare
     assert MEMBER.decode(document) == bare
 

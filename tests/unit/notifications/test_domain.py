@@ -11,8 +11,8 @@ import pytest
 from services.notifications.core.domain import (
     Attempt,
     Attempted,
-    Avoided,
     Cause,
+    Decision,
     Deferred,
     Handed,
     Held,
@@ -32,8 +32,10 @@ from services.notifications.core.domain import (
     queue_promised,
     queue_welcome,
     reported,
+    resend,
 )
 from services.notifications.core.recipients import Recipient
+from services.notifications.core.send_policy import Avoided
 from services.shared.contracts.base import Event, Step
 from tests.fixtures.ids import id_of
 
@@ -396,3 +398,45 @@ def test_a_promised_invite_waits_for_the_link_until_it_expires(group_id, held_fo
     assert (late.held_for, late.due_at) == ("no_invite", EXPIRY)
     ready = follow(n, MEMBER, invited=True, language="hi", now=LATER).state
     assert (ready.held_for, ready.due_at, ready.group_id) == (None, LATER, G)
+
+
+def test_a_deferred_one_says_so_once_for_each_reason():
+    decision = Decision(NOW, "defer", "quiet_hours", "quiet_hours", "sms", LATER, 2, 0)
+    step = conclude(sending(), Deferred(LATER, "quiet_hours"), policy=POLICY, now=NOW, decision=decision)
+    n = step.state
+    assert (n.state, n.deferred_for, n.due_at) == (State.QUEUED, "quiet_hours", LATER)
+    assert event_of(step).model_dump()["reason"] == "quiet_hours"
+    again = replace(n, state=State.SENDING, claim="y")
+    later = replace(decision, at=LATER)
+    step = conclude(again, Deferred(EXPIRY, "quiet_hours"), policy=POLICY, now=LATER, decision=later)
+    assert step.events == ()
+    assert step.state.decisions == (decision,), "a repeated decision is kept once"
+    other = replace(decision, reason="budget", rule="budget")
+    step = conclude(again, Deferred(EXPIRY, "budget"), policy=POLICY, now=LATER, decision=other)
+    assert event_of(step).model_dump()["reason"] == "budget"
+    assert step.state.decisions == (decision, other)
+    gone = conclude(again, tried(OutcomeClass.SENT), policy=POLICY, now=LATER).state
+    assert (gone.state, gone.deferred_for) == (State.SENT, None)
+
+
+def test_the_newest_decisions_are_kept():
+    n = sending()
+    for i in range(50):
+        decision = Decision(NOW, "hold", "address", f"r{i}", None, None, 2, 0)
+        n = conclude(n, Deferred(LATER), policy=POLICY, now=NOW, decision=decision).state
+    assert [each.reason for each in n.decisions or ()] == [f"r{i}" for i in range(30, 50)]
+
+
+def test_what_has_failed_is_sent_again_with_all_its_tries_but_not_what_may_have_gone():
+    failed = conclude(sending(), tried(OutcomeClass.PERMANENT, "refused"), policy=POLICY, now=NOW).state
+    step = resend(replace(failed, avoided=(Avoided("sms", "refused"),)), LATER, LATER + timedelta(days=7))
+    n = step.state
+    assert (n.state, n.reason, n.avoided, n.due_at, n.tries) == (State.QUEUED, None, None, LATER, 0)
+    assert type(event_of(step)).__name__ == "NotificationQueued"
+    for _ in range(POLICY.tries):
+        assert n.state.is_open
+        n = replace(n, state=State.SENDING, claim="x")
+        n = conclude(n, tried(OutcomeClass.TRANSIENT, "busy"), policy=POLICY, now=LATER).state
+    assert (n.state, n.reason, len(n.attempts)) == (State.FAILED, "tries_exhausted", 1 + POLICY.tries)
+    for stays in (replace(failed, reason="outcome_unknown"), made().state):
+        assert resend(stays, LATER, EXPIRY) == Step(stays)

@@ -153,9 +153,18 @@ def test_a_status_of_http_that_the_table_lacks_fails_the_message():
     assert refusal(418).meaning is Meaning.MESSAGE
 
 
-async def test_a_form_has_the_ids_of_the_register(metrics: NotificationMetrics):
+@pytest.mark.parametrize(
+    ("category", "kind"),
+    [
+        ("transactional", "transactional"),
+        ("service_implicit", "transactional"),
+        ("service_explicit", "transactional_opt_in"),
+        ("promotional", "promotional"),
+    ],
+)
+async def test_a_form_has_the_ids_of_the_register(metrics: NotificationMetrics, category: str, kind: str):
     sender = ExotelSender(gateway_settings(), metrics)
-    approved = Approved("1107000000000000001", "hi", "promotional", (), header="ORGHDR")
+    approved = Approved("1107000000000000001", "hi", category, (), header="ORGHDR")
     message = Message(
         id="n",
         member_id="m",
@@ -174,7 +183,7 @@ async def test_a_form_has_the_ids_of_the_register(metrics: NotificationMetrics):
         "EncodingType": "unicode",
         "DltEntityId": "1001",
         "DltTemplateId": "1107000000000000001",
-        "SmsType": "promotional",
+        "SmsType": kind,
         "CustomField": "n.1",
         "StatusCallback": "https://example.org/callbacks/sesame",
     }

@@ -35,7 +35,14 @@ MAX_BODY: Final = 2000
 _IN_A_PATH: Final = re.compile(r"[A-Za-z0-9_-]{1,128}", re.ASCII)
 PROMOTIONAL: Final = "promotional"
 OPTED_IN: Final = "transactional_opt_in"
-TYPES: Final = ("transactional", OPTED_IN, PROMOTIONAL)
+TYPES: Final = {
+    "transactional": "transactional",
+    "service_implicit": "transactional",
+    "service_explicit": OPTED_IN,
+    "promotional": PROMOTIONAL,
+}
+"""Exotel's `SmsType` of each type of a DLT template (Exotel, "Send SMS": implicit service messages go as
+transactional, explicit ones as opted in)."""
 
 
 class ExotelSender:
@@ -44,6 +51,7 @@ class ExotelSender:
 
     name: Final = "exotel"
     polls: Final = True
+    approved_only: Final = True
 
     def __init__(self, settings: NotificationsSettings, metrics: NotificationMetrics) -> None:
         self.account = settings.exotel_account_sid
@@ -111,7 +119,7 @@ class ExotelSender:
 def _type_of(message: Message) -> str:
     """A broadcast is promotional, whatever it is about: whether a political text is one is not settled."""
     if message.approved is not None and message.approved.category in TYPES:
-        return message.approved.category
+        return TYPES[message.approved.category]
     return PROMOTIONAL if message.purpose == Purpose.BROADCAST else OPTED_IN
 
 

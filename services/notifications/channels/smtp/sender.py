@@ -44,6 +44,7 @@ class SmtpSender:
 
     name: Final = "smtp"
     polls: Final = False
+    approved_only: Final = False
 
     def __init__(self, settings: NotificationsSettings) -> None:
         self.account = settings.smtp_host

@@ -28,6 +28,7 @@ class WhatsAppSender:
     `biz_opaque_callback_data`, our reference, back in each status."""
 
     name: Final = "whatsapp"
+    approved_only: Final = True
     polls: Final = False
     """The past of a message cannot be asked for: only callbacks tell."""
 

@@ -27,6 +27,8 @@ class Contact:
     consents: frozenset[tuple[str, str]] | None
     """Purposes and channels; None if the answer comes from release 0.1.0 of members, which does not say."""
     own_number: bool = True
+    preferred_channel: str | None = None
+    minor: bool = False
 
     def address(self, channel: str) -> str | None:
         return self.email if channel == Channel.EMAIL else self.phone
@@ -56,6 +58,8 @@ class _Member(BaseModel):
     unit: Annotated[str, Field(max_length=200)]
     consents: Annotated[list[_Consent] | None, Field(max_length=100)] = None
     own_number: bool = True
+    preferred_channel: Annotated[str | None, Field(max_length=40)] = None
+    minor: bool = False
 
 
 class MembersClient:
@@ -79,4 +83,6 @@ def _contact(member: _Member) -> Contact:
         unit=member.unit,
         consents=None if consents is None else frozenset((c.purpose, c.channel) for c in consents),
         own_number=member.own_number,
+        preferred_channel=member.preferred_channel,
+        minor=member.minor,
     )

@@ -1,0 +1,1 @@
+"""Reading and changing the policies of sending: hours, silence, caps, budgets, rates."""

@@ -1,0 +1,172 @@
+"""Asks the owners of the facts that the send policy judges by: once for a batch, or for one explanation."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Final
+
+from services.notifications.core.channel import Gateways, Sender
+from services.notifications.core.clients.members import Contact
+from services.notifications.core.core import Core
+from services.notifications.core.domain import Notification
+from services.notifications.core.policies.domain import Policies, share_of
+from services.notifications.core.recipients import Recipient
+from services.notifications.core.suppressions.domain import Suppression, entries_about
+from services.notifications.core.templates.catalogue import consent_of
+from services.notifications.sending.composing import Asked
+
+MEMBERS: Final = "members"
+GROUPS: Final = "groups"
+
+
+@dataclass(frozen=True, slots=True)
+class NotAnswered:
+    """`peer` gave no answer about this one, `reason` as in `Answers.failed`; None for an unknown member."""
+
+    peer: str
+    reason: str | None
+
+
+class Asking:
+    def __init__(self, core: Core, sender: Sender | Gateways) -> None:
+        self._members = core.members
+        self._groups = core.groups
+        self._fingerprints = core.fingerprints
+        self._suppressions = core.suppressions
+        self._notifications = core.notifications
+        self._budgets = core.budgets
+        self._gateways = sender.by_channel if isinstance(sender, Gateways) else {}
+        self._sender = "" if isinstance(sender, Gateways) else sender.name
+
+    async def ask(
+        self, wanted: Sequence[tuple[Notification, Recipient]], policies: Policies, now: datetime
+    ) -> dict[str, Asked | NotAnswered]:
+        """By notification id. Raises: `TransientError`, a fault of MongoDB."""
+        of_group = {n.id: n.about(now).group_of(r) or "" for n, r in wanted}
+        contacts, groups, sent = await asyncio.gather(
+            self._members.contacts([r.member_id for _, r in wanted]),
+            self._groups.groups(sorted(filter(None, set(of_group.values())))),
+            self._sent([n for n, _ in wanted], policies, now),
+        )
+        suppressed = await self._suppressed(contacts.found)
+        answers: dict[str, Asked | NotAnswered] = {}
+        for notification, recipient in wanted:
+            member_id, group_id = recipient.member_id, of_group[notification.id]
+            contact = contacts.found.get(member_id)
+            if reason := contacts.failed.get(member_id):
+                answers[notification.id] = NotAnswered(MEMBERS, reason)
+            elif reason := groups.failed.get(group_id):
+                answers[notification.id] = NotAnswered(GROUPS, reason)
+            elif contact is None:
+                answers[notification.id] = NotAnswered(MEMBERS, None)
+            else:
+                stopped = frozenset(
+                    entry.channel
+                    for entry in suppressed.get(member_id, ())
+                    if entry.covers(consent_of(notification.purpose, notification.template))
+                )
+                group = groups.found.get(group_id)
+                answers[notification.id] = Asked(
+                    notification, recipient, contact, group, stopped, sent.get(member_id, ())
+                )
+        return answers
+
+    async def take_places(
+        self, going: Sequence[tuple[Asked, str]], policies: Policies, now: datetime
+    ) -> dict[str, Asked]:
+        """Take a place of the channel's budget for each that is about to go on that channel, the most
+        important first. Returns those for whom there was none, by notification id, with the time at which
+        there may be one."""
+        left: dict[str, Asked] = {}
+        for channel in sorted({channel for _, channel in going}):
+            limit = policies.budget(channel)
+            if limit is None:
+                continue
+            account = self.account(channel)
+            mine = [asked for asked, on in going if on == channel]
+            mine.sort(key=lambda asked: -share_of(asked.notification.purpose))
+            left |= await self._take(account, channel, mine, limit, now)
+        return left
+
+    async def look_at_budget(self, asked: Asked, channel: str, policies: Policies, now: datetime) -> Asked:
+        """As `take_places` would find it, without taking."""
+        limit = policies.budget(channel)
+        if limit is None:
+            return asked
+        account, fingerprint = self.account(channel), await self._fingerprint(asked, channel)
+        if await self._budgets.reached(account, [fingerprint], now):
+            return asked
+        taken, free_at = await self._budgets.spent(account, now)
+        if taken < int(limit * share_of(asked.notification.purpose)):
+            return asked
+        return replace(asked, spent={channel: free_at or now + A_QUARTER})
+
+    def account(self, channel: str) -> str:
+        gateway = self._gateways.get(channel)
+        return f"{channel}:{gateway.account if gateway else self._sender}"
+
+    async def _take(
+        self, account: str, channel: str, mine: Sequence[Asked], limit: int, now: datetime
+    ) -> dict[str, Asked]:
+        people: dict[str, list[Asked]] = {}
+        for asked in mine:
+            people.setdefault(await self._fingerprint(asked, channel), []).append(asked)
+        known = await self._budgets.reached(account, people, now)
+        fresh = [person for person in people if person not in known]
+        granted: list[str] = []
+        for share in sorted({_share(people[person]) for person in fresh}, reverse=True):
+            some = [person for person in fresh if _share(people[person]) == share]
+            places = await self._budgets.take(account, len(some), int(limit * share), now)
+            granted += some[:places]
+        await self._budgets.remember(account, granted, now)
+        refused = set(fresh) - set(granted)
+        if not refused:
+            return {}
+        _, free_at = await self._budgets.spent(account, now)
+        until = free_at if free_at is not None and free_at > now else now + A_QUARTER
+        return {
+            asked.notification.id: replace(asked, spent={channel: until})
+            for person in refused
+            for asked in people[person]
+        }
+
+    async def _fingerprint(self, asked: Asked, channel: str) -> str:
+        await self._fingerprints.ready()
+        return self._fingerprints.of(channel, asked.contact.address(channel) or "")
+
+    async def _sent(
+        self, wanted: Sequence[Notification], policies: Policies, now: datetime
+    ) -> Mapping[str, Sequence[tuple[str, datetime]]]:
+        """What went to those whose message is under a cap of frequency, by member id."""
+        capped = {n.member_id for n in wanted if policies.caps(n.purpose)}
+        if not capped:
+            return {}
+        purposes = {purpose for cap in policies.frequency_caps for purpose in cap.purposes}
+        longest = max(cap.days for cap in policies.frequency_caps)
+        return await self._notifications.sent_to(capped, purposes, now - timedelta(days=longest))
+
+    async def _suppressed(self, contacts: Mapping[str, Contact]) -> dict[str, list[Suppression]]:
+        """The entries of the suppression list about the addresses of these contacts, by member id."""
+        await self._fingerprints.ready()
+        of: dict[str, list[str]] = {}
+        for member_id, contact in contacts.items():
+            for channel in contact.channels:
+                fingerprint = self._fingerprints.of(channel, contact.address(channel) or "")
+                for id_ in entries_about(channel, fingerprint):
+                    of.setdefault(id_, []).append(member_id)
+        found: dict[str, list[Suppression]] = {}
+        for id_, entry in (await self._suppressions.by_id(of)).items():
+            for member_id in of[id_]:  # people may share an address
+                found.setdefault(member_id, []).append(entry)
+        return found
+
+
+A_QUARTER: Final = timedelta(minutes=15)
+"""A budget that is spent without anything that will be free again is looked at after this time."""
+
+
+def _share(asked: Collection[Asked]) -> float:
+    return max(share_of(each.notification.purpose) for each in asked)
