@@ -1,1 +1,1 @@
-"""What operators decide about sending: hours, silence, caps, budgets and rates, as one versioned document."""
+"""The policies of sending: hours, silence, caps, budgets and rates, as one versioned document."""

@@ -61,7 +61,7 @@ class BudgetStore:
         self._reached: Collection = database["budget_reached"]
 
     async def reached(self, account: str, recipients: Many[str], now: datetime) -> set[str]:
-        """Those whom the account has reached in the last 24 hours: they cost nothing more."""
+        """Find whom the account has reached in the last 24 hours: they cost nothing more."""
         ids = [f"{account}:{each}" for each in recipients]
         rows = self._reached.find({"_id": {"$in": ids}, "at": {"$gt": now - WINDOW}}, {"_id": 1})
         return {row["_id"].removeprefix(f"{account}:") async for row in rows}
