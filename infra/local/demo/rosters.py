@@ -17,6 +17,11 @@ from infra.local.errors import LocalError
 STRANGER: Final = "+91 60000 00001"
 WITHIN_SECONDS: Final = 60.0
 NOTICE: Final = "/v1/notices/demo-reminder/hi"
+POLICIES: Final = "/v1/policies"
+KEPT: Final = (
+    *("zone", "election_matter", "certificates"),
+    *("silence_windows", "frequency_caps", "budgets", "rates"),
+)
 TEXT: Final = "हम आपको समूह के निमंत्रण की याद दिलाने के लिए संदेश भेजेंगे।"
 CONSENT: Final = {"notice": "demo-reminder", "language": "hi", "evidence": "list-1"}
 
@@ -60,6 +65,7 @@ async def show_roster(api: Api, group: Mapping[str, Any], simulators: Simulators
     consents = f"/v1/members/{absent}/consents/reminder/{channel}"
     _ok(await api.send("PUT", "members", consents, json=CONSENT))
     numbers = [people[id_]["phone"] for id_ in ids[:-1]]
+    await _at_any_hour(api)
     text = "\n".join(f"{number[:3]} {number[3:8]}-{number[8:]}" for number in [*numbers, STRANGER])
     _ok(
         await api.send(
@@ -96,6 +102,14 @@ async def _stopped(api: Api, simulators: Simulators, people: Mapping[str, Mappin
         return member_id if "withdrawn" in states else None
 
     return await _until(withdrawn, "a STOP is not in the ledger")
+
+
+async def _at_any_hour(api: Api) -> None:
+    """Put policies of sending in force that hold no reminder at night: a demo is watched at any hour."""
+    policies = await api.get("notifications", POLICIES)
+    headers = {"If-Match": f'"{policies["version"]}"'}
+    wanted = {name: policies[name] for name in KEPT} | {"quiet_hours": []}
+    _ok(await api.send("PUT", "notifications", POLICIES, json=wanted, headers=headers))
 
 
 def described(shown: Shown) -> str:

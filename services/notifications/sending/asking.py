@@ -140,7 +140,7 @@ class Asking:
     async def _sent(
         self, wanted: Sequence[Notification], policies: Policies, now: datetime
     ) -> Mapping[str, Sequence[tuple[str, datetime]]]:
-        """Find what went to those whose message is under a cap of frequency, by member id."""
+        """Find what went to members whose message is under a cap of frequency, by member id."""
         capped = {n.member_id for n in wanted if policies.caps(n.purpose)}
         if not capped:
             return {}

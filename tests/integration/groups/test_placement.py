@@ -157,7 +157,7 @@ async def test_two_instances_racing_for_the_last_seats_never_exceed_capacity(
             name = "sangathan_consumer_assigned_partitions"
             return bool(second.runtime.registry.get_sample_value(name))
 
-        # The embedded broker never ends a rebalance that meets traffic; Apache Kafka does (make chaos).
+        # Both have partitions before anybody joins, so that they race.
         await second.until(shares_the_partitions)
         for _ in range(20):
             await groups.publish(*joins(10))

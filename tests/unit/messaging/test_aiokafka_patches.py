@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
+from types import SimpleNamespace
 
 import aiokafka
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, codec
 from aiokafka.client import AIOKafkaClient
 from aiokafka.consumer.fetcher import Fetcher
+from aiokafka.consumer.group_coordinator import CoordinatorGroupRebalance, GroupCoordinator
 from aiokafka.consumer.subscription_state import TopicPartitionState
-from aiokafka.errors import CorruptRecordException, KafkaError
+from aiokafka.errors import CorruptRecordException, IllegalGenerationError, KafkaError, UnknownMemberIdError
 from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
@@ -129,6 +131,27 @@ async def test_answers_and_failures_of_the_client_are_told() -> None:
         await client.send(1, fetch)
     assert not await client._metadata_update(None, None)
     assert calls.seen[2:] == ["fetch failed", "metadata failed"]
+
+
+@pytest.mark.parametrize(("error", "member"), [(IllegalGenerationError, "one"), (UnknownMemberIdError, "")])
+async def test_whose_generation_is_old_joins_as_the_same_member(error: type[KafkaError], member: str) -> None:
+    coordinator = object.__new__(GroupCoordinator)
+    coordinator.group_id, coordinator.member_id, coordinator.generation = "g", "one", 3
+    coordinator._rejoin_needed_fut = asyncio.get_running_loop().create_future()
+
+    async def answer(request: object) -> SimpleNamespace:
+        return SimpleNamespace(error_code=error.errno)
+
+    coordinator._send_req = answer
+    patches.stay_the_same_member(SimpleNamespace(_coordinator=coordinator))
+    await coordinator._do_heartbeat()
+    assert (coordinator.member_id, coordinator.generation) == (member, -1)
+    assert coordinator._rejoin_needed_fut.done()
+    joining = inspect.getsource(CoordinatorGroupRebalance)
+    assert "self._coordinator._send_req(request)" in joining
+    assert "self._coordinator.member_id," in joining
+    commit = inspect.getsource(GroupCoordinator._do_commit_offsets)
+    assert "self.reset_generation()" in commit, "the patch may be needless"
 
 
 def test_the_private_parts_that_we_use_are_there() -> None:

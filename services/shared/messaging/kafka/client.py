@@ -103,6 +103,7 @@ class KafkaBroker:
         raw.subscribe([self._prefix + topic for topic in topics], listener=_Assignments(assigned))
         patches.watch_calls(raw._client, self._metrics, "fetch")
         await _started(raw)
+        patches.stay_the_same_member(raw)
         patches.keep_prefetching(raw)
         return consumer
 

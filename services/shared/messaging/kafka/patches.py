@@ -13,8 +13,9 @@ from typing import Any, Final, Protocol
 
 import structlog
 from aiokafka import TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, UnknownMemberIdError
 from aiokafka.protocol.fetch import FetchRequest
+from aiokafka.protocol.group import JoinGroupRequest, LeaveGroupRequest
 from aiokafka.protocol.offset import OffsetRequest
 from aiokafka.protocol.produce import ProduceRequest
 
@@ -31,6 +32,7 @@ second."""
 SILENT_SECONDS: Final = 5.0
 """A call without an answer for so long is logged. The broker holds a fetch for a second at most."""
 STOP_SECONDS: Final = 1.0
+NO_GENERATION: Final = -1
 
 
 class Calls(Protocol):
@@ -50,6 +52,30 @@ def keep_prefetching(consumer: Any) -> None:
     it (half of that difference).
     """
     consumer._fetcher._prefetch_backoff = PREFETCH_SECONDS
+
+
+def stay_the_same_member(consumer: Any) -> None:
+    """Join a group again as the same member while the broker knows it, as Kafka's own client does.
+
+    Told that its generation is old, aiokafka joins as a new member, and the group waits for the old one until
+    its session ends, 10 s later. The embedded broker answers so to each commit during a rebalance, and then
+    makes the member that is gone the leader, for whom the others wait for ever.
+    """
+    coordinator = consumer._coordinator
+    ask = coordinator._send_req
+
+    def reset_generation() -> None:
+        coordinator.generation = NO_GENERATION
+        coordinator.request_rejoin()
+
+    async def watched_ask(request: Any) -> Any:
+        response = await ask(request)
+        unknown = getattr(response, "error_code", 0) == UnknownMemberIdError.errno
+        if unknown or isinstance(request, LeaveGroupRequest):
+            coordinator.member_id = JoinGroupRequest.UNKNOWN_MEMBER_ID
+        return response
+
+    coordinator.reset_generation, coordinator._send_req = reset_generation, watched_ask
 
 
 def wait_for_records(consumer: Any, fetch_wait_ms: int) -> None:
