@@ -51,7 +51,7 @@ def test_by_simulated_gateways_each_message_is_found_once(tmp_path: Path) -> Non
     [whatsapp] = [line.split() for line in ran.stderr.splitlines() if line.startswith("whatsapp ")]
     taken, lost = int(whatsapp[1]), int(whatsapp[-1])
     assert taken > 50
-    assert lost == 3, "messages that were taken, though nobody was told so"
+    assert lost == 1, "taken, though nobody was told so"
     assert "invited again: suppressed after a STOP" in ran.stderr
 
 

@@ -16,8 +16,9 @@ from infra.local.demo.lines import Line
 from infra.local.errors import LocalError
 
 NAMES: Final = ("whatsapp", "exotel", "smtp")
-LOST_ANSWERS: Final = 3
-"""Answers of each of the first two gateways that get lost, though the message is taken."""
+LOST_ANSWERS: Final = 1
+"""Answers of each of the first two gateways that get lost, though the messages are taken. More of them would
+open a breaker for longer and longer."""
 QUIET_SECONDS: Final = 1.5
 COUNTERS: Final = ("updates", "notifications_transitions")
 PAGE: Final = 10_000
@@ -115,7 +116,7 @@ class Simulators:
         await self._client.aclose()
 
     async def lose_answers(self) -> None:
-        """Break the line to WhatsApp and to the SMS gateway a few times, after they took a message."""
+        """Break the line to WhatsApp and to the SMS gateway, after they took a message."""
         for name in NAMES[:2]:
             await self.steer(name, next=LOST_ANSWERS, fault="reset", taken=True)
 

@@ -27,8 +27,10 @@ from tests.integration.notifications.stand_ins import Peers
 
 KILLS = 10
 CHUNK = 10
-CLAIM_SECONDS = 3
-"""Short, so that what a dead process had claimed is soon found."""
+CLAIM_SECONDS = 8
+"""Short, so that what a dead process had claimed is soon found; an eighth of it is for what comes before the
+first message is handed over."""
+BATCH = 50
 
 
 class Dispatchers:
@@ -165,6 +167,7 @@ def _environment(sms: ExotelSimulator, settings: NotificationsSettings) -> dict[
         "GROUPS_URL": settings.groups_url,
         "SERVICE_TOKEN_FILE": str(settings.service_token_file),
         "CLAIM_SECONDS": str(CLAIM_SECONDS),
+        "DISPATCH_BATCH": str(BATCH),
         "HANDOVER_CHUNK": str(CHUNK),
         "SENDER": "gateways",
         "SMS_GATEWAY": "exotel",
