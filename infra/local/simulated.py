@@ -105,5 +105,6 @@ class SimulatedGateways:
             "STOP_NUMBERS": json.dumps([STOP_NUMBER]),
             **{f"{channel}_PER_SECOND": str(PER_SECOND) for channel in ("SMS", "EMAIL", "WHATSAPP")},
             "POLL_MINUTES": "0.1",
+            "SEND_RETRY_SECONDS": "1",
         }
         return {f"SANGATHAN_{name}": value for name, value in values.items()}

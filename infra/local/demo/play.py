@@ -24,7 +24,7 @@ from rich.progress import (
 from infra.local.demo.api import Api
 from infra.local.demo.arrivals import Arrivals
 from infra.local.demo.books import Books, Pace
-from infra.local.demo.gateways import Record, Simulators
+from infra.local.demo.gateways import Simulators
 from infra.local.demo.invites import InviteLinks
 from infra.local.demo.latency import Watcher
 from infra.local.demo.people import CHANNELS, MOST, SEVERAL_CHANNELS, Person, people
@@ -43,6 +43,8 @@ WALKING_PACE = 40.0
 """Members a second while latency is measured: a rush would measure the queue instead."""
 MOST_WALKERS = 200
 SETTLE_WITHIN = 120.0
+READINGS = 10
+"""Readings of the books beside the record of the gateways, until nothing happens meanwhile."""
 ERRORS_SHOWN = 20
 WOMEN = {"id": "women", "kind": "women", "at": "block", "gender": "female", "consent": "group"}
 
@@ -163,12 +165,16 @@ async def _play(
     redrawn = await redraw(api, lambda: settle(api, links, SETTLE_WITHIN))
     pace = Pace(len(rushed), rush_seconds, settled_seconds, walked, watcher.samples)
     answered = imported + len(rushed) + len(walked) + arrivals.already
-    record: Record | None = None
-    if simulators:
-        await simulators.settled(api, SETTLE_WITHIN)
-        await settle(api, links, SETTLE_WITHIN)
-        record = await simulators.read(api)
-    books = await Books.read(api, asked=settings.members, answered=answered, pace=pace, record=record)
+    if not simulators:
+        return await Books.read(api, asked=settings.members, answered=answered, pace=pace), redrawn
+    await simulators.settled(api, SETTLE_WITHIN)
+    await settle(api, links, SETTLE_WITHIN)
+    record = await simulators.read(api)
+    for _ in range(READINGS):  # a message that is tried again meanwhile would be in one of the two alone
+        books = await Books.read(api, asked=settings.members, answered=answered, pace=pace, record=record)
+        before, record = record, await simulators.read(api)
+        if record == before:
+            break
     return books, redrawn
 
 
