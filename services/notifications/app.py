@@ -21,6 +21,7 @@ from services.notifications.sending.feature import sending
 from services.notifications.settings import NotificationsSettings
 from services.notifications.templates.feature import templates
 from services.notifications.tracking.feature import tracking
+from services.notifications.unsubscribing.feature import unsubscribing
 from services.notifications.webhooks.feature import webhooks
 from services.notifications.welcomes.feature import welcomes
 from services.shared.clock import Clock
@@ -59,6 +60,7 @@ def compose(core: Core, sender: Sender | Gateways, sources: Mapping[str, Gateway
         policies(core),
         recording(core),
         webhooks(core, sources),
+        unsubscribing(core),
         erasure(core),
         resending(core),
         tracking(core),

@@ -50,6 +50,10 @@ class NotificationsSettings(ServiceSettings):
     """`recording` keeps each message, sealed, and sends nothing; `console` prints it, for development;
     `gateways` sends by the gateway of each channel. A channel without one is not used."""
 
+    public_url: Annotated[str, Field(pattern=r"^(https?://[A-Za-z0-9.:-]+)?$", max_length=200)] = ""
+    """URL at which this service's pages are reached from outside, such as `https://m.example.org`. E-mails
+    have a link to stop them there. Empty: they have none."""
+
     sms_gateway: Literal["none", "exotel"] = "none"
     """The gateway for SMS, with sender `gateways`."""
     email_gateway: Literal["none", "smtp"] = "none"

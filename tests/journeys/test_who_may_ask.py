@@ -316,6 +316,8 @@ TABLE: Final[dict[str, dict[str, Route]]] = {
             path="/v1/templates/code/test",
             send=lambda: {"json": {"member_id": "{member}", "channel": "whatsapp"}},
         ),
+        "GET /unsubscribe/{token}": Route("", public=True),
+        "POST /unsubscribe/{token}": CALLBACK,
         "GET /webhooks/whatsapp": CHALLENGE,
         "POST /webhooks/whatsapp": CALLBACK,
         "POST /webhooks/sms/{gateway}/{secret}": CALLBACK,

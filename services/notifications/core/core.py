@@ -35,6 +35,9 @@ from services.notifications.core.templates import store as templates
 from services.notifications.core.templates.changes import TemplateChanges
 from services.notifications.core.templates.store import TemplateStore
 from services.notifications.core.texts import Texts
+from services.notifications.core.unsubscribing import UnsubscribeLinks
+from services.notifications.core.windows import store as windows
+from services.notifications.core.windows.store import WindowStore
 from services.notifications.core.writing import NotificationWriter
 from services.notifications.settings import NotificationsSettings
 from services.shared.encryption import Vault
@@ -63,6 +66,8 @@ class Core:
         self.vault = Vault(runtime.client, runtime.database, settings.master_keys)
         self.fingerprints = Fingerprints(runtime.database, self.vault)
         self.templates = TemplateStore(runtime.database)
+        self.unsubscribe_links = UnsubscribeLinks(self.fingerprints, settings.public_url)
+        self.windows = WindowStore(runtime.database)
         self.texts = Texts(self.templates, value_characters=settings.dlt_value_characters)
         self.due = asyncio.Event()
         """Set when this process may have made a notification due; the dispatcher waits for it."""
@@ -124,6 +129,7 @@ class Core:
                 *suppressions.MIGRATIONS,
                 *policies.MIGRATIONS,
                 *templates.MIGRATIONS,
+                *windows.MIGRATIONS,
             ),
             learnt=[
                 Learnt("recipients", self.recipients.forget_heard, self.recipients.heard),

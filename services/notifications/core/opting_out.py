@@ -25,7 +25,7 @@ from services.notifications.core.policies.domain import SERVICE
 from services.notifications.core.recipients import Recipient
 from services.notifications.core.send_policy import facts_heard, judge
 from services.notifications.core.store import MemberSequences, NotificationStore, RecipientStore
-from services.notifications.core.suppressions.domain import INFERRED, Act, Suppression, apply_act
+from services.notifications.core.suppressions.domain import INFERRED, UNSUBSCRIBE, Act, Suppression, apply_act
 from services.notifications.core.suppressions.store import SuppressionStore
 from services.notifications.core.texts import Texts
 from services.notifications.core.writing import Change, NotificationWriter
@@ -81,7 +81,9 @@ class OptingOut:
         once = {(act.member_id, act.channel): (act, entry) for act, entry in reversed(begun)}
         known = [each for each in once.values() if each[0].via != INFERRED and each[0].member_id is not None]
         await self._tell(known, work, origin)
-        await self._confirm(known, work, origin, now)
+        # Whoever has clicked in an e-mail has seen that it is done.
+        said = [each for each in known if each[0].via != UNSUBSCRIBE]
+        await self._confirm(said, work, origin, now)
 
     async def _tell(self, stops: Sequence[tuple[Act, Suppression]], work: UnitOfWork, origin: Origin) -> None:
         events = [

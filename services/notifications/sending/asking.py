@@ -17,9 +17,12 @@ from services.notifications.core.recipients import Recipient
 from services.notifications.core.suppressions.domain import Suppression, entries_about
 from services.notifications.core.templates.catalogue import consent_of
 from services.notifications.sending.composing import Asked
+from services.shared.contracts.vocabulary import Channel
 
 MEMBERS: Final = "members"
 GROUPS: Final = "groups"
+WINDOWED: Final = Channel.WHATSAPP.value
+"""The channel on which a person's own message lets any text go to them for a day."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,7 @@ class Asking:
         self._suppressions = core.suppressions
         self._notifications = core.notifications
         self._budgets = core.budgets
+        self._window_store = core.windows
         self._gateways = sender.by_channel if isinstance(sender, Gateways) else {}
         self._sender = "" if isinstance(sender, Gateways) else sender.name
 
@@ -52,6 +56,7 @@ class Asking:
             self._sent([n for n, _ in wanted], policies, now),
         )
         suppressed = await self._suppressed(contacts.found)
+        windows = await self._windows(contacts.found, now)
         answers: dict[str, Asked | NotAnswered] = {}
         for notification, recipient in wanted:
             member_id, group_id = recipient.member_id, of_group[notification.id]
@@ -70,7 +75,13 @@ class Asking:
                 )
                 group = groups.found.get(group_id)
                 answers[notification.id] = Asked(
-                    notification, recipient, contact, group, stopped, sent.get(member_id, ())
+                    notification,
+                    recipient,
+                    contact,
+                    group,
+                    stopped,
+                    sent.get(member_id, ()),
+                    windows=frozenset((WINDOWED,)) if member_id in windows else frozenset(),
                 )
         return answers
 
@@ -136,6 +147,19 @@ class Asking:
     async def _fingerprint(self, asked: Asked, channel: str) -> str:
         await self._fingerprints.ready()
         return self._fingerprints.of(channel, asked.contact.address(channel) or "")
+
+    async def _windows(self, contacts: Mapping[str, Contact], now: datetime) -> set[str]:
+        """The ids of members who have written to us on WhatsApp within a day."""
+        if WINDOWED not in self._gateways:
+            return set()
+        await self._fingerprints.ready()
+        people = {
+            member_id: self._fingerprints.of(WINDOWED, contact.address(WINDOWED) or "")
+            for member_id, contact in contacts.items()
+            if contact.address(WINDOWED)
+        }
+        opened = await self._window_store.opened(WINDOWED, set(people.values()), now)
+        return {member_id for member_id, person in people.items() if person in opened}
 
     async def _sent(
         self, wanted: Sequence[Notification], policies: Policies, now: datetime

@@ -25,7 +25,7 @@ from services.notifications.core.domain import (
     Suppressed,
     Unanswered,
 )
-from services.notifications.core.policies.domain import AS_SHIPPED, Policies
+from services.notifications.core.policies.domain import AS_SHIPPED, SERVICE, Policies
 from services.notifications.core.recipients import Recipient
 from services.notifications.core.send_policy import (
     NO_GROUP,
@@ -44,7 +44,8 @@ from services.notifications.core.templates.catalogue import consent_of, is_test
 from services.notifications.core.templates.domain import Rendered, Unfit
 from services.notifications.core.templates.grammar import UnrenderableError
 from services.notifications.core.texts import Texts
-from services.shared.contracts.vocabulary import in_subtree
+from services.notifications.core.unsubscribing import UnsubscribeLinks
+from services.shared.contracts.vocabulary import Channel, in_subtree
 
 LOOK_AGAIN: Final = timedelta(seconds=30)
 """The pause when another service's answer contradicts the events: the one that explains it is on its way."""
@@ -80,6 +81,8 @@ class Asked:
     spent: Mapping[str, datetime] = field(default_factory=dict)
     paired: Mapping[str, datetime] = field(default_factory=dict)
     certificate: str | None = None
+    windows: frozenset[str] = frozenset()
+    """Channels on which the person has written within a day: any text may go there."""
 
     @property
     def shown(self) -> Group | None:
@@ -101,8 +104,15 @@ class Composer:
     """`senders` has the name of each channel's sender; a channel without one is not used. On the channels of
     `approving`, only approved templates go."""
 
-    def __init__(self, texts: Texts, senders: Mapping[str, str], approving: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        texts: Texts,
+        senders: Mapping[str, str],
+        approving: Collection[str] = (),
+        links: UnsubscribeLinks | None = None,
+    ) -> None:
         self._texts = texts
+        self._links = links
         self._senders = senders
         self._approving = approving
 
@@ -167,9 +177,16 @@ class Composer:
             approved=text.approved,
             subject=text.subject,
             html=text.html,
+            unsubscribe=self._unsubscribe(notification, channel),
             purpose=notification.purpose,
             without=_without(asked, verdict),
         )
+
+    def _unsubscribe(self, notification: Notification, channel: str) -> str | None:
+        """Nobody is asked to stop what answers them."""
+        if self._links is None or channel != Channel.EMAIL or notification.purpose == SERVICE:
+            return None
+        return self._links.of(notification.id)
 
     def _verdict(
         self,
@@ -216,7 +233,10 @@ class Composer:
             if group.invite_link is not None:
                 values["link"] = group.invite_link
         name, language = _text_name(asked, verdict), asked.recipient.language
-        return self._texts.compose(name, language, channel, values, approved=channel in self._approving)
+        made = self._texts.compose(name, language, channel, values, approved=channel in self._approving)
+        if isinstance(made, Unfit) and channel in asked.windows:
+            made = self._texts.compose(name, language, channel, values, approved=False)
+        return made
 
 
 def _without(asked: Asked, verdict: Verdict) -> str | None:

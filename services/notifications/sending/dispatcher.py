@@ -65,7 +65,7 @@ class Dispatcher:
             self._handover = GatewayHandover(core, sender, self._queue, self._recorder)
         self._way: Way = self._handover or OneSender(core, cast(Sender, sender))
         self._texts = core.texts
-        self._composer = Composer(core.texts, self._way.senders, self._way.approving)
+        self._composer = Composer(core.texts, self._way.senders, self._way.approving, core.unsubscribe_links)
         self._clock = core.clock
         self._metrics = core.metrics
         self._due = core.due

@@ -123,13 +123,25 @@ class MessageHeld(NotificationOut):
     text: str | None
 
 
+class DeliveryHeld(BaseModel):
+    """A message that a gateway got: `reached` has the time of each status that was told of it."""
+
+    notification_id: str
+    channel: str
+    sender: str
+    status: str
+    reached: dict[str, datetime]
+
+
 class HoldingsOut(BaseModel):
-    """All that this service holds about a member: `messages` are the newest of `total`, at most 1,000."""
+    """All that this service holds about a member: `messages` are the newest of `total`, and `deliveries` the
+    newest of the last 90 days, at most 1,000 each."""
 
     member_id: str
     recipient: RecipientHeld | None
     messages: list[MessageHeld]
     total: int
+    deliveries: list[DeliveryHeld]
 
 
 def holdings_out(member_id: str, held: Holdings) -> dict[str, Any]:
@@ -140,4 +152,5 @@ def holdings_out(member_id: str, held: Holdings) -> dict[str, Any]:
         "recipient": {name: row.get(name) for name in RecipientHeld.model_fields} if row else None,
         "messages": [notification_out(each) | held.kept.get(each.id, nothing) for each in held.messages],
         "total": held.total,
+        "deliveries": [{name: row[name] for name in DeliveryHeld.model_fields} for row in held.deliveries],
     }

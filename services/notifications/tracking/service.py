@@ -20,12 +20,14 @@ HELD: Final = 1000
 @dataclass(frozen=True, slots=True)
 class Holdings:
     """All that is held about a member: `recipient` is what the events told, None if nothing. `messages` are
-    the newest of `total` notifications, `kept` the `{address, text}` of those whose text was kept."""
+    the newest of `total` notifications, `kept` the `{address, text}` of those whose text was kept,
+    `deliveries` the records of what gateways got."""
 
     recipient: Document | None
     messages: Sequence[Notification]
     kept: Mapping[str, Document]
     total: int
+    deliveries: Sequence[Document]
 
 
 class TrackingService:
@@ -45,7 +47,8 @@ class TrackingService:
             caller.check_access(unit)
         sealed = await self._store.recorded([each.id for each in messages])
         opened = await self._vault.open(sealed.items())
-        return Holdings(recipient, messages, dict(zip(sealed, opened, strict=True)), total)
+        deliveries = await self._store.deliveries(member_id, HELD)
+        return Holdings(recipient, messages, dict(zip(sealed, opened, strict=True)), total, deliveries)
 
     async def get(self, identity: Identity, notification_id: str) -> Notification:
         """Raises: `NotFoundError` when there is none, or its member is outside the identity's units now."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from pymongo import ASCENDING
 
+from services.notifications.core.deliveries.store import DELIVERIES
 from services.notifications.core.domain import Notification, State
 from services.notifications.core.store import NOTIFICATIONS, notification_of
 from services.shared.contracts.vocabulary import subtree
@@ -17,6 +18,7 @@ class TrackingStore:
     def __init__(self, database: Database) -> None:
         self._notifications: Collection = database[NOTIFICATIONS]
         self._recipients: Collection = database["recipients"]
+        self._deliveries: Collection = database[DELIVERIES]
         self._recorded: Collection = database["recorded_messages"]
 
     async def find(self, id_: str) -> Notification | None:
@@ -32,6 +34,11 @@ class TrackingStore:
         query = {"member_id": member_id}
         rows = await self._notifications.find(query).sort("created_at", -1).limit(limit).to_list(limit)
         return [notification_of(row) for row in rows], await self._notifications.count_documents(query)
+
+    async def deliveries(self, member_id: str, limit: int) -> list[Document]:
+        """The newest records of what gateways got, and how far it came; kept for 90 days."""
+        rows = self._deliveries.find({"member_id": member_id}).sort("created_at", -1).limit(limit)
+        return [row async for row in rows]
 
     async def recorded(self, ids: Sequence[str]) -> dict[str, Ciphertext]:
         """Sealed `{address, text}` of those of the notifications whose text was kept."""

@@ -131,6 +131,8 @@ class _Batch:
     inbound: list[Document] = field(default_factory=list)
     texts: list[tuple[str, Document]] = field(default_factory=list)
     counts: list[tuple[str, str]] = field(default_factory=list)
+    windows: dict[tuple[str, str], datetime] = field(default_factory=dict)
+    """When people have written last, by channel and fingerprint."""
     conflicts: int = 0
 
 
@@ -350,6 +352,10 @@ class Updating:
         if member_id is not None:
             row["member_id"] = member_id
         batch.inbound.append(row)
+        who = phone or (identity.phone if identity else None)
+        if item.channel == Channel.WHATSAPP and who is not None and not inbound.missed_call:
+            before = batch.windows.get((item.channel, who), inbound.at)
+            batch.windows[item.channel, who] = max(before, inbound.at)
         if kind in ("stop", "start"):
             stops = kind == "stop"
             self._act(item, inbound, identity, phone, member_id, stops=stops, batch=batch)
@@ -526,6 +532,7 @@ class Updating:
             row | ({"sealed": sealed[row["_id"]]} if row["_id"] in sealed else {}) for row in batch.inbound
         ]
         await self._inbound.add(rows, work.session)
+        await self._core.windows.open(batch.windows, work.session)
         await self._core.opting_out.act(batch.acts, work, origin)
         await stage_about_members(batch.events, self._core.sequences, work, origin)
         work.after_commit(lambda: self._count(batch))

@@ -287,3 +287,24 @@ async def test_hindi_comes_first_bad_texts_never_and_of_four_writers_one(office:
     few = as_caller(keys, "notifications:write", "BR-SARAN")
     answer = await office.http.put(WELCOME, json={"text": "x"}, headers=few | {"if-match": '"0"'})
     assert answer.status_code == 403
+
+
+async def test_within_a_day_of_their_own_message_any_text_goes_to_a_person(office: Office, peers: Peers):
+    await office.bench.runtime.server_clock.read()
+    core, now = office.bench.core, office.bench.core.clock.now()
+    await core.fingerprints.ready()
+    quiet = await office.welcome(peers, "whatsapp", phone="+919876500001")
+    late = await office.welcome(peers, "whatsapp", phone="+919876500002")
+    wrote = await office.welcome(peers, "whatsapp", phone="+919876500003")
+    written = {"+919876500002": now - timedelta(hours=24), "+919876500003": now - timedelta(hours=23)}
+
+    async def body(work: UnitOfWork) -> None:
+        when = {("whatsapp", core.fingerprints.of("whatsapp", to)): at for to, at in written.items()}
+        await core.windows.open(when, work.session)
+
+    await office.bench.runtime.outbox.transact(body)
+    await office.bench.dispatch()
+    [message] = office.chat.taken
+    assert (message.member_id, message.approved) == (wrote, None)
+    for member in (quiet, late):
+        assert (await office.bench.welcome(member)).held_for == "template_not_approved"

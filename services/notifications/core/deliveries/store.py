@@ -88,6 +88,11 @@ class DeliveryStore:
             return {}
         return {r.id: r for r in await self._find({"_id": {"$in": list(references)}}, session)}
 
+    async def of_notification(self, notification_id: str, session: Session) -> list[DeliveryRecord]:
+        """Each handing over of it, the first one first."""
+        one = {"_id": {"$gt": f"{notification_id}.", "$lt": f"{notification_id}/"}}
+        return sorted(await self._find(one, session), key=lambda record: record.number)
+
     async def by_provider_id(
         self, named: Iterable[tuple[str, str]], session: Session | None = None
     ) -> dict[tuple[str, str], DeliveryRecord]:

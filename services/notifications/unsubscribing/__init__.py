@@ -1,0 +1,1 @@
+"""Stopping e-mails by the link that is in each of them."""
