@@ -12,11 +12,13 @@ from services.notifications.core.channel import Gateways, Sender
 from services.notifications.core.clients.members import Contact
 from services.notifications.core.core import Core
 from services.notifications.core.domain import Notification
-from services.notifications.core.policies.domain import Policies, share_of
+from services.notifications.core.policies.domain import SERVICE, Policies, share_of
 from services.notifications.core.recipients import Recipient
 from services.notifications.core.suppressions.domain import Suppression, entries_about
 from services.notifications.core.templates.catalogue import consent_of
 from services.notifications.sending.composing import Asked
+from services.notifications.sending.rates import PAIRED, pair_of
+from services.notifications.sending.store import PairStore
 from services.shared.contracts.vocabulary import Channel
 
 MEMBERS: Final = "members"
@@ -41,6 +43,7 @@ class Asking:
         self._suppressions = core.suppressions
         self._notifications = core.notifications
         self._budgets = core.budgets
+        self._pairs = PairStore(core.runtime.database)
         self._window_store = core.windows
         self._gateways = sender.by_channel if isinstance(sender, Gateways) else {}
         self._sender = "" if isinstance(sender, Gateways) else sender.name
@@ -102,12 +105,17 @@ class Asking:
             left |= await self._take(account, channel, mine, limit, now)
         return left
 
-    async def look_at_budget(self, asked: Asked, channel: str, policies: Policies, now: datetime) -> Asked:
-        """As `take_places` would find it, without taking."""
+    async def look_at_limits(self, asked: Asked, channel: str, policies: Policies, now: datetime) -> Asked:
+        """With what the limits of the channel say now, without taking anything of them: the pace of its
+        number to one person, and its budget."""
+        gateway, fingerprint = self._gateways.get(channel), await self._fingerprint(asked, channel)
+        if gateway is not None and gateway.name == PAIRED and asked.notification.purpose != SERVICE:
+            free_at = await self._pairs.held_until(pair_of(gateway, fingerprint))
+            asked = replace(asked, paired={channel: free_at} if free_at is not None else {})
         limit = policies.budget(channel)
         if limit is None:
             return asked
-        account, fingerprint = self.account(channel), await self._fingerprint(asked, channel)
+        account = self.account(channel)
         if await self._budgets.reached(account, [fingerprint], now):
             return asked
         taken, free_at = await self._budgets.spent(account, now)

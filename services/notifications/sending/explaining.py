@@ -79,7 +79,7 @@ class Explaining:
         asked = replace(answer, certificate=question.certificate)
         verdict = self._composer.judge(asked, at, policies, only=question.channel).verdict
         if verdict.ruling is Ruling.ALLOW and verdict.channel is not None:
-            asked = await self._asking.look_at_budget(asked, verdict.channel, policies, at)
+            asked = await self._asking.look_at_limits(asked, verdict.channel, policies, at)
             verdict = self._composer.judge(asked, at, policies, only=question.channel).verdict
         return Explanation(question, at, verdict, policies)
 

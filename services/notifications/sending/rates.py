@@ -74,9 +74,14 @@ class Rates:
         if not bound:
             return messages, waiting
         await self._fingerprints.ready()
-        pairs = {m.id: f"{gateway.number}:{self._fingerprints.of(m.channel, m.address)}" for m in bound}
+        pairs = {m.id: pair_of(gateway, self._fingerprints.of(m.channel, m.address)) for m in bound}
         taken = await self._pairs.take(set(pairs.values()), PAIR.total_seconds())
         held = {m.id for m in bound if pairs[m.id] not in taken}
         going = [message for message in messages if message.id not in held]
         waiting |= dict.fromkeys(held, now + PAIR)
         return going, waiting
+
+
+def pair_of(gateway: Gateway, recipient: str) -> str:
+    """The key of a number and the fingerprint of a recipient."""
+    return f"{gateway.number}:{recipient}"

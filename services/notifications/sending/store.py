@@ -146,6 +146,10 @@ class PairStore:
         mine = self._pairs.find({"_id": {"$in": list(pairs)}, "claim": claim}, {"_id": 1})
         return {row["_id"] async for row in mine}
 
+    async def held_until(self, pair: str) -> datetime | None:
+        row = await self._pairs.find_one({"_id": pair})
+        return row["until"] if row else None
+
 
 def _readable(rows: list[Document]) -> list[Notification]:
     """One that cannot be read keeps no other waiting: its claim runs out, and it is looked at again."""
