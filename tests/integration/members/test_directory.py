@@ -164,11 +164,11 @@ async def test_resolve(service: Service) -> None:
     assert answer.status_code == 200
     shown = ("id", "name", "phone", "email", "language", "unit")
     given = [{"purpose": each["purpose"], "channel": each["channel"]} for each in agreed]
+    usual = {"own_number": True, "preferred_channel": None, "minor": False}
     assert answer.json() == {
         "items": [
-            {name: here[name] for name in shown}
-            | {"status": "active", "consents": given, "own_number": True},
-            {name: gone[name] for name in shown} | {"status": "left", "consents": [], "own_number": True},
+            {name: here[name] for name in shown} | {"status": "active", "consents": given, **usual},
+            {name: gone[name] for name in shown} | {"status": "left", "consents": [], **usual},
         ],
         "missing": [nobody, there["id"]],
     }

@@ -72,6 +72,7 @@ async def test_one_event_without_personal_data(service: Service) -> None:
         "channels": ["whatsapp", "email"],
         "origin": "registration",
         "announced": True,
+        "adult": True,
         "own_number": True,
         "group_consent": False,
     }

@@ -18,6 +18,7 @@ from services.notifications.settings import NotificationsSettings
 from services.shared.clock import ManualClock
 from tests.integration.notifications.callbacks import APP_SECRET, SMS_SECRET, Hooks
 from tests.integration.notifications.conftest import Bench, assigned, joined
+from tests.integration.notifications.registered import register
 from tests.integration.notifications.stand_ins import Peers
 from tests.integration.notifications.test_gateways import Field
 
@@ -83,6 +84,7 @@ async def whole(
         made.bench = Bench(made.settings(settings, **changed), clock)
         made.hooks = Hooks(made.bench, {})
         await made.bench.runtime.server_clock.read()
+        await register(made.bench.core, "welcome")
         async with HttpServer(made.bench.service.app, port):
             yield made
         await made.hooks.http.aclose()
