@@ -85,6 +85,7 @@ async def whole(
         made.hooks = Hooks(made.bench, {})
         await made.bench.runtime.server_clock.read()
         await register(made.bench.core, "welcome")
+        await register(made.bench.core, "stopped", channels=("sms",))
         async with HttpServer(made.bench.service.app, port):
             yield made
         await made.hooks.http.aclose()
