@@ -27,7 +27,7 @@ HEAVY: Final = {
     "groups": "policy redrawing rosters tree",
     "members": "erasure oracles reached_by restore search",
     "messaging": "metrics set_aside",
-    "notifications": "authority clocks gateways isolation",
+    "notifications": "authority clocks gateways interleavings isolation killed_sending",
 }
 """Tests that take more than 20 seconds of processor time a file, measured; CI runs them, `make test` does
 not."""

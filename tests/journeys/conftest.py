@@ -30,8 +30,8 @@ ANY_BROKER = frozenset(
 )
 """Journeys whose result does not depend on the broker, so one broker is enough: in CI Apache Kafka. `make
 onkafka` leaves them out because it runs tests in parallel, and some of them measure time."""
-HEAVY = frozenset({"test_who_may_ask.py"})
-"""Too slow for `make test`, though each of its tests is quick."""
+HEAVY = frozenset({"test_who_may_ask.py", "test_late_address.py", "test_rosters.py"})
+"""Too slow for `make test`: many quick tests, or a stack of their own."""
 ALONE = frozenset({"test_worst_requests.py", "test_alerts.py"})
 """Journeys that measure time: nothing else may run beside them."""
 

@@ -259,7 +259,7 @@ async def test_two_replicas_apply_everything_once(hooks: Hooks, other_hooks: Hoo
     assert await hooks.database["callbacks"].count_documents({"due_at": {"$exists": True}}) == 0
 
 
-@pytest.mark.parametrize("where", ["within", "after"])
+@pytest.mark.parametrize("where", ["within", pytest.param("after", marks=pytest.mark.heavy)])
 async def test_kill_9_while_applying_loses_and_doubles_nothing(hooks: Hooks, where: str) -> None:
     member = new_id()
     record = await hooks.sent_to(member, PHONE)

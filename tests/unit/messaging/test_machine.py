@@ -228,6 +228,6 @@ def _poison(world: World, kind: str) -> Message:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("examples", [80, pytest.param(PROFILE.max_examples, marks=pytest.mark.heavy)])
+@pytest.mark.parametrize("examples", [40, pytest.param(PROFILE.max_examples, marks=pytest.mark.heavy)])
 def test_no_interleaving_and_no_crash_loses_doubles_or_reorders_an_effect(examples: int) -> None:
     run_state_machine_as_test(MessagingMachine, settings=settings(PROFILE, max_examples=examples))
