@@ -27,6 +27,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from infra.local.ports import HOST, Ports
+from infra.local.registering import register_texts
 from infra.local.services import Surroundings, answers, url
 from infra.local.simulated import CALLBACK_SECRET, PORTS, SimulatedGateways
 from services.notifications.core.domain import Cause, Notification, Patience, queue_welcome
@@ -244,6 +245,7 @@ async def _notifications(env: Environment, gateways: SimulatedGateways) -> Async
             process(env, "notifications", "-m", "services.notifications", variables=settings),
         ):
             await timed_until_true(lambda: answers(port, "/readyz"), seconds=60)
+            await register_texts(url(port), env.keys.mint("notifications:read notifications:write", "*"))
             numbers = iter(range(10**9))
 
             async def add(count: int) -> Sequence[str]:
