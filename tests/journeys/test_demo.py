@@ -47,7 +47,7 @@ def test_by_simulated_gateways_each_message_is_found_once(tmp_path: Path) -> Non
     ran = demo(tmp_path / "stack", MEMBERS="120", SEED="4", CHANNELS="sim")
     assert ran.returncode == 0, ran.stderr
     assert "DOES NOT BALANCE" not in ran.stderr
-    assert ran.stderr.count("balances") == 19
+    assert ran.stderr.count("balances") == 20
     [whatsapp] = [line.split() for line in ran.stderr.splitlines() if line.startswith("whatsapp ")]
     taken, lost = int(whatsapp[1]), int(whatsapp[-1])
     assert taken > 50

@@ -102,7 +102,7 @@ async def placed(api: Api, accepted: Sequence[Accepted]) -> int:
 
 
 @pytest.mark.heavy
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(500)
 async def test_letters_are_found_replayed_and_discarded_by_command(tmp_path: Path) -> None:
     async with at_work(tmp_path) as (stack, api, command):
         mend = await broken(stack)
@@ -156,7 +156,7 @@ async def test_letters_are_found_replayed_and_discarded_by_command(tmp_path: Pat
 
 
 @pytest.mark.heavy
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(500)
 async def test_an_open_fuse_is_seen_and_closed_by_command(tmp_path: Path) -> None:
     async with at_work(tmp_path) as (stack, api, command):
         await poison(stack, FLOOD)

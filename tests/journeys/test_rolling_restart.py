@@ -157,7 +157,7 @@ async def until_counted(api: Api) -> None:
 
 
 @pytest.mark.heavy
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 async def test_a_rolling_restart_of_everything_fails_no_request_and_the_books_balance(tmp_path: Path) -> None:
     async with (
         rolling(tmp_path, DRAIN_SECONDS) as (stack, balancers),
@@ -191,7 +191,7 @@ async def test_a_rolling_restart_of_everything_fails_no_request_and_the_books_ba
 
 
 @pytest.mark.heavy
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(600)
 async def test_without_a_drain_the_same_load_sees_failures(tmp_path: Path) -> None:
     """Shows that the load and the balancer of the other test can detect a stop at all."""
     async with (

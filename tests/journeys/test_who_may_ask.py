@@ -517,7 +517,13 @@ async def test_global_operations_need_all_units(asking: Asking, unit: str | None
     apart = (
         *("/v1/ops/", "/v1/projections", "PUT /v1/notices/", "PUT /v1/units/levels"),
         "PUT /v1/templates/",
-        *("PUT /v1/placement-policy", "/v1/placement-policy/", "/v1/callbacks/", "/v1/callers"),
+        *(
+            "PUT /v1/placement-policy",
+            "/v1/placement-policy/",
+            "/v1/callbacks/",
+            "/v1/callers",
+            "/v1/breakers",
+        ),
         *("PUT /v1/policies", "/v1/policies/"),
     )
     central = [line for _, line in ROUTES if any(each in line for each in apart)]

@@ -66,7 +66,7 @@ class RuleOut(BaseModel):
     depends: list[str]
 
 
-class KindOut(BaseModel):
+class PolicyKindOut(BaseModel):
     kind: str
     capacity: int
     groups: int | None
@@ -78,7 +78,7 @@ class PolicyOut(BaseModel):
 
     version: int
     levels: list[str]
-    kinds: list[KindOut]
+    kinds: list[PolicyKindOut]
     rules: list[RuleOut]
     job_id: str | None
 
@@ -145,7 +145,7 @@ def policy_out(policy: Policy, job_id: str | None) -> dict[str, Any]:
     return {
         "version": policy.version,
         "levels": list(policy.levels),
-        "kinds": [{name: getattr(cap, name) for name in KindOut.model_fields} for cap in policy.kinds],
+        "kinds": [{name: getattr(cap, name) for name in PolicyKindOut.model_fields} for cap in policy.kinds],
         "rules": [
             {
                 **{name: getattr(rule, name) for name in RuleIn.model_fields},

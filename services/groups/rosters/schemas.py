@@ -26,7 +26,7 @@ class RosterIn(Body):
     phones: Annotated[tuple[Phone, ...], Field(max_length=MAX_ENTRIES)] = ()
 
 
-class CountsOut(BaseModel):
+class RosterCountsOut(BaseModel):
     """Members who are in the group they should be in (`joined`), and those who are not where they should be,
     by cause; `strangers` are numbers of no member."""
 
@@ -60,7 +60,7 @@ class GroupDriftOut(BaseModel):
     seats: int
     taken_at: datetime | None
     complete_at: datetime | None
-    counts: CountsOut
+    counts: RosterCountsOut
     items: list[DriftingMember]
     next: str | None
 
@@ -72,7 +72,7 @@ class KindDrift(BaseModel):
     groups: int
     seats: int
     oldest_at: datetime
-    counts: CountsOut
+    counts: RosterCountsOut
 
 
 class DriftOut(BaseModel):

@@ -12,7 +12,7 @@ from services.notifications.tracking.schemas import (
     DetailOut,
     HoldingsOut,
     NotificationOut,
-    SummaryOut,
+    NotificationSummaryOut,
     count_out,
     detail_out,
     holdings_out,
@@ -66,7 +66,7 @@ def tracking_router(tracking: TrackingService) -> APIRouter:
         page, cursor = window.cut(rows, lambda n: (n.unit, n.id))
         return JSON({"items": [notification_out(n) for n in page], "next": cursor})
 
-    @router.get("/notifications/summary", response_model=SummaryOut, responses=problems(404))
+    @router.get("/notifications/summary", response_model=NotificationSummaryOut, responses=problems(404))
     async def summarise(caller: Reader, unit: UnitCode | None = None) -> Response:
         """How many notifications of the unit, and of all below it, wait, failed or were suppressed, and why.
         Those that were sent are not counted."""

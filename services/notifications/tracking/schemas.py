@@ -97,7 +97,7 @@ class ReasonCount(BaseModel):
     count: int
 
 
-class SummaryOut(BaseModel):
+class NotificationSummaryOut(BaseModel):
     items: list[ReasonCount]
 
 

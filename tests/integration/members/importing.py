@@ -46,7 +46,7 @@ async def reaching(service: Service, import_id: str, state: str) -> Document:
         assert found["state"] != "failed", found
         return bool(found["state"] == state)
 
-    await service.app.until(reached, 20)
+    await service.app.until(reached, 60)
     return found
 
 

@@ -15,7 +15,7 @@ from tests.unit.messaging.verdict import always, finish
 from tests.unit.messaging.world import PROCESSES, World
 
 PROFILE = settings(
-    max_examples=400,
+    max_examples=200,
     stateful_step_count=40,
     deadline=None,
     derandomize=True,
