@@ -1,15 +1,17 @@
-"""The HTTP API of sending: why a message goes or does not."""
+"""The HTTP API of sending: why a message goes or does not, and by which gateways nothing goes now."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Depends, Path, Query, Response
 from pydantic import StringConstraints
 
+from services.notifications.core.breakers.breakers import Breakers
 from services.notifications.sending.explaining import Explaining, Question
-from services.notifications.sending.schemas import ExplanationOut, explanation_out
+from services.notifications.sending.schemas import BreakersOut, ExplanationOut, explanation_out
 from services.shared.contracts.vocabulary import Channel
+from services.shared.errors import NotFoundError
 from services.shared.http.auth import require
 from services.shared.http.body import JSON, Route, problems
 from services.shared.http.values import Canonical, Timestamp
@@ -25,6 +27,12 @@ Certificate = Annotated[
     Annotated[str, StringConstraints(min_length=1, max_length=100)] | None,
     Query(description="Number of the content's certificate, for election matter."),
 ]
+
+
+OpsReader = Annotated[Identity, Depends(require("ops:read", everywhere=True))]
+OpsWriter = Annotated[Identity, Depends(require("ops:write", everywhere=True))]
+BreakerId = Annotated[str, Path(alias="id", pattern=r"^[0-9a-f]{32}$")]
+MOST: Final = 500
 
 
 def explain_router(explaining: Explaining) -> APIRouter:
@@ -43,5 +51,24 @@ def explain_router(explaining: Explaining) -> APIRouter:
         by what is known now. Nothing is sent."""
         question = Question(member, purpose, channel, at, certificate)
         return JSON(explanation_out(await explaining.explain(caller, question)))
+
+    return router
+
+
+def breakers_router(breakers: Breakers) -> APIRouter:
+    router = APIRouter(prefix="/v1/breakers", route_class=Route)
+
+    @router.get("", response_model=BreakersOut)
+    async def list_breakers(caller: OpsReader) -> Response:
+        """Templates, numbers and accounts by which nothing goes now, and until when."""
+        return JSON({"items": [each._asdict() for each in await breakers.opened(MOST)]})
+
+    @router.delete("/{id}", status_code=204, responses=problems(404))
+    async def close_breaker(id_: BreakerId, caller: OpsWriter) -> Response:
+        """Close a breaker, as after its cause was mended: its messages go as they come due. If the gateway
+        refuses them again, it opens again."""
+        if not await breakers.close_one(id_):
+            raise NotFoundError
+        return Response(status_code=204)
 
     return router

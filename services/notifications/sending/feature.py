@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from services.notifications.core.channel import Gateways, Sender
 from services.notifications.core.core import Core
-from services.notifications.sending.api import explain_router
-from services.notifications.sending.breakers_api import breakers_router
+from services.notifications.sending.api import breakers_router, explain_router
 from services.notifications.sending.dispatcher import Dispatcher
 from services.notifications.sending.explaining import Explaining
 from services.notifications.sending.held_gauges import HeldGauges

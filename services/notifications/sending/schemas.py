@@ -67,3 +67,23 @@ def _rule_out(rule: Rule) -> dict[str, Any]:
         "reason": rule.reason,
         "until": rule.until,
     }
+
+
+class BreakerOut(BaseModel):
+    """By `subject` (a template, number or account of the `sender`) nothing goes, because of `code`. A message
+    goes as a probe at `until`; `trips` is how often that has come to nothing, the first time included."""
+
+    id: str
+    sender: str
+    kind: str
+    subject: str
+    code: str
+    trips: int
+    opened_at: datetime
+    until: datetime
+
+
+class BreakersOut(BaseModel):
+    """The open breakers, at most 500."""
+
+    items: list[BreakerOut]
