@@ -51,7 +51,7 @@ def main(urls: dict[str, str], token: str) -> dict[str, Any]:
     )
     for code, level in (("GC", "state"), (UNIT, "district")):
         name = groups.make("UnitName", en=code, hi="इकाई")
-        unit = groups.make("UnitIn", name=name, level=groups.make("UnitLevel", level))
+        unit = groups.make("UnitIn", name=name, level=level)
         groups.call("default/put_unit_v1_units_code_put", code, body=unit, expect=201, if_none_match="*")
 
     consent = members.make(
