@@ -89,6 +89,9 @@ class Life:
         """Have placements compared with the policy, and projections with the log."""
         audit = await self._http.post(f"{self._urls['groups']}/v1/placement-policy/audits")
         drift = await self._http.post(f"{self._urls['analytics']}/v1/projections/drift", json={})
+        again = {"reason": "refused"}
+        resent = await self._http.post(f"{self._urls['notifications']}/v1/notifications/resends", json=again)
+        assert resent.status_code == 202, resent.text
         # 409: the comparison that was asked for before has not ended.
         assert (audit.status_code, drift.status_code) in ((202, 202), (202, 409))
 

@@ -59,6 +59,7 @@ async def test_a_generated_client_does_the_main_job_and_changes_only_what_it_mea
     group, member = saw["group"], saw["member"]
     assert group["after"] == group["before"] | {
         "invite_link": LINK,
+        "invite_ready": True,
         "version": group["before"]["version"] + 1,
     }
     changed = {"email": "asha@example.org", "version": 2, "updated_at": member["after"]["updated_at"]}

@@ -74,7 +74,7 @@ async def test_a_new_event_type_is_applied_once_and_opens_no_fuse(tmp_path: Path
         for unit in ("BR-PATNA", "BR-SARAN"):
             body = {"level": "district", "name": {"en": unit, "hi": "जिला"}}
             await api.send("PUT", "groups", f"/v1/units/{unit}", json=body)
-        crowd = people(MOVES + 120, ["BR-GAYA"], 5)
+        crowd = people(MOVES + 140, ["BR-GAYA"], 5)
         first = await Arrivals(api).rush(itertools.islice(crowd, MOVES), 8, lambda: None)
         ids = [accepted.member_id for accepted in first]
         links = InviteLinks(api)
@@ -87,7 +87,7 @@ async def test_a_new_event_type_is_applied_once_and_opens_no_fuse(tmp_path: Path
 
         await until(set_aside)
         stack.older = False
-        joining = asyncio.create_task(Arrivals(api).rush(crowd, 4, lambda: None))
+        joining = asyncio.create_task(Arrivals(api).rush(itertools.islice(crowd, 120), 4, lambda: None))
         for service in CONSUMERS:
             await stack.upgrade(service)
         await move(api, ids, "BR-SARAN")  # old and new ones share the partitions now
@@ -95,14 +95,15 @@ async def test_a_new_event_type_is_applied_once_and_opens_no_fuse(tmp_path: Path
         for service in CONSUMERS:
             await stack.upgrade(f"{service}-2")
         await joining
-        await until_balanced(api, MOVES + 120)
+        await Arrivals(api).rush(crowd, 4, lambda: None)  # their welcomes go by the new setting in any case
+        await until_balanced(api, MOVES + 140)
 
         async def followed() -> bool:
             counted = [
                 (await api.get("analytics", "/v1/overview", unit=u))["members"]["total"] for u in UNITS
             ]
             [group] = (await api.get("groups", "/v1/groups", unit="BR-SARAN"))["items"] or [{"members": 0}]
-            return (counted, group["members"]) == ([120, 0, MOVES], MOVES)
+            return (counted, group["members"]) == ([140, 0, MOVES], MOVES)
 
         await until(followed)
         for service in CONSUMERS:

@@ -14,6 +14,7 @@ from services.shared.messaging import SIZES
 from services.shared.peers import peer_errors, token_expiry
 
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+GATEWAYS = ("whatsapp", "exotel", "smtp")
 BREAKER_KINDS = ("template", "number", "account")
 DEFERRED_FOR = ("quiet_hours", "frequency_cap", "pair_rate", "budget")
 OTHER = "other"
@@ -116,6 +117,7 @@ class NotificationMetrics:
             ["sender", "kind"],
             registry=registry,
         )
+        self.show_breakers({}, GATEWAYS)  # also while no gateway is in use
         self.callbacks_skipped = Counter(
             "sangathan_callback_updates_skipped",
             "Updates in a provider's callbacks that are of no known kind or form.",
