@@ -40,7 +40,7 @@ test: $(VENV)/.installed ## the tests that need nothing but this checkout (ARGS=
 	$(BIN)/pytest $(SPREAD) -m "not heavy and not kafka and not chaos" $(ARGS)
 
 # Over several processes, for most tests wait more than they compute; each has a MongoDB and a broker of its own.
-SPREAD := --numprocesses auto --dist loadfile --no-loadscope-reorder
+SPREAD := --numprocesses auto --dist loadfile
 
 HEAVY ?= heavy and not kafka and not chaos
 .PHONY: heavy
