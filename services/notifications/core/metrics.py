@@ -21,6 +21,7 @@ OTHER = "other"
 """A channel that is tried again later, as for a limit of messages to one person."""
 HELD_FOR = (
     *("no_address", "no_gateway", "no_group", "no_invite", "outcome", "nothing"),
+    *("template_not_approved", "template_not_exact"),
     *DEFERRED_FOR,
     OTHER,
 )

@@ -24,7 +24,8 @@ class PoliciesService:
 
     async def put(self, caller: Identity, wanted: Policies, expected_version: int) -> tuple[Policies, int]:
         """Put policies in force, and judge again what the old ones have deferred; how many notifications that
-        is. The same policies again change nothing.
+        is. The same policies again make no version, but judge again too: the process may have died before it
+        did.
 
         Raises: `NotFoundError` for a caller without all units; `InvalidError`; `StaleVersionError`.
         """
@@ -34,10 +35,10 @@ class PoliciesService:
         known = await self._store.current()
         if known.version != expected_version:
             raise StaleVersionError
-        if replace(wanted, version=known.version) == known:
-            return known, 0
-        policies, now = replace(wanted, version=known.version + 1), self._clock.now()
-        await self._store.add(policies, now, caller.subject)
+        policies, now = replace(wanted, version=known.version), self._clock.now()
+        if policies != known:
+            policies = replace(wanted, version=known.version + 1)
+            await self._store.add(policies, now, caller.subject)
         judged = await self._notifications.judge_again(now)
         self._due.set()
         return policies, judged

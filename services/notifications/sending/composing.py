@@ -53,9 +53,10 @@ LOOK_FOR_ADDRESS: Final = timedelta(hours=1)
 """An event tells of an address that is added, but may have come just before it was found missing."""
 UNKNOWN_MEMBER: Final = "unknown_member"
 """Members commits before it publishes, so a member whom it does not know was made up, or has been lost."""
+DEFER: Final = "defer"
 _VERDICTS: Final = {
     Ruling.ALLOW: "send",
-    Ruling.DEFER: "defer",
+    Ruling.DEFER: DEFER,
     Ruling.HOLD: "hold",
     Ruling.SUPPRESS: "suppress",
 }

@@ -12,8 +12,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from datetime import datetime
 from typing import Final, cast
 
 import structlog
@@ -26,6 +29,7 @@ from services.notifications.core.recipients import Recipient
 from services.notifications.core.send_policy import Ruling
 from services.notifications.sending.asking import Asking, NotAnswered
 from services.notifications.sending.composing import (
+    DEFER,
     LOOK_AGAIN,
     UNKNOWN_MEMBER,
     Composer,
@@ -108,6 +112,15 @@ class Dispatcher:
             await asyncio.shield(self._put_back(claim, batch))
             raise
         await self._recorder.record(claim, results, spans, decisions)
+        await self._judge_again_if_changed(decisions.values())
+
+    async def _judge_again_if_changed(self, decisions: Iterable[Decision]) -> None:
+        """Policies that were put while this batch was in hand did not find what it has deferred by the ones
+        before."""
+        by = {each.policy for each in decisions if each.verdict == DEFER}
+        if by and (await self._policies.current()).version not in by:
+            await self._notifications.judge_again(self._clock.now())
+            self._due.set()
 
     async def _results(
         self, claim: str, batch: Sequence[Notification], spans: Spans
@@ -156,6 +169,8 @@ class Dispatcher:
         now = self._clock.now()
         results: dict[str, DispatchResult] = {}
         judged: dict[str, Judged] = {}
+        promised: defaultdict[str, list[tuple[str, datetime]]] = defaultdict(list)
+        """What this very batch is about to send to each member: it counts for the caps, too."""
         for id_, answer in (await self._asking.ask(passed, policies, now)).items():
             if isinstance(answer, NotAnswered):
                 if answer.reason is None:
@@ -165,7 +180,11 @@ class Dispatcher:
             elif answer.contact.consents is None:
                 results[id_] = Deferred(now + LOOK_AGAIN)
             else:
-                judged[id_] = self._composer.judge(answer, now, policies)
+                member_id = answer.notification.member_id
+                asked = replace(answer, sent=(*answer.sent, *promised[member_id]))
+                judged[id_] = self._composer.judge(asked, now, policies)
+                if judged[id_].verdict.ruling is Ruling.ALLOW:
+                    promised[member_id].append((answer.notification.purpose, now))
         going = [
             (each.asked, each.verdict.channel)
             for each in judged.values()

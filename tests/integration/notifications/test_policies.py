@@ -212,6 +212,49 @@ async def test_a_cap_defers_the_next_broadcast(http: httpx2.AsyncClient, bench: 
     assert await found(bench, [second["_id"]]) == {("queued", "frequency_cap")}
 
 
+async def test_a_cap_counts_what_goes_in_the_same_batch(
+    http: httpx2.AsyncClient, bench: Bench, peers: Peers
+) -> None:
+    cap = {"purposes": ["broadcast"], "messages": 2, "days": 7}
+    await put(http, certificates=False, frequency_caps=[cap])
+    [first] = await broadcasts(bench, peers, 1)
+    rows = bench.database["notifications"]
+    row = await rows.find_one({"_id": first})
+    assert row is not None
+    ids = [first, *(new_id() for _ in range(3))]
+    await rows.insert_many([row | {"_id": id_} for id_ in ids[1:]])
+    await bench.dispatch()
+    states = [each["state"] async for each in rows.find({"_id": {"$in": ids}})]
+    assert sorted(states) == ["queued", "queued", "sent", "sent"]
+
+
+async def test_policies_put_while_a_batch_is_judged_judge_it_again(
+    http: httpx2.AsyncClient, bench: Bench, peers: Peers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await put(http, quiet_hours=[now_is_quiet()])
+    member, _ = await queued(bench, peers)
+    record = bench.dispatcher._recorder.record
+
+    async def late(*args: Any, **options: Any) -> set[str]:
+        """The batch is judged, and nothing of it is written yet."""
+        monkeypatch.setattr(bench.dispatcher._recorder, "record", record)
+        assert (await put(http, 1)).json()["judged_again"] == 0
+        return await record(*args, **options)
+
+    monkeypatch.setattr(bench.dispatcher._recorder, "record", late)
+    await bench.dispatch()
+    await bench.dispatch()
+    assert (await bench.welcome(member)).state is State.SENT
+
+
+async def test_what_waits_for_an_approved_text_is_shown_as_such(bench: Bench) -> None:
+    now = bench.clock.now()
+    bench.core.metrics.show_held({"template_not_approved": (3, now), "budget": (2, now)}, now)
+    held = bench.core.metrics.held
+    assert held.labels("template_not_approved")._value.get() == 3
+    assert held.labels("other")._value.get() == 0
+
+
 async def test_a_member_s_own_channel_comes_first(
     http: httpx2.AsyncClient, bench: Bench, peers: Peers
 ) -> None:
