@@ -170,7 +170,7 @@ class Dispatcher:
         results: dict[str, DispatchResult] = {}
         judged: dict[str, Judged] = {}
         promised: defaultdict[str, list[tuple[str, datetime]]] = defaultdict(list)
-        """What this very batch is about to send to each member: it counts for the caps, too."""
+        """About to go to each member in this very batch: it counts for the caps, too."""
         for id_, answer in (await self._asking.ask(passed, policies, now)).items():
             if isinstance(answer, NotAnswered):
                 if answer.reason is None:
