@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
+from typing import Final
 
+import pytest
 from hypothesis import HealthCheck, settings
+from xdist.remote import Producer  # type: ignore[import-untyped]
+from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]
 
 pytest_plugins = ["tests.fixtures.stack"]
 
@@ -16,3 +21,45 @@ settings.load_profile("busy")
 def pytest_xdist_auto_num_workers() -> int:
     """One more than the cores, as long as memory suffices: each worker has a MongoDB and a broker."""
     return min(8, (os.cpu_count() or 1) + 1)
+
+
+TESTS: Final = Path(__file__).parent
+STACKS: Final = 2
+"""How many processes run tests that start whole stacks. As many as there are workers would start theirs at
+once, and on two cores none would be ready in time."""
+LONGEST: Final = [f"tests/unit/messaging/test_{name}.py" for name in ("mutants", "machine")]
+"""Minutes of one core in one test: begun early, so that no worker is left alone with them at the end."""
+
+
+def _shares() -> dict[str, str]:
+    """Files whose tests start stacks, each with the share of them that it belongs to."""
+    files = [*sorted((TESTS / "journeys").glob("test_*.py")), TESTS / "unit/local/test_stack.py"]
+    return {str(file.relative_to(TESTS.parent)): f"stacks {n % STACKS}" for n, file in enumerate(files)}
+
+
+SHARES: Final = _shares()
+
+
+class _ByFile(LoadFileScheduling):  # type: ignore[misc]  # xdist.scheduler is not typed
+    """All tests of a file in one process, and all that start stacks in `STACKS` processes."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return SHARES.get(file, file)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> _ByFile | None:
+    if config.option.dist != "loadfile":
+        return None
+    config.option.loadscopereorder = False  # which begins with the files of most tests, not of the longest
+    return _ByFile(config, log)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def order(item: pytest.Item) -> tuple[int, str]:
+        file = item.nodeid.partition("::")[0]
+        share = SHARES.get(file, "")
+        return (0, share) if share else (1 + (file not in LONGEST), "")
+
+    items.sort(key=order)

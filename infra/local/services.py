@@ -105,7 +105,7 @@ def service(
 
     # Importing takes about two seconds of processor time, and all four do it at once.
     return Child(
-        replica, command, log_file, ready, env={**inherited, **environment}, restart=restart, ready_within=60
+        replica, command, log_file, ready, env={**inherited, **environment}, restart=restart, ready_within=180
     )
 
 

@@ -38,7 +38,7 @@ async def test_the_tour_of_the_readme_works(tmp_path: Path) -> None:
             env=environment,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=200,
             check=False,
         )
     assert ran.returncode == 0, ran.stdout + ran.stderr

@@ -120,7 +120,10 @@ def balance(
     seats: Counter[str] = Counter()
     for group in groups:
         seats[group["kind"]] += group["members"]
-    states = Counter(note["state"] for note in (*welcomes, *others))
+    # One that is just being sent is queued for whoever follows by events.
+    states = Counter(
+        "queued" if note["state"] == "sending" else note["state"] for note in (*welcomes, *others)
+    )
     counted = overview["notifications"]["by_state"]
     settled = [
         note["member_id"]

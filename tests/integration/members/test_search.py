@@ -25,6 +25,7 @@ from services.shared.database import Document
 from services.shared.http.pagination import PageParams
 from services.shared.ids import new_id
 from services.shared.loops import Turn
+from tests.fixtures.profiler import profiled
 from tests.fixtures.reference import rows
 from tests.integration.members.conftest import Service
 
@@ -161,17 +162,14 @@ async def crowd(service: Service) -> Service:
 async def test_every_page_reads_an_index_in_its_order_and_little_else(crowd: Service) -> None:
     """As MongoDB's profiler explains what was executed: no scan, no sort, few documents for each answered."""
     for params in FILTERS:
-        # Larger than by itself: what the loops of the service do meanwhile would push the lists out.
-        await crowd.db.create_collection("system.profile", capped=True, size=16 * 1024**2)
-        await crowd.db.command("profile", 2)
-        for unit in (None, "BR", "BR-GAYA", "BR-GAYA-B1", "BR-GAYA-B1-1"):
-            await names(crowd, **params, limit=20, **({"unit": unit} if unit else {}))
-        await crowd.db.command("profile", 0)
+
+        async def every_level(params: dict[str, str] = params) -> None:
+            for unit in (None, "BR", "BR-GAYA", "BR-GAYA-B1", "BR-GAYA-B1-1"):
+                await names(crowd, **params, limit=20, **({"unit": unit} if unit else {}))
+
         # Not those by which the loop looks for members of an earlier release.
         finds = {"command.find": "members", "command.filter.$expr": None}
-        executed = [row async for row in crowd.db["system.profile"].find(finds)]
-        await crowd.db.drop_collection("system.profile")
-        assert len(executed) >= 5
+        executed = await profiled(crowd.db, every_level, finds, at_least=5)
         for each in executed:
             assert each["planSummary"].startswith("IXSCAN"), (params, each["planSummary"])
             assert not each.get("hasSortStage"), (params, each["command"])
@@ -184,16 +182,16 @@ async def test_a_search_by_two_common_words_reads_those_who_have_both(service: S
     both = [a_member(name=name) for name in ("Shyam Jha", "Jha Shyam Lal", "श्याम झा")]
     one = [a_member(name=f"{word} {n}") for word in ("Shyam Paswan", "Rita Jha") for n in range(300)]
     await store_all(service, [*both, *one])
-    store, profile = DirectoryStore(service.db), service.db["system.profile"]
-    for words in (("shyam", "jha"), ("jha", "shya")):
-        await service.db.command("profile", 2)
-        found = await store.by_prefix(Search(words=words), by_index=True)
-        found += await store.by_sound(Search(words=words), by_index=True)
-        await service.db.command("profile", 0)
-        assert {each.id for each in found} >= {each.id for each in both[:2]}
-        executed = [row async for row in profile.find({"command.find": "members", "command.limit": 200})]
-        await service.db.drop_collection("system.profile")
-        assert len(executed) >= 2
+    store = DirectoryStore(service.db)
+    for search in (Search(words=("shyam", "jha")), Search(words=("jha", "shya"))):
+
+        async def both_ways(search: Search = search) -> None:
+            found = await store.by_prefix(search, by_index=True)
+            found += await store.by_sound(search, by_index=True)
+            assert {each.id for each in found} >= {each.id for each in both[:2]}
+
+        finds = {"command.find": "members", "command.limit": 200}
+        executed = await profiled(service.db, both_ways, finds, at_least=2)
         assert max(row["docsExamined"] for row in executed) <= 2 * len(both), executed
     assert {each.id for each in await store.by_sound(Search(words=("shyam", "jha")), by_index=True)} == {
         each.id for each in both
