@@ -107,6 +107,7 @@ class Core:
             self.sequences,
             self.opting_out,
             self.promises,
+            self.windows,
             self.breakers,
             self.policy,
             self.clock,

@@ -57,6 +57,7 @@ LOOKED_AT_AGAIN: Final = (NO_ADDRESS, NO_GATEWAY, TEMPLATE_NOT_APPROVED, TEMPLAT
 LOOK_FOR_OUTCOME: Final = timedelta(minutes=1)
 """When an outcome is first looked for in the delivery's record; then after pauses that double."""
 A_DAY: Final = timedelta(days=1)
+A_MINUTE: Final = timedelta(minutes=1)
 UNRECORDABLE: Final = "unrecordable"
 """The result of a try, or the event that tells of it, cannot be written."""
 
@@ -171,6 +172,7 @@ class Decision:
     policy: int
 
 
+DEFER: Final = "defer"
 KEPT_DECISIONS: Final = 20
 """The newest of a notification; a repeated one is kept once."""
 
@@ -674,12 +676,13 @@ def _queued_again(current: Notification, due_at: datetime, now: datetime) -> Ste
 
 
 def _deferred(claimed: Notification, reason: str, until: datetime, now: datetime) -> Step[Notification]:
-    """The first time that a rule defers it, others hear of it."""
+    """The first time that a rule defers it, others hear of it: unless it is for so short that they would only
+    hear of its end."""
     step = _queued_again(claimed, until, now)
     if step.state.state is not State.QUEUED or step.state.held_for is not None:
         return step
     deferred = replace(step.state, deferred_for=reason)
-    if claimed.deferred_for == reason:
+    if claimed.deferred_for == reason or until - now < A_MINUTE:
         return Step(deferred)
     event = NotificationDeferred(**_common(deferred), channel=deferred.channel, reason=reason, until=until)
     return _published(deferred, event)

@@ -16,7 +16,7 @@ from services.shared.peers import peer_errors, token_expiry
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 GATEWAYS = ("whatsapp", "exotel", "smtp")
 BREAKER_KINDS = ("template", "number", "account")
-DEFERRED_FOR = ("quiet_hours", "frequency_cap", "pair_rate", "budget")
+DEFERRED_FOR = ("quiet_hours", "frequency_cap", "pair_rate", "budget", "breaker")
 OTHER = "other"
 """A channel that is tried again later, as for a limit of messages to one person."""
 HELD_FOR = (
@@ -27,7 +27,7 @@ HELD_FOR = (
 )
 ISOLATED = (
     *("peer_refused", "peer_timeout", "peer_answer", "unknown_member"),
-    *("sender_error", "unrecordable"),
+    *("composing_error", "sender_error", "unrecordable"),
 )
 
 

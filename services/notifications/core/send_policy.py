@@ -29,6 +29,10 @@ SUPPRESSED: Final = "suppressed"
 EXPIRED: Final = "expired"
 NO_GROUP: Final = "no_group"
 NO_INVITE: Final = "no_invite"
+PAIR_RATE: Final = "pair_rate"
+BREAKER: Final = "breaker"
+"""The template, number or account is stopped for a time. No rule of this list, for only the handing over
+knows it."""
 REACHABILITY: Final = "reachability"
 """The rule of channels on which the message has failed."""
 FOR_GOOD: Final = frozenset({"in_time", "certificate", "silence"})
@@ -68,12 +72,20 @@ class Avoided:
 
 
 @dataclass(frozen=True, slots=True)
+class Spent:
+    """A budget of so many recipients a day that has no place left; until when."""
+
+    recipients: int
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Circumstances:
     """The time at which a message may go, and the facts that hold then.
 
     `gateways` are the channels that have a sender; `failed` those on which this message has failed; `sent`
     the purposes and times of what went to this person of late; `spent` the channels whose budget has no place
-    for this person, and until when; `paired` until when a channel waits after the last message to this
+    for this person; `paired` until when a channel waits after the last message to this
     person; `unusable` the channels on which the text cannot go, and why. None stands for all channels, and
     for facts not asked for yet.
     """
@@ -87,7 +99,7 @@ class Circumstances:
     gateways: Collection[str] | None = None
     failed: Sequence[Avoided] = ()
     sent: Sequence[tuple[str, datetime]] = ()
-    spent: Mapping[str, datetime] = field(default_factory=dict)
+    spent: Mapping[str, Spent] = field(default_factory=dict)
     paired: Mapping[str, datetime] = field(default_factory=dict)
     unusable: Mapping[str, str] = field(default_factory=dict)
 
@@ -452,17 +464,19 @@ def _is_paced(judged: _Judged) -> Rule | None:
     free_at = now.paired.get(judged.channel or "") if now else None
     if now is None or free_at is None:
         return None
-    return _deferred("pair_rate", {"channel": judged.channel}, [free_at] if free_at > now.at else [])
+    return _deferred(PAIR_RATE, {"channel": judged.channel}, [free_at] if free_at > now.at else [])
 
 
 def _is_within_budget(judged: _Judged) -> Rule | None:
-    now = judged.facts.now
-    limit = now.policies.budget(judged.channel) if now and judged.channel else None
-    if now is None or limit is None:
+    """The organisation's own budget, or the limit that the provider has told if that is less."""
+    if judged.facts.now is None or judged.channel is None:
         return None
-    until = now.spent.get(judged.channel or "")
+    spent = judged.facts.now.spent.get(judged.channel)
+    limit = spent.recipients if spent else judged.facts.now.policies.budget(judged.channel)
+    if limit is None:
+        return None
     input_ = {"channel": judged.channel, "recipients": limit}
-    return _deferred("budget", input_, [until] if until is not None else [])
+    return _deferred("budget", input_, [spent.until] if spent else [])
 
 
 def _has_text(judged: _Judged) -> Rule | None:

@@ -179,17 +179,19 @@ class NotificationStore:
     async def sent_to(
         self, member_ids: Many[str], purposes: Many[str], since: datetime
     ) -> dict[str, list[tuple[str, datetime]]]:
-        """Purposes and times of what was sent to these members since then, by member id."""
+        """Purposes and times of what was sent to these members since then, or may have been, by member id."""
+        went = {"state": State.SENT.value, "attempts.at": {"$gte": since}}
+        may_have = {"state": State.SENDING.value, "handed.at": {"$gte": since}}
         query = {
             "member_id": {"$in": list(member_ids)},
-            "state": State.SENT.value,
             "purpose": {"$in": list(purposes)},
-            "attempts.at": {"$gte": since},
+            "$or": [went, may_have],
         }
         sent: dict[str, list[tuple[str, datetime]]] = {}
-        fields_read = {"member_id": 1, "purpose": 1, "attempts": {"$slice": -1}}
+        fields_read = {"member_id": 1, "purpose": 1, "attempts": {"$slice": -1}, "handed": 1}
         async for row in self._notifications.find(query, fields_read):
-            sent.setdefault(row["member_id"], []).append((row["purpose"], row["attempts"][-1]["at"]))
+            last = row.get("handed") or row["attempts"][-1]
+            sent.setdefault(row["member_id"], []).append((row["purpose"], last["at"]))
         return sent
 
     async def judge_again(self, now: datetime) -> int:

@@ -128,4 +128,13 @@ class Notice:
     until: datetime | None = None
 
 
-Update: TypeAlias = Report | Inbound | IdentityChanged | PreferenceChanged | Notice
+@dataclass(frozen=True, slots=True)
+class LimitTold:
+    """How many people our account may reach in any 24 hours, as the provider has decided; None for no
+    limit."""
+
+    recipients: int | None
+    at: datetime
+
+
+Update: TypeAlias = Report | Inbound | IdentityChanged | PreferenceChanged | Notice | LimitTold

@@ -12,8 +12,9 @@ from services.notifications.core.channel import Gateways, Sender
 from services.notifications.core.clients.members import Contact
 from services.notifications.core.core import Core
 from services.notifications.core.domain import Notification
-from services.notifications.core.policies.domain import SERVICE, Policies, share_of
+from services.notifications.core.policies.domain import SERVICE, Policies, account_of, share_of
 from services.notifications.core.recipients import Recipient
+from services.notifications.core.send_policy import Spent
 from services.notifications.core.suppressions.domain import Suppression, entries_about
 from services.notifications.core.templates.catalogue import consent_of
 from services.notifications.sending.composing import Asked
@@ -44,6 +45,8 @@ class Asking:
         self._notifications = core.notifications
         self._budgets = core.budgets
         self._pairs = PairStore(core.runtime.database)
+        self._held: dict[str, set[str]] = {}
+        """By claim: the members of whom `only_here` has made sure."""
         self._window_store = core.windows
         self._gateways = sender.by_channel if isinstance(sender, Gateways) else {}
         self._sender = "" if isinstance(sender, Gateways) else sender.name
@@ -96,14 +99,36 @@ class Asking:
         there may be one."""
         left: dict[str, Asked] = {}
         for channel in sorted({channel for _, channel in going}):
-            limit = policies.budget(channel)
+            account = self._account(channel)
+            limit = await self._limit(account, channel, policies)
             if limit is None:
                 continue
-            account = self.account(channel)
-            mine = [asked for asked, on in going if on == channel]
+            # Whoever has written to us within a day costs nothing.
+            mine = [asked for asked, on in going if on == channel and channel not in asked.windows]
             mine.sort(key=lambda asked: -share_of(asked.notification.purpose))
             left |= await self._take(account, channel, mine, limit, now)
         return left
+
+    async def only_here(
+        self, going: Sequence[tuple[Asked, str]], policies: Policies, claim: str, seconds: float
+    ) -> set[str]:
+        """The ids of those that may go as far as others of the same member are concerned: while one that
+        counts for a cap is on its way from one process, another process does not judge the next, for it
+        would not see the first. They are held for so many seconds, or until `let_go`."""
+        capped = {
+            asked.notification.id: member_key(asked.notification.member_id)
+            for asked, _ in going
+            if policies.caps(asked.notification.purpose)
+        }
+        held = await self._pairs.take(set(capped.values()), seconds, claim) if capped else set()
+        self._held.setdefault(claim, set()).update(held)
+        ids = {asked.notification.id for asked, _ in going}
+        return ids - {id_ for id_, key in capped.items() if key not in held}
+
+    async def let_go(self, claim: str) -> None:
+        """What was on its way by this claim is recorded: others see it."""
+        if held := self._held.pop(claim, None):
+            await self._pairs.let_go(held, claim)
 
     async def look_at_limits(self, asked: Asked, channel: str, policies: Policies, now: datetime) -> Asked:
         """With what the limits of the channel say now, without taking anything of them: the pace of its
@@ -112,20 +137,27 @@ class Asking:
         if gateway is not None and gateway.name == PAIRED and asked.notification.purpose != SERVICE:
             free_at = await self._pairs.held_until(pair_of(gateway, fingerprint))
             asked = replace(asked, paired={channel: free_at} if free_at is not None else {})
-        limit = policies.budget(channel)
-        if limit is None:
+        account = self._account(channel)
+        limit = await self._limit(account, channel, policies)
+        if limit is None or channel in asked.windows:
             return asked
-        account = self.account(channel)
         if await self._budgets.reached(account, [fingerprint], now):
             return asked
         taken, free_at = await self._budgets.spent(account, now)
         if taken < int(limit * share_of(asked.notification.purpose)):
             return asked
-        return replace(asked, spent={channel: free_at or now + A_QUARTER})
+        return replace(asked, spent={channel: Spent(limit, free_at or now + A_QUARTER)})
 
-    def account(self, channel: str) -> str:
+    async def _limit(self, account: str, channel: str, policies: Policies) -> int | None:
+        """The people to be reached in 24 hours: as the policies say, or the provider if that is less."""
+        limits = [policies.budget(channel)]
+        if channel in self._gateways:
+            limits.append(await self._budgets.limit(account))
+        return min((limit for limit in limits if limit is not None), default=None)
+
+    def _account(self, channel: str) -> str:
         gateway = self._gateways.get(channel)
-        return f"{channel}:{gateway.account if gateway else self._sender}"
+        return account_of(channel, gateway.account if gateway else self._sender)
 
     async def _take(
         self, account: str, channel: str, mine: Sequence[Asked], limit: int, now: datetime
@@ -135,11 +167,11 @@ class Asking:
             people.setdefault(await self._fingerprint(asked, channel), []).append(asked)
         known = await self._budgets.reached(account, people, now)
         fresh = [person for person in people if person not in known]
-        granted: list[str] = []
+        granted: dict[str, str] = {}
         for share in sorted({_share(people[person]) for person in fresh}, reverse=True):
             some = [person for person in fresh if _share(people[person]) == share]
             places = await self._budgets.take(account, len(some), int(limit * share), now)
-            granted += some[:places]
+            granted |= {person: people[person][-1].notification.id for person in some[:places]}
         await self._budgets.remember(account, granted, now)
         refused = set(fresh) - set(granted)
         if not refused:
@@ -147,7 +179,7 @@ class Asking:
         _, free_at = await self._budgets.spent(account, now)
         until = free_at if free_at is not None and free_at > now else now + A_QUARTER
         return {
-            asked.notification.id: replace(asked, spent={channel: until})
+            asked.notification.id: replace(asked, spent={channel: Spent(limit, until)})
             for person in refused
             for asked in people[person]
         }
@@ -198,6 +230,10 @@ class Asking:
 
 A_QUARTER: Final = timedelta(minutes=15)
 """A budget that is spent without anything that will be free again is looked at after this time."""
+
+
+def member_key(member_id: str) -> str:
+    return f"member:{member_id}"
 
 
 def _share(asked: Collection[Asked]) -> float:

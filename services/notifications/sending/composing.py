@@ -12,6 +12,7 @@ from services.notifications.core.clients.groups import Group
 from services.notifications.core.clients.members import Contact
 from services.notifications.core.clients.service import NOT_ASKED
 from services.notifications.core.domain import (
+    DEFER,
     LOOKED_AT_AGAIN,
     Attempted,
     Decision,
@@ -35,6 +36,7 @@ from services.notifications.core.send_policy import (
     Authority,
     Circumstances,
     Ruling,
+    Spent,
     Verdict,
     facts_asked,
     facts_heard,
@@ -53,7 +55,6 @@ LOOK_FOR_ADDRESS: Final = timedelta(hours=1)
 """An event tells of an address that is added, but may have come just before it was found missing."""
 UNKNOWN_MEMBER: Final = "unknown_member"
 """Members commits before it publishes, so a member whom it does not know was made up, or has been lost."""
-DEFER: Final = "defer"
 _VERDICTS: Final = {
     Ruling.ALLOW: "send",
     Ruling.DEFER: DEFER,
@@ -67,10 +68,10 @@ class Asked:
     """A notification with what the owners of the facts say about it now.
 
     `stopped` are the channels on which the contact's address is on the suppression list; `sent` what went to
-    the person of late, as purposes and times; `spent` the channels whose budget has no place for them, and
-    until when. `group` is None also for one whose unit is none of the member's: a link, and the name of a
-    group, go only to a member of its own unit or of one below it. Otherwise the event of a seat was forged,
-    or the member has moved and the next seat is on its way.
+    the person of late, as purposes and times; `spent` the channels whose budget has no place for them.
+    `group` is None also for one whose unit is none of the member's: a link, and the name of a group, go only
+    to a member of its own unit or of one below it. Otherwise the event of a seat was forged, or the member
+    has moved and the next seat is on its way.
     """
 
     notification: Notification
@@ -79,7 +80,7 @@ class Asked:
     group: Group | None
     stopped: frozenset[str] = frozenset()
     sent: Sequence[tuple[str, datetime]] = ()
-    spent: Mapping[str, datetime] = field(default_factory=dict)
+    spent: Mapping[str, Spent] = field(default_factory=dict)
     paired: Mapping[str, datetime] = field(default_factory=dict)
     certificate: str | None = None
     windows: frozenset[str] = frozenset()

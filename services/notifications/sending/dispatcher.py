@@ -23,13 +23,19 @@ import structlog
 
 from services.notifications.core.channel import Gateways, Message, Sender
 from services.notifications.core.core import Core
-from services.notifications.core.domain import Decision, Deferred, DispatchResult, Notification, Unanswered
+from services.notifications.core.domain import (
+    DEFER,
+    Decision,
+    Deferred,
+    DispatchResult,
+    Notification,
+    Unanswered,
+)
 from services.notifications.core.policies.domain import Policies
 from services.notifications.core.recipients import Recipient
 from services.notifications.core.send_policy import Ruling
 from services.notifications.sending.asking import Asking, NotAnswered
 from services.notifications.sending.composing import (
-    DEFER,
     LOOK_AGAIN,
     UNKNOWN_MEMBER,
     Composer,
@@ -38,10 +44,13 @@ from services.notifications.sending.composing import (
     unless_allowed,
 )
 from services.notifications.sending.handing_over import GatewayHandover
+from services.notifications.sending.rates import PAIR
 from services.notifications.sending.results import ResultRecorder
 from services.notifications.sending.routing import Batch, OneSender, Way
 from services.notifications.sending.store import QueueStore
+from services.shared.faults import may_pass
 from services.shared.loops import Backoff, Pace, Turn, poll_loop
+from services.shared.messaging import bisect
 from services.shared.observability import tracing
 from services.shared.observability.correlation import RequestContext, working_for
 from services.shared.observability.tracing import Span, SpanKind, Spans
@@ -51,6 +60,10 @@ log = structlog.get_logger(__name__)
 PACE: Final = Pace(shortest=0.02, longest=1.0)
 """An idle dispatcher notices a due retry, or what another process made due, at most a second late."""
 BACKOFF: Final = Backoff(first=0.25, longest=30.0)
+DISPATCHER: Final = "dispatcher"
+"""The sender of a try that came to no sender."""
+COMPOSING_ERROR: Final = "composing_error"
+"""It cannot be judged, or its text not made: a bug of ours, or data that nobody has foreseen."""
 HANDOVER_SECONDS: Final = 20.0
 """No chunk is handed to a gateway when less than this is left of a batch's time: so long it may take."""
 
@@ -112,6 +125,7 @@ class Dispatcher:
             await asyncio.shield(self._put_back(claim, batch))
             raise
         await self._recorder.record(claim, results, spans, decisions)
+        await self._asking.let_go(claim)
         await self._judge_again_if_changed(decisions.values())
 
     async def _judge_again_if_changed(self, decisions: Iterable[Decision]) -> None:
@@ -152,7 +166,7 @@ class Dispatcher:
                 results[notification.id] = stopped
                 decisions[notification.id] = decision_of(verdict, policies, now)
         if passed:
-            made, messages, judged = await self._composed(passed, policies)
+            made, messages, judged = await self._composed_or_failed(claim, passed, policies)
             decisions |= judged
             numbers = {n.id: len(n.attempts) + 1 for n, _ in passed}
             results |= made
@@ -160,17 +174,45 @@ class Dispatcher:
             results |= await self._way.hand_over(handing, messages)
         return results, decisions
 
-    async def _composed(
-        self, passed: Sequence[tuple[Notification, Recipient]], policies: Policies
+    async def _composed_or_failed(
+        self, claim: str, passed: Sequence[tuple[Notification, Recipient]], policies: Policies
     ) -> tuple[dict[str, DispatchResult], list[Message], dict[str, Decision]]:
-        """The messages that may go, the results of the others, and the decisions about all."""
+        """As `_composed`. A fault that does not pass is found by bisection, and is a failed try of that one
+        notification."""
+        results: dict[str, DispatchResult] = {}
+        messages: list[Message] = []
+        decisions: dict[str, Decision] = {}
+        promised: dict[str, list[tuple[str, datetime]]] = {}
+
+        async def compose(part: Sequence[tuple[Notification, Recipient]]) -> None:
+            about_to_go = defaultdict(list, {id_: list(sent) for id_, sent in promised.items()})
+            made, ready, judged = await self._composed(claim, part, policies, about_to_go)
+            results.update(made)
+            messages.extend(ready)
+            decisions.update(judged)
+            promised.update(about_to_go)
+
+        async def fail(one: tuple[Notification, Recipient], error: Exception) -> None:
+            log.error("dispatch.not_composed", notification=one[0].id, error=type(error).__name__)
+            results[one[0].id] = Unanswered(DISPATCHER, COMPOSING_ERROR)
+
         # Those that were tried before come last: if one of them spoils an answer, it is among few.
         passed = sorted(passed, key=lambda each: len(each[0].attempts))
+        await bisect(passed, compose, fail, splits=lambda error: not may_pass(error))
+        return results, messages, decisions
+
+    async def _composed(
+        self,
+        claim: str,
+        passed: Sequence[tuple[Notification, Recipient]],
+        policies: Policies,
+        promised: defaultdict[str, list[tuple[str, datetime]]],
+    ) -> tuple[dict[str, DispatchResult], list[Message], dict[str, Decision]]:
+        """The messages that may go, the results of the others, and the decisions about all. `promised` is
+        about to go to each member in this very batch: it counts for the caps, too."""
         now = self._clock.now()
         results: dict[str, DispatchResult] = {}
         judged: dict[str, Judged] = {}
-        promised: defaultdict[str, list[tuple[str, datetime]]] = defaultdict(list)
-        """About to go to each member in this very batch: it counts for the caps, too."""
         for id_, answer in (await self._asking.ask(passed, policies, now)).items():
             if isinstance(answer, NotAnswered):
                 if answer.reason is None:
@@ -190,6 +232,11 @@ class Dispatcher:
             for each in judged.values()
             if each.verdict.ruling is Ruling.ALLOW and each.verdict.channel is not None
         ]
+        here = await self._asking.only_here(going, policies, claim, self._claim_seconds / 2)
+        for id_ in {asked.notification.id for asked, _ in going} - here:
+            del judged[id_]
+            results[id_] = Deferred(now + PAIR)
+        going = [(asked, channel) for asked, channel in going if asked.notification.id in here]
         for id_, asked in (await self._asking.take_places(going, policies, now)).items():
             judged[id_] = self._composer.judge(asked, now, policies)
         messages: list[Message] = []

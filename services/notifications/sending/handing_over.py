@@ -20,7 +20,7 @@ import structlog
 from services.notifications.core.breakers.breakers import Breakers, subject_of, template_key
 from services.notifications.core.channel import Gateway, Gateways, Message
 from services.notifications.core.core import Core
-from services.notifications.core.deliveries.applying import OF_A_PERSON, Failure
+from services.notifications.core.deliveries.applying import Failure, tells_of_person
 from services.notifications.core.deliveries.domain import DeliveryRecord, reference
 from services.notifications.core.domain import (
     Attempted,
@@ -33,6 +33,7 @@ from services.notifications.core.domain import (
     OutcomeClass,
     SendOutcome,
 )
+from services.notifications.core.policies.domain import account_of
 from services.notifications.core.providers import NO_ANSWER, UNREACHABLE
 from services.notifications.core.updates import Delivery, Report
 from services.notifications.sending.rates import Rates
@@ -58,6 +59,7 @@ class GatewayHandover:
         self._fingerprints = core.fingerprints
         self._reports = core.reports
         self._breakers = core.breakers
+        self._budgets = core.budgets
         self._outbox = core.runtime.outbox
         database = core.runtime.database
         self._rates = Rates(
@@ -124,7 +126,9 @@ class GatewayHandover:
             return {message.id: Deferred(self._clock.now()) for message in messages}
         going, waiting = await self._breakers.sort(gateway, messages)
         going, later = await self._rates.sort(gateway, going, batch.policies)
-        left: dict[str, DispatchResult] = {id_: Deferred(at) for id_, at in (waiting | later).items()}
+        left = waiting | later
+        for id_, deferred in left.items():
+            batch.defer(id_, deferred)
         handed = await self._mark(gateway, batch, going) if going else []
         if handed:
             outcomes = await self._send(gateway, handed)
@@ -134,7 +138,7 @@ class GatewayHandover:
                 gateway, [m for m in handed if m.id not in recorded], dict(zip(handed, outcomes, strict=True))
             )
             await self._heed(handed, outcomes)
-        return left
+        return dict(left)
 
     async def _mark(self, gateway: Gateway, batch: Batch, messages: Sequence[Message]) -> list[Message]:
         """Write that they are handed over, with a record of each; those that the claim still holds."""
@@ -208,16 +212,26 @@ class GatewayHandover:
                 refused[message.reference] = (outcome.error_class, outcome.code)
         await self._deliveries.taken(taken, now + self._poll_after if gateway.polls else None, now)
         await self._deliveries.refused(refused, now)
+        await self._give_back(gateway, [message for message in messages if message.reference in refused])
         if sent := [message for message in messages if message.reference in taken]:
             await self._breakers.works(gateway, sent)
         return results
+
+    async def _give_back(self, gateway: Gateway, refused: Sequence[Message]) -> None:
+        """Nobody was reached by these, so they cost the budget nothing."""
+        by_channel: dict[str, dict[str, str]] = defaultdict(dict)
+        for message in refused:
+            recipient = self._fingerprints.of(message.channel, message.address)
+            by_channel[message.channel][recipient] = message.id
+        for channel, recipients in by_channel.items():
+            await self._budgets.give_back(account_of(channel, gateway.account), recipients)
 
     async def _heed(self, messages: Sequence[Message], outcomes: Sequence[SendOutcome]) -> None:
         """Some refusals tell something of the recipient, as a report would later."""
         spoke = {
             message.reference: outcome
             for message, outcome in zip(messages, outcomes, strict=True)
-            if outcome.kind is not OutcomeClass.SENT and outcome.meaning in OF_A_PERSON
+            if outcome.kind is not OutcomeClass.SENT and tells_of_person(outcome.meaning, outcome.error_class)
         }
         if not spoke:
             return

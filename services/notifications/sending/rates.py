@@ -8,8 +8,10 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from services.notifications.core.channel import Gateway, Message
+from services.notifications.core.domain import Deferred
 from services.notifications.core.fingerprints import Fingerprints
 from services.notifications.core.policies.domain import SERVICE, Policies
+from services.notifications.core.send_policy import PAIR_RATE
 from services.notifications.sending.store import BucketStore, PairStore
 from services.notifications.settings import NotificationsSettings
 from services.shared.clock import Clock
@@ -40,15 +42,15 @@ class Rates:
 
     async def sort(
         self, gateway: Gateway, messages: Sequence[Message], policies: Policies
-    ) -> tuple[list[Message], dict[str, datetime]]:
+    ) -> tuple[list[Message], dict[str, Deferred]]:
         """The messages that may go now, and until when each of the others waits, by id."""
         now = self._clock.now()
         addresses: set[str] = set()
         first: list[Message] = []
-        waiting: dict[str, datetime] = {}
+        waiting: dict[str, Deferred] = {}
         for message in messages:
             if message.address in addresses:
-                waiting[message.id] = now + PAIR
+                waiting[message.id] = _paced(now)
             else:
                 addresses.add(message.address)
                 first.append(message)
@@ -62,12 +64,12 @@ class Rates:
             f"{gateway.name}:{gateway.number}", len(first), rate, max(1.0, rate)
         )
         for i, message in enumerate(first[granted:], 1):
-            waiting[message.id] = now + timedelta(seconds=i / rate)
+            waiting[message.id] = Deferred(now + timedelta(seconds=i / rate))
         return await self._paired(gateway, first[:granted], waiting, now)
 
     async def _paired(
-        self, gateway: Gateway, messages: list[Message], waiting: dict[str, datetime], now: datetime
-    ) -> tuple[list[Message], dict[str, datetime]]:
+        self, gateway: Gateway, messages: list[Message], waiting: dict[str, Deferred], now: datetime
+    ) -> tuple[list[Message], dict[str, Deferred]]:
         """Let those wait whose recipient has just got another message, from this process or another one. An
         answer of ours does not: Meta lends some messages above the rate."""
         bound = [m for m in messages if m.purpose != SERVICE] if gateway.name == PAIRED else []
@@ -78,8 +80,12 @@ class Rates:
         taken = await self._pairs.take(set(pairs.values()), PAIR.total_seconds())
         held = {m.id for m in bound if pairs[m.id] not in taken}
         going = [message for message in messages if message.id not in held]
-        waiting |= dict.fromkeys(held, now + PAIR)
+        waiting |= dict.fromkeys(held, _paced(now))
         return going, waiting
+
+
+def _paced(now: datetime) -> Deferred:
+    return Deferred(now + PAIR, PAIR_RATE)
 
 
 def pair_of(gateway: Gateway, recipient: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 import structlog
@@ -11,8 +11,10 @@ import structlog
 from services.notifications.core.channel import Gateways, Message, Sender
 from services.notifications.core.core import Core
 from services.notifications.core.domain import (
+    DEFER,
     Attempted,
     Decision,
+    Deferred,
     DispatchResult,
     OutcomeClass,
     SendOutcome,
@@ -38,8 +40,15 @@ class Batch:
     numbers: Mapping[str, int]
     spans: Spans
     deadline: float
-    decisions: Mapping[str, Decision]
+    decisions: dict[str, Decision]
     policies: Policies
+
+    def defer(self, id_: str, deferred: Deferred) -> None:
+        """Decide otherwise at the handing over, where limits are taken and not only looked at."""
+        if deferred.reason is not None and (made := self.decisions.get(id_)) is not None:
+            self.decisions[id_] = replace(
+                made, verdict=DEFER, rule=deferred.reason, reason=deferred.reason, until=deferred.until
+            )
 
 
 class Way(Protocol):

@@ -120,16 +120,17 @@ class BucketStore:
 
 
 class PairStore:
-    """Recipients who have just got a message from a number: `pairs {_id: number:fingerprint, claim, until}`,
-    by MongoDB's clock."""
+    """Recipients who have just got a message from a number, and members about to get one that counts for a
+    cap: `pairs {_id: number:fingerprint or member:id, claim, until}`, by MongoDB's clock."""
 
     def __init__(self, database: Database) -> None:
         self._pairs: Collection = database[PAIRS]
 
-    async def take(self, pairs: Many[str], seconds: float) -> set[str]:
-        """Claim these for so long; returns those that nobody else held."""
-        claim = new_id()
-        free = {"$lte": [{"$ifNull": ["$until", "$$NOW"]}, "$$NOW"]}
+    async def take(self, pairs: Many[str], seconds: float, claim: str | None = None) -> set[str]:
+        """Claim these for so long; returns those that nobody held, or only this claim."""
+        claim = claim or new_id()
+        over = {"$lte": [{"$ifNull": ["$until", "$$NOW"]}, "$$NOW"]}
+        free = {"$or": [over, {"$eq": ["$claim", claim]}]}
         until = {"$add": ["$$NOW", int(seconds * 1000)]}
         change: list[Document] = [
             {"$set": {"free": free}},
@@ -145,6 +146,9 @@ class PairStore:
         await self._pairs.bulk_write(writes, ordered=False)
         mine = self._pairs.find({"_id": {"$in": list(pairs)}, "claim": claim}, {"_id": 1})
         return {row["_id"] async for row in mine}
+
+    async def let_go(self, pairs: Many[str], claim: str) -> None:
+        await self._pairs.delete_many({"_id": {"$in": list(pairs)}, "claim": claim})
 
     async def held_until(self, pair: str) -> datetime | None:
         row = await self._pairs.find_one({"_id": pair})

@@ -22,6 +22,7 @@ from services.notifications.core.deliveries.domain import DeliveryRecord
 from services.notifications.core.domain import Meaning
 from services.notifications.core.fingerprints import canonical
 from services.notifications.core.opting_out import stage_about_members
+from services.notifications.core.policies.domain import account_of
 from services.notifications.core.recipients import Recipient
 from services.notifications.core.suppressions.domain import (
     BUTTON,
@@ -38,6 +39,7 @@ from services.notifications.core.suppressions.domain import (
 from services.notifications.core.updates import (
     IdentityChanged,
     Inbound,
+    LimitTold,
     Notice,
     Person,
     PreferenceChanged,
@@ -183,6 +185,9 @@ class Updating:
             if isinstance(item.update, Notice):
                 await self._core.breakers.notice(item.sender, item.update, _kind_of(item.update))
                 await self._keep_state(item.channel, item.update)
+            elif isinstance(item.update, LimitTold):
+                account = account_of(item.channel, item.account)
+                await self._core.budgets.told(account, item.update.recipients, item.update.at)
 
     async def _keep_state(self, channel: str, notice: Notice) -> None:
         """Keep what the provider tells of a template's approval."""
@@ -315,6 +320,8 @@ class Updating:
                 batch.counts.append(("preference", "applied"))
             case Notice():  # followed when all else is committed
                 batch.counts.append(("notice", "applied"))
+            case LimitTold():
+                batch.counts.append(("limit", "applied"))
 
     def _apply_report(self, item: Item, applied: Applied, batch: _Batch) -> None:
         """Learn from a report who is who; the rest of it is applied."""

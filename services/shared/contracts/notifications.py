@@ -48,8 +48,8 @@ class NotificationDeferred(
     _Notification, type="notification.deferred", topic=TOPIC, subject="notification_id"
 ):
     """The notification will not be sent before `until`. `reason` is the rule of the send policy that defers
-    it: `quiet_hours`, `frequency_cap`, `pair_rate`, `budget`, or the error of a channel that is tried again
-    then. Published once for each reason, not for each time."""
+    it: `quiet_hours`, `frequency_cap`, `budget`, `breaker` (its channel is stopped for a time), or the error
+    of a channel that is tried again then. Published once for each reason, and not for less than a minute."""
 
     reason: Word
     until: AnyTime

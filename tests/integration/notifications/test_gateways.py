@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import orjson
 import pytest
@@ -14,7 +15,8 @@ from infra.simulators import ExotelSimulator, SmtpSimulator, WhatsAppSimulator
 from infra.simulators.exotel.dlt import DltTemplate
 from services.notifications.core.channel import Gateways
 from services.notifications.core.deliveries.applying import Applied
-from services.notifications.core.domain import Notification, State
+from services.notifications.core.domain import Meaning, Notification, State
+from services.notifications.core.policies.domain import Budget, account_of
 from services.notifications.core.updates import Callback, Delivery, Report
 from services.notifications.sending.polling import GatewayPolls
 from services.notifications.sending.store import BucketStore, PairStore
@@ -372,7 +374,10 @@ async def test_whoever_has_just_got_a_message_on_whatsapp_waits_for_the_next(fie
     await _time_passes(field, timedelta(hours=2))
     await field.bench.dispatch()
     assert [(await field.of(member)).state for member in (one, other)] == [State.SENT, State.QUEUED]
-    assert (await field.of(other)).attempts == ()
+    waiting = await field.of(other)
+    assert (waiting.attempts, waiting.deferred_for) == ((), "pair_rate")
+    assert [(d.verdict, d.reason) for d in waiting.decisions or ()] == [("defer", "pair_rate")]
+    assert "notification.deferred" not in [e.type for e in await field.bench.events(waiting.id)], "for 6 s"
     await field.bench.database["pairs"].update_many({}, {"$set": {"until": START}})
     await _time_passes(field, timedelta(minutes=1))
     await field.bench.dispatch()
@@ -409,3 +414,65 @@ async def test_a_poll_tells_what_no_callback_did(field: Field, peers: Peers):
 async def test_news_of_a_message_that_is_not_known_is_given_back(field: Field):
     stray = Report("sid", "nobody.1", Delivery.SENT, datetime.now(UTC))
     assert await field.told(stray) == [stray]
+
+
+async def opened(field: Field, phone: str, at: datetime) -> str:
+    """Somebody wrote to us at that time; returns the fingerprint of their number."""
+    await field.bench.core.fingerprints.ready()
+    who = field.bench.core.fingerprints.of("whatsapp", phone)
+
+    async def body(work: Any) -> None:
+        await field.bench.core.windows.open({("whatsapp", who): at}, work.session)
+
+    await field.bench.runtime.outbox.transact(body)
+    return who
+
+
+async def test_a_window_that_the_provider_takes_for_closed_is_closed(field: Field, peers: Peers):
+    member = await field.welcome(peers, "whatsapp", "sms")
+    phone, now = peers.people[member].phone, datetime.now(UTC)
+    assert phone is not None
+    await field.bench.dispatch()
+    n, windows = await field.of(member), field.bench.core.windows
+    who = await opened(field, phone, now - timedelta(hours=2))
+    assert await windows.opened("whatsapp", {who}, now) == {who}
+    failed = Report(
+        None, f"{n.id}.1", Delivery.FAILED, now, "131047", Meaning.ROUTE, "window_closed", category=None
+    )
+    await field.told(failed, sender="whatsapp")
+    assert await windows.opened("whatsapp", {who}, now) == set()
+    await opened(field, phone, now + timedelta(seconds=5))
+    await field.bench.database["deliveries"].update_many({}, {"$set": {"status": "sent"}})
+    await field.told(failed, sender="whatsapp")
+    assert await windows.opened("whatsapp", {who}, now) == {who}, "opened since"
+
+
+async def test_who_was_not_reached_costs_the_budget_nothing(field: Field, peers: Peers):
+    """Nor who has written to us within a day; and the provider's limit counts if it is less than ours."""
+    ours = (Budget("whatsapp", 50),)
+    policies = replace(await field.bench.core.policies.current(), version=1, budgets=ours)
+    await field.bench.core.policies.add(policies, field.bench.clock.now(), "test")
+    budgets = field.bench.core.budgets
+    gateways = cast(Gateways, field.bench.sender)
+    account = account_of("whatsapp", gateways.by_channel["whatsapp"].account)
+    reached, refused = [await field.welcome(peers, "whatsapp", "sms") for _ in range(2)]
+    field.chat.steer(recipient=peers.people[refused].phone, error=131026, via="answer")
+    await field.bench.dispatch()
+    assert (await field.of(reached)).channel == "whatsapp"
+    now = datetime.now(UTC)
+    assert (await budgets.spent(account, now))[0] == 1
+    await budgets.told(account, 1, now)
+    await budgets.told(account, 100_000, now - timedelta(hours=1))
+    assert await budgets.limit(account) == 1, "what was said before it changes nothing"
+    writes, waits = [await field.welcome(peers, "whatsapp") for _ in range(2)]
+    phone = peers.people[writes].phone
+    assert phone is not None
+    field.chat.opens_window(phone)
+    await field.bench.core.fingerprints.ready()
+    await opened(field, phone, now)
+    await field.bench.dispatch()
+    assert (await field.of(writes)).state is State.SENT
+    assert (await field.of(waits)).deferred_for == "budget"
+    assert (await budgets.spent(account, now))[0] == 1
+    await budgets.told(account, None, now)
+    assert await budgets.limit(account) is None

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
 from services.notifications.core.channel import Message
 from services.notifications.core.clients import service
 from services.notifications.core.domain import OutcomeClass, SendOutcome, State
+from services.notifications.sending.composing import Asked, Judged
 from services.shared.errors import TransientError
 from services.shared.ids import new_id
 from tests.integration.notifications.conftest import Bench, Replica, assigned, joined
@@ -199,6 +200,28 @@ async def test_a_message_on_which_the_sender_chokes_fails_alone(bench: Bench, pe
     assert await states(bench, honest) == {State.SENT}
     assert (await bench.welcome(sender.victim)).attempts[0].error_class == "sender_error"
     assert isolated(one, "sender_error") == 1
+
+
+async def test_one_that_cannot_be_judged_fails_alone(
+    bench: Bench, peers: Peers, replica: Replica, monkeypatch: pytest.MonkeyPatch
+):
+    victim, _ = await queued(bench, peers)
+    honest = await batch(bench, peers)
+    one = replica(Scripted(SENT))
+    composer = one.dispatcher._composer
+    judge = composer.judge
+
+    def chokes(asked: Asked, *args: Any, **options: Any) -> Judged:
+        if asked.notification.member_id == victim:
+            raise ValueError(victim)
+        return judge(asked, *args, **options)
+
+    monkeypatch.setattr(composer, "judge", chokes)
+    await one.dispatch()
+    assert await states(bench, honest) == {State.SENT}
+    attempt = (await bench.welcome(victim)).attempts[0]
+    assert (attempt.sender, attempt.error_class) == ("dispatcher", "composing_error")
+    assert isolated(one, "composing_error") == 1
 
 
 class Odd(Scripted):

@@ -22,7 +22,7 @@ from services.shared.jobs import Advance, Effect
 from services.shared.jobs.job import advanced
 from services.shared.messaging import UnitOfWork
 from tests.integration.notifications.conftest import Bench, Replica, assigned, joined
-from tests.integration.notifications.scripted import Scripted, queued
+from tests.integration.notifications.scripted import SENT, Scripted, queued
 from tests.integration.notifications.stand_ins import Peers
 
 ALL_CHANNELS = [channel.value for channel in Channel]
@@ -226,6 +226,34 @@ async def test_a_cap_counts_what_goes_in_the_same_batch(
     await bench.dispatch()
     states = [each["state"] async for each in rows.find({"_id": {"$in": ids}})]
     assert sorted(states) == ["queued", "queued", "sent", "sent"]
+
+
+async def test_a_cap_counts_what_another_process_is_about_to_send(
+    http: httpx2.AsyncClient, bench: Bench, peers: Peers, replica: Replica, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await put(
+        http, certificates=False, frequency_caps=[{"purposes": ["broadcast"], "messages": 1, "days": 7}]
+    )
+    [first] = await broadcasts(bench, peers, 1)
+    rows = bench.database["notifications"]
+    row = await rows.find_one({"_id": first})
+    assert row is not None
+    second, other = row | {"_id": new_id()}, replica(Scripted(SENT))
+    record = bench.dispatcher._recorder.record
+
+    async def late(*args: Any, **options: Any) -> set[str]:
+        """Sent, and not yet recorded."""
+        monkeypatch.setattr(bench.dispatcher._recorder, "record", record)
+        await rows.insert_one(second)
+        await other.dispatch()
+        return await record(*args, **options)
+
+    monkeypatch.setattr(bench.dispatcher._recorder, "record", late)
+    await bench.dispatch()
+    assert await found(bench, [first, second["_id"]]) == {("sent", None), ("queued", None)}
+    await bench.passes(timedelta(seconds=10))
+    await other.dispatch()
+    assert await found(bench, [second["_id"]]) == {("queued", "frequency_cap")}
 
 
 async def test_policies_put_while_a_batch_is_judged_judge_it_again(

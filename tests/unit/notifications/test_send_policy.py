@@ -23,6 +23,7 @@ from services.notifications.core.send_policy import (
     Circumstances,
     Ruling,
     SendFacts,
+    Spent,
     facts_asked,
     judge,
 )
@@ -205,7 +206,10 @@ CAP = FrequencyCap(("broadcast", "reminder"), 2, 7.0)
         (NIGHT, {}, "quiet_hours", NIGHT + 9 * HOURS),
         (
             NOON,
-            {"spent": {"whatsapp": NOON + HOURS}, "policies": Policies(budgets=(Budget("whatsapp", 2),))},
+            {
+                "spent": {"whatsapp": Spent(2, NOON + HOURS)},
+                "policies": Policies(budgets=(Budget("whatsapp", 2),)),
+            },
             "budget",
             NOON + HOURS,
         ),

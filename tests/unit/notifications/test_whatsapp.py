@@ -19,6 +19,7 @@ from services.notifications.core.updates import (
     Delivery,
     IdentityChanged,
     Inbound,
+    LimitTold,
     Notice,
     Person,
     PreferenceChanged,
@@ -277,9 +278,17 @@ def test_what_concerns_the_account_and_its_templates():
             ),
             Notice("meeting_reminder", "paused", time, Meaning.TEMPLATE, "en_us"),
             Notice("meeting_reminder", "approved", time, None, "en_us"),
+            LimitTold(None, time),
+            LimitTold(2000, time),
         ],
         0,
     )
+
+
+@pytest.mark.parametrize("told", ["TIER_7", "", -1, 10**12, True, 2.5, [], {}])
+def test_a_limit_that_is_none_is_skipped(told):
+    value = {"max_daily_conversations_per_business": told}
+    assert parse(callback({"field": "business_capability_update", "value": value}), AT) == ([], 1)
 
 
 def test_all_of_a_batch_on_three_levels_is_read_and_what_is_unknown_is_counted():

@@ -31,6 +31,7 @@ from services.notifications.core.updates import (
     Delivery,
     IdentityChanged,
     Inbound,
+    LimitTold,
     Notice,
     Person,
     PreferenceChanged,
@@ -73,9 +74,19 @@ _RESTRICTIONS: Final = frozenset(["restricted_biz_initiated_messaging", "restric
 """Restrictions that keep our messages back; others keep back what we do not do."""
 _LONGEST: Final = timedelta(days=366)
 _BAN_LIFTED: Final = "reinstate"
-_UNINTERESTING: Final = frozenset(
-    ["message_template_quality_update", "phone_number_quality_update", "business_capability_update"]
-)
+_LIMIT: Final = "max_daily_conversations_per_business"
+_TIERS: Final[Mapping[str, int | None]] = {
+    "tier_50": 50,
+    "tier_250": 250,
+    "tier_1k": 1_000,
+    "tier_2k": 2_000,
+    "tier_10k": 10_000,
+    "tier_100k": 100_000,
+    "tier_unlimited": None,
+}
+"""Meta's documents give the limit as a word in one place and as a number in another; both come."""
+_MAX_LIMIT: Final = 10**9
+_UNINTERESTING: Final = "message_template_quality_update"
 _KINDS: Final = frozenset(
     [
         "text",
@@ -136,7 +147,9 @@ def _all(callback: Mapping[str, Any], received_at: datetime) -> Iterator[_Read]:
                     yield _template(value, at)
                 case "account_update":
                     yield from _account(value, account, at)
-                case _ if field not in _UNINTERESTING:
+                case "phone_number_quality_update" | "business_capability_update":
+                    yield from _limit(value, at)
+                case _ if field != _UNINTERESTING:
                     yield None
 
 
@@ -285,6 +298,19 @@ def _account(value: Mapping[str, Any], account: str | None, at: datetime) -> Ite
         yield Notice(account, event, at, Meaning.CHANNEL)
     elif event in _ACCOUNT_GOES:
         yield Notice(account, event, at)
+
+
+def _limit(value: Mapping[str, Any], at: datetime) -> Iterator[_Read]:
+    """Both fields tell of other things, too; without a limit they are no news."""
+    told = value.get(_LIMIT)
+    if told is None:
+        return
+    if isinstance(told, str):
+        tier = word(told) or ""
+        yield LimitTold(_TIERS[tier], at) if tier in _TIERS else None
+    else:
+        whole = isinstance(told, int) and not isinstance(told, bool) and 0 <= told <= _MAX_LIMIT
+        yield LimitTold(told, at) if whole else None
 
 
 def _user_id(value: object) -> str | None:

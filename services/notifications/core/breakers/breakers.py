@@ -16,7 +16,8 @@ import structlog
 
 from services.notifications.core.breakers.store import BreakerStore, OpenBreaker, ShownBreaker, key_of
 from services.notifications.core.channel import Gateway, Message
-from services.notifications.core.domain import Meaning
+from services.notifications.core.domain import Deferred, Meaning
+from services.notifications.core.send_policy import BREAKER
 from services.notifications.core.updates import Notice
 from services.shared.clock import Clock
 
@@ -57,13 +58,13 @@ class Breakers:
 
     async def sort(
         self, gateway: Gateway, messages: Sequence[Message]
-    ) -> tuple[list[Message], dict[str, datetime]]:
+    ) -> tuple[list[Message], dict[str, Deferred]]:
         """The messages that may go, probes among them, and until when each of the others waits, by id."""
         opened = await self._store.of(gateway.name)
         if not opened:
             return list(messages), {}
         going: list[Message] = []
-        waiting: dict[str, datetime] = {}
+        waiting: dict[str, Deferred] = {}
         for message in messages:
             now = self._clock.now()
             against = [opened[key] for key in keys(gateway, message) if key in opened]
@@ -71,7 +72,7 @@ class Breakers:
             if until <= now and all([await self._store.probe(each.id, PROBE) for each in against]):
                 going.append(message)
             else:
-                waiting[message.id] = max(until, now + timedelta(seconds=1))
+                waiting[message.id] = Deferred(max(until, now + timedelta(seconds=1)), BREAKER)
             for each in against:
                 if each.until <= now:  # this one was the probe, or somebody else's is
                     opened[each.id] = OpenBreaker(each.id, each.sender, each.kind, now + BEHIND_A_PROBE)

@@ -18,11 +18,19 @@ from services.notifications.core.recipients import Recipient
 from services.notifications.core.store import MemberSequences, NotificationStore, RecipientStore
 from services.notifications.core.suppressions.domain import INFERRED, MESSAGES, Act, suppression_id
 from services.notifications.core.updates import Delivery, Report
+from services.notifications.core.windows.store import CLOSED, WindowStore
 from services.shared.clock import Clock
 from services.shared.contracts.notifications import MemberUnreachable
 from services.shared.messaging import Origin, UnitOfWork
 
-OF_A_PERSON = frozenset({Meaning.RECIPIENT, Meaning.CONSENT})
+_OF_A_PERSON = frozenset({Meaning.RECIPIENT, Meaning.CONSENT})
+
+
+def tells_of_person(meaning: Meaning | None, error_class: str | None) -> bool:
+    """Whether a failure tells something of the recipient, for the next message too."""
+    return meaning in _OF_A_PERSON or error_class == CLOSED
+
+
 """Errors that tell something of the recipient, whatever the message."""
 
 
@@ -57,6 +65,7 @@ class ReportApplier:
         sequences: MemberSequences,
         opting_out: OptingOut,
         promises: Promises,
+        windows: WindowStore,
         breakers: Breakers,
         policy: RetryPolicy,
         clock: Clock,
@@ -69,6 +78,7 @@ class ReportApplier:
         self._sequences = sequences
         self._opting_out = opting_out
         self._promises = promises
+        self._windows = windows
         self._breakers = breakers
         self._policy = policy
         self._clock = clock
@@ -105,7 +115,7 @@ class ReportApplier:
             results.append(Applied(report, after, after is not record, came_further))
             if came_further:
                 self._count(after, report, work)
-                if report.status is Delivery.FAILED and report.meaning in OF_A_PERSON:
+                if report.status is Delivery.FAILED and tells_of_person(report.meaning, report.error_class):
                     failures.append(
                         Failure(after, report.meaning, report.error_class, report.code, report.at)
                     )
@@ -133,8 +143,11 @@ class ReportApplier:
 
     async def heed(self, failures: Sequence[Failure], work: UnitOfWork) -> None:
         """Tell the others that a member is not reached on a channel, and put on the suppression list whom the
-        provider says to have stopped our messages."""
-        failures = [each for each in failures if each.meaning in OF_A_PERSON]
+        provider says to have stopped our messages; close the windows that it says are closed."""
+        closed = [each.record for each in failures if each.error_class == CLOSED]
+        told = {(record.channel, record.to): record.created_at for record in closed if record.to is not None}
+        await self._windows.close(told, work.session)
+        failures = [each for each in failures if each.meaning in _OF_A_PERSON]
         if not failures:
             return
         members = {each.record.member_id for each in failures}

@@ -108,6 +108,11 @@ all that it may."""
 LEAST_SHARE: Final = 0.8
 
 
+def account_of(channel: str, account: str) -> str:
+    """The key of a budget: a provider's account on one channel, or the one sender of all."""
+    return f"{channel}:{account}"
+
+
 def share_of(purpose: str) -> float:
     return SHARES.get(purpose, LEAST_SHARE)
 

@@ -1,13 +1,16 @@
 """The policies of sending and the budgets of channels.
 
 policies        {_id: version, document, changed_at, changed_by}, a document for each version
-budgets         {_id: account, slots: [{at, n}]}, new recipients by quarter of an hour
-budget_reached  {_id: account:fingerprint, at}, recipients of the last 24 hours, and an hour more
+budgets         {_id: account, slots: [{at, n}], provider: {limit, at}}, new recipients by quarter of an hour,
+                and the limit that the provider has told
+budget_reached  {_id: account:fingerprint, at, notification}, recipients of the last 24 hours, an hour more
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection as Many
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -68,7 +71,7 @@ class BudgetStore:
 
     async def take(self, account: str, wanted: int, limit: int, now: datetime) -> int:
         """Take up to `wanted` places of a budget of `limit`; how many there were."""
-        slot = now - (now - datetime.min.replace(tzinfo=now.tzinfo)) % SLOT
+        slot = _slot(now)
         live: Document = {
             "$filter": {
                 "input": {"$ifNull": ["$slots", []]},
@@ -98,6 +101,21 @@ class BudgetStore:
         )
         return int(row["taken"])
 
+    async def told(self, account: str, limit: int | None, at: datetime) -> None:
+        """Keep the provider's own limit, None for none; what it has said before this changes nothing."""
+        older = {"$or": [{"provider": None}, {"provider.at": {"$lte": at}}]}
+        change = {"$set": {"provider": {"limit": limit, "at": at}}}
+        try:
+            await self._budgets.update_one({"_id": account, **older}, change, upsert=True)
+        except DuplicateKeyError:  # it is there, and has heard something later
+            return
+
+    async def limit(self, account: str) -> int | None:
+        """The limit that the provider has told, None for none."""
+        row = await self._budgets.find_one({"_id": account, "provider": {"$exists": True}}, {"provider": 1})
+        limit: int | None = row["provider"]["limit"] if row else None
+        return limit
+
     async def spent(self, account: str, now: datetime) -> tuple[int, datetime | None]:
         """How many places are taken, and when the first of them is free again."""
         row = await self._budgets.find_one({"_id": account})
@@ -105,10 +123,14 @@ class BudgetStore:
         first = min((each["at"] for each in live), default=None)
         return sum(each["n"] for each in live), first and first + WINDOW + SLOT
 
-    async def remember(self, account: str, recipients: Many[str], now: datetime) -> None:
+    async def remember(self, account: str, recipients: Mapping[str, str], now: datetime) -> None:
+        """Keep who was reached, each with the notification that took the place."""
         if not recipients:
             return
-        rows = [{"_id": f"{account}:{each}", "at": now} for each in recipients]
+        rows = [
+            {"_id": f"{account}:{each}", "at": now, "notification": notification}
+            for each, notification in recipients.items()
+        ]
         await self._reached.delete_many(
             {"_id": {"$in": [row["_id"] for row in rows]}, "at": {"$lte": now - WINDOW}}
         )
@@ -118,8 +140,40 @@ class BudgetStore:
             if any(each["code"] != _DUPLICATE for each in error.details["writeErrors"]):
                 raise
 
+    async def give_back(self, account: str, recipients: Mapping[str, str]) -> None:
+        """Free the places of people who were not reached after all: those that these very notifications have
+        taken."""
+        mine = [
+            {"_id": f"{account}:{each}", "notification": notification}
+            for each, notification in recipients.items()
+        ]
+        rows = await self._reached.find({"$or": mine}).to_list(None) if mine else []
+        if not rows:
+            return
+        await self._reached.delete_many({"$or": mine})
+        freed = Counter(_slot(row["at"]) for row in rows)
+        left: Document = {
+            "$subtract": [
+                "$$this.n",
+                {
+                    "$switch": {
+                        "branches": [
+                            {"case": {"$eq": ["$$this.at", slot]}, "then": n} for slot, n in freed.items()
+                        ],
+                        "default": 0,
+                    }
+                },
+            ]
+        }
+        kept = {"$map": {"input": "$slots", "in": {"at": "$$this.at", "n": {"$max": [0, left]}}}}
+        await self._budgets.update_one({"_id": account}, [{"$set": {"slots": kept}}])
+
 
 _DUPLICATE: Final = 11000
+
+
+def _slot(at: datetime) -> datetime:
+    return at - (at - datetime.min.replace(tzinfo=at.tzinfo)) % SLOT
 
 
 def _numbers(slots: Any) -> Document:

@@ -13,6 +13,8 @@ from services.shared.database import Collection, Database, Migration, Session, c
 
 WINDOW: Final = timedelta(hours=24)
 """Opened by a person's own message, by the time that Meta gives of it."""
+CLOSED: Final = "window_closed"
+"""The error of a text of our own outside the window, in every adapter's table."""
 MARGIN: Final = timedelta(minutes=5)
 """So much before its end no text begins its way: it might arrive too late."""
 
@@ -29,6 +31,13 @@ class WindowStore:
                 for (channel, who), at in written.items()
             ]
             await self._windows.bulk_write(writes, ordered=False, session=session)
+
+    async def close(self, known: Mapping[tuple[str, str], datetime], session: Session) -> None:
+        """For the provider the window was closed when we wrote to these, `{(channel, fingerprint): when}`.
+        One that was opened since stays open."""
+        for (channel, who), at in known.items():
+            of_one = {"_id": f"{channel}:{who}", "opened_at": {"$lte": at}}
+            await self._windows.delete_one(of_one, session=session)
 
     async def opened(self, channel: str, people: Many[str], now: datetime) -> set[str]:
         """The fingerprints of those whose window is open."""
