@@ -20,13 +20,13 @@ from services.notifications.core.templates.domain import (
     Rendered,
     TextVersion,
     Unfit,
-    Wording,
     approved_of,
     is_exact,
     text_id,
     wording_faults,
 )
 from services.notifications.core.templates.grammar import Source, UnrenderableError
+from services.notifications.core.templates.letters import as_letter, plain_of
 from services.notifications.core.templates.store import TemplateStore
 from services.shared.contracts.vocabulary import Channel
 
@@ -63,12 +63,13 @@ class Text:
 
     def rendered(self, channel: str, values: Mapping[str, str]) -> Rendered:
         """Raises: `UnrenderableError`."""
-        subject = html = None
+        subject = html = text = None
         if channel == Channel.EMAIL:
             subject = self.subject.render(values) if self.subject else None
             html = inlined(self.html.render(values)) if self.html else None
+            text = plain_of(html) if html else None
         version = self.version
-        text = self.text.render(values)
+        text = text or self.text.render(values)
         return Rendered(version.version, version.language, text, subject=subject, html=html)
 
 
@@ -223,7 +224,7 @@ def _marked(rendered: Rendered) -> Rendered:
 
 def _shipped(file: Path) -> TextVersion:
     name, language, _ = file.name.split(".")
-    wording = Wording(file.read_text(encoding="utf-8").strip())
+    wording = as_letter(name, language, file.read_text(encoding="utf-8").strip())
     return TextVersion(
         id=text_id(name, language, 0), name=name, language=language, version=0, wording=wording
     )

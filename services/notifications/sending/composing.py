@@ -42,7 +42,7 @@ from services.notifications.core.send_policy import (
     facts_heard,
     judge,
 )
-from services.notifications.core.templates.catalogue import consent_of, is_test
+from services.notifications.core.templates.catalogue import UNSUBSCRIBE, consent_of, is_test
 from services.notifications.core.templates.domain import Rendered, Unfit
 from services.notifications.core.templates.grammar import UnrenderableError
 from services.notifications.core.texts import Texts
@@ -229,7 +229,10 @@ class Composer:
     def _text(self, asked: Asked, verdict: Verdict, channel: str) -> Rendered | Unfit:
         """Raises: `UnrenderableError`."""
         group = asked.shown
-        values: dict[str, str | Mapping[str, str]] = {"name": asked.contact.name}
+        values: dict[str, str | Mapping[str, str]] = {
+            "name": asked.contact.name,
+            UNSUBSCRIBE: self._unsubscribe(asked.notification, channel) or "",
+        }
         if group is not None:
             values["group"] = group.names
             if group.invite_link is not None:

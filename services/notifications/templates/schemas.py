@@ -35,7 +35,8 @@ MemberId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]{1,64}$"), Ca
 
 class TextIn(Body):
     """A text: plain, with `{{ variable }}` and `{% if variable %}`. `subject` and `html` are for e-mail; the
-    styles of the HTML are put to its elements when it is sent."""
+    styles of the HTML are put to its elements when it is sent, and an e-mail's plain part says what its HTML
+    says. `{{ unsubscribe }}` is the address that stops such e-mails: HTML alone may use it."""
 
     text: Text
     subject: Subject | None = None

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from html.parser import HTMLParser
 from typing import Any
 
 import pytest
@@ -13,11 +14,18 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from services.notifications.core.channel import Approved
-from services.notifications.core.templates.catalogue import LANGUAGES, NAMES, known, samples
+from services.notifications.core.templates.catalogue import (
+    LANGUAGES,
+    NAMES,
+    UNSUBSCRIBE,
+    known,
+    samples,
+)
 from services.notifications.core.templates.domain import (
     VARIABLE,
     Approval,
     ApprovalState,
+    Rendered,
     TextVersion,
     Unfit,
     Wording,
@@ -270,7 +278,7 @@ def test_a_test_is_marked_and_has_samples_for_what_is_missing():
     made = Texts().compose("test_welcome", "en", "email", {"name": "Asha"})
     assert not isinstance(made, Unfit)
     assert made.subject is not None
-    assert made.subject.startswith("[Test] Namaste Asha")
+    assert made.subject.startswith("[Test] Welcome to ")
     assert samples("welcome", "en")["group"] in made.text
 
 
@@ -286,7 +294,48 @@ def test_every_shipped_text_is_valid_in_every_language_and_says_how_to_stop(name
     assert isinstance(entry, Entry)
     assert isinstance(Text.of(entry.newest.version), Text)
     assert not list(wording_faults(name, entry.newest.version.wording))
-    assert set(known(name).variables) >= set(samples(name, language))
+    assert {*known(name).variables, UNSUBSCRIBE} == set(samples(name, language))
+
+
+@pytest.mark.parametrize("language", ["hi", "en"])
+@pytest.mark.parametrize("name", NAMES)
+def test_every_shipped_text_is_a_letter_too_that_says_the_same_with_and_without_html(
+    name: str, language: str
+):
+    made = Texts().compose(name, language, "email", samples(name, language))
+    assert isinstance(made, Rendered)
+    assert made.html is not None
+    assert made.subject
+    assert "{" not in made.subject + made.text + made.html
+    assert "STOP" not in made.text, "nobody reads the answers"
+    assert samples(name, language)[UNSUBSCRIBE] in made.text
+    words = Words()
+    words.feed(made.html)
+    written_out = f": {samples(name, language)[UNSUBSCRIBE]}"
+    assert " ".join(words.said) == " ".join(made.text.replace(written_out, "").split())
+    without = Texts().compose(name, language, "email", samples(name, language) | {UNSUBSCRIBE: ""})
+    assert isinstance(without, Rendered)
+    assert "http" not in without.text.replace(samples(name, language).get("link", "-"), "")
+
+
+class Words(HTMLParser):
+    """The words between tags, as a browser finds them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said: list[str] = []
+
+    def handle_data(self, data: str) -> None:
+        self.said += data.split()
+
+
+@given(st.text(alphabet="<>&\"'abc {}%/", max_size=60))
+def test_a_value_is_a_value_in_a_letter_whatever_it_looks_like(value: str):
+    made = Texts().compose("welcome_no_group", "en", "email", {"name": value, UNSUBSCRIBE: ""})
+    assert isinstance(made, Rendered)
+    assert made.html is not None
+    assert made.text.startswith("Namaste " + " ".join(value.split()))
+    assert made.html.count("<p>") == 3
 
 
 # -- length and cost

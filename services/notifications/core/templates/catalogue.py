@@ -47,7 +47,12 @@ _SAMPLES: Final[Mapping[str, Mapping[str, str]]] = {
     "link": {"en": "https://example.org/g/7Kd2"},
     "code": {"en": "482913"},
     "minutes": {"en": "10"},
+    "unsubscribe": {"en": "https://example.org/unsubscribe/7Kd2"},
 }
+
+
+UNSUBSCRIBE: Final = "unsubscribe"
+"""The variable of the HTML of e-mails alone: the address that stops them, empty where there is none."""
 
 
 def known(name: str) -> Known:
@@ -56,7 +61,7 @@ def known(name: str) -> Known:
 
 def samples(name: str, language: str) -> dict[str, str]:
     """A value for each variable of a text, in its language."""
-    of = {variable: _SAMPLES[variable] for variable in known(name).variables}
+    of = {variable: _SAMPLES[variable] for variable in (*known(name).variables, UNSUBSCRIBE)}
     return {
         variable: words.get(language) or words.get(FALLBACK) or words["en"] for variable, words in of.items()
     }

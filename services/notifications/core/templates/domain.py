@@ -12,7 +12,7 @@ from typing import Final
 
 from services.notifications.core.channel import Approved
 from services.notifications.core.domain import TEMPLATE_NOT_APPROVED, TEMPLATE_NOT_EXACT
-from services.notifications.core.templates.catalogue import TEST, known
+from services.notifications.core.templates.catalogue import TEST, UNSUBSCRIBE, known
 from services.notifications.core.templates.grammar import faults, segments
 from services.shared.contracts.vocabulary import Channel
 
@@ -74,7 +74,8 @@ class Approval:
 
 @dataclass(frozen=True, slots=True)
 class Wording:
-    """The words of a version. `subject` and `html` are for e-mail."""
+    """The words of a version. `subject` and `html` are for e-mail, whose plain part then says what `html`
+    says."""
 
     text: str
     subject: str | None = None
@@ -143,7 +144,8 @@ def wording_faults(name: str, wording: Wording) -> Iterator[tuple[str, str]]:
         elif not_printed(part, lines=of != "subject"):
             yield of, "must have no control characters"
         else:
-            yield from ((of, fault) for fault in faults(part, variables, html=of == "html"))
+            there = (*variables, UNSUBSCRIBE) if of == "html" else variables
+            yield from ((of, fault) for fault in faults(part, there, html=of == "html"))
 
 
 def not_printed(text: str, *, lines: bool) -> bool:

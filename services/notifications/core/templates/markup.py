@@ -27,7 +27,7 @@ ATTRIBUTES: Final = frozenset(
         *("height", "border", "cellpadding", "cellspacing", "bgcolor", "color", "colspan", "rowspan"),
     )
 )
-_LINK: Final = re.compile(r"\s*(https?://|mailto:|\{\{\s*link\s*\}\}\s*$)", re.IGNORECASE)
+_LINK: Final = re.compile(r"\s*(https?://|mailto:|\{\{\s*(link|unsubscribe)\s*\}\}\s*$)", re.IGNORECASE)
 _STYLE: Final = re.compile(r"[<\\@]|\{\{|\{%|url\s*\(|expression|javascript", re.IGNORECASE)
 _TAG: Final = re.compile(
     r"""<(/?)([a-z][a-z0-9]{0,11})((?:\s{1,20}[a-z]{1,20}="[^"<>]*"|\s{1,20}[a-z]{1,20}='[^'<>]*')*)\s{0,20}/?>""",
@@ -93,6 +93,6 @@ def _styles_of(attributes: str) -> Iterator[str]:
         if name not in ATTRIBUTES:
             raise _FaultError(f"must have no attributes but {', '.join(sorted(ATTRIBUTES))}")
         if name in ("href", "src") and not _LINK.match(value):
-            raise _FaultError("must link by https, http, mailto or {{ link }}")
+            raise _FaultError("must link by https, http, mailto, {{ link }} or {{ unsubscribe }}")
         if name == "style":
             yield value
