@@ -23,7 +23,7 @@ Row: TypeAlias = tuple[Member, Contact | None]
 PLATFORMS: Final = tuple(platform.value for platform in Platform)
 COLUMNS: Final = (
     *("id", "name", "phone", "email", "unit", "gender", "language", "birth_year", *PLATFORMS),
-    *("roles", "inviter_id", "reached_by", "joined_at", "status"),
+    *("preferred_channel", "roles", "inviter_id", "reached_by", "joined_at", "status"),
 )
 """A platform's column holds the member's handle there; `roles` is `coordinator@BR-GAYA; youth@BR`."""
 BOM: Final = "\ufeff"
@@ -57,6 +57,7 @@ def _cells(member: Member, contact: Contact | None) -> tuple[Any, ...]:
         *(member.id, member.name, contact and (contact.phone or None), contact and contact.email),
         *(member.unit, member.gender, member.language, member.birth_year),
         *(handles.get(platform) for platform in PLATFORMS),
+        member.preferred_channel,
         "; ".join(f"{each.role}@{each.unit}" for each in member.roles) or None,
         member.inviter_id,
         member.reached_by,

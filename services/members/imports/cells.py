@@ -15,7 +15,7 @@ from services.members.core.phone_cells import UnreadablePhoneError, ascii_digits
 from services.members.core.schemas import Email, Label, MemberId
 from services.members.imports.legacy_fonts import is_legacy
 from services.members.imports.reading import JsonKind
-from services.shared.contracts.vocabulary import Gender, Language, Platform, UnitCode
+from services.shared.contracts.vocabulary import Channel, Gender, Language, Platform, UnitCode
 from services.shared.text import Name, clean
 
 PLATFORMS: Final[tuple[str, ...]] = tuple(platform.value for platform in Platform)
@@ -57,6 +57,15 @@ _LANGUAGES: Final = {
         Language.BHOJPURI.value: "bho bhojpuri भोजपुरी",
         Language.MAITHILI.value: "mai maithili मैथिली",
         Language.MAGAHI.value: "mag magahi मगही",
+    }.items()
+    for word in words.split()
+}
+_CHANNELS: Final = {
+    word: channel
+    for channel, words in {
+        Channel.WHATSAPP.value: "whatsapp wa व्हाट्सएप व्हाट्सऐप वाट्सएप",
+        Channel.SMS.value: "sms text message एसएमएस मैसेज संदेश",
+        Channel.EMAIL.value: "email e-mail mail ईमेल ई-मेल मेल",
     }.items()
     for word in words.split()
 }
@@ -176,6 +185,10 @@ def _language(cell: str) -> str:
     return _word(_LANGUAGES, "language", cell)
 
 
+def _channel(cell: str) -> str:
+    return _word(_CHANNELS, "preferred_channel", cell)
+
+
 def _word(words: Mapping[str, str], name: str, cell: str) -> str:
     word = clean(cell).casefold()
     if (found := words.get(word)) is not None:
@@ -228,6 +241,7 @@ _READERS: Final[Mapping[str, Callable[[str], Any]]] = {
     "language": _language,
     "email": lambda cell: _valid(_EMAIL, "email", cell),
     "birth_year": _birth_year,
+    "preferred_channel": _channel,
     "inviter_id": lambda cell: _valid(_ID, "inviter_id", cell),
     "reached_by": lambda cell: _valid(_ID, "reached_by", cell),
 }

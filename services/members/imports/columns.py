@@ -14,7 +14,7 @@ from services.shared.text import clean
 
 FIELDS: Final = (
     *("id", "name", "phone", "unit", "gender", "language", "email", "birth_year", "platforms"),
-    *("inviter_id", "reached_by", "consent"),
+    *("preferred_channel", "inviter_id", "reached_by", "consent"),
     *(platform.value for platform in Platform),
 )
 """Fields that a column can hold; a platform's name means the handle there."""
@@ -35,6 +35,7 @@ _SYNONYMS: Final[Mapping[str, str]] = {
         "year of birth, birth year, yob, born, dob, date of birth, birth date, जन्म वर्ष, जन्म तिथि, जन्मतिथि"
     ),
     "platforms": "handles, social media",
+    "preferred_channel": "preferred contact, contact by, write by, संपर्क माध्यम, पसंदीदा माध्यम",
     "inviter_id": "inviter",
     "reached_by": "reached via, reached through, phone of member, किसके फोन से",
     "consent": "consent given, सहमति",

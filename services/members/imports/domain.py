@@ -25,7 +25,7 @@ ORIGIN: Final = "import"
 CONSENTS_SCOPE: Final = "consents:write"
 """Needed to record consents of others, beside a notice and evidence."""
 
-_OF_MEMBER: Final = ("name", "gender", "language", "birth_year", "unit", "reached_by")
+_OF_MEMBER: Final = ("name", "gender", "language", "birth_year", "preferred_channel", "unit", "reached_by")
 _PLATFORMS: Final[tuple[str, ...]] = tuple(platform.value for platform in Platform)
 MAX_DISTRICTS: Final = 60
 """Districts that a plan tells apart (Bihar has 38); further ones are counted together as `other`."""
@@ -118,6 +118,7 @@ def application(row: PlannedRow, terms: Terms, import_id: str) -> Application:
         gender=values.get("gender", Gender.UNDISCLOSED.value),
         language=values.get("language", Language.HINDI.value),
         birth_year=values.get("birth_year"),
+        preferred_channel=values.get("preferred_channel"),
         inviter_id=values.get("inviter_id"),
         reached_by=values.get("reached_by"),
         consents=tuple((*each, terms.notice, terms.notice_language) for each in agreed),

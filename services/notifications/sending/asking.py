@@ -126,7 +126,7 @@ class Asking:
         return ids - {id_ for id_, key in capped.items() if key not in held}
 
     async def let_go(self, claim: str) -> None:
-        """What was on its way by this claim is recorded: others see it."""
+        """Let others judge: all that was on its way by this claim is recorded."""
         if held := self._held.pop(claim, None):
             await self._pairs.let_go(held, claim)
 

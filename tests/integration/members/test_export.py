@@ -48,6 +48,7 @@ async def test_a_csv_of_what_matches_with_contacts(service: Service) -> None:
         name="आशा देवी",
         email="asha@example.org",
         birth_year=1990,
+        preferred_channel="sms",
         platforms=[{"platform": "x", "handle": "@asha; d"}, {"platform": "whatsapp", "handle": "9812345678"}],
     )
     ravi = await service.register(name='Ravi, "the" Kumar', unit="BR-GAYA", inviter_id=asha["id"])
@@ -69,6 +70,7 @@ async def test_a_csv_of_what_matches_with_contacts(service: Service) -> None:
         "birth_year": "1990",
         "whatsapp": "9812345678",
         "x": "'@asha; d",
+        "preferred_channel": "sms",
         "joined_at": asha["joined_at"],
         "status": "active",
     }

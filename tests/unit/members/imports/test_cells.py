@@ -100,20 +100,24 @@ def test_a_phone_that_cannot_be_one_is_refused_by_its_name(typed: str, reason: s
 
 
 def test_cells_become_values_and_blank_ones_none() -> None:
-    fields = ("name", "phone", "gender", "language", "birth_year", "unit", "email", "platforms", "x", None)
-    cells = (" Asha  Devi ", "9876543210", "महिला", "Hindi", "12/05/1988", "br-saran", "a@B.in")
+    fields = (
+        *("name", "phone", "gender", "language", "preferred_channel", "birth_year", "unit", "email"),
+        *("platforms", "x", None),
+    )
+    cells = (" Asha  Devi ", "9876543210", "महिला", "Hindi", "व्हाट्सऐप", "12/05/1988", "br-saran", "a@B.in")
     made = draft(fields, (*cells, "whatsapp:asha; facebook: a.b", "'@asha", "ignored"))
     assert made.values == {
         "name": "Asha Devi",
         "phone": A,
         "gender": "female",
         "language": "hi",
+        "preferred_channel": "whatsapp",
         "birth_year": 1988,
         "unit": "BR-SARAN",
         "email": "a@b.in",
     }
     assert made.handles == {"whatsapp": "asha", "facebook": "a.b", "x": "@asha"}
-    assert draft(fields, [""] * 9).values == {}
+    assert draft(fields, [""] * 10).values == {}
 
 
 @pytest.mark.parametrize(
@@ -127,6 +131,7 @@ def test_cells_become_values_and_blank_ones_none() -> None:
         ("gender", "perhaps", "gender"),
         ("language", "Klingon", "language"),
         ("birth_year", "88", "birth_year"),
+        ("preferred_channel", "pigeon", "preferred_channel"),
         ("birth_year", "1988 or 1989", "birth_year"),
         ("unit", "Saran district", "unit"),
         ("email", "asha at example", "email"),
@@ -149,6 +154,7 @@ def test_a_cell_that_cannot_be_meant_refuses_the_row(field: str, cell: str, reas
         (("सदस्य का नाम", "फ़ोन नं.", "जन्म तिथि"), ("name", "phone", "birth_year")),
         (("\ufeffPHONE_NUMBER", "E-Mail", "Remarks"), ("phone", "email", None)),
         (("S. No.", "Full Name", "Contact No", "Unit Code"), (None, "name", "phone", "unit")),
+        (("phone", "Contact by"), ("phone", "preferred_channel")),
         (("ID", "phone"), (None, "phone")),  # somebody's own numbering
     ],
 )
