@@ -60,7 +60,7 @@ def _anchor(variable: str, label: str) -> str:
 
 
 def plain_of(html: str) -> str:
-    """Take the words out of an e-mail's HTML, for a reader of plain text: links are written out after their words.
+    """Take the words out of an e-mail's HTML, for a reader of plain text: links follow their words.
 
     `html` has passed `markup_fault`, so its tags are in the simple form that is taken apart here.
     """
