@@ -23,7 +23,7 @@ from schemathesis.specs.openapi.checks import (
 from infra.local.stack import LocalStack
 
 EXAMPLES = 12
-"""Requests to each operation. Hypothesis derives them from its schema, so they are the same on every machine."""
+"""Requests to each operation. Hypothesis derives them from its schema, the same on every machine."""
 CHECKED = [
     not_a_server_error,
     status_code_conformance,

@@ -38,7 +38,7 @@ MARKS = "a" + "\u0315\u0300\u05b0\u0327" * 50_000
 JOINERS = "\u0915\u094d\u200d\u200c" * 50_000
 LIKELY = (
     *("a", "BR", "01900000-0000-7000-8000-000000000000", "+919812345678"),
-    *("0" * 64, "sms:" + "a" * 43),
+    *("0" * 64, "sms:" + "a" * 43, "08:30", "a" * 32, "a" * 40),
 )
 """Texts, of which one fits most patterns."""
 IMPORTS: dict[str, Callable[[], Iterator[bytes]]] = {
@@ -85,6 +85,9 @@ _ROSTERS: Iterable[bytes] = (
     b"\xff" * 8 * MEBIBYTE,
 )
 IMPORTS |= {kind: lambda: iter(_ROSTERS) for kind in ("text/plain", "text/vcard", "text/x-vcard")}
+IMPORTS["application/x-www-form-urlencoded"] = lambda: iter(
+    (b"List-Unsubscribe=One-Click&" * 40_000, b"a=" + b"%41" * 300_000, b"&" * MEBIBYTE, b"x" * 8 * MEBIBYTE)
+)
 IMPORTS["*/*"] = lambda: iter((b"x" * 8 * MEBIBYTE, b"[" * 4 * MEBIBYTE, b"{}", b""))
 """The worst bodies of a type that is not JSON. A route that takes another fails until it has them."""
 
