@@ -33,8 +33,8 @@ PERSON = {
 }
 WORDS = ("Zubaida", "zubaida", "Khatunnisa", "khatunnisa", "9876501234", "98765 01234", "zubi_k_77")
 IDS_ALONE = {
-    "analytics": {"members", "placements"},
-    "groups": {"placements"},
+    "analytics": {"coverage.0.facts", "members", "placements"},
+    "groups": {"admin_tasks", "placements"},
     "members": {"erasures", "contact_reads"},
     "notifications": {"notifications", "recipients"},
 }
