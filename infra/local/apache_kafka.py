@@ -80,7 +80,7 @@ def apache_kafka(
         ready,
         prepare=prepare,
         restart=restart,
-        ready_within=90,  # two or three JVMs starting at once on two cores
+        ready_within=240,  # two or three JVMs starting at once on two busy cores
     )
 
 

@@ -20,6 +20,7 @@ from infra.local.services import SERVICES
 from infra.local.stack import LocalStack
 from services.shared.contracts.base import Envelope, Event
 from services.shared.contracts.catalogue import EVENTS
+from services.shared.contracts.vocabulary import Purpose
 from services.shared.messaging import KafkaBroker, decode
 from tests.fixtures.patience import Patience
 
@@ -102,11 +103,13 @@ async def settled(api: Api, members: int) -> list[Line]:
 
 
 async def read(api: Api) -> list[Line]:
+    notes = [n async for n in api.pages("notifications", "/v1/notifications")]
     return balance(
         [m async for m in api.pages("members", "/v1/members", status="active")],
         [g async for g in api.pages("groups", "/v1/groups")],
-        [n async for n in api.pages("notifications", "/v1/notifications")],
+        [n for n in notes if n["template"] == Purpose.WELCOME],
         await api.get("analytics", "/v1/overview"),
+        others=[n for n in notes if n["template"] != Purpose.WELCOME],
     )
 
 
