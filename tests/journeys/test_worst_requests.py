@@ -29,6 +29,8 @@ RUNS = 3
 """The machine may be busy with other things: the best of so many runs counts."""
 SHARED_EVERY = 7
 """Headers and tokens are read by the same code for every route: each day another seventh of the routes."""
+FIELDS_EVERY = 3
+"""Each field of a body by itself: each day another third of the routes."""
 MEBIBYTE = 1024 * 1024
 LINE = 60_000
 """Bytes of a target or a header, just below what all headers may have."""
@@ -155,8 +157,8 @@ class Document:
         fitting = [each for each in LIKELY if re.fullmatch(schema.get("pattern", ".*"), each)]
         return schema.get("enum", fitting)[0]
 
-    def bodies(self, schema: Mapping[str, Any]) -> Iterator[tuple[str, bytes]]:
-        """The worst bodies for this schema."""
+    def bodies(self, schema: Mapping[str, Any], *, fields: bool) -> Iterator[tuple[str, bytes]]:
+        """The worst bodies for this schema; with `fields` also the worst of each field."""
         schema = self.resolved(schema)
         whole = self.example(schema)
         yield "deep lists", b"[" * MEBIBYTE
@@ -165,7 +167,7 @@ class Document:
             yield f"{count} unknown keys", orjson.dumps({f"k{n}": n for n in range(count)})
             yield f"{count} repeated keys", b"{" + b'"a":1,' * count + b'"a":1}'
         yield "digits", b'{"a":' + b"1" * (MEBIBYTE - 10) + b"}"
-        for name, each in schema.get("properties", {}).items():
+        for name, each in schema.get("properties", {}).items() if fields else ():
             for what, value in self._worst(each):
                 yield f"{name}: {what}", orjson.dumps({**whole, name: value})
 
@@ -188,8 +190,9 @@ class Document:
             yield "digits", "1" * 1_000_000
             yield "list", ["x"] * 200_000
 
-    def requests(self, path: str, method: str, token: str, *, shared: bool) -> Iterator[Sent]:
-        """The worst of a route; with `shared` also what all routes have read by the same code."""
+    def requests(self, path: str, method: str, token: str, *, shared: bool, fields: bool) -> Iterator[Sent]:
+        """The worst of a route; with `shared` also what all routes have read by the same code, with `fields`
+        also the worst of each field of its body."""
         operation = self.paths[path][method]
         auth = {"authorization": f"Bearer {token}"}
         target = path
@@ -212,7 +215,7 @@ class Document:
         for kind, content in operation.get("requestBody", {}).get("content", {}).items():
             typed = {**auth, "content-type": kind}
             if kind == "application/json":
-                for what, body in self.bodies(content["schema"]):
+                for what, body in self.bodies(content["schema"], fields=fields):
                     yield Sent(what, method.upper(), target, typed, body)
             else:
                 for n, body in enumerate(IMPORTS[kind]()):
@@ -289,9 +292,10 @@ async def test_no_single_request_holds_a_service_up(stack: LocalStack, service: 
     document = Document(httpx2.get(f"{url}/openapi.json", trust_env=False).json())
     slow, failed = {}, {}
     routes = [(path, method) for path, operations in document.paths.items() for method in operations]
-    today = datetime.now(UTC).toordinal() % SHARED_EVERY
-    for n, (path, method) in enumerate(routes):
-        for sent in document.requests(path, method, stack.token, shared=n % SHARED_EVERY == today):
+    today = datetime.now(UTC).toordinal()
+    for n, (path, method) in enumerate(routes, today):
+        often = {"shared": n % SHARED_EVERY == 0, "fields": n % FIELDS_EVERY == 0}
+        for sent in document.requests(path, method, stack.token, **often):
             seconds = MOST_SECONDS
             for _ in range(RUNS):
                 seconds, status = await slowest_livez(port, sent)
