@@ -29,7 +29,7 @@ PRODUCERS = ("members", "groups", "notifications")
 TAKING_STEP = {"effect": SERVICES, "produce": PRODUCERS, "delete": PRODUCERS, "offsets": CONSUMERS}
 """The services that have a step: members consumes nothing, analytics publishes nothing."""
 TOPICS = ("sangathan.members", "sangathan.groups", "sangathan.notifications")
-READS = {"groups": 1, "notifications": 2, "analytics": 3}
+READS = {"groups": 2, "notifications": 2, "analytics": 3}
 """How many of these topics each consumer reads."""
 
 
