@@ -17,7 +17,6 @@ from infra.local.processes import Child
 from services.groups.app import build
 from services.groups.settings import GroupsSettings
 from services.shared.clock import SystemClock
-from services.shared.contracts.members import TOPIC
 from services.shared.database import Database, Document, connect, database
 from services.shared.messaging import Message
 from tests.bench.environment import ROOT, UNITS, Environment, fill, healthy, new_topics, process, timed_until
@@ -139,7 +138,7 @@ def healthy_topic(count: int) -> Topic:
 async def drain(env: Environment, name: str, topic: Topic, *, bed: Bed | None = None) -> Drained:
     """Measure from the first placement to the last, which leaves out starting and joining the group."""
     if bed is None:
-        bed = Bed(env, await new_topics(env, TOPIC))
+        bed = Bed(env, await new_topics(env))
         await bed.prepare()
     before = await bed.placed()
     await fill(env, bed.prefix, topic.messages)

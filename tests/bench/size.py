@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from itertools import islice
 
 from services.groups.core.domain import GroupState, PlacementState
-from services.shared.contracts.members import TOPIC
 from services.shared.contracts.vocabulary import GroupKind
 from services.shared.database import Client, Collection, Document, connect
 from services.shared.ids import new_id
@@ -69,7 +68,7 @@ async def cheapest(env: Environment, members: int) -> Drained:
     events = 10_000 if env.full else 4_000
     drained = []
     for _ in range(ROUNDS):
-        bed = Bed(env, await new_topics(env, TOPIC))
+        bed = Bed(env, await new_topics(env))
         await bed.prepare()
         await fill_database(bed, members)
         drained.append(await drain(env, "groups", healthy_topic(events), bed=bed))
