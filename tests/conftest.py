@@ -63,7 +63,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if part := config.getoption("--part"):
         n, of = map(int, part.split("/"))
-        files = sorted({item.path for item in items})[n - 1 :: of]
+        if not 1 <= n <= of:
+            raise pytest.UsageError(f"--part {part}: there is no such part")
+        files = set(sorted({item.path for item in items})[n - 1 :: of])
         config.hook.pytest_deselected(items=[item for item in items if item.path not in files])
         items[:] = [item for item in items if item.path in files]
 

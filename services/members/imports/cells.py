@@ -38,37 +38,37 @@ _ESCAPED: Final = re.compile(r"'(?:[=+@\-|%]|\\\|)")
 _TOLD_APART: Final = re.compile(rf"'+{_ESCAPED.pattern}")
 """A text that looks like one, which has a further apostrophe."""
 
-_GENDERS: Final = {
-    word: gender
-    for gender, words in {
+
+def _by_word(typed: Mapping[str, str]) -> dict[str, str]:
+    """From the words that people type for each value to the value of each word."""
+    return {word: value for value, words in typed.items() for word in words.split()}
+
+
+_GENDERS: Final = _by_word(
+    {
         Gender.FEMALE.value: "f female w woman women lady girl महिला स्त्री औरत म. फीमेल mahila stri",
         Gender.MALE.value: "m male man boy पुरुष पु पु. पुरूष मेल purush",
         Gender.OTHER.value: "o other others t transgender trans third अन्य तृतीय किन्नर ट्रांसजेंडर anya",
         Gender.UNDISCLOSED.value: "undisclosed unknown na n/a - नहीं",
-    }.items()
-    for word in words.split()
-}
-_LANGUAGES: Final = {
-    word: language
-    for language, words in {
+    }
+)
+_LANGUAGES: Final = _by_word(
+    {
         Language.HINDI.value: "hi hindi हिन्दी हिंदी",
         Language.ENGLISH.value: "en english अंग्रेजी अंग्रेज़ी इंग्लिश",
         Language.URDU.value: "ur urdu उर्दू اردو",
         Language.BHOJPURI.value: "bho bhojpuri भोजपुरी",
         Language.MAITHILI.value: "mai maithili मैथिली",
         Language.MAGAHI.value: "mag magahi मगही",
-    }.items()
-    for word in words.split()
-}
-_CHANNELS: Final = {
-    word: channel
-    for channel, words in {
+    }
+)
+_CHANNELS: Final = _by_word(
+    {
         Channel.WHATSAPP.value: "whatsapp wa व्हाट्सएप व्हाट्सऐप वाट्सएप",
-        Channel.SMS.value: "sms text message एसएमएस मैसेज संदेश",
+        Channel.SMS.value: "sms text एसएमएस मैसेज संदेश",
         Channel.EMAIL.value: "email e-mail mail ईमेल ई-मेल मेल",
-    }.items()
-    for word in words.split()
-}
+    }
+)
 _YES_WORDS: Final = "y yes true 1 given agreed ok haan ha han हाँ हां हा जी सहमत ✓ ✔"
 _NO_WORDS: Final = "n no false 0 nahin nahi नहीं नही ना असहमत ✗ ✘ x -"
 _YES: Final = frozenset(_YES_WORDS.split())

@@ -66,8 +66,9 @@ class Text:
         subject = html = text = None
         if channel == Channel.EMAIL:
             subject = self.subject.render(values) if self.subject else None
-            html = inlined(self.html.render(values)) if self.html else None
-            text = plain_of(html) if html else None
+            if self.html is not None:
+                rendered = self.html.render(values)
+                html, text = inlined(rendered), plain_of(rendered)
         version = self.version
         text = text or self.text.render(values)
         return Rendered(version.version, version.language, text, subject=subject, html=html)

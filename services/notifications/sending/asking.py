@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -114,21 +115,29 @@ class Asking:
     ) -> set[str]:
         """The ids of those that may go as far as others of the same member are concerned: while one that
         counts for a cap is on its way from one process, another process does not judge the next, for it
-        would not see the first. They are held for so many seconds, or until `let_go`."""
+        would not see the first. They are held for so many seconds, or as long as `holding`."""
         capped = {
             asked.notification.id: member_key(asked.notification.member_id)
             for asked, _ in going
             if policies.caps(asked.notification.purpose)
         }
         held = await self._pairs.take(set(capped.values()), seconds, claim) if capped else set()
-        self._held.setdefault(claim, set()).update(held)
+        if claim in self._held:
+            self._held[claim] |= held
         ids = {asked.notification.id for asked, _ in going}
         return ids - {id_ for id_, key in capped.items() if key not in held}
 
-    async def let_go(self, claim: str) -> None:
-        """Let others judge: all that was on its way by this claim is recorded."""
-        if held := self._held.pop(claim, None):
-            await self._pairs.let_go(held, claim)
+    @asynccontextmanager
+    async def holding(self, claim: str) -> AsyncIterator[None]:
+        """Until all that was on its way by this claim is recorded, others do not judge what `only_here` has
+        made sure of. After a fault, they wait until its time is over."""
+        self._held[claim] = held = set[str]()
+        try:
+            yield
+            if held:
+                await self._pairs.let_go(held, claim)
+        finally:
+            del self._held[claim]
 
     async def look_at_limits(self, asked: Asked, channel: str, policies: Policies, now: datetime) -> Asked:
         """With what the limits of the channel say now, without taking anything of them: the pace of its
@@ -228,6 +237,8 @@ class Asking:
         return found
 
 
+ELSEWHERE: Final = timedelta(seconds=5)
+"""While another process is about to send to the same member, a message is looked at again after this time."""
 A_QUARTER: Final = timedelta(minutes=15)
 """A budget that is spent without anything that will be free again is looked at after this time."""
 

@@ -34,7 +34,7 @@ from services.notifications.core.domain import (
 from services.notifications.core.policies.domain import Policies
 from services.notifications.core.recipients import Recipient
 from services.notifications.core.send_policy import Ruling
-from services.notifications.sending.asking import Asking, NotAnswered
+from services.notifications.sending.asking import ELSEWHERE, Asking, NotAnswered
 from services.notifications.sending.composing import (
     LOOK_AGAIN,
     UNKNOWN_MEMBER,
@@ -44,7 +44,6 @@ from services.notifications.sending.composing import (
     unless_allowed,
 )
 from services.notifications.sending.handing_over import GatewayHandover
-from services.notifications.sending.rates import PAIR
 from services.notifications.sending.results import ResultRecorder
 from services.notifications.sending.routing import Batch, OneSender, Way
 from services.notifications.sending.store import QueueStore
@@ -111,7 +110,8 @@ class Dispatcher:
         self._metrics.batch_size.observe(len(batch))
         self._metrics.entered(batch)
         with tracing.spans(_begun(batch)) as spans:
-            await self._handle(claim, batch, spans)
+            async with self._asking.holding(claim):
+                await self._handle(claim, batch, spans)
         self._metrics.batch_seconds.observe(time.perf_counter() - began)
         return found
 
@@ -125,7 +125,6 @@ class Dispatcher:
             await asyncio.shield(self._put_back(claim, batch))
             raise
         await self._recorder.record(claim, results, spans, decisions)
-        await self._asking.let_go(claim)
         await self._judge_again_if_changed(decisions.values())
 
     async def _judge_again_if_changed(self, decisions: Iterable[Decision]) -> None:
@@ -158,7 +157,11 @@ class Dispatcher:
             if recipient is None:  # a rebuild has not come that far
                 results[notification.id] = Deferred(now + LOOK_AGAIN)
                 continue
-            verdict = self._composer.check(notification, recipient, now, policies)
+            try:
+                verdict = self._composer.check(notification, recipient, now, policies)
+            except Exception as error:  # it asks nobody, so the fault is this one's own
+                results[notification.id] = _not_composed(notification, error)
+                continue
             stopped = unless_allowed(verdict, now)
             if stopped is None:
                 passed.append((notification, recipient))
@@ -193,8 +196,7 @@ class Dispatcher:
             promised.update(about_to_go)
 
         async def fail(one: tuple[Notification, Recipient], error: Exception) -> None:
-            log.error("dispatch.not_composed", notification=one[0].id, error=type(error).__name__)
-            results[one[0].id] = Unanswered(DISPATCHER, COMPOSING_ERROR)
+            results[one[0].id] = _not_composed(one[0], error)
 
         # Those that were tried before come last: if one of them spoils an answer, it is among few.
         passed = sorted(passed, key=lambda each: len(each[0].attempts))
@@ -235,7 +237,7 @@ class Dispatcher:
         here = await self._asking.only_here(going, policies, claim, self._claim_seconds / 2)
         for id_ in {asked.notification.id for asked, _ in going} - here:
             del judged[id_]
-            results[id_] = Deferred(now + PAIR)
+            results[id_] = Deferred(now + ELSEWHERE)
         going = [(asked, channel) for asked, channel in going if asked.notification.id in here]
         for id_, asked in (await self._asking.take_places(going, policies, now)).items():
             judged[id_] = self._composer.judge(asked, now, policies)
@@ -257,6 +259,11 @@ class Dispatcher:
             await self._recorder.record(claim, {n.id: Deferred(now) for n in batch}, {}, {}, cause="peer")
         except Exception as error:
             log.warning("dispatch.claim_left_to_run_out", error=type(error).__name__, count=len(batch))
+
+
+def _not_composed(notification: Notification, error: Exception) -> Unanswered:
+    log.error("dispatch.not_composed", notification=notification.id, error=type(error).__name__)
+    return Unanswered(DISPATCHER, COMPOSING_ERROR)
 
 
 def _begun(batch: Sequence[Notification]) -> Iterator[tuple[str, Span]]:

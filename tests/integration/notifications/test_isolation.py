@@ -10,7 +10,7 @@ import pytest
 
 from services.notifications.core.channel import Message
 from services.notifications.core.clients import service
-from services.notifications.core.domain import OutcomeClass, SendOutcome, State
+from services.notifications.core.domain import Notification, OutcomeClass, SendOutcome, State
 from services.notifications.sending.composing import Asked, Judged
 from services.shared.errors import TransientError
 from services.shared.ids import new_id
@@ -202,21 +202,24 @@ async def test_a_message_on_which_the_sender_chokes_fails_alone(bench: Bench, pe
     assert isolated(one, "sender_error") == 1
 
 
+@pytest.mark.parametrize("step", ["check", "judge", "compose"])
 async def test_one_that_cannot_be_judged_fails_alone(
-    bench: Bench, peers: Peers, replica: Replica, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, peers: Peers, replica: Replica, monkeypatch: pytest.MonkeyPatch, step: str
 ):
     victim, _ = await queued(bench, peers)
     honest = await batch(bench, peers)
     one = replica(Scripted(SENT))
     composer = one.dispatcher._composer
-    judge = composer.judge
+    whole = getattr(composer, step)
 
-    def chokes(asked: Asked, *args: Any, **options: Any) -> Judged:
-        if asked.notification.member_id == victim:
+    def chokes(about: Notification | Asked | Judged, *args: Any, **options: Any) -> Any:
+        asked = about.asked if isinstance(about, Judged) else about
+        notification = asked.notification if isinstance(asked, Asked) else asked
+        if notification.member_id == victim:
             raise ValueError(victim)
-        return judge(asked, *args, **options)
+        return whole(about, *args, **options)
 
-    monkeypatch.setattr(composer, "judge", chokes)
+    monkeypatch.setattr(composer, step, chokes)
     await one.dispatch()
     assert await states(bench, honest) == {State.SENT}
     attempt = (await bench.welcome(victim)).attempts[0]

@@ -35,6 +35,7 @@ from services.notifications.core.templates.domain import (
     wording_faults,
 )
 from services.notifications.core.templates.grammar import Source, UnrenderableError, faults, segments
+from services.notifications.core.templates.letters import plain_of
 from services.notifications.core.templates.prices import Price, price_of
 from services.notifications.core.texts import Entry, Text, Texts, inlined
 from services.notifications.templates.domain import sms_length, sms_notes
@@ -327,6 +328,18 @@ class Words(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         self.said += data.split()
+
+
+def test_a_reader_of_plain_text_gets_what_is_seen():
+    html = """<!doctype html><html><head><title>T</title><style>p { color: red }</style></head><body>
+    <h1>Come &amp; see</h1><p>Two
+    lines<br>of <b>one</b> <a href="https://example.org/a?b=1&amp;c=2">page</a>.</p>
+    <ul><li>one</li><li><a href="mailto:a@example.org">a@example.org</a></li></ul>
+    <table><tr><td>1</td><td title="a > b">2</td></tr></table></body></html>"""
+    assert plain_of(html).splitlines() == [
+        *("Come & see", "", "Two lines", "of one page: https://example.org/a?b=1&c=2.", ""),
+        *("one", "a@example.org: mailto:a@example.org", "", "1 2"),
+    ]
 
 
 @given(st.text(alphabet="<>&\"'abc {}%/", max_size=60))

@@ -24,14 +24,12 @@ from services.shared.contracts.notifications import MemberUnreachable
 from services.shared.messaging import Origin, UnitOfWork
 
 _OF_A_PERSON = frozenset({Meaning.RECIPIENT, Meaning.CONSENT})
+"""Errors that tell something of the recipient, whatever the message."""
 
 
 def tells_of_person(meaning: Meaning | None, error_class: str | None) -> bool:
     """Whether a failure tells something of the recipient, for the next message too."""
     return meaning in _OF_A_PERSON or error_class == CLOSED
-
-
-"""Errors that tell something of the recipient, whatever the message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,8 +143,7 @@ class ReportApplier:
         """Tell the others that a member is not reached on a channel, and put on the suppression list whom the
         provider says to have stopped our messages; close the windows that it says are closed."""
         closed = [each.record for each in failures if each.error_class == CLOSED]
-        told = {(record.channel, record.to): record.created_at for record in closed if record.to is not None}
-        await self._windows.close(told, work.session)
+        await self._windows.close([(r.channel, r.to, r.created_at) for r in closed if r.to], work.session)
         failures = [each for each in failures if each.meaning in _OF_A_PERSON]
         if not failures:
             return

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html as entities
 import re
 from collections.abc import Mapping
+from html.parser import HTMLParser
 from typing import Final
 
 from services.notifications.core.templates.domain import Wording
@@ -30,11 +31,10 @@ UNSUBSCRIBE: Final = {
 _BODY: Final = "font-family: sans-serif; font-size: 16px; line-height: 1.5; color: #1a1a1a; max-width: 36em"
 _FOOT: Final = "font-size: 14px; color: #595959"
 _LINK: Final = re.compile(r"\{\{\s*link\s*\}\}")
-_ANCHOR: Final = re.compile(r"""<a\s[^<>]*?href=(?:"([^"]*)"|'([^']*)')[^<>]*>(.*?)</a>""", re.DOTALL | re.I)
-_UNSEEN: Final = re.compile(r"<(style|title)[^<>]*>.*?</\1>", re.DOTALL | re.I)
-_BREAK: Final = re.compile(r"<br[^<>]*>|</(?:li|tr)>", re.I)
-_END: Final = re.compile(r"</(?:p|div|h[1-6]|table|ul|ol|blockquote)>", re.I)
-_TAG: Final = re.compile(r"<[^<>]*>")
+_UNSEEN: Final = frozenset(("style", "title"))
+_BLOCKS: Final = frozenset(
+    ("p", "div", "h1", "h2", "h3", "h4", "h5", "h6", "table", "ul", "ol", "blockquote", "center")
+)
 
 
 def as_letter(name: str, language: str, text: str) -> Wording:
@@ -60,17 +60,45 @@ def _anchor(variable: str, label: str) -> str:
 
 
 def plain_of(html: str) -> str:
-    """Take the words out of an e-mail's HTML, for a reader of plain text: links follow their words.
-
-    `html` has passed `markup_fault`, so its tags are in the simple form that is taken apart here.
-    """
-    html = _ANCHOR.sub(_written_out, _UNSEEN.sub("", html))
-    html = " ".join(html.split())
-    html = _END.sub("\n\n", _BREAK.sub("\n", html))
-    lines = [line.strip() for line in entities.unescape(_TAG.sub("", html)).split("\n")]
-    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()
+    """Take the words out of an e-mail's HTML, for a reader of plain text: links follow their words."""
+    reader = _Reader()
+    reader.feed(html)
+    reader.close()
+    return re.sub(
+        r"\n{3,}", "\n\n", re.sub(r" *\n *", "\n", re.sub(r" +", " ", "".join(reader.said)))
+    ).strip()
 
 
-def _written_out(found: re.Match[str]) -> str:
-    target, label = found[1] or found[2] or "", found[3]
-    return label if target in label or not target else f"{label}: {target}"
+class _Reader(HTMLParser):
+    """`said` is what a reader sees, with line feeds where an element ends."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said: list[str] = []
+        self._unseen = 0
+        self._links: list[tuple[str, int]] = []
+        """The target of each link that is open, and where its words begin."""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self._unseen += tag in _UNSEEN
+        if tag == "br":
+            self.said.append("\n")
+        elif tag == "a":
+            self._links.append((dict(attrs).get("href") or "", len(self.said)))
+
+    def handle_endtag(self, tag: str) -> None:
+        self._unseen -= tag in _UNSEEN
+        if tag == "a" and self._links:
+            target, begin = self._links.pop()
+            if target and target not in "".join(self.said[begin:]):
+                self.said.append(f": {target}")
+        elif tag in ("li", "tr"):
+            self.said.append("\n")
+        elif tag in ("td", "th"):
+            self.said.append(" ")
+        elif tag in _BLOCKS:
+            self.said.append("\n\n")
+
+    def handle_data(self, data: str) -> None:
+        if not self._unseen:
+            self.said.append(re.sub(r"\s+", " ", data))

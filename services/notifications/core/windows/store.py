@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection as Many
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -32,12 +32,12 @@ class WindowStore:
             ]
             await self._windows.bulk_write(writes, ordered=False, session=session)
 
-    async def close(self, known: Mapping[tuple[str, str], datetime], session: Session) -> None:
-        """For the provider the window was closed when we wrote to these, `{(channel, fingerprint): when}`.
-        One that was opened since stays open."""
-        for (channel, who), at in known.items():
-            of_one = {"_id": f"{channel}:{who}", "opened_at": {"$lte": at}}
-            await self._windows.delete_one(of_one, session=session)
+    async def close(self, known: Sequence[tuple[str, str, datetime]], session: Session) -> None:
+        """For the provider the window was closed when we wrote to these, `(channel, fingerprint, when)`. One
+        that was opened since stays open."""
+        if known:
+            closed = [{"_id": f"{channel}:{who}", "opened_at": {"$lte": at}} for channel, who, at in known]
+            await self._windows.delete_many({"$or": closed}, session=session)
 
     async def opened(self, channel: str, people: Many[str], now: datetime) -> set[str]:
         """The fingerprints of those whose window is open."""
