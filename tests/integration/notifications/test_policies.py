@@ -17,6 +17,7 @@ from services.notifications.resending.jobs import ResendJob
 from services.notifications.resending.service import Resending
 from services.notifications.resending.store import FailedStore
 from services.shared.contracts.vocabulary import Channel
+from services.shared.errors import TransientError
 from services.shared.ids import new_id
 from services.shared.jobs import Advance, Effect
 from services.shared.jobs.job import advanced
@@ -226,6 +227,24 @@ async def test_a_cap_counts_what_goes_in_the_same_batch(
     await bench.dispatch()
     states = [each["state"] async for each in rows.find({"_id": {"$in": ids}})]
     assert sorted(states) == ["queued", "queued", "sent", "sent"]
+    assert await bench.database["pairs"].count_documents({}) == 0, "others may judge now"
+
+
+async def test_a_batch_that_fails_leaves_nothing_behind_in_memory(
+    http: httpx2.AsyncClient, bench: Bench, peers: Peers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cap = {"purposes": ["broadcast"], "messages": 1, "days": 7}
+    await put(http, certificates=False, frequency_caps=[cap])
+    await broadcasts(bench, peers, 1)
+
+    async def down(*args: Any, **options: Any) -> set[str]:
+        raise TransientError("MongoDB does not answer")
+
+    monkeypatch.setattr(bench.dispatcher._recorder, "record", down)
+    with pytest.raises(TransientError):
+        await bench.dispatch()
+    assert await bench.database["pairs"].count_documents({}) == 1, "others wait until its time is over"
+    assert bench.dispatcher._asking._held == {}
 
 
 async def test_a_cap_counts_what_another_process_is_about_to_send(
