@@ -19,7 +19,7 @@ from tests.journeys.test_kill import read
 
 UNITS = "code,level,name_en,name_hi\nBR,state,Bihar,बिहार\nBR-GAYA,district,Gaya,गया\n"
 TOPICS = ("sangathan.members", "sangathan.groups", "sangathan.notifications")
-READERS = {"groups": 1, "notifications": 2, "analytics": 3}
+READERS = {"groups": 2, "notifications": 2, "analytics": 3}
 BAD = 12
 
 
