@@ -51,7 +51,7 @@ BATCH: Final = 2000
 LEAST_BATCH: Final = 50
 FETCH_SECONDS: Final = 0.25
 SOON: Final = 1000
-"""Records that may be left when consumers are asked to wait."""
+"""Records that may be left when the end of the log counts as reached, and when consumers must wait."""
 OVERLAP_WAIT: Final = timedelta(seconds=5)
 MAX_READERS: Final = 4
 
@@ -174,7 +174,8 @@ class Building:
                     await fold_.settle(place, work)
             rest = None
             phase = cursor["phase"]
-            if phase == "reading" and left == 0:
+            # Not none: while events go on coming, some are always left.
+            if phase == "reading" and left <= SOON:
                 phase = "settling"
             elif phase == "tail" and left <= SOON:
                 if await self._pointer.hold(job.id, work.session):
